@@ -1,0 +1,82 @@
+//! Where snapshots are kept. One trait, [`Store`], and one module for each kind of place.
+//!
+//! A store holds blobs and manifests by digest and gives manifests tags, as a registry does (OCI distribution-spec) and
+//! as an OCI image layout does in a folder (OCI image-spec, image-layout.md). It knows nothing of workspaces.
+
+use std::io::{self, Read, Write};
+
+use crate::{digest::Digest, target::Target};
+
+/// A blob as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Number of its bytes.
+    pub size: u64,
+}
+
+/// A manifest as it is stored.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// SHA-256 of `bytes`, checked.
+    pub digest: Digest,
+    /// For example `application/vnd.oci.image.manifest.v1+json`.
+    pub media_type: String,
+    /// The JSON text, exactly as stored.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes the whole content of a blob from its beginning. It may be called more than once (an upload that broke is
+/// started again) and must write the same bytes each time.
+pub type Produce<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + Send + 'a;
+
+/// One repository of a registry, or one folder. Every method may be called from several threads at once.
+pub trait Store: Send + Sync {
+    /// The manifest under `reference`, a tag or a `sha256:` digest; none where there is none.
+    fn manifest(&self, reference: &str) -> Result<Option<Manifest>, StoreError>;
+
+    /// Stores `bytes` as a manifest under `tag`, in place of what was there. All blobs that it names must be stored.
+    fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError>;
+
+    /// Whether the blob is stored.
+    fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError>;
+
+    /// Reads a whole blob. At its end the reader fails unless size and digest were as asked.
+    fn blob(&self, blob: &Blob) -> Result<Box<dyn Read + Send>, StoreError>;
+
+    /// Reads `len` bytes from `offset` of a blob: unverified, the caller knows a digest of the part.
+    fn blob_range(&self, blob: &Blob, offset: u64, len: u64) -> Result<Vec<u8>, StoreError>;
+
+    /// Stores what `produce` writes, streaming: it is never held in memory or in a file as a whole.
+    fn put_blob(&self, produce: &mut Produce<'_>) -> Result<Blob, StoreError>;
+
+    /// Stores `bytes` unless the store has them.
+    fn put_bytes(&self, bytes: &[u8]) -> Result<Blob, StoreError>;
+
+    /// Makes a blob of `from` available here without sending it through this machine; false where that can't be done,
+    /// then the caller copies it.
+    fn mount_blob(&self, digest: &Digest, from: &Target) -> Result<bool, StoreError>;
+}
+
+/// What went wrong with a store: one sentence that names the place and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The content of the store is not what it has to be.
+    #[error("{place}: {problem}")]
+    Content {
+        /// The image or blob.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Reading or writing failed.
+    #[error("{place}: {source}")]
+    Io {
+        /// The image, blob or file.
+        place: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,219 @@
+//! Param `target` (and `base`), parsed: where a snapshot is kept.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+/// Where images are read and written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// `[oci://]host[:port]/repository[:tag][@sha256:…]`
+    Registry(ImageReference),
+    /// `dir:///absolute/path[:tag]`: an OCI image layout in a folder.
+    Dir {
+        /// The folder that holds `oci-layout`, `index.json` and `blobs/`.
+        path: PathBuf,
+        /// The image's name in `index.json` (`org.opencontainers.image.ref.name`).
+        tag: String,
+    },
+}
+
+/// An image in a registry (OCI distribution-spec, "Pulling manifests"; defaults as docker and crane have them).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ImageReference {
+    /// Host and port, for example `quay.io` or `localhost:5000`; `index.docker.io` where the text named none.
+    pub registry: String,
+    /// Repository in it, for example `me/build`.
+    pub repository: String,
+    /// Tag; `latest` where the text had neither tag nor digest.
+    pub tag: String,
+    /// `sha256:…` where the text pinned one: it wins over the tag.
+    pub digest: Option<crate::digest::Digest>,
+}
+
+/// A text that names no target. The message is a clause that fits after "target …:".
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct InvalidTarget(String);
+
+impl Target {
+    /// The same place under another tag.
+    pub fn with_tag(&self, tag: &str) -> Self {
+        let mut other = self.clone();
+        match &mut other {
+            Self::Registry(image) => {
+                image.tag = tag.to_owned();
+                image.digest = None;
+            }
+            Self::Dir { tag: old, .. } => *old = tag.to_owned(),
+        }
+        other
+    }
+
+    /// Tag, or the digest where one is pinned: what a store is asked for.
+    pub fn reference(&self) -> String {
+        match self {
+            Self::Registry(ImageReference { digest: Some(digest), .. }) => digest.to_string(),
+            Self::Registry(image) => image.tag.clone(),
+            Self::Dir { tag, .. } => tag.clone(),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = InvalidTarget;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTarget> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return parse_image(text).map(Self::Registry);
+        };
+        match scheme {
+            "oci" => parse_image(rest).map(Self::Registry),
+            "dir" => parse_dir(rest),
+            _ => Err(InvalidTarget(format!(
+                "{text:?} has the scheme {scheme}://, which is not supported; use a registry (quay.io/me/image:tag) or dir:///path"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(image) => image.fmt(f),
+            Self::Dir { path, tag } => write!(f, "dir://{}:{tag}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.digest {
+            Some(digest) => write!(f, "{}/{}@{digest}", self.registry, self.repository),
+            None => write!(f, "{}/{}:{}", self.registry, self.repository, self.tag),
+        }
+    }
+}
+
+/// `[host/]repository[:tag][@digest]`; grammar: distribution/reference, "reference.go".
+fn parse_image(text: &str) -> Result<ImageReference, InvalidTarget> {
+    let invalid = |why: &str| InvalidTarget(format!("{text:?} is not an image reference: {why}"));
+    let (name, digest) = match text.split_once('@') {
+        Some((name, digest)) => (name, Some(digest.parse().map_err(|e| invalid(&format!("{e}")))?)),
+        None => (text, None),
+    };
+    let (name, tag) = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (name, "latest"),
+    };
+    if !is_tag(tag) {
+        return Err(invalid(&format!("the tag {tag:?} may hold only letters, digits, '_', '.' and '-', 128 at most")));
+    }
+    let (registry, repository) = match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path.to_owned()),
+        Some(_) => ("index.docker.io", name.to_owned()),
+        None => ("index.docker.io", format!("library/{name}")),
+    };
+    if !is_host(registry) {
+        return Err(invalid(&format!("{registry:?} is not a registry's host name")));
+    }
+    if repository.len() > 255 || !repository.split('/').all(is_path_component) {
+        return Err(invalid(&format!(
+            "the repository {repository:?} may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'"
+        )));
+    }
+    let registry = if registry == "docker.io" { "index.docker.io" } else { registry };
+    Ok(ImageReference { registry: registry.to_owned(), repository, tag: tag.to_owned(), digest })
+}
+
+/// `/absolute/path[:tag]`
+fn parse_dir(rest: &str) -> Result<Target, InvalidTarget> {
+    let invalid = |why: &str| InvalidTarget(format!("{:?} is not a folder: {why}", format!("dir://{rest}")));
+    if !rest.starts_with('/') {
+        return Err(invalid("write dir:/// and an absolute path"));
+    }
+    let (path, tag) = match rest.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, tag),
+        _ => (rest, "latest"),
+    };
+    if !is_tag(tag) {
+        return Err(invalid(&format!("the tag {tag:?} may hold only letters, digits, '_', '.' and '-', 128 at most")));
+    }
+    Ok(Target::Dir { path: PathBuf::from(path), tag: tag.to_owned() })
+}
+
+fn is_tag(tag: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    tag.len() <= 128 && tag.starts_with(word) && tag.chars().all(|c| word(c) || c == '.' || c == '-')
+}
+
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let v6 = |inner: &str| inner.parse::<std::net::Ipv6Addr>().is_ok();
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    let name_ok = match name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
+        Some(inner) => v6(inner),
+        None => name.split('.').all(label),
+    };
+    name_ok && port.is_none_or(|p| p.parse::<u16>().is_ok())
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` (OCI distribution-spec).
+fn is_path_component(component: &str) -> bool {
+    let alnum = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separator = |s: &str| matches!(s, "." | "_" | "__") || (!s.is_empty() && s.chars().all(|c| c == '-'));
+    component.starts_with(alnum)
+        && component.ends_with(alnum)
+        && component.split(alnum).filter(|s| !s.is_empty()).all(separator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts() {
+        for (text, shown) in [
+            ("quay.io/me/build:v1", "quay.io/me/build:v1"),
+            ("oci://quay.io/me/build", "quay.io/me/build:latest"),
+            ("localhost:5000/a/b__c:x", "localhost:5000/a/b__c:x"),
+            ("127.0.0.1:5000/run-1-sources", "127.0.0.1:5000/run-1-sources:latest"),
+            ("[::1]:5000/a", "[::1]:5000/a:latest"),
+            ("me/build", "index.docker.io/me/build:latest"),
+            ("busybox", "index.docker.io/library/busybox:latest"),
+            ("docker.io/me/a", "index.docker.io/me/a:latest"),
+            ("dir:///tmp/a:b", "dir:///tmp/a:b"),
+            ("dir:///tmp/a", "dir:///tmp/a:latest"),
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn rejects() {
+        for text in [
+            "",
+            "quay.io/Me/build",
+            "quay.io/me/build:",
+            "quay.io/me/build:a b",
+            "quay.io//build",
+            "quay.io/me/-a",
+            "quay.io/me/a..b",
+            "quay.io:port/me",
+            "exa mple.io/me",
+            "quay.io/me/build@sha256:12",
+            "https://quay.io/me",
+            "s3://bucket/prefix",
+            "dir://relative",
+            "quay.io/me/build-{{workspace}}",
+        ] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
+}
