@@ -3,9 +3,23 @@
 //! A store holds blobs and manifests by digest and gives manifests tags, as a registry does (OCI distribution-spec) and
 //! as an OCI image layout does in a folder (OCI image-spec, image-layout.md). It knows nothing of workspaces.
 
+mod dir;
+mod verify;
+
 use std::io::{self, Read, Write};
 
 use crate::{digest::Digest, target::Target};
+
+/// Opens the store that `target` lies in. Nothing is read or sent yet.
+pub fn open(target: &Target) -> Result<Box<dyn Store>, StoreError> {
+    match target {
+        Target::Dir { path, .. } => Ok(Box::new(dir::DirStore::new(path))),
+        Target::Registry(image) => Err(StoreError::Content {
+            place: image.to_string(),
+            problem: "registries are not supported by this build; use dir:///path".to_owned(),
+        }),
+    }
+}
 
 /// A blob as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,4 +93,33 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// The media type that a manifest states in itself (OCI image-spec, manifest.md: `mediaType` should be used).
+fn own_media_type(manifest: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed {
+        media_type: Option<String>,
+        manifests: Option<serde::de::IgnoredAny>,
+        config: Option<serde::de::IgnoredAny>,
+    }
+    let typed: Typed = serde_json::from_slice(manifest).ok()?;
+    match typed {
+        Typed { media_type: Some(media_type), .. } => Some(media_type),
+        Typed { manifests: Some(_), .. } => Some("application/vnd.oci.image.index.v1+json".to_owned()),
+        Typed { config: Some(_), .. } => Some("application/vnd.oci.image.manifest.v1+json".to_owned()),
+        _ => None,
+    }
+}
+
+/// `len` as a length in memory, if the range lies within the blob.
+fn check_range(blob: &Blob, offset: u64, len: u64, place: &str) -> Result<usize, StoreError> {
+    match (offset.checked_add(len), usize::try_from(len)) {
+        (Some(end), Ok(len)) if end <= blob.size => Ok(len),
+        _ => Err(StoreError::Content {
+            place: place.to_owned(),
+            problem: format!("{len} bytes from {offset} lie outside of the blob, which has {} bytes", blob.size),
+        }),
+    }
 }
