@@ -17,7 +17,10 @@
 //!
 //! Dependencies point downward only: `admission`, `render` → `resolve`, `wrap` → `tekton`, `step`, `target`; `workspace` → `store` → `target`.
 
+pub mod admission;
 pub mod digest;
+pub mod resolve;
 pub mod step;
 pub mod store;
 pub mod target;
+pub mod wrap;
