@@ -21,3 +21,4 @@ pub mod digest;
 pub mod step;
 pub mod store;
 pub mod target;
+pub mod tekton;
