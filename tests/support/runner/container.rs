@@ -19,8 +19,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// What a container sees of this machine, read-only: programs, libraries, settings, devices.
-const HOST: [&str; 12] =
-    ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "nix", "dev", "proc", "sys"];
+const HOST: [&str; 12] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "nix", "dev", "proc", "sys"];
 
 /// Programs are found as in most images.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -150,7 +149,11 @@ fn setup(root: &Path, mounts: &[Mount]) -> String {
             }
             Ok(meta) if meta.is_dir() => {
                 writeln!(script, "mkdir {0}\nmount --rbind {host} {0}", at(name)).unwrap();
-                if ["dev", "proc", "sys"].contains(&name) { Ok(()) } else { writeln!(script, "{}", read_only(&at(name))) }
+                if ["dev", "proc", "sys"].contains(&name) {
+                    Ok(())
+                } else {
+                    writeln!(script, "{}", read_only(&at(name)))
+                }
             }
             _ => Ok(()),
         }

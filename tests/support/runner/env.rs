@@ -57,7 +57,8 @@ fn from_elsewhere(runner: &Runner, source: &Value, metadata: &Value) -> Result<S
     for (field, kind) in [("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")] {
         let reference = &source[field];
         if reference.is_object() {
-            let found = contents(runner.object(kind, name(reference))?).into_iter().find(|(k, _)| *k == reference["key"]);
+            let found =
+                contents(runner.object(kind, name(reference))?).into_iter().find(|(k, _)| *k == reference["key"]);
             let (_, value) = found.ok_or_else(|| format!("{kind} {:?} lacks {}", name(reference), reference["key"]))?;
             return Ok(String::from_utf8_lossy(&value).into_owned());
         }
@@ -67,7 +68,10 @@ fn from_elsewhere(runner: &Runner, source: &Value, metadata: &Value) -> Result<S
         Some((map, key)) => &metadata[map][key.trim_end_matches("']")],
         None => &metadata[path.trim_start_matches("metadata.")],
     };
-    value.as_str().map(str::to_owned).ok_or_else(|| format!("the runner can't give an environment variable from {source}"))
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| format!("the runner can't give an environment variable from {source}"))
 }
 
 #[cfg(test)]
@@ -77,7 +81,8 @@ mod tests {
     #[test]
     fn expands_as_kubernetes_does() {
         let env = [("A".to_owned(), "1".to_owned())];
-        for (text, wanted) in [("$(A)", "1"), ("$$(A)", "$(A)"), ("$(B) $A $", "$(B) $A $"), ("$(cat $(A))", "$(cat $(A))")]
+        for (text, wanted) in
+            [("$(A)", "1"), ("$$(A)", "$(A)"), ("$(B) $A $", "$(B) $A $"), ("$(cat $(A))", "$(cat $(A))")]
         {
             assert_eq!(expand(text, &env), wanted);
         }

@@ -36,7 +36,8 @@ pub fn identity(run: &Value) -> (String, String) {
 /// A random UUID.
 pub fn new_uid() -> String {
     let mut bytes = [0; 16];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("the system has random numbers");
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .expect("the system has random numbers");
     let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
@@ -119,7 +120,12 @@ fn bound_workspaces(spec: &Value, given: &[Value]) -> Result<Vars, String> {
 }
 
 /// Plays the graph and then `finally`.
-fn play_all(run: Run<'_>, tasks: &[Value], finally: &[Value], timeouts: &Value) -> Result<(Option<String>, Vec<TaskRun>), String> {
+fn play_all(
+    run: Run<'_>,
+    tasks: &[Value],
+    finally: &[Value],
+    timeouts: &Value,
+) -> Result<(Option<String>, Vec<TaskRun>), String> {
     let start = Instant::now();
     let limit = |key: &str| text(timeouts, key).map(duration).transpose();
     let whole = start + limit("pipeline")?.unwrap_or(Duration::from_secs(3600));
@@ -179,7 +185,8 @@ fn play_graph_with(
                 Ok(Next::Wait) => problem.is_ok(),
                 Ok(Next::Skip(why)) => {
                     let status = Status::Skipped(why);
-                    let skipped = TaskRun { task: name(task).to_owned(), status, results: Default::default(), attempts: 0 };
+                    let skipped =
+                        TaskRun { task: name(task).to_owned(), status, results: Default::default(), attempts: 0 };
                     done.insert(skipped.task.clone(), skipped);
                     false
                 }

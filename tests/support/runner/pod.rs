@@ -105,7 +105,9 @@ impl Pod<'_> {
             argv = vec![format!("/tekton/scripts/{file}")];
         }
         if argv.is_empty() {
-            return Err(format!("step {step:?} has neither command nor script: the runner knows no image's entrypoint"));
+            return Err(format!(
+                "step {step:?} has neither command nor script: the runner knows no image's entrypoint"
+            ));
         }
         argv.extend(words("args"));
         Ok(Step { spec, name: step, argv })
@@ -164,7 +166,8 @@ impl Pod<'_> {
 
     /// What a step's container mounts, outer paths first.
     fn mounts(&self, step: &Step<'_>, volumes: &BTreeMap<&str, PathBuf>) -> Result<Vec<Mount>, String> {
-        let mount = |host: &Path, path: &str, read_only| Mount { host: host.to_owned(), path: path.to_owned(), read_only };
+        let mount =
+            |host: &Path, path: &str, read_only| Mount { host: host.to_owned(), path: path.to_owned(), read_only };
         let mut mounts = vec![
             mount(&self.dir("workspace"), "/workspace", false),
             mount(&self.dir("home"), "/tekton/home", false),

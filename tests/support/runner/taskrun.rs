@@ -122,7 +122,11 @@ fn task_spec(runner: &Runner, task: &Value) -> Result<(Option<String>, Value), S
         ("matrix", !task["matrix"].is_null()),
         ("sidecars", !items(&spec, "sidecars").is_empty()),
         ("StepActions", items(&spec, "steps").iter().any(|s| !s["ref"].is_null())),
-        ("custom tasks", text(&spec, "apiVersion").is_some() || text(&task["taskRef"], "apiVersion").is_some_and(|v| !v.starts_with("tekton.dev/"))),
+        (
+            "custom tasks",
+            text(&spec, "apiVersion").is_some()
+                || text(&task["taskRef"], "apiVersion").is_some_and(|v| !v.starts_with("tekton.dev/")),
+        ),
     ];
     if let Some((what, _)) = cant.iter().find(|(_, found)| *found) {
         return Err(format!("the runner can't play task {:?}: it can't play {what}", name(task)));
@@ -232,7 +236,8 @@ fn context(run: Run<'_>, names: Names<'_>, retry: u32) -> Vars {
 fn result_paths(spec: &Value) -> Vars {
     let mut vars = Vars::default();
     for result in items(spec, "results").iter().map(name) {
-        for variable in [format!("results.{result}"), format!("results['{result}']"), format!("results[\"{result}\"]")] {
+        for variable in [format!("results.{result}"), format!("results['{result}']"), format!("results[\"{result}\"]")]
+        {
             vars.set(format!("{variable}.path"), format!("/tekton/results/{result}"));
         }
     }

@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn passed_params_shadow() {
-        let seen = vars().shadowed(&[json!({"name": "s", "value": "two"}), json!({"name": "l", "value": "$(late[*])"})]);
+        let seen =
+            vars().shadowed(&[json!({"name": "s", "value": "two"}), json!({"name": "l", "value": "$(late[*])"})]);
         assert_eq!(seen.text("$(params.s) $(params.l[0])"), "two a");
         assert!(seen.list(&[json!("$(params.l[*])")]).is_empty());
     }
