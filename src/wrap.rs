@@ -8,6 +8,7 @@ mod patch;
 mod plan;
 mod refusal;
 mod request;
+mod security;
 mod steps;
 mod values;
 
@@ -75,7 +76,7 @@ pub fn rewrite(
     let used = embed(run, request, &mut spec, &graph, tasks)?;
     let plan = plan::Plan::new(request, &spec, &graph, &used);
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
-        steps::inject(task, plan, used, request, settings);
+        steps::inject(task, plan, used, run, request, settings);
     }
     let name = text(field(pipeline, "metadata").unwrap_or(&Value::Null), "name");
     keep_pipeline_name(&mut spec, name);
