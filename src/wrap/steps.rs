@@ -29,16 +29,7 @@ pub fn inject(
     let template = field(spec, "stepTemplate").cloned();
     let Some(spec) = spec.as_object_mut() else { return };
     let state = (!plan.restore.is_empty() && !plan.save.is_empty()).then(|| add_state_volume(spec));
-    let context = Context {
-        task: &task,
-        order: plan.order,
-        used,
-        request,
-        settings,
-        state: state.as_deref(),
-        template,
-        security,
-    };
+    let context = Context { task: &task, plan, used, request, settings, state: state.as_deref(), template, security };
     let Some(steps) = items_mut(spec, "steps") else { return };
     let restore = (!plan.restore.is_empty()).then(|| context.step("restore", &plan.restore, steps));
     let save = (!plan.save.is_empty()).then(|| context.step("save", &plan.save, steps));
@@ -52,7 +43,7 @@ pub fn inject(
 /// What both steps of a task share.
 struct Context<'a> {
     task: &'a str,
-    order: u32,
+    plan: &'a TaskPlan,
     used: &'a [Use],
     request: &'a Request,
     settings: &'a Settings,
@@ -67,7 +58,8 @@ impl Context<'_> {
         let config = StepConfig {
             run: "$(context.pipelineRun.uid)".to_owned(),
             task: self.task.to_owned(),
-            order: self.order,
+            order: self.plan.order,
+            task_run: self.plan.numbered.then(|| "$(context.taskRun.name)".to_owned()),
             conflict: self.request.conflict,
             compression: self.request.compression,
             expires: self.request.expires.clone(),
