@@ -18,6 +18,11 @@
 //! Dependencies point downward only: `admission`, `render` → `resolve`, `wrap` → `tekton`, `step`, `target`; `workspace` → `store` → `target`.
 
 pub mod digest;
+pub mod render;
+pub mod resolve;
 pub mod step;
 pub mod store;
 pub mod target;
+pub mod tekton;
+pub mod wrap;
+pub mod yaml;
