@@ -5,6 +5,7 @@ mod support;
 
 mod auth;
 mod contract;
+mod environment;
 mod faults;
 mod hosts;
 
