@@ -66,8 +66,11 @@ fn a_denial_says_which_credentials_were_looked_for() {
     let config = config(folder.path(), &WITH_USER.address, wrong);
     let absent = folder.path().join("absent.json");
     for (file, says) in [
-        (&config, format!("the credentials for {} are from {}", WITH_USER.address, config.display())),
-        (&absent, format!("there are no credentials for {} in {} (absent)", WITH_USER.address, absent.display())),
+        (&config, format!("check the credentials for {} in {}", WITH_USER.address, config.display())),
+        (
+            &absent,
+            format!("add credentials for {}: there are none in {} (absent)", WITH_USER.address, absent.display()),
+        ),
     ] {
         let store = open(&WITH_USER.address, "test/a", &options_with(file));
         let absent = Blob { digest: Digest::of(b""), size: 0 };

@@ -217,7 +217,7 @@ fn read_only_registries_and_absent_repositories() {
     for (status, code, says) in [
         ("405 Method Not Allowed", "UNSUPPORTED", "does not take uploads"),
         ("404 Not Found", "NAME_UNKNOWN", "there is no such repository"),
-        ("403 Forbidden", "DENIED", "there are no credentials"),
+        ("403 Forbidden", "DENIED", "add credentials"),
     ] {
         let body = format!(r#"{{"errors":[{{"code":"{code}","message":"a message"}}]}}"#);
         faults.on("POST", "/uploads/", 1, Fault::Answer(status, Vec::new(), body.into_bytes()));
