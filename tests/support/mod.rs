@@ -4,6 +4,7 @@
 //! - [`webhook`]: the product's webhook, with the account and the configuration of `webhook-config/`
 //! - [`registry`]: a registry, and crane; [`tokens`]: a token server for it
 //! - [`faults`]: a server between a client and a registry that makes things go wrong
+//! - [`runner`]: plays a PipelineRun as Tekton would
 //!
 //! The programs come from `tests/assets/build`. This is a `mod.rs` because Cargo takes each `tests/*.rs` for a test program.
 #![allow(dead_code, reason = "each test program uses a part of it")]
@@ -17,5 +18,6 @@ pub mod http;
 pub mod manifests;
 pub mod process;
 pub mod registry;
+pub mod runner;
 pub mod tokens;
 pub mod webhook;
