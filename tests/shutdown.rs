@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    path::Path,
     process::{Child, ChildStderr, Command, Stdio},
 };
 
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 fn one_signal_ends_it_after_the_linger() {
     for signal in [Signal::TERM, Signal::INT] {
         let dir = files();
-        let mut webhook = Webhook::start(command(&dir).arg("--linger=0"));
+        let mut webhook = Webhook::start(&mut command(&dir, &["--linger=0"]));
         webhook.send(signal);
         assert!(webhook.end().contains("every request is answered"));
     }
@@ -24,7 +23,7 @@ fn one_signal_ends_it_after_the_linger() {
 #[test]
 fn readiness_fails_first_and_a_second_signal_ends_it_at_once() {
     let dir = files();
-    let mut webhook = Webhook::start(command(&dir).args(["--linger=86400", "--log-format=json"]));
+    let mut webhook = Webhook::start(&mut command(&dir, &["--linger=86400", "--log-format=json"]));
     assert!(get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 200 "));
     webhook.send(Signal::TERM);
     while get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 200 ") {}
@@ -37,16 +36,16 @@ fn readiness_fails_first_and_a_second_signal_ends_it_at_once() {
 #[test]
 fn what_keeps_it_from_starting_is_said_in_one_sentence() {
     let dir = files();
-    let busy = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let _busy = TcpListener::bind(busy).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = taken.local_addr().unwrap();
     let file = |name: &str| dir.path().join(name).display().to_string();
-    for (args, sentence) in [
-        (vec![format!("--listen={busy}")], format!("--listen {busy}: ")),
-        (vec![format!("--admin-listen={busy}")], format!("--admin-listen {busy}: ")),
-        (vec!["--tls-dir=/nowhere".to_owned()], "the file /nowhere/tls.crt can't be read: ".to_owned()),
-        (vec![format!("--kubeconfig={}", file("absent"))], format!("--kubeconfig {}: ", file("absent"))),
+    for (flag, sentence) in [
+        (format!("--listen={busy}"), format!("--listen {busy}: ")),
+        (format!("--admin-listen={busy}"), format!("--admin-listen {busy}: ")),
+        ("--tls-dir=/nowhere".to_owned(), "the file /nowhere/tls.crt can't be read: ".to_owned()),
+        (format!("--kubeconfig={}", file("absent")), format!("--kubeconfig {}: ", file("absent"))),
     ] {
-        let output = command(&dir).args(args).output().unwrap();
+        let output = command(&dir, &[&flag]).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.starts_with(&format!("tekton-wrap: {sentence}")), "{stderr}");
@@ -94,18 +93,20 @@ impl Drop for Webhook {
     }
 }
 
-fn command(dir: &TempDir) -> Command {
+/// The webhook with whatever its flags need, and with `flags` in place of those of the same name.
+fn command(dir: &TempDir, flags: &[&str]) -> Command {
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let needed = [
+        "--image=quay.io/me/tekton-wrap:v1".to_owned(),
+        "--listen=127.0.0.1:0".to_owned(),
+        "--admin-listen=127.0.0.1:0".to_owned(),
+        format!("--tls-dir={}", path("")),
+        format!("--kubeconfig={}", path("kubeconfig")),
+    ];
+    let name = |flag: &str| flag.split('=').next().map(str::to_owned);
     let mut command = Command::new(env!("CARGO_BIN_EXE_tekton-wrap"));
-    let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
-    command.args([
-        "webhook",
-        "--image=quay.io/me/tekton-wrap:v1",
-        "--listen=127.0.0.1:0",
-        "--admin-listen=127.0.0.1:0",
-    ]);
-    command.arg(flag("tls-dir", dir.path())).arg(flag("kubeconfig", &dir.path().join("kubeconfig")));
-    // The last one of a flag's values counts, so that a test can give another.
-    command.env_remove("RUST_LOG");
+    command.arg("webhook").args(flags).env_remove("RUST_LOG");
+    command.args(needed.iter().filter(|needed| !flags.iter().any(|flag| name(flag) == name(needed))));
     command
 }
 

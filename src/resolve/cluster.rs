@@ -84,11 +84,11 @@ impl Source for Cluster {
         let path = format!("/apis/tekton.dev/v1/namespaces/{namespace}/{word}s/{name}");
         match timeout(self.patience, self.read(path)).await {
             Ok(Ok(object)) => Ok(Some(object)),
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => match &status.details {
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => match &status.details {
                 Some(details) if details.name == name => Ok(None),
                 _ => Err(failed("the cluster does not serve tekton.dev/v1; install Tekton Pipelines".to_owned())),
             },
-            Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => Err(failed(format!(
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(failed(format!(
                 "the webhook's account lacks the right to get {word}s of tekton.dev; grant it to its ClusterRole"
             ))),
             Ok(Err(kube::Error::Api(status))) => {
