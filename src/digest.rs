@@ -15,6 +15,7 @@ pub struct Digest([u8; 32]);
 pub struct InvalidDigest(String);
 
 /// SHA-256 of what is written to it.
+#[derive(Clone)]
 pub struct Hasher(ring::digest::Context);
 
 impl Digest {

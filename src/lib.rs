@@ -17,6 +17,7 @@
 //!
 //! Dependencies point downward only: `admission`, `render` → `resolve`, `wrap` → `tekton`, `step`, `target`; `workspace` → `store` → `target`.
 
+pub mod admission;
 pub mod digest;
 pub mod render;
 pub mod resolve;

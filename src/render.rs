@@ -128,6 +128,11 @@ impl Objects {
         Ok(())
     }
 
+    /// All objects, in their order.
+    pub fn all(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter()
+    }
+
     /// The PipelineRuns, in their order.
     pub fn runs(&self) -> impl Iterator<Item = &Value> {
         self.0.iter().filter(|object| text(object, "kind") == "PipelineRun")

@@ -1,5 +1,7 @@
 //! `pipelineref` and taskRefs to objects, and from them to the wrapped run.
 
+pub mod cluster;
+
 use std::{collections::BTreeMap, future::Future};
 
 use futures_util::future::try_join_all;
@@ -8,7 +10,7 @@ use serde_json::Value;
 use crate::wrap::{self, Refusal, Request, Rewrite, Settings};
 
 /// What can be asked for by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `tekton.dev` Pipeline
     Pipeline,
@@ -27,19 +29,10 @@ pub trait Source: Sync {
     ) -> impl Future<Output = Result<Option<Value>, SourceError>> + Send;
 }
 
-/// An object could not be read, though it may exist: one sentence that names it and what to do.
+/// An object could not be read, though it may exist: one sentence that names it and says what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{kind} {name:?} in namespace {namespace:?} can't be read: {problem}", kind = kind.word())]
-pub struct SourceError {
-    /// What was asked for.
-    pub kind: Kind,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// What went wrong and what to do.
-    pub problem: String,
-}
+#[error("{0}")]
+pub struct SourceError(pub String);
 
 impl Kind {
     /// `pipeline` or `task`, for sentences.

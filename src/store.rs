@@ -3,9 +3,42 @@
 //! A store holds blobs and manifests by digest and gives manifests tags, as a registry does (OCI distribution-spec) and
 //! as an OCI image layout does in a folder (OCI image-spec, image-layout.md). It knows nothing of workspaces.
 
+mod credentials;
+mod dir;
+mod registry;
+mod verify;
+
 use std::io::{self, Read, Write};
 
+pub use self::{
+    credentials::{Credentials, TEKTON_CREDENTIALS},
+    registry::{HttpOptions, RetryPolicy},
+};
 use crate::{digest::Digest, target::Target};
+
+/// How stores are reached.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who we are.
+    pub credentials: Credentials,
+    /// Limits and trust of connections; none: the usual ones, and connections that the whole process shares.
+    pub http: Option<HttpOptions>,
+    /// When to try again.
+    pub retry: RetryPolicy,
+}
+
+/// Opens the store that `target` lies in, with the credentials of this process's environment. Nothing is sent yet.
+pub fn open(target: &Target) -> Result<Box<dyn Store>, StoreError> {
+    open_with(target, &Options::default())
+}
+
+/// The same with options of one's own.
+pub fn open_with(target: &Target, options: &Options) -> Result<Box<dyn Store>, StoreError> {
+    Ok(match target {
+        Target::Dir { path, .. } => Box::new(dir::DirStore::new(path)),
+        Target::Registry(image) => Box::new(registry::RegistryStore::new(image, options)?),
+    })
+}
 
 /// A blob as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +92,12 @@ pub trait Store: Send + Sync {
     fn mount_blob(&self, digest: &Digest, from: &Target) -> Result<bool, StoreError>;
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self { credentials: Credentials::from_env(), http: None, retry: RetryPolicy::default() }
+    }
+}
+
 /// What went wrong with a store: one sentence that names the place and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -79,4 +118,68 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// A registry can't be reached, or does not do what it was asked for.
+    #[error("{place}: {problem}")]
+    Registry {
+        /// The image or blob.
+        place: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A registry does not let us.
+    #[error("{place}: {problem}")]
+    Denied {
+        /// The image or blob.
+        place: String,
+        /// What it denied, and where credentials were looked for.
+        problem: String,
+    },
+    /// A file with credentials is unusable.
+    #[error("{file}: the credentials for registries can't be used: {problem}")]
+    Credentials {
+        /// The file.
+        file: String,
+        /// What is wrong with it; no part of its content.
+        problem: String,
+    },
+    /// A fault that was expected to pass did not.
+    #[error("{error} (tried {attempts} times)")]
+    GaveUp {
+        /// How often.
+        attempts: u32,
+        /// The last fault.
+        error: Box<StoreError>,
+    },
+    /// What was to be stored could not be read or made.
+    #[error("{0}")]
+    Source(io::Error),
+}
+
+/// The media type that a manifest states in itself (OCI image-spec, manifest.md: `mediaType` should be used).
+fn own_media_type(manifest: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed {
+        media_type: Option<String>,
+        manifests: Option<serde::de::IgnoredAny>,
+        config: Option<serde::de::IgnoredAny>,
+    }
+    let typed: Typed = serde_json::from_slice(manifest).ok()?;
+    match typed {
+        Typed { media_type: Some(media_type), .. } => Some(media_type),
+        Typed { manifests: Some(_), .. } => Some("application/vnd.oci.image.index.v1+json".to_owned()),
+        Typed { config: Some(_), .. } => Some("application/vnd.oci.image.manifest.v1+json".to_owned()),
+        _ => None,
+    }
+}
+
+/// `len` as a length in memory, if the range lies within the blob.
+fn check_range(blob: &Blob, offset: u64, len: u64, place: &str) -> Result<usize, StoreError> {
+    match (offset.checked_add(len), usize::try_from(len)) {
+        (Some(end), Ok(len)) if end <= blob.size => Ok(len),
+        _ => Err(StoreError::Content {
+            place: place.to_owned(),
+            problem: format!("{len} bytes from {offset} lie outside of the blob, which has {} bytes", blob.size),
+        }),
+    }
 }

@@ -60,10 +60,12 @@ impl Plan {
                 };
                 if saves[task] {
                     let parallel = parallel(task, graph, &saves);
+                    let reads = |task: usize| find(task).is_some() && !absent.may_be_absent[task];
                     let joined: Vec<usize> =
-                        parallel.iter().copied().filter(|&other| meets(task, other, graph, &find)).collect();
+                        parallel.iter().copied().filter(|&other| meets(task, other, graph, &reads)).collect();
                     let (parallel, joined) = (ranges(&parallel, graph), ranges(&joined, graph));
-                    planned.save.push(WorkspaceStep { parallel, joined, ..step.clone() });
+                    // What it comes after is in the state that the restore step left.
+                    planned.save.push(WorkspaceStep { parallel, joined, after: Vec::new(), ..step.clone() });
                 }
                 if !step.after.is_empty() || step.base.is_some() {
                     planned.restore.push(step);
@@ -126,10 +128,10 @@ fn parallel(task: usize, graph: &Graph, saves: &[bool]) -> Vec<usize> {
     (0..graph.len()).filter(|&other| saves[other] && !related(other)).collect()
 }
 
-/// Whether a later task that uses the workspace has both as ancestors.
-fn meets<'a>(one: usize, other: usize, graph: &Graph, find: &impl Fn(usize) -> Option<&'a Use>) -> bool {
+/// Whether a later task that reads the workspace, and can't be skipped, has both as ancestors.
+fn meets(one: usize, other: usize, graph: &Graph, reads: &impl Fn(usize) -> bool) -> bool {
     let both = |task: usize| graph.ancestors[task].contains(one) && graph.ancestors[task].contains(other);
-    (0..graph.len()).any(|task| both(task) && find(task).is_some())
+    (0..graph.len()).any(|task| both(task) && reads(task))
 }
 
 /// The orders of `tasks` as inclusive ranges.

@@ -66,7 +66,7 @@ fn child(value: &Value, indent: usize, out: &mut String) {
 /// A text of several lines that a literal block gives back exactly.
 fn is_block(text: &str) -> bool {
     let printable = |c: char| c == '\n' || c == '\t' || (!c.is_control() && !is_break(c));
-    text.trim_end_matches('\n').contains('\n') && !text.starts_with(['\n', ' ', '\t']) && text.chars().all(printable)
+    text.contains('\n') && !text.starts_with(['\n', ' ', '\t']) && text.chars().all(printable)
 }
 
 fn block(text: &str, indent: usize, out: &mut String) {
@@ -85,7 +85,7 @@ fn block(text: &str, indent: usize, out: &mut String) {
     }
 }
 
-/// A text on one line: plain where that reads back as the same text, else in double quotes as in JSON.
+/// A text on one line: plain where that reads back as the same text, else in the quotes that need fewer escapes.
 fn inline(text: &str) -> String {
     let word = |c: char| c.is_ascii_alphanumeric() || "_-./$(){}@+,=%~^ []*:".contains(c);
     let start = |c: char| c.is_ascii_alphanumeric() || "_./$(".contains(c);
@@ -95,7 +95,13 @@ fn inline(text: &str) -> String {
         && !text.contains(": ")
         && !text.contains(" #")
         && scalar::resolve(text).is_string();
-    if plain { text.to_owned() } else { escape(text) }
+    if plain {
+        text.to_owned()
+    } else if text.contains('"') && !text.contains(|c: char| c == '\'' || c.is_control() || is_break(c)) {
+        format!("'{text}'")
+    } else {
+        escape(text)
+    }
 }
 
 /// JSON escapes are YAML escapes; what JSON leaves alone and YAML takes for a line break is escaped too.
