@@ -3,9 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use serde::Deserialize;
@@ -13,6 +11,7 @@ use serde_json::Value;
 
 use crate::support::{
     manifests,
+    render::render,
     runner::{Outcome, Status},
 };
 
@@ -136,7 +135,8 @@ impl Case {
         }
         assert_eq!(outcome.failure.is_some(), expect.fails, "{}", context());
         for (place, texts) in &expect.says {
-            let (task, step) = place.split_once(" : ").map_or((place.as_str(), None), |(task, step)| (task, Some(step)));
+            let (task, step) =
+                place.split_once(" : ").map_or((place.as_str(), None), |(task, step)| (task, Some(step)));
             let log = outcome.log_of(task, step);
             for text in texts {
                 assert!(log.contains(text), "{place} does not say {text:?}: {}", context());
@@ -153,23 +153,6 @@ impl Head {
     fn once() -> usize {
         1
     }
-}
-
-/// `tekton-wrap render` with the documents on its standard input.
-fn render(yaml: &str, image: &str) -> Result<Value, String> {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tekton-wrap"))
-        .args(["render", "-f", "-", "-o", "json", "--image", image])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    child.stdin.take().expect("stdin is piped").write_all(yaml.as_bytes()).map_err(|e| e.to_string())?;
-    let output = child.wait_with_output().map_err(|e| e.to_string())?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())
 }
 
 fn folder() -> PathBuf {

@@ -123,15 +123,18 @@ async fn outcome(client: &Client, namespace: &str, rendered: &Value, run: &Dynam
         log: Vec::new(),
     };
     let like = json!({"apiVersion": "tekton.dev/v1", "kind": "TaskRun"});
-    let task_runs: Api<DynamicObject> =
-        Api::namespaced_with(client.clone(), namespace, &manifests::resource(&like));
+    let task_runs: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &manifests::resource(&like));
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let children = items(&run.data["status"]["childReferences"]);
     let spec = &rendered["spec"]["pipelineSpec"];
     for task in items(&spec["tasks"]).iter().chain(items(&spec["finally"])) {
         let task = text(&task["name"]);
-        let mut found =
-            TaskRun { task: task.to_owned(), status: Status::Skipped(Skip::When), results: Default::default(), attempts: 0 };
+        let mut found = TaskRun {
+            task: task.to_owned(),
+            status: Status::Skipped(Skip::When),
+            results: Default::default(),
+            attempts: 0,
+        };
         if let Some(child) = children.iter().find(|c| c["pipelineTaskName"] == *task) {
             let task_run = task_runs.get(text(&child["name"])).await.expect("the TaskRun is there");
             let status = &task_run.data["status"];

@@ -45,6 +45,14 @@ fn registry_with_credentials() {
     played::play_with_credentials(&Case::load("join"));
 }
 
+/// The examples that need nothing but `sh` end well.
+#[test]
+fn examples() {
+    for example in ["files", "build-and-test"] {
+        played::play_example(example);
+    }
+}
+
 /// The same cases on a cluster with Tekton; see [`cluster::Settings::from_env`] for what names it.
 #[test]
 fn cluster() {

@@ -10,8 +10,10 @@ use crate::{
     case::{Case, Rendered, Store, Values},
     image,
     support::{
+        manifests,
         registry::{Registry, USER},
-        runner::{Outcome, Runner},
+        render::render,
+        runner::{Outcome, Runner, Status},
     },
 };
 
@@ -52,6 +54,18 @@ pub fn play_with_credentials(case: &Case) {
         case.check(&outcome);
         image::check(case, &rendered, &outcome, Some(folder.path()));
     }
+}
+
+/// Plays a file of `examples/`, its registry replaced.
+pub fn play_example(name: &str) {
+    let file = format!("{}/examples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(file).expect("the example is there");
+    let text = text.replace("quay.io/me/", &format!("{}/examples/", shared().registry.address));
+    let run = render(&text, "tekton-wrap").unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_tekton-wrap"));
+    let outcome = Runner { program, objects: manifests::parse(&text), ..Runner::default() }.play(&run);
+    assert_eq!(outcome.failure, None, "{name}:\n{}", outcome.full_log());
+    assert!(outcome.tasks.iter().all(|task| task.status == Status::Succeeded), "{name}: {:?}", outcome.tasks);
 }
 
 /// Plays a case as often as it wants, all at the same time.

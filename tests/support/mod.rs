@@ -3,10 +3,15 @@
 //! - [`cluster`]: a kube-apiserver with etcd, Tekton's CRDs ([`crds`]) and a fresh [`cluster::Namespace`] for each test
 //! - [`webhook`]: the product's webhook, with the account and the configuration of `webhook-config/`
 //! - [`registry`]: a registry, and crane
+//! - [`mod@render`]: the product's `render`
 //! - [`runner`]: plays a PipelineRun as Tekton would
 //!
 //! The programs come from `tests/assets/build`. This is a `mod.rs` because Cargo takes each `tests/*.rs` for a test program.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program uses a part of it; the demo has no test harness and no unit tests"
+)]
 
 pub mod assets;
 pub mod certificate;
@@ -15,5 +20,6 @@ pub mod crds;
 pub mod manifests;
 pub mod process;
 pub mod registry;
+pub mod render;
 pub mod runner;
 pub mod webhook;
