@@ -17,7 +17,13 @@
 //!
 //! Dependencies point downward only: `admission`, `render` → `resolve`, `wrap` → `tekton`, `step`, `target`; `workspace` → `store` → `target`.
 
+pub mod admission;
 pub mod digest;
+pub mod render;
+pub mod resolve;
 pub mod step;
 pub mod store;
 pub mod target;
+pub mod tekton;
+pub mod wrap;
+pub mod yaml;

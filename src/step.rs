@@ -57,13 +57,15 @@ pub struct WorkspaceStep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// The nearest ancestors that save this workspace; for each optional one, its own nearest ancestors too (flat, in
-    /// pipeline order). Their snapshots name all further ancestors.
+    /// pipeline order). Their snapshots name all further ancestors. Empty in a save step: the restore step in front of it
+    /// leaves what it found in [`STATE_DIR`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Predecessor>,
     /// Pipeline order of the saving tasks that are neither ancestors nor descendants: inclusive ranges, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parallel: Vec<(u32, u32)>,
-    /// Those of `parallel` whose changes a later task restores together with this task's: inclusive ranges, ascending.
+    /// Those of `parallel` whose changes a later task, one that can't be skipped, restores together with this task's:
+    /// inclusive ranges, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joined: Vec<(u32, u32)>,
 }

@@ -3,22 +3,41 @@
 //! A store holds blobs and manifests by digest and gives manifests tags, as a registry does (OCI distribution-spec) and
 //! as an OCI image layout does in a folder (OCI image-spec, image-layout.md). It knows nothing of workspaces.
 
+mod credentials;
 mod dir;
+mod registry;
 mod verify;
 
 use std::io::{self, Read, Write};
 
+pub use self::{
+    credentials::{Credentials, TEKTON_CREDENTIALS},
+    registry::{HttpOptions, RetryPolicy},
+};
 use crate::{digest::Digest, target::Target};
 
-/// Opens the store that `target` lies in. Nothing is read or sent yet.
+/// How stores are reached.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who we are.
+    pub credentials: Credentials,
+    /// Limits and trust of connections; none: the usual ones, and connections that the whole process shares.
+    pub http: Option<HttpOptions>,
+    /// When to try again.
+    pub retry: RetryPolicy,
+}
+
+/// Opens the store that `target` lies in, with the credentials of this process's environment. Nothing is sent yet.
 pub fn open(target: &Target) -> Result<Box<dyn Store>, StoreError> {
-    match target {
-        Target::Dir { path, .. } => Ok(Box::new(dir::DirStore::new(path))),
-        Target::Registry(image) => Err(StoreError::Content {
-            place: image.to_string(),
-            problem: "registries are not supported by this build; use dir:///path".to_owned(),
-        }),
-    }
+    open_with(target, &Options::default())
+}
+
+/// The same with options of one's own.
+pub fn open_with(target: &Target, options: &Options) -> Result<Box<dyn Store>, StoreError> {
+    Ok(match target {
+        Target::Dir { path, .. } => Box::new(dir::DirStore::new(path)),
+        Target::Registry(image) => Box::new(registry::RegistryStore::new(image, options)?),
+    })
 }
 
 /// A blob as it is stored.
@@ -73,6 +92,12 @@ pub trait Store: Send + Sync {
     fn mount_blob(&self, digest: &Digest, from: &Target) -> Result<bool, StoreError>;
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self { credentials: Credentials::from_env(), http: None, retry: RetryPolicy::default() }
+    }
+}
+
 /// What went wrong with a store: one sentence that names the place and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -93,6 +118,41 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// A registry can't be reached, or does not do what it was asked for.
+    #[error("{place}: {problem}")]
+    Registry {
+        /// The image or blob.
+        place: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A registry does not let us.
+    #[error("{place}: {problem}")]
+    Denied {
+        /// The image or blob.
+        place: String,
+        /// What it denied, and where credentials were looked for.
+        problem: String,
+    },
+    /// A file with credentials is unusable.
+    #[error("{file}: the credentials for registries can't be used: {problem}")]
+    Credentials {
+        /// The file.
+        file: String,
+        /// What is wrong with it; no part of its content.
+        problem: String,
+    },
+    /// A fault that was expected to pass did not.
+    #[error("{error} (tried {attempts} times)")]
+    GaveUp {
+        /// How often.
+        attempts: u32,
+        /// The last fault.
+        error: Box<StoreError>,
+    },
+    /// What was to be stored could not be read or made.
+    #[error("{0}")]
+    Source(io::Error),
 }
 
 /// The media type that a manifest states in itself (OCI image-spec, manifest.md: `mediaType` should be used).

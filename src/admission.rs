@@ -1,0 +1,198 @@
+//! The mutating admission webhook: HTTPS in front of [`crate::resolve::wrap_run`].
+//!
+//! Whatever is not the creation of a PipelineRun that asks to be wrapped is allowed untouched. `kubectl --dry-run=server`
+//! gets the same answer as any other creation: nothing is written anywhere.
+
+mod admin;
+mod log;
+mod metrics;
+mod review;
+mod server;
+mod tls;
+mod verdict;
+mod webhook;
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tokio_rustls::TlsAcceptor;
+
+use self::{
+    admin::Admin,
+    metrics::Metrics,
+    server::{Limits, Phase, Transport},
+    tls::Certificate,
+    webhook::Webhook,
+};
+pub use self::{log::Format as LogFormat, tls::TlsError};
+use crate::{
+    resolve::{
+        Source,
+        cluster::{Cluster, ConnectError},
+    },
+    wrap::Settings,
+};
+
+/// The command line of `tekton-wrap webhook`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The image of the injected steps, as the cluster's nodes pull it
+    #[arg(long, value_name = "REF")]
+    pub image: String,
+    /// The folder of tls.crt and tls.key; changes are noticed within seconds
+    #[arg(long, value_name = "DIR")]
+    pub tls_dir: PathBuf,
+    /// Where admission reviews are answered, over HTTPS at the path /wrap
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Where /livez, /readyz and /metrics are answered, over plain HTTP; "none" for nowhere
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8081", value_parser = address_or_none)]
+    pub admin_listen: AdminAddress,
+    /// How to reach the cluster; inside one, its own account is used
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// After SIGTERM, how long to go on serving until every client has learnt of it
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub linger: u64,
+    /// How the log on stderr is written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Where the admin listener is, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminAddress(pub Option<SocketAddr>);
+
+/// Why the server can't start: one sentence.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The cluster can't be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// An address can't be listened at.
+    #[error("{flag} {address}: {source}")]
+    Listen {
+        /// The flag that named the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// SIGTERM can't be waited for.
+    #[error("signals can't be handled: {0}")]
+    Signals(#[source] io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT and the end of the requests in flight then; a second signal ends it at once.
+///
+/// # Errors
+/// Where it can't start. The process must have a rustls crypto provider installed.
+pub async fn serve(args: Args) -> Result<(), Error> {
+    log::start(args.log_format);
+    let signals = signals().map_err(Error::Signals)?;
+    let server = Server {
+        listener: listen("--listen", args.listen).await?,
+        admin: match args.admin_listen.0 {
+            Some(address) => Some(listen("--admin-listen", address).await?),
+            None => None,
+        },
+        certificate: Certificate::load(&args.tls_dir)?,
+        poll: tls::POLL,
+        source: Cluster::connect(args.kubeconfig.as_deref()).await?,
+        settings: Settings { image: args.image },
+        limits: Limits::default(),
+        linger: Duration::from_secs(args.linger),
+    };
+    // The addresses as they are: a flag may have left the port to the system.
+    let listen = server.listener.local_addr().ok();
+    let admin_listen = server.admin.as_ref().and_then(|listener| listener.local_addr().ok());
+    tracing::info!(?listen, ?admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
+    server.run(signals).await
+}
+
+/// All that runs.
+struct Server<S> {
+    listener: TcpListener,
+    admin: Option<TcpListener>,
+    certificate: Certificate,
+    /// Time between two looks at the certificate's files.
+    poll: Duration,
+    source: S,
+    settings: Settings,
+    limits: Limits,
+    /// Time in [`Phase::Leaving`].
+    linger: Duration,
+}
+
+impl<S: Source + Send + 'static> Server<S> {
+    async fn run(self, mut signals: mpsc::Receiver<()>) -> Result<(), Error> {
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let metrics = Arc::new(Metrics::default());
+        let certificate = Arc::new(self.certificate);
+        let tls = TlsAcceptor::from(Arc::new(certificate.server_config()?));
+        let webhook = Webhook { source: self.source, settings: self.settings, metrics: metrics.clone() };
+        let reviews = server::serve(self.listener, Transport::Tls(tls), self.limits, phases.clone(), Arc::new(webhook));
+        let probes = async {
+            if let Some(listener) = self.admin {
+                let admin = Admin { phase: phases.clone(), metrics: metrics.clone() };
+                server::serve(listener, Transport::Plain, self.limits, phases.clone(), Arc::new(admin)).await;
+            }
+        };
+        let work = async { tokio::join!(reviews, probes) };
+        let life = async {
+            signals.recv().await;
+            tracing::info!("shutting down");
+            phase.send_replace(Phase::Leaving);
+            tokio::select! {
+                () = tokio::time::sleep(self.linger) => {}
+                _ = signals.recv() => return,
+            }
+            phase.send_replace(Phase::Stopping);
+            signals.recv().await;
+        };
+        tokio::select! {
+            _ = work => tracing::info!("every request is answered"),
+            () = life => tracing::warn!("a second signal: requests in flight are cut off"),
+            () = certificate.keep_fresh(self.poll, &metrics) => {}
+        }
+        Ok(())
+    }
+}
+
+async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { flag, address, source })
+}
+
+/// A message for each SIGTERM or SIGINT.
+fn signals() -> io::Result<mpsc::Receiver<()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (sender, receiver) = mpsc::channel(2);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if sender.send(()).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+fn address_or_none(text: &str) -> Result<AdminAddress, std::net::AddrParseError> {
+    if text == "none" { Ok(AdminAddress(None)) } else { text.parse().map(|address| AdminAddress(Some(address))) }
+}

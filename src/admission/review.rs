@@ -1,0 +1,227 @@
+//! AdmissionReview v1 as it is on the wire (Kubernetes: k8s.io/api/admission/v1, types.go).
+//!
+//! Own types, because kube's response writes the patch as a list of numbers and not as base64.
+
+use std::borrow::Cow;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+const API_VERSION: &str = "admission.k8s.io/v1";
+const KIND: &str = "AdmissionReview";
+
+/// The apiserver cuts longer warnings and drops those with control characters
+/// (Kubernetes: apiserver/pkg/endpoints/filters/warning.go).
+const MAX_WARNING_CHARS: usize = 256;
+
+/// What the apiserver asks. Fields that are not read here are skipped, whatever they hold.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request<'a> {
+    /// To be echoed in the response.
+    pub uid: String,
+    /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
+    pub operation: String,
+    /// What the request is about, after the conversion that `matchPolicy: Equivalent` may have asked for.
+    pub resource: Resource,
+    /// For example `status`.
+    #[serde(default)]
+    pub sub_resource: String,
+    /// The namespace of the object; the object's own `metadata.namespace` may still be empty.
+    #[serde(default)]
+    pub namespace: String,
+    /// Whether nothing will be stored.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The object, read only where it is for us.
+    #[serde(borrow, default)]
+    pub object: Option<&'a RawValue>,
+}
+
+/// Group, version and plural name of a kind of objects.
+#[derive(Debug, Deserialize)]
+pub struct Resource {
+    /// For example `tekton.dev`.
+    pub group: String,
+    /// For example `v1`.
+    pub version: String,
+    /// For example `pipelineruns`.
+    pub resource: String,
+}
+
+/// What is answered.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Response {
+    uid: String,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// Why a request is refused (Kubernetes: apimachinery/pkg/apis/meta/v1, Status).
+#[derive(Debug, Serialize)]
+struct Status {
+    status: &'static str,
+    message: String,
+    reason: &'static str,
+    code: u16,
+}
+
+impl<'a> Request<'a> {
+    /// The request of the review `body`. An error is a clause that says what is wrong with it.
+    pub fn parse(body: &'a [u8]) -> Result<Self, String> {
+        let review: Review<'a> = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+        if review.kind != KIND || review.api_version != API_VERSION {
+            return Err(format!("it is a {} of {}, not an {KIND} of {API_VERSION}", review.kind, review.api_version));
+        }
+        let request = review.request.ok_or("it has no request")?;
+        if request.uid.is_empty() {
+            return Err("its request has no uid".to_owned());
+        }
+        Ok(request)
+    }
+
+    /// Whether it is the creation of a PipelineRun.
+    pub fn creates_pipeline_run(&self) -> bool {
+        let Resource { group, resource, .. } = &self.resource;
+        self.operation == "CREATE"
+            && group == "tekton.dev"
+            && resource == "pipelineruns"
+            && self.sub_resource.is_empty()
+    }
+}
+
+impl Response {
+    /// The object may be stored as it is.
+    pub fn allow(uid: &str) -> Self {
+        Self { uid: uid.to_owned(), allowed: true, status: None, patch: None, patch_type: None, warnings: Vec::new() }
+    }
+
+    /// The object may be stored after `patch`, the text of a JSON patch (RFC 6902), was applied.
+    pub fn patched(uid: &str, patch: &[u8], warnings: &[String]) -> Self {
+        Self {
+            patch: Some(STANDARD.encode(patch)),
+            patch_type: Some("JSONPatch"),
+            warnings: warnings.iter().map(|w| warning(w)).collect(),
+            ..Self::allow(uid)
+        }
+    }
+
+    /// The object may not be stored. `code` is the HTTP status that the user's client gets, 400 or more.
+    pub fn refuse(uid: &str, code: u16, reason: &'static str, message: String) -> Self {
+        let status = Status { status: "Failure", message, reason, code };
+        Self { allowed: false, status: Some(status), ..Self::allow(uid) }
+    }
+
+    /// The whole AdmissionReview around it.
+    pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Answer<'a> {
+            api_version: &'static str,
+            kind: &'static str,
+            response: &'a Response,
+        }
+        serde_json::to_vec(&Answer { api_version: API_VERSION, kind: KIND, response: self })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    #[serde(default)]
+    api_version: Cow<'a, str>,
+    #[serde(default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    request: Option<Request<'a>>,
+}
+
+/// `text` as the apiserver shows it: one line, cut where it is too long.
+fn warning(text: &str) -> String {
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if let Some((end, _)) = line.char_indices().nth(MAX_WARNING_CHARS) {
+        let keep = line[..end].char_indices().next_back().map_or(0, |(last, _)| last);
+        line.truncate(keep);
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(response: &Response) -> String {
+        String::from_utf8(response.to_json().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn literal_bytes() {
+        assert_eq!(
+            text(&Response::allow("u-1")),
+            r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-1","allowed":true}}"#
+        );
+        let patch = br#"[{"op":"remove","path":"/spec/pipelineRef"}]"#;
+        assert_eq!(
+            text(&Response::patched("u-2", patch, &["cache is\nread-only".to_owned()])),
+            concat!(
+                r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-2","allowed":true,"#,
+                r#""patch":"W3sib3AiOiJyZW1vdmUiLCJwYXRoIjoiL3NwZWMvcGlwZWxpbmVSZWYifV0=","patchType":"JSONPatch","#,
+                r#""warnings":["cache is read-only"]}}"#
+            )
+        );
+        assert_eq!(
+            text(&Response::refuse("u-3", 400, "MissingParam", "param target is missing".to_owned())),
+            concat!(
+                r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-3","allowed":false,"#,
+                r#""status":{"status":"Failure","message":"param target is missing","reason":"MissingParam","code":400}}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn unreadable_reviews() {
+        let review = |api: &str, request: &str| {
+            format!(r#"{{"apiVersion":"admission.k8s.io/{api}","kind":"AdmissionReview","request":{request}}}"#)
+        };
+        let request = r#"{"uid":"u","operation":"CREATE","resource":{"group":"","version":"v1","resource":"pods"}}"#;
+        assert!(Request::parse(review("v1", request).as_bytes()).is_ok());
+        for (body, why) in [
+            (String::new(), "EOF"),
+            ("[]".to_owned(), "length"),
+            (r#"{"kind":"Pod","apiVersion":"v1"}"#.to_owned(), "Pod of v1"),
+            (review("v1beta1", request), "v1beta1"),
+            (review("v1", "null"), "no request"),
+            (review("v1", r#"{"operation":"CREATE"}"#), "uid"),
+            (review("v1", &request.replace(r#""u""#, r#""""#)), "no uid"),
+            (review("v1", request) + "}", "trailing"),
+            (review("v1", request).replace("\"request\"", r#""request":null,"request""#), "duplicate"),
+            ("[".repeat(100_000), "column"),
+        ] {
+            let error = Request::parse(body.as_bytes()).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(Request::parse(review("v1", request).replace("pods", "\u{1}").as_bytes()).is_err());
+        assert!(Request::parse(b"{\"kind\":\"\xff\"}").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn warnings_reach_the_user(text in any::<String>(), tail in ".{0,300}") {
+            let line = warning(&(text.clone() + &tail));
+            prop_assert!(line.chars().count() <= MAX_WARNING_CHARS);
+            prop_assert!(!line.chars().any(char::is_control));
+        }
+    }
+}

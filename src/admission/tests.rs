@@ -1,0 +1,7 @@
+//! The server as a client sees it: real sockets, real TLS.
+
+mod drain;
+mod limits;
+mod reviews;
+mod rotation;
+mod support;

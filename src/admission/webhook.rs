@@ -1,0 +1,213 @@
+//! The path `/wrap`: an HTTP request to a review, a review to an answer.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    metrics::{self, Metrics},
+    review::{Request, Response},
+    server::{self, Handler},
+    verdict::{Verdict, judge},
+};
+use crate::{resolve::Source, wrap::Settings};
+
+/// Where reviews are answered.
+pub const PATH: &str = "/wrap";
+
+/// The largest review. A created object may have 3 MiB, a review of an update holds two of them, and there must be room for
+/// the rest (Kubernetes: apiserver/pkg/server/config.go, MaxRequestBodyBytes; controller-runtime reads as much).
+pub const MAX_BODY: usize = 7 << 20;
+
+/// Kubernetes' default of `timeoutSeconds`.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Answers admission reviews.
+pub struct Webhook<S> {
+    /// Where Pipelines and Tasks are found.
+    pub source: S,
+    /// What the operator decided.
+    pub settings: Settings,
+    /// Where answers are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// An HTTP request that gets no admission review as an answer. The sentence is for the operator: the apiserver puts it
+/// into the error that it logs.
+#[derive(Debug, thiserror::Error)]
+enum Rejection {
+    #[error("only {PATH} is answered here, not {0}")]
+    Path(String),
+    #[error("only POST is answered here, not {0}")]
+    Method(Method),
+    #[error("the content type must be application/json, not {0:?}")]
+    ContentType(String),
+    #[error("an admission review may have {} MiB at most", MAX_BODY >> 20)]
+    TooLarge,
+    #[error("the admission review did not arrive within {} s", .0.as_secs_f32())]
+    TooSlow(Duration),
+    #[error("the connection broke inside the admission review: {0}")]
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the admission review can't be read: {0}")]
+    Unreadable(String),
+    #[error("the answer can't be written: {0}")]
+    Unwritable(serde_json::Error),
+}
+
+impl<S: Source + Send + 'static> Handler for Webhook<S> {
+    async fn handle(&self, request: http::Request<Incoming>) -> server::Response {
+        let start = Instant::now();
+        let _in_flight = self.metrics.start();
+        let (ended, response) = match self.answer(request, start).await {
+            Ok(answered) => answered,
+            Err(rejection) => {
+                tracing::warn!(reason = rejection.reason(), "{rejection}");
+                let ended = metrics::Request { operation: "none", outcome: "rejected", reason: rejection.reason() };
+                (ended, rejection.response())
+            }
+        };
+        self.metrics.ended(ended, start.elapsed());
+        response
+    }
+}
+
+impl<S: Source> Webhook<S> {
+    async fn answer(
+        &self,
+        request: http::Request<Incoming>,
+        start: Instant,
+    ) -> Result<(metrics::Request, server::Response), Rejection> {
+        check_head(&request)?;
+        let budget = budget(request.uri().query());
+        let deadline = start + budget;
+        let body = timeout_at(deadline, read(request.into_body())).await.map_err(|_| Rejection::TooSlow(budget))??;
+        let request = Request::parse(&body).map_err(Rejection::Unreadable)?;
+        let verdict = judge(&self.source, &self.settings, &request, deadline).await.map_err(Rejection::Unreadable)?;
+        let (outcome, reason, response) = match verdict {
+            Verdict::Untouched => ("untouched", "", Response::allow(&request.uid)),
+            Verdict::Wrapped(rewrite) => {
+                let patch = serde_json::to_vec(&rewrite.patch).map_err(Rejection::Unwritable)?;
+                self.metrics.patched(rewrite.patch.len(), patch.len());
+                ("wrapped", "", Response::patched(&request.uid, &patch, &rewrite.warnings))
+            }
+            Verdict::Refused { code, reason, message } => {
+                ("refused", reason, Response::refuse(&request.uid, code, reason, message))
+            }
+        };
+        let mut http = server::Response::new(Full::new(response.to_json().map_err(Rejection::Unwritable)?.into()));
+        http.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok((metrics::Request { operation: operation(&request), outcome, reason }, http))
+    }
+}
+
+impl Rejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Path(_) => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken(_) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Self::Unwritable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Path(_) => "WrongPath",
+            Self::Method(_) => "WrongMethod",
+            Self::ContentType(_) => "WrongContentType",
+            Self::TooLarge => "TooLarge",
+            Self::TooSlow(_) => "TooSlow",
+            Self::Broken(_) => "Broken",
+            Self::Unreadable(_) => "Unreadable",
+            Self::Unwritable(_) => "Unwritable",
+        }
+    }
+
+    fn response(&self) -> server::Response {
+        let mut response = server::text(self.status(), self.to_string());
+        let headers = response.headers_mut();
+        match self {
+            Self::Method(_) => headers.insert(header::ALLOW, HeaderValue::from_static("POST")),
+            // The rest of the body is not read, so nothing can follow it.
+            Self::TooLarge | Self::TooSlow(_) => headers.insert(header::CONNECTION, HeaderValue::from_static("close")),
+            _ => None,
+        };
+        response
+    }
+}
+
+fn check_head(request: &http::Request<Incoming>) -> Result<(), Rejection> {
+    let path = request.uri().path();
+    if path != PATH {
+        return Err(Rejection::Path(path.to_owned()));
+    }
+    if request.method() != Method::POST {
+        return Err(Rejection::Method(request.method().clone()));
+    }
+    let content_type = request.headers().get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    let content_type = String::from_utf8_lossy(content_type);
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Rejection::ContentType(content_type.into_owned()));
+    }
+    Ok(())
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Rejection> {
+    // What Content-Length says, where there is one.
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(Rejection::TooLarge);
+    }
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge),
+        Err(error) => Err(Rejection::Broken(error)),
+    }
+}
+
+/// The time for an answer: what is left of the apiserver's patience, which it sends rounded up to a second as
+/// `?timeout=10s` (Kubernetes: apiserver/pkg/admission/plugin/webhook/mutating/dispatcher.go), less a margin, so that our
+/// own sentence reaches the user rather than "context deadline exceeded".
+fn budget(query: Option<&str>) -> Duration {
+    let timeout = query
+        .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("timeout=")))
+        .and_then(|value| value.strip_suffix('s')?.parse().ok())
+        .map_or(DEFAULT_TIMEOUT, |seconds: u32| Duration::from_secs(seconds.clamp(1, 30).into()));
+    let margin = (timeout / 5).max(Duration::from_secs(1));
+    timeout.saturating_sub(margin).max(Duration::from_millis(500))
+}
+
+fn operation(request: &Request<'_>) -> &'static str {
+    ["CREATE", "UPDATE", "DELETE", "CONNECT"].into_iter().find(|o| *o == request.operation).unwrap_or("none")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets() {
+        for (query, millis) in [
+            (None, 8000),
+            (Some(""), 8000),
+            (Some("timeout=10s"), 8000),
+            (Some("a=b&timeout=30s"), 24_000),
+            (Some("timeout=2s"), 1000),
+            (Some("timeout=1s"), 500),
+            (Some("timeout=0s"), 500),
+            (Some("timeout=99999s"), 24_000),
+            (Some("timeout=99999999999999999999s"), 8000),
+            (Some("timeout=1m0s"), 8000),
+            (Some("timeout=-3s"), 8000),
+        ] {
+            assert_eq!(budget(query), Duration::from_millis(millis), "{query:?}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `tekton-wrap render`: the webhook's rewrite over files, without a cluster.
+
+use std::{io::Read, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::{
+    resolve::{Kind, Source, SourceError, wrap_run},
+    tekton::fields::{items, text},
+    wrap::{Refusal, Settings},
+    yaml,
+};
+
+/// Prints the wrapped form of PipelineRuns, from the same code as the webhook's.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A file with PipelineRuns, Pipelines and Tasks, any number of documents; `-` is the standard input
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// The namespace that the runs are created in
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// The image of the injected steps
+    #[arg(long, value_name = "REF", default_value = concat!("tekton-wrap:", env!("CARGO_PKG_VERSION")))]
+    image: String,
+    /// What to print of each PipelineRun
+    #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
+    output: Output,
+}
+
+/// The forms that `render` prints.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The wrapped PipelineRun as YAML
+    Yaml,
+    /// The wrapped PipelineRun as JSON
+    Json,
+    /// The webhook's JSON patch
+    Patch,
+    /// The lines that change
+    Diff,
+}
+
+/// Why `render` prints nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A file can't be read.
+    #[error("{}: {source}", file.display())]
+    Read {
+        /// Its path.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file is not YAML.
+    #[error("{}: {source}", file.display())]
+    Yaml {
+        /// Its path.
+        file: PathBuf,
+        /// Where and why.
+        source: yaml::YamlError,
+    },
+    /// A document of a version that is not read.
+    #[error("{kind} {name:?} has apiVersion {version:?}: write it as tekton.dev/v1")]
+    Version {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Its apiVersion.
+        version: String,
+    },
+    /// There is nothing to render.
+    #[error("no PipelineRun in the files: give one with -f")]
+    NoRun,
+    /// The webhook would refuse the run.
+    #[error("{run}: {source}")]
+    Refused {
+        /// Name or generateName of the run.
+        run: String,
+        /// The webhook's own sentence.
+        source: Refusal,
+    },
+}
+
+/// Objects read from files.
+#[derive(Debug, Default)]
+pub struct Objects(Vec<Value>);
+
+/// What is printed for all PipelineRuns of the files, and what to warn about.
+pub async fn render(args: &Args) -> Result<(String, Vec<String>), RenderError> {
+    let mut objects = Objects::default();
+    for file in &args.files {
+        let text = read(file).map_err(|source| RenderError::Read { file: file.clone(), source })?;
+        objects.add(&text).map_err(|source| RenderError::Yaml { file: file.clone(), source })?;
+    }
+    objects.check()?;
+    let settings = Settings { image: args.image.clone() };
+    let (mut printed, mut warnings) = (Vec::new(), Vec::new());
+    for run in objects.runs() {
+        let refused = |source| RenderError::Refused { run: run_name(run), source };
+        let rewrite = wrap_run(&objects, run, &args.namespace, &settings).await.map_err(refused)?;
+        let Some(rewrite) = rewrite else {
+            warnings.push(format!("{}: its pipelineRef is not for the resolver wrap, nothing changes", run_name(run)));
+            printed.push(print(run, run, &Value::Array(Vec::new()), args.output));
+            continue;
+        };
+        warnings.extend(rewrite.warnings.iter().map(|warning| format!("{}: {warning}", run_name(run))));
+        let patch = serde_json::to_value(&rewrite.patch).unwrap_or_default();
+        printed.push(print(run, &rewrite.run, &patch, args.output));
+    }
+    if printed.is_empty() {
+        return Err(RenderError::NoRun);
+    }
+    let separator = if args.output == Output::Yaml { "---\n" } else { "" };
+    Ok((printed.join(separator), warnings))
+}
+
+impl Objects {
+    /// Adds the documents of `text`; a List gives its items.
+    pub fn add(&mut self, text: &str) -> Result<(), yaml::YamlError> {
+        for document in yaml::parse(text)? {
+            match document.get("kind").and_then(Value::as_str) {
+                Some("List") => self.0.extend(items(&document, "items").iter().cloned()),
+                _ => self.0.push(document),
+            }
+        }
+        Ok(())
+    }
+
+    /// All objects, in their order.
+    pub fn all(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter()
+    }
+
+    /// The PipelineRuns, in their order.
+    pub fn runs(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter().filter(|object| text(object, "kind") == "PipelineRun")
+    }
+
+    fn check(&self) -> Result<(), RenderError> {
+        let ours = ["PipelineRun", Kind::Pipeline.name(), Kind::Task.name()];
+        let other = self
+            .0
+            .iter()
+            .find(|object| ours.contains(&text(object, "kind")) && text(object, "apiVersion") != "tekton.dev/v1");
+        other.map_or(Ok(()), |object| {
+            let (kind, version) = (text(object, "kind").to_owned(), text(object, "apiVersion").to_owned());
+            Err(RenderError::Version { kind, version, name: run_name(object) })
+        })
+    }
+}
+
+impl Source for Objects {
+    async fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Value>, SourceError> {
+        let metadata = |object: &Value, field: &str| object.get("metadata").map_or("", |m| text(m, field)).to_owned();
+        let found = self.0.iter().find(|object| {
+            text(object, "kind") == kind.name()
+                && metadata(object, "name") == name
+                && ["", namespace].contains(&metadata(object, "namespace").as_str())
+        });
+        Ok(found.cloned())
+    }
+}
+
+fn read(file: &PathBuf) -> std::io::Result<String> {
+    if file.as_os_str() == "-" {
+        let mut text = String::new();
+        return std::io::stdin().read_to_string(&mut text).map(|_| text);
+    }
+    std::fs::read_to_string(file)
+}
+
+fn print(before: &Value, after: &Value, patch: &Value, output: Output) -> String {
+    match output {
+        Output::Yaml => yaml::to_string(after),
+        Output::Json => format!("{after:#}\n"),
+        Output::Patch => format!("{patch:#}\n"),
+        Output::Diff => {
+            let (before, after) = (yaml::to_string(before), yaml::to_string(after));
+            similar::TextDiff::from_lines(&before, &after).unified_diff().header("created", "stored").to_string()
+        }
+    }
+}
+
+fn run_name(object: &Value) -> String {
+    let metadata = object.get("metadata").unwrap_or(&Value::Null);
+    match (text(metadata, "name"), text(metadata, "generateName")) {
+        ("", "") => "PipelineRun without a name".to_owned(),
+        ("", generate) => generate.to_owned(),
+        (name, _) => name.to_owned(),
+    }
+}

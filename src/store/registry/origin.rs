@@ -1,0 +1,180 @@
+//! Where requests go: which scheme a registry speaks, and which addresses are the registry's own.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use http::{Uri, uri::PathAndQuery};
+
+/// Scheme, host and port of a registry: the only place that its credentials and tokens are sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// `https` or `http`.
+    pub scheme: &'static str,
+    /// `host[:port]` as in the image reference.
+    pub host: String,
+}
+
+impl Origin {
+    /// The address of `path`, which begins with a slash.
+    pub fn url(&self, path: &str) -> Result<Uri, http::Error> {
+        Uri::builder().scheme(self.scheme).authority(self.host.as_str()).path_and_query(path).build()
+    }
+
+    /// Whether an address is the registry's own.
+    pub fn contains(&self, url: &Uri) -> bool {
+        key(url).is_some_and(|key| self.url("/").is_ok_and(|own| Some(key) == self::key(&own)))
+    }
+}
+
+/// Whether the registry may be asked over plain HTTP if it does not speak HTTPS: hosts that a request does not leave the
+/// machine or the private network for. The rule is that of crane (go-containerregistry, name.Registry.Scheme), which
+/// takes `.local` too, as in `registry.tools.svc.cluster.local`.
+pub fn may_be_plain(host: &str) -> bool {
+    let host = without_port(host).to_ascii_lowercase();
+    if let Ok(v4) = host.parse::<Ipv4Addr>() {
+        return v4.is_loopback() || v4.is_private();
+    }
+    if let Ok(v6) = host.parse::<Ipv6Addr>() {
+        return v6.is_loopback();
+    }
+    let host = host.trim_end_matches('.');
+    host == "localhost" || host.ends_with(".localhost") || host.ends_with(".local")
+}
+
+/// Resolves the header `Location` of an answer from `base` (RFC 9110, 10.2.2). A registry behind a proxy that ends TLS
+/// often names itself with `http:`; that is put right instead of leaving TLS.
+pub fn resolve(base: &Uri, location: &str) -> Option<Uri> {
+    let scheme = base.scheme_str()?;
+    let authority = base.authority()?.as_str();
+    let absolute = match location.as_bytes() {
+        [b'/', b'/', ..] => format!("{scheme}:{location}"),
+        [b'/', ..] => format!("{scheme}://{authority}{location}"),
+        [b'?', ..] => format!("{scheme}://{authority}{}{location}", base.path()),
+        _ if location.contains("://") => location.to_owned(),
+        _ => {
+            let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            format!("{scheme}://{authority}{folder}/{location}")
+        }
+    };
+    let url: Uri = absolute.split('#').next()?.parse().ok()?;
+    match (scheme, url.scheme_str()?) {
+        ("https", "http") if url.authority()?.as_str().eq_ignore_ascii_case(authority) => {
+            let mut parts = url.into_parts();
+            parts.scheme = Some(http::uri::Scheme::HTTPS);
+            Uri::from_parts(parts).ok()
+        }
+        (_, "https" | "http") if !url.authority()?.as_str().contains('@') => Some(url),
+        _ => None,
+    }
+}
+
+/// The address with `name=value` added to its query. `value` needs no escapes.
+pub fn with_query(url: &Uri, name: &str, value: &str) -> Option<Uri> {
+    let separator = if url.query().is_some() { '&' } else { '?' };
+    let text = format!("{}{separator}{name}={value}", url.path_and_query().map_or("/", PathAndQuery::as_str));
+    let mut parts = url.clone().into_parts();
+    parts.path_and_query = Some(text.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+fn key(url: &Uri) -> Option<(String, String, u16)> {
+    let scheme = url.scheme_str()?.to_owned();
+    let port = url.port_u16().or(match scheme.as_str() {
+        "https" => Some(443),
+        "http" => Some(80),
+        _ => None,
+    })?;
+    Some((scheme, url.host()?.to_ascii_lowercase(), port))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(v6, _)| v6),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_only_for_near_hosts() {
+        for host in [
+            "localhost",
+            "localhost:5000",
+            "a.localhost:5000",
+            "127.0.0.1",
+            "127.9.9.9:80",
+            "[::1]:5000",
+            "[::1]",
+            "10.0.0.1:5000",
+            "192.168.1.1",
+            "172.16.0.1",
+            "registry.tools.svc.cluster.local:5000",
+        ] {
+            assert!(may_be_plain(host), "{host}");
+        }
+        for host in [
+            "quay.io",
+            "quay.io:5000",
+            "localhost.example.com",
+            "notlocalhost",
+            "127.0.0.1.example.com",
+            "8.8.8.8",
+            "172.32.0.1",
+            "[2001:db8::1]:5000",
+            "local",
+            "registry.tools.svc",
+        ] {
+            assert!(!may_be_plain(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn resolves_locations() {
+        let base = "https://r.io/v2/a/blobs/uploads/?x=y";
+        for (location, expected) in [
+            ("/v2/a/blobs/uploads/1?s=t%3D", Some("https://r.io/v2/a/blobs/uploads/1?s=t%3D")),
+            ("https://r.io/up/1", Some("https://r.io/up/1")),
+            ("http://r.io/up/1", Some("https://r.io/up/1")),
+            ("http://R.io/up", Some("https://R.io/up")),
+            ("http://other.io/up", Some("http://other.io/up")),
+            ("//cdn.io/up", Some("https://cdn.io/up")),
+            ("1?s", Some("https://r.io/v2/a/blobs/uploads/1?s")),
+            ("?s", Some("https://r.io/v2/a/blobs/uploads/?s")),
+            ("/x#part", Some("https://r.io/x")),
+            ("ftp://r.io/x", None),
+            ("https://user:pw@r.io/x", None),
+            ("https://", None),
+            ("/a b", None),
+        ] {
+            let resolved = resolve(&base.parse().unwrap(), location).map(|u| u.to_string());
+            assert_eq!(resolved.as_deref(), expected, "{location}");
+        }
+    }
+
+    #[test]
+    fn the_registrys_own_addresses() {
+        let origin = Origin { scheme: "https", host: "r.io".to_owned() };
+        for (url, own) in [
+            ("https://r.io/v2/", true),
+            ("https://R.IO:443/v2/", true),
+            ("http://r.io/v2/", false),
+            ("https://r.io:8443/", false),
+            ("https://cdn.r.io/", false),
+            ("https://r.io.evil.com/", false),
+        ] {
+            assert_eq!(origin.contains(&url.parse().unwrap()), own, "{url}");
+        }
+    }
+
+    #[test]
+    fn adds_to_the_query() {
+        for (url, expected) in [
+            ("https://r.io/u/1", "https://r.io/u/1?digest=d"),
+            ("https://r.io/u/1?a=b", "https://r.io/u/1?a=b&digest=d"),
+        ] {
+            assert_eq!(with_query(&url.parse().unwrap(), "digest", "d").unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Read-only views of Tekton's JSON: fields, variables, the graph of tasks, the workspaces that a task uses.
+//!
+//! Tekton objects stay [`serde_json::Value`] with their order kept: a typed round trip would drop fields that we do not
+//! know, and Tekton refuses fields that it does not know.
+
+pub mod fields;
+pub mod graph;
+pub mod variables;
+pub mod workspaces;

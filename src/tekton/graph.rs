@@ -1,0 +1,303 @@
+//! The graph of a Pipeline's tasks, its edges exactly as Tekton's
+//! (Tekton: pkg/apis/pipeline/v1/pipeline_types.go `Deps`, resultref.go `PipelineTaskResultRefs`).
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::{
+    fields::{field, items, text, texts},
+    variables::{references, result_task},
+};
+
+/// The tasks of a Pipeline, `tasks` first and then `finally`, by their index in these lists.
+pub struct Graph {
+    /// Names, in the Pipeline's own order.
+    pub names: Vec<String>,
+    /// How many of them are in `tasks`; the rest are in `finally`.
+    pub dag_len: usize,
+    /// Direct dependencies of each task. A finally task depends on every task of `tasks`.
+    pub dependencies: Vec<Vec<usize>>,
+    /// Those of the direct dependencies whose results the task uses.
+    pub result_dependencies: Vec<Vec<usize>>,
+    /// All ancestors of each task.
+    pub ancestors: Vec<Set>,
+    /// Pipeline order of each task: its place in the topological order that follows the lists where the graph leaves it open.
+    pub order: Vec<u32>,
+}
+
+/// Why a Pipeline has no graph. The words are Tekton's (pkg/reconciler/pipeline/dag/dag.go).
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum GraphError {
+    /// Two tasks with one name.
+    #[error("two tasks are called {0:?}")]
+    Duplicate(String),
+    /// A `runAfter` or a result reference to a task that is not in `tasks`.
+    #[error("task {task:?} depends on {dependency:?} but {dependency:?} wasn't present in Pipeline")]
+    Unknown {
+        /// The task with the reference.
+        task: String,
+        /// What it names.
+        dependency: String,
+    },
+    /// Tasks that wait for each other.
+    #[error("cycle detected; the tasks {0} wait for each other")]
+    Cycle(String),
+}
+
+/// A set of task indices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Set(Vec<u64>);
+
+impl Graph {
+    /// Reads `tasks` and `finally` of a Pipeline's spec.
+    pub fn new(spec: &Value) -> Result<Self, GraphError> {
+        let (dag, finally) = (items(spec, "tasks"), items(spec, "finally"));
+        let names: Vec<String> = dag.iter().chain(finally).map(|task| text(task, "name").to_owned()).collect();
+        let mut by_name = HashMap::new();
+        for (index, name) in names.iter().enumerate() {
+            if by_name.insert(name.as_str(), index).is_some() {
+                return Err(GraphError::Duplicate(name.clone()));
+            }
+        }
+        let mut graph = Self {
+            dag_len: dag.len(),
+            dependencies: Vec::new(),
+            result_dependencies: Vec::new(),
+            ancestors: vec![Set::default(); names.len()],
+            order: vec![0; names.len()],
+            names: Vec::new(),
+        };
+        for (index, task) in dag.iter().chain(finally).enumerate() {
+            let find = |name: &str| {
+                let unknown = || GraphError::Unknown { task: names[index].clone(), dependency: name.to_owned() };
+                by_name.get(name).copied().filter(|&found| found < dag.len()).ok_or_else(unknown)
+            };
+            let results = collect(result_tasks(task).into_iter().map(find))?;
+            let mut all = if index < dag.len() {
+                collect(items(task, "runAfter").iter().filter_map(Value::as_str).map(find))?
+            } else {
+                (0..dag.len()).collect()
+            };
+            all.extend(&results);
+            all.sort_unstable();
+            all.dedup();
+            graph.dependencies.push(all);
+            graph.result_dependencies.push(results);
+        }
+        graph.names = names;
+        graph.sort()?;
+        Ok(graph)
+    }
+
+    /// Number of tasks.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are no tasks.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// All task indices in pipeline order.
+    pub fn in_order(&self) -> Vec<usize> {
+        let mut tasks: Vec<usize> = (0..self.len()).collect();
+        tasks.sort_unstable_by_key(|&task| self.order[task]);
+        tasks
+    }
+
+    /// Fills in order and ancestors: always the first task of the lists whose dependencies are done.
+    fn sort(&mut self) -> Result<(), GraphError> {
+        let mut waiting: Vec<usize> = self.dependencies.iter().map(Vec::len).collect();
+        let mut dependents = vec![Vec::new(); self.len()];
+        for (task, dependencies) in self.dependencies.iter().enumerate() {
+            dependencies.iter().for_each(|&dependency| dependents[dependency].push(task));
+        }
+        let mut ready: std::collections::BTreeSet<usize> = (0..self.len()).filter(|&task| waiting[task] == 0).collect();
+        let mut place = 0;
+        while let Some(task) = ready.pop_first() {
+            self.order[task] = place;
+            place += 1;
+            let mut ancestors = Set::default();
+            for &dependency in &self.dependencies[task] {
+                ancestors.insert(dependency);
+                ancestors.extend(&self.ancestors[dependency]);
+            }
+            self.ancestors[task] = ancestors;
+            for &dependent in &dependents[task] {
+                waiting[dependent] -= 1;
+                if waiting[dependent] == 0 {
+                    ready.insert(dependent);
+                }
+            }
+        }
+        if place as usize == self.len() {
+            return Ok(());
+        }
+        // A finally task that waits for the cycle is not part of it.
+        let stuck = (0..self.dag_len).filter(|&task| waiting[task] > 0).map(|task| format!("{:?}", self.names[task]));
+        Err(GraphError::Cycle(stuck.collect::<Vec<_>>().join(", ")))
+    }
+}
+
+impl Set {
+    /// Adds `index`.
+    pub fn insert(&mut self, index: usize) {
+        if self.0.len() <= index / 64 {
+            self.0.resize(index / 64 + 1, 0);
+        }
+        self.0[index / 64] |= 1 << (index % 64);
+    }
+
+    /// Adds all of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine |= theirs);
+    }
+
+    /// Whether `index` is in it.
+    pub fn contains(&self, index: usize) -> bool {
+        self.0.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
+}
+
+/// The tasks whose results `task` refers to, where such a reference makes an edge: params, matrix, when, and in an embedded
+/// task the steps and sidecars. References in workspaces' subPath, displayName, taskRef, volumeMounts, stepTemplate and
+/// volumes make none.
+fn result_tasks(task: &Value) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut add = |text| found.extend(references(text).filter_map(result_task));
+    for param in items(task, "params") {
+        field(param, "value").iter().for_each(|value| texts(value, &mut add));
+    }
+    if let Some(matrix) = field(task, "matrix") {
+        for param in items(matrix, "params") {
+            field(param, "value").iter().for_each(|value| texts(value, &mut add));
+        }
+        for param in items(matrix, "include").iter().flat_map(|include| items(include, "params")) {
+            field(param, "value").iter().for_each(|value| texts(value, &mut add));
+        }
+    }
+    for when in items(task, "when") {
+        ["input", "values", "cel"].iter().filter_map(|name| field(when, name)).for_each(|value| texts(value, &mut add));
+    }
+    if let Some(spec) = field(task, "taskSpec") {
+        for container in items(spec, "steps").iter().chain(items(spec, "sidecars")) {
+            container_texts(container, &mut add);
+        }
+    }
+    found
+}
+
+/// The texts of a step or sidecar in which Tekton looks for result references
+/// (Tekton: pkg/apis/pipeline/v1/container_types.go `GetVarSubstitutionExpressions`).
+fn container_texts<'a>(container: &'a Value, add: &mut impl FnMut(&'a str)) {
+    for name in ["name", "image", "imagePullPolicy", "script", "workingDir", "command", "args"] {
+        field(container, name).iter().for_each(|value| texts(value, add));
+    }
+    for env in items(container, "env") {
+        add(text(env, "value"));
+        let Some(from) = field(env, "valueFrom") else { continue };
+        for source in ["secretKeyRef", "configMapKeyRef"].iter().filter_map(|name| field(from, name)) {
+            add(text(source, "key"));
+            add(text(source, "name"));
+        }
+    }
+}
+
+fn collect(found: impl Iterator<Item = Result<usize, GraphError>>) -> Result<Vec<usize>, GraphError> {
+    let mut list = found.collect::<Result<Vec<_>, _>>()?;
+    list.sort_unstable();
+    list.dedup();
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn task(name: &str, after: &[&str]) -> Value {
+        json!({"name": name, "runAfter": after})
+    }
+
+    #[test]
+    fn every_place_that_makes_an_edge() {
+        let reference = "$(tasks.a.results.r)";
+        for with in [
+            json!({"runAfter": ["a"]}),
+            json!({"params": [{"name": "p", "value": reference}]}),
+            json!({"params": [{"name": "p", "value": ["x", reference]}]}),
+            json!({"params": [{"name": "p", "value": {"k": reference}}]}),
+            json!({"matrix": {"params": [{"name": "p", "value": ["$(tasks.a.results.r[*])"]}]}}),
+            json!({"matrix": {"include": [{"name": "i", "params": [{"name": "p", "value": reference}]}]}}),
+            json!({"when": [{"input": reference, "operator": "in", "values": ["x"]}]}),
+            json!({"when": [{"input": "x", "operator": "in", "values": [reference]}]}),
+            json!({"when": [{"cel": "'$(tasks.a.results.r)' == 'x'"}]}),
+            json!({"taskSpec": {"steps": [{"script": reference}]}}),
+            json!({"taskSpec": {"steps": [{"workingdir": reference}]}}),
+            json!({"taskSpec": {"steps": [{"env": [{"name": "E", "value": reference}]}]}}),
+            json!({"taskSpec": {"steps": [{"env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": reference}}}]}]}}),
+            json!({"taskSpec": {"sidecars": [{"args": [reference]}]}}),
+        ] {
+            let mut b = with.clone();
+            b["name"] = json!("b");
+            let graph = Graph::new(&json!({"tasks": [b, {"name": "a"}]})).unwrap();
+            assert_eq!(graph.dependencies, [vec![1], vec![]], "{with}");
+            assert_eq!(graph.order, [1, 0]);
+        }
+    }
+
+    #[test]
+    fn places_that_make_no_edge() {
+        let reference = "$(tasks.a.results.r)";
+        for with in [
+            json!({"workspaces": [{"name": "w", "subPath": reference}]}),
+            json!({"displayName": reference}),
+            json!({"taskRef": {"name": reference, "params": [{"name": "p", "value": reference}]}}),
+            json!({"taskSpec": {"steps": [{"volumeMounts": [{"name": reference}]}]}}),
+            json!({"taskSpec": {"stepTemplate": {"workingDir": reference}}}),
+            json!({"taskSpec": {"volumes": [{"name": reference}]}}),
+            json!({"params": [{"name": "p", "value": "$(tasks.a.status)"}]}),
+        ] {
+            let mut b = with.clone();
+            b["name"] = json!("b");
+            let graph = Graph::new(&json!({"tasks": [b, {"name": "a"}]})).unwrap();
+            assert!(graph.dependencies.iter().all(Vec::is_empty), "{with}");
+        }
+    }
+
+    #[test]
+    fn ancestors_and_order() {
+        let spec = json!({
+            "tasks": [task("join", &["left", "right"]), task("left", &["root"]), task("right", &["root"]), task("root", &[])],
+            "finally": [{"name": "clean"}, {"name": "report", "params": [{"name": "p", "value": "$(tasks.join.results.r)"}]}],
+        });
+        let graph = Graph::new(&spec).unwrap();
+        assert_eq!(graph.order, [3, 1, 2, 0, 4, 5]);
+        assert_eq!(graph.in_order(), [3, 1, 2, 0, 4, 5]);
+        assert!((1..4).all(|task| graph.ancestors[0].contains(task)));
+        assert!(graph.ancestors[1].contains(3) && !graph.ancestors[1].contains(2));
+        assert!((0..4).all(|task| graph.ancestors[4].contains(task)) && !graph.ancestors[5].contains(4));
+        assert_eq!(graph.result_dependencies[5], [0]);
+    }
+
+    #[test]
+    fn rejects() {
+        for (spec, message) in [
+            (json!({"tasks": [task("a", &["b"])]}), r#"task "a" depends on "b" but "b" wasn't present in Pipeline"#),
+            (
+                json!({"tasks": [task("a", &["b"]), task("b", &["a"]), task("c", &[])], "finally": [{"name": "f"}]}),
+                r#"cycle detected; the tasks "a", "b" wait for each other"#,
+            ),
+            (json!({"tasks": [task("a", &["a"])]}), r#"cycle detected; the tasks "a" wait for each other"#),
+            (json!({"tasks": [task("a", &[])], "finally": [task("a", &[])]}), r#"two tasks are called "a""#),
+        ] {
+            assert_eq!(Graph::new(&spec).err().unwrap().to_string(), message);
+        }
+    }
+}

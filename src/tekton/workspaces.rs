@@ -1,0 +1,95 @@
+//! Which of the Pipeline's workspaces a task uses, and how.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{
+    fields::{field, flag, items, text, texts},
+    variables::{name_after, references},
+};
+
+/// One use of a Pipeline's workspace by a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// Name of the workspace in the Pipeline and in the run.
+    pub pipeline: String,
+    /// Name of the workspace in the task.
+    pub task: String,
+    /// Whether the Pipeline's task binds it; else it is used only through `$(workspaces.x…)` in an embedded task.
+    pub bound: bool,
+}
+
+/// The workspaces that a task of a Pipeline uses, in the order of its bindings; after them those that an embedded task
+/// uses through variables alone (Tekton: pipelinerun.go `propagateWorkspaces`).
+pub fn uses(pipeline_task: &Value) -> Vec<Use> {
+    let mut uses: Vec<Use> = items(pipeline_task, "workspaces")
+        .iter()
+        .map(|binding| {
+            let task = text(binding, "name").to_owned();
+            let pipeline = match text(binding, "workspace") {
+                "" => task.clone(),
+                name => name.to_owned(),
+            };
+            Use { pipeline, task, bound: true }
+        })
+        .collect();
+    let Some(spec) = field(pipeline_task, "taskSpec") else { return uses };
+    for name in propagated(spec) {
+        if !uses.iter().any(|bound| bound.task == name) {
+            uses.push(Use { pipeline: name.to_owned(), task: name.to_owned(), bound: false });
+        }
+    }
+    uses
+}
+
+/// Whether a task declares the workspace `name` read-only.
+pub fn is_read_only(task_spec: &Value, name: &str) -> bool {
+    items(task_spec, "workspaces").iter().any(|declared| text(declared, "name") == name && flag(declared, "readOnly"))
+}
+
+/// The workspaces that the texts of an embedded task name (Tekton: pkg/workspace/apply.go `FindWorkspacesUsedByTask`).
+fn propagated(spec: &Value) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    let mut add = |text| found.extend(references(text).filter_map(|reference| name_after(reference, "workspaces")));
+    let containers = items(spec, "steps").iter().chain(items(spec, "sidecars"));
+    for container in containers.chain(field(spec, "stepTemplate")) {
+        for name in ["script", "args", "command", "workingDir"] {
+            field(container, name).iter().for_each(|value| texts(value, &mut add));
+        }
+        items(container, "env").iter().for_each(|env| add(text(env, "value")));
+        for param in items(container, "params") {
+            field(param, "value").iter().for_each(|value| texts(value, &mut add));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn bound_and_propagated() {
+        let task = json!({
+            "name": "t",
+            "workspaces": [{"name": "output", "workspace": "sources"}, {"name": "cache"}],
+            "taskSpec": {
+                "stepTemplate": {"env": [{"name": "E", "value": "$(workspaces.env.path)"}]},
+                "steps": [{"script": "ls $(workspaces.output.path) $(workspaces[\"more\"].path)", "image": "$(workspaces.no.path)"}],
+            },
+        });
+        let found: Vec<_> = uses(&task).into_iter().map(|u| (u.pipeline, u.task, u.bound)).collect();
+        let expected =
+            [("sources", "output", true), ("cache", "cache", true), ("env", "env", false), ("more", "more", false)];
+        assert_eq!(found, expected.map(|(p, t, b)| (p.to_owned(), t.to_owned(), b)));
+    }
+
+    #[test]
+    fn a_referenced_task_gets_only_what_is_bound() {
+        let task = json!({"name": "t", "taskRef": {"name": "x"}, "workspaces": [{"name": "a"}]});
+        assert_eq!(uses(&task).len(), 1);
+    }
+}

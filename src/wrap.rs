@@ -1,0 +1,146 @@
+//! The rewrite: a PipelineRun with `resolver: wrap` and the objects that it names, to a PipelineRun with the wrapped
+//! pipeline inlined. Pure: no I/O, no clock, no cluster.
+
+mod bindings;
+mod doubles;
+mod inline;
+mod patch;
+mod plan;
+mod refusal;
+mod request;
+mod steps;
+mod values;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+pub use refusal::Refusal;
+pub use request::Request;
+
+use crate::tekton::{
+    fields::{change_texts, field, items, text},
+    graph::Graph,
+    variables::substitute,
+    workspaces::{Use, uses},
+};
+
+/// The largest rewritten PipelineRun in bytes of JSON. Tekton stores the pipeline a second time in the run's status, and
+/// etcd takes 1.5 MiB for the whole.
+const MAX_RUN_BYTES: usize = 600 * 1024;
+
+/// What the operator of the webhook decides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The image of the injected steps.
+    pub image: String,
+}
+
+/// An answer: how the run has to change.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    /// Explicit operations, never a diff.
+    pub patch: json_patch::Patch,
+    /// What the creator of the run should know, a line each.
+    pub warnings: Vec<String>,
+    /// The run with the patch applied.
+    pub run: Value,
+}
+
+/// The names of the Tasks that have to be inlined, each once: those that a task refers to by name and that get a wrapped
+/// workspace. A referenced Task gets only what the pipeline binds, so this can be said before the Task is read.
+pub fn tasks_to_inline(request: &Request, pipeline: &Value) -> Result<Vec<String>, Refusal> {
+    let spec = request.pipeline_spec(pipeline)?;
+    let mut names = Vec::new();
+    for task in all_tasks(spec).filter(|task| uses(task).iter().any(|used| request.wraps(&used.pipeline))) {
+        if let Some(name) = inline::referenced_task(task)?
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// The wrapped form of `run`. `pipeline` is what [`Request::pipeline`] names, `tasks` holds what [`tasks_to_inline`] names.
+pub fn rewrite(
+    run: &Value,
+    request: &Request,
+    pipeline: &Value,
+    tasks: &BTreeMap<String, Value>,
+    settings: &Settings,
+) -> Result<Rewrite, Refusal> {
+    let mut spec = request.pipeline_spec(pipeline)?.clone();
+    let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: request.pipeline.clone(), source })?;
+    let used = embed(run, request, &mut spec, &graph, tasks)?;
+    let plan = plan::Plan::new(request, &spec, &graph, &used);
+    for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
+        steps::inject(task, plan, used, request, settings);
+    }
+    let name = text(field(pipeline, "metadata").unwrap_or(&Value::Null), "name");
+    keep_pipeline_name(&mut spec, name);
+    let bindings = bindings::bind(run, request)?;
+    let (patch, run) = patch::build(run, pipeline, spec, bindings, request)?;
+    let size = run.to_string().len();
+    if size > MAX_RUN_BYTES {
+        return Err(Refusal::TooLarge { pipeline: request.pipeline.clone(), size, limit: MAX_RUN_BYTES });
+    }
+    let idle = request.workspaces.iter().filter(|name| !used.iter().flatten().any(|used| used.pipeline == **name));
+    let warnings = idle.map(|name| format!("workspace {name:?} is wrapped, but no task uses it")).collect();
+    Ok(Rewrite { patch, warnings, run })
+}
+
+/// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses.
+fn embed(
+    run: &Value,
+    request: &Request,
+    spec: &mut Value,
+    graph: &Graph,
+    tasks: &BTreeMap<String, Value>,
+) -> Result<Vec<Vec<Use>>, Refusal> {
+    let bindings = run.get("spec").map_or(&[][..], |spec| items(spec, "workspaces"));
+    let bound = |name: &str| bindings.iter().find(|binding| text(binding, "name") == name);
+    let binds = |name: &str| request.wraps(name) || bound(name).is_some();
+    let sub_path = |name: &str| bound(name).map_or("", |binding| text(binding, "subPath")).to_owned();
+    let spec_params = items(spec, "params").to_vec();
+
+    let mut all_used = Vec::new();
+    let mut embedded = Vec::new();
+    for (index, task) in all_tasks_mut(spec).into_iter().enumerate() {
+        let mut used: Vec<Use> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
+        let mut from = None;
+        if !used.is_empty() {
+            from = inline::inline(task, &used, tasks)?;
+            used = doubles::merge(task, used, &sub_path)?;
+        }
+        embedded.push(values::Inlined { task, from, in_dag: index < graph.dag_len });
+        all_used.push(used);
+    }
+    values::keep(&mut embedded, run, &spec_params, &binds);
+    Ok(all_used)
+}
+
+/// Inlined, `$(context.pipeline.name)` would become the run's name (Tekton: pipelinespec.go, pipelineMeta).
+fn keep_pipeline_name(spec: &mut Value, name: &str) {
+    change_texts(spec, &mut |text| {
+        substitute(text, |reference| (reference == "context.pipeline.name").then(|| name.to_owned()))
+    });
+}
+
+fn all_tasks(spec: &Value) -> impl Iterator<Item = &Value> {
+    items(spec, "tasks").iter().chain(items(spec, "finally"))
+}
+
+/// The same tasks in the same order, changeable.
+fn all_tasks_mut(spec: &mut Value) -> Vec<&mut Value> {
+    let (mut tasks, mut finally) = (Vec::new(), Vec::new());
+    for (key, value) in spec.as_object_mut().into_iter().flatten() {
+        if key.eq_ignore_ascii_case("tasks") {
+            tasks = value.as_array_mut().into_iter().flatten().collect();
+        } else if key.eq_ignore_ascii_case("finally") {
+            finally = value.as_array_mut().into_iter().flatten().collect();
+        }
+    }
+    tasks.append(&mut finally);
+    tasks
+}

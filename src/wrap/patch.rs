@@ -1,0 +1,72 @@
+//! The answer as explicit JSON-patch operations.
+
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
+use serde_json::{Map, Value, json};
+
+use super::{Refusal, Request, bindings::Binding, inline::copied_annotations};
+use crate::tekton::fields::field;
+
+/// The patch that turns `run` into the wrapped one, and what it gives.
+pub fn build(
+    run: &Value,
+    pipeline: &Value,
+    spec: Value,
+    bindings: Vec<Binding>,
+    request: &Request,
+) -> Result<(Patch, Value), Refusal> {
+    let metadata = field(pipeline, "metadata").unwrap_or(&Value::Null);
+    let mut labels = field(metadata, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut annotations = copied_annotations(metadata);
+    // What Tekton would say of a referenced pipeline; without it the run would be labelled with its own name.
+    labels.insert("tekton.dev/pipeline".to_owned(), json!(request.pipeline));
+    annotations.insert("tekton-wrap.dev/pipeline".to_owned(), json!(request.pipeline));
+    annotations.insert("tekton-wrap.dev/workspaces".to_owned(), json!(request.workspaces.join(",")));
+    labels.retain(|_, value| value.as_str().is_some_and(|text| text.len() <= 63));
+
+    let mut operations = Vec::new();
+    add_missing(&mut operations, run, "labels", labels);
+    add_missing(&mut operations, run, "annotations", annotations);
+    add_bindings(&mut operations, run, bindings);
+    operations.push(PatchOperation::Remove(RemoveOperation { path: pointer(&["spec", "pipelineRef"]) }));
+    operations.push(add(&["spec", "pipelineSpec"], spec));
+
+    let patch = Patch(operations);
+    let mut result = run.clone();
+    json_patch::patch(&mut result, &patch).map_err(|error| Refusal::Patch(error.to_string()))?;
+    Ok((patch, result))
+}
+
+/// Adds those of `wanted` that the run's metadata does not have: what the run says itself wins (Tekton: pipelinerun.go).
+fn add_missing(operations: &mut Vec<PatchOperation>, run: &Value, name: &str, mut wanted: Map<String, Value>) {
+    match run.get("metadata").and_then(|metadata| metadata.get(name)).and_then(Value::as_object) {
+        None => operations.push(add(&["metadata", name], Value::Object(wanted))),
+        Some(present) => {
+            wanted.retain(|key, _| !present.contains_key(key));
+            operations.extend(wanted.into_iter().map(|(key, value)| add(&["metadata", name, &key], value)));
+        }
+    }
+}
+
+fn add_bindings(operations: &mut Vec<PatchOperation>, run: &Value, bindings: Vec<Binding>) {
+    let mut exists = run.pointer("/spec/workspaces").is_some_and(Value::is_array);
+    for binding in bindings {
+        match binding {
+            Binding::Fill(index) => {
+                operations.push(add(&["spec", "workspaces", &index.to_string(), "emptyDir"], json!({})))
+            }
+            Binding::Add(binding) if exists => operations.push(add(&["spec", "workspaces", "-"], binding)),
+            Binding::Add(binding) => {
+                operations.push(add(&["spec", "workspaces"], json!([binding])));
+                exists = true;
+            }
+        }
+    }
+}
+
+fn add(path: &[&str], value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path: pointer(path), value })
+}
+
+fn pointer(path: &[&str]) -> PointerBuf {
+    PointerBuf::from_tokens(path.iter().copied())
+}

@@ -1,0 +1,154 @@
+//! Why a run is not wrapped: each reason one sentence that names the offending thing and what to change.
+
+use crate::{resolve::SourceError, tekton::graph::GraphError};
+
+/// A run that can't be wrapped correctly. It is refused at creation, nothing is stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A required param is absent.
+    #[error("param {name:?} of resolver wrap is missing: {hint}")]
+    MissingParam {
+        /// The param.
+        name: &'static str,
+        /// What it should hold.
+        hint: &'static str,
+    },
+    /// A param that the resolver does not have.
+    #[error("resolver wrap has no param {name:?}: {hint}")]
+    UnknownParam {
+        /// The param.
+        name: String,
+        /// The nearest one, or the list.
+        hint: String,
+    },
+    /// A param given twice.
+    #[error("param {0:?} of resolver wrap is given twice: keep one")]
+    DuplicateParam(String),
+    /// A param with a value that it can't have.
+    #[error("param {name:?} of resolver wrap: {problem}")]
+    InvalidParam {
+        /// The param.
+        name: String,
+        /// What is wrong with it and what to write.
+        problem: String,
+    },
+    /// The Pipeline does not exist.
+    #[error(
+        "pipeline {name:?} was not found in namespace {namespace:?}: create it first, or correct param \"pipelineref\""
+    )]
+    PipelineNotFound {
+        /// Its name.
+        name: String,
+        /// Where it was looked for.
+        namespace: String,
+    },
+    /// A Task does not exist.
+    #[error(
+        "task {name:?}, which pipeline {pipeline:?} refers to, was not found in namespace {namespace:?}: create it first"
+    )]
+    TaskNotFound {
+        /// Its name.
+        name: String,
+        /// The Pipeline.
+        pipeline: String,
+        /// Where it was looked for.
+        namespace: String,
+    },
+    /// A Pipeline or Task could not be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The object has no spec, or none that can be run.
+    #[error("{kind} {name:?} has no {field}: it can't be run")]
+    Incomplete {
+        /// Pipeline or task.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What is absent.
+        field: &'static str,
+    },
+    /// A workspace that the Pipeline does not declare.
+    #[error(
+        "workspace {workspace:?} of param \"workspaces\" is not declared by pipeline {pipeline:?}, which declares {declared}"
+    )]
+    UndeclaredWorkspace {
+        /// The workspace.
+        workspace: String,
+        /// The Pipeline.
+        pipeline: String,
+        /// Its workspaces, for people.
+        declared: String,
+    },
+    /// The tasks form no graph.
+    #[error("pipeline {pipeline:?} can't be run: {source}")]
+    Graph {
+        /// The Pipeline.
+        pipeline: String,
+        /// Why.
+        source: GraphError,
+    },
+    /// The run binds a wrapped workspace to a volume.
+    #[error(
+        "workspace {workspace:?} is wrapped, but the run binds it to {source_name}: remove the binding (or bind emptyDir), or take {workspace:?} out of param \"workspaces\""
+    )]
+    Bound {
+        /// The workspace.
+        workspace: String,
+        /// `persistentVolumeClaim`, `secret`, …
+        source_name: String,
+    },
+    /// The run says two things about its pipeline.
+    #[error(
+        "pipelineRef has a name ({0:?}) beside its resolver wrap: name the pipeline in param \"pipelineref\" alone"
+    )]
+    NamedTwice(String),
+    /// A task of a kind that can't use a wrapped workspace.
+    #[error("task {task:?} uses the wrapped workspace {workspace:?}, but {problem}")]
+    Task {
+        /// The task in the Pipeline.
+        task: String,
+        /// The first wrapped workspace that it uses.
+        workspace: String,
+        /// What is in the way and what to change.
+        problem: String,
+    },
+    /// The rewritten run would not fit into etcd.
+    #[error(
+        "the wrapped form of pipeline {pipeline:?} has {size} bytes, more than the {limit} that can be stored: split the pipeline, or wrap fewer workspaces"
+    )]
+    TooLarge {
+        /// The Pipeline.
+        pipeline: String,
+        /// Bytes of JSON.
+        size: usize,
+        /// The most.
+        limit: usize,
+    },
+    /// The patch does not give the run that was meant: a bug, never the user's fault.
+    #[error("the patch for this run does not apply ({0}): this is a bug in tekton-wrap, please report it with the run")]
+    Patch(String),
+}
+
+impl Refusal {
+    /// A code for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::MissingParam { .. } => "MissingParam",
+            Self::UnknownParam { .. } => "UnknownParam",
+            Self::DuplicateParam(_) => "DuplicateParam",
+            Self::InvalidParam { .. } => "InvalidParam",
+            Self::PipelineNotFound { .. } => "PipelineNotFound",
+            Self::TaskNotFound { .. } => "TaskNotFound",
+            Self::Source(_) => "Unreadable",
+            Self::Incomplete { .. } => "Incomplete",
+            Self::UndeclaredWorkspace { .. } => "UndeclaredWorkspace",
+            Self::Graph { .. } => "InvalidGraph",
+            Self::Bound { .. } => "WorkspaceBound",
+            Self::NamedTwice(_) => "PipelineNamedTwice",
+            Self::Task { .. } => "UnsupportedTask",
+            Self::TooLarge { .. } => "TooLarge",
+            Self::Patch(_) => "PatchDoesNotApply",
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! YAML as Kubernetes reads it: YAML 1.1 scalars (`yes`, `on`, `0644`) to JSON, and back to YAML that means the same.
+//!
+//! Tekton and kubectl decode with sigs.k8s.io/yaml (go-yaml v2); a text must mean the same here. The syntax is left to a
+//! parser, only what a plain scalar means is ours.
+
+mod read;
+mod scalar;
+mod write;
+
+pub use read::{YamlError, parse};
+pub use write::to_string;

@@ -1,0 +1,160 @@
+//! What a real kube-apiserver makes of the manifests and of the webhook.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::{
+    authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec},
+    core::v1::Secret,
+};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, PostParams},
+};
+use serde_json::json;
+use support::{
+    cluster::Cluster,
+    crds, manifests,
+    webhook::{account_token, registration},
+};
+
+/// Applied twice: the second time nothing may change, or a GitOps tool would never come to rest.
+#[tokio::test]
+async fn webhook_config_is_accepted_and_stable() {
+    let cluster = Cluster::shared().await;
+    cluster.install().await;
+    let client = cluster.admin().await;
+    for mut object in manifests::webhook_config() {
+        if object["kind"] == "MutatingWebhookConfiguration" {
+            // Registered it would refuse the wrapped runs of the other tests. Its fields are checked below.
+            continue;
+        }
+        let first = manifests::apply(&client, &object).await.expect("accepted");
+        let second = manifests::apply(&client, &object).await.expect("accepted");
+        assert_eq!(first.metadata.resource_version, second.metadata.resource_version, "{object:#}");
+        // The image is set in one place and arrives in both.
+        if object["kind"] == "Deployment" {
+            let container = object["spec"]["template"]["spec"]["containers"][0].take();
+            assert_eq!(container["image"], container["env"][0]["value"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn registration_spells_out_every_default() {
+    let cluster = Cluster::shared().await;
+    let registration = registration();
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let created = manifests::create(&cluster.admin().await, None, &registration, &params).await.expect("accepted");
+    let created = serde_json::to_value(created).expect("JSON");
+    assert_eq!(created["webhooks"], registration["webhooks"]);
+    assert!(
+        created["metadata"]["name"].as_str() < Some("webhook.pipeline.tekton.dev"),
+        "called before Tekton's webhook"
+    );
+}
+
+#[tokio::test]
+async fn pods_of_the_deployment_pass_restricted_pod_security() {
+    let cluster = Cluster::shared().await;
+    cluster.install().await;
+    let client = cluster.admin().await;
+    let mut objects = manifests::webhook_config();
+    let deployment = objects.iter_mut().find(|object| object["kind"] == "Deployment").expect("a Deployment");
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "webhook"}});
+    pod["spec"] = deployment["spec"]["template"]["spec"].take();
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    manifests::create(&client, Some("tekton-wrap"), &pod, &params).await.expect("the pod is admitted");
+
+    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
+    let refused = manifests::create(&client, Some("tekton-wrap"), &pod, &params).await;
+    assert_forbidden(refused.map(|_| ()), "violates PodSecurity \"restricted:latest\"");
+}
+
+#[tokio::test]
+async fn certs_are_accepted_and_fit_the_webhook() {
+    let cluster = Cluster::shared().await;
+    cluster.install().await;
+    let client = cluster.admin().await;
+    crds::apply_cert_manager(&client).await;
+    let objects = manifests::build("certs");
+    for object in &objects {
+        manifests::apply(&client, object).await.expect("certs/ is accepted");
+    }
+
+    // Names that two folders have to agree on.
+    let leaf =
+        objects.iter().find(|object| object["metadata"]["name"] == "tekton-wrap-webhook").expect("a Certificate");
+    let webhook_config = manifests::webhook_config();
+    let of_kind = |kind: &str| webhook_config.iter().find(|object| object["kind"] == kind).expect("it is there");
+    let deployment = of_kind("Deployment");
+    assert_eq!(
+        leaf["spec"]["secretName"],
+        deployment["spec"]["template"]["spec"]["volumes"][0]["secret"]["secretName"]
+    );
+    let configuration = of_kind("MutatingWebhookConfiguration");
+    let service = &configuration["webhooks"][0]["clientConfig"]["service"];
+    assert_eq!(service["name"], of_kind("Service")["metadata"]["name"]);
+    let host = format!("{}.{}.svc", service["name"].as_str().unwrap(), service["namespace"].as_str().unwrap());
+    assert_eq!(leaf["spec"]["dnsNames"][0], json!(host));
+    assert_eq!(
+        configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"],
+        json!(format!("{}/tekton-wrap-webhook", leaf["metadata"]["namespace"].as_str().unwrap()))
+    );
+}
+
+#[tokio::test]
+async fn the_webhooks_account_reads_pipelines_and_tasks_and_nothing_else() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace().await;
+    for kind in ["Pipeline", "Task"] {
+        let object = json!({"apiVersion": "tekton.dev/v1", "kind": kind, "metadata": {"name": "a"}, "spec": {
+            (if kind == "Pipeline" { "tasks" } else { "steps" }): [{"name": "a", "image": "a"}]}});
+        namespace.accepts(&object).await;
+    }
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}});
+    namespace.accepts(&secret).await;
+
+    let account = cluster.client(&account_token(cluster).await).await;
+    for kind in ["Pipeline", "Task"] {
+        let like = json!({"apiVersion": "tekton.dev/v1", "kind": kind});
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(account.clone(), &namespace.name, &manifests::resource(&like));
+        api.get("a").await.expect("the account may read it");
+        assert_forbidden(api.list(&Default::default()).await.map(|_| ()), "cannot list resource");
+    }
+    let secrets: Api<Secret> = Api::namespaced(account.clone(), &namespace.name);
+    assert_forbidden(secrets.get("a").await.map(|_| ()), "cannot get resource \"secrets\"");
+
+    // And all that it may do, as the apiserver sees it, beyond what every account may: ask about itself.
+    let rights = rights(&account, &namespace.name).await;
+    let expected = ["get tekton.dev/pipelines", "get tekton.dev/tasks"];
+    assert_eq!(rights, expected.map(str::to_owned).into());
+}
+
+/// What an account may do in a namespace, as `verb group/resource`.
+async fn rights(account: &Client, namespace: &str) -> BTreeSet<String> {
+    let review = SelfSubjectRulesReview {
+        spec: SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) },
+        ..Default::default()
+    };
+    let reviews: Api<SelfSubjectRulesReview> = Api::all(account.clone());
+    let answer = reviews.create(&PostParams::default(), &review).await.expect("an answer");
+    let mut rights = BTreeSet::new();
+    for rule in answer.status.expect("a status").resource_rules {
+        for group in rule.api_groups.iter().flatten().filter(|group| !group.ends_with(".k8s.io")) {
+            for resource in rule.resources.iter().flatten() {
+                rights.extend(rule.verbs.iter().map(|verb| format!("{verb} {group}/{resource}")));
+            }
+        }
+    }
+    rights
+}
+
+fn assert_forbidden(result: Result<(), kube::Error>, why: &str) {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains(why) => {}
+        other => panic!("expected 403 with {why:?}, got {other:?}"),
+    }
+}

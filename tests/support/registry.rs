@@ -1,0 +1,67 @@
+//! A registry on the loopback interface.
+
+use std::{fs, process::Command};
+
+use super::{
+    assets,
+    process::{self, Program},
+};
+
+/// The user of a registry that asks for one, and its password.
+pub const USER: (&str, &str) = ("user", "secret");
+
+/// Made by bcrypt from [`USER`], with few rounds.
+const HTPASSWD: &str = "user:$2b$04$Fkf8D0NZKqyEWFaiofbfGOU2UPRzPFWnmYoHyKhx7J9kaX6n/oCOi\n";
+
+/// A running registry (distribution), empty at first. Deleting is enabled.
+pub struct Registry {
+    /// Host and port.
+    pub address: String,
+    program: Program,
+}
+
+impl Registry {
+    /// A registry that lets everybody read and write.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// A registry that knows only [`USER`] (basic authentication).
+    pub async fn start_with_user() -> Self {
+        Self::start_with("auth: {htpasswd: {realm: test, path: DIR/htpasswd}}\n").await
+    }
+
+    /// What the registry printed so far: one line for each request among it.
+    pub fn log(&self) -> String {
+        self.program.log()
+    }
+
+    async fn start_with(auth: &str) -> Self {
+        let dir = process::folder("registry");
+        let address = format!("127.0.0.1:{}", process::free_port());
+        let config = format!(
+            "version: 0.1\n\
+             log: {{level: info}}\n\
+             storage: {{filesystem: {{rootdirectory: DIR/data}}, delete: {{enabled: true}}}}\n\
+             http: {{addr: '{address}'}}\n{auth}"
+        );
+        let config = config.replace("DIR", dir.to_str().expect("UTF-8"));
+        fs::write(dir.join("config.yml"), config).expect("config.yml");
+        fs::write(dir.join("htpasswd"), HTPASSWD).expect("htpasswd");
+        let args = ["serve".to_owned(), dir.join("config.yml").display().to_string()];
+        // It would look for a collector of traces.
+        let env = [("OTEL_TRACES_EXPORTER", "none")];
+        let program = Program::start(dir, &assets::path("registry"), &args, &env);
+        let url = format!("http://{address}/v2/");
+        // 401 is an answer too.
+        let answers =
+            async || !matches!(ureq::get(&url).call(), Err(error) if !matches!(error, ureq::Error::StatusCode(_)));
+        program.wait_until("registry", answers).await;
+        Self { address, program }
+    }
+}
+
+/// crane, to look at images with eyes that are not ours.
+pub fn crane() -> Command {
+    assets::command("crane")
+}

@@ -1,0 +1,81 @@
+//! The edges between a pipeline's tasks (Tekton: v1/pipeline_types.go, Deps; v1/resultref.go).
+
+use serde_json::Value;
+
+use super::{
+    json::{items, texts},
+    vars,
+};
+
+/// Fields of embedded steps and sidecars in which a result reference makes an edge.
+const STEP_FIELDS: [&str; 8] = ["name", "image", "imagePullPolicy", "script", "workingDir", "command", "args", "env"];
+
+/// The names of the tasks that `task` follows: `runAfter` and [`result_references`].
+pub fn parents(task: &Value) -> Vec<String> {
+    let results = result_references(task).into_iter().map(|(task, _)| task);
+    let mut names: Vec<_> = texts(task, "runAfter").map(str::to_owned).chain(results).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The results that `task` uses, as task and result.
+pub fn result_references(task: &Value) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for param in items(task, "params") {
+        collect(&param["value"], &mut found);
+    }
+    collect(&task["matrix"], &mut found);
+    collect(&task["when"], &mut found);
+    for key in ["steps", "sidecars"] {
+        for step in items(&task["taskSpec"], key) {
+            STEP_FIELDS.iter().for_each(|field| collect(&step[field], &mut found));
+        }
+    }
+    found
+}
+
+fn collect(value: &Value, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::String(text) => found.extend(vars::names(text).filter_map(result_reference)),
+        Value::Array(items) => items.iter().for_each(|v| collect(v, found)),
+        Value::Object(map) => map.values().for_each(|v| collect(v, found)),
+        _ => {}
+    }
+}
+
+/// `tasks.T.results.R`, `tasks.T.results['R']`, both with `[0]`, `[*]` or `.key` behind.
+fn result_reference(name: &str) -> Option<(String, String)> {
+    let (task, rest) = name.strip_prefix("tasks.")?.split_once(".results")?;
+    let result = match rest.strip_prefix('.') {
+        Some(plain) => plain.split(['.', '[']).next()?,
+        None => rest.strip_prefix(['['])?.strip_prefix(['\'', '"'])?.split(['\'', '"']).next()?,
+    };
+    (!task.contains('.')).then(|| (task.to_owned(), result.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn edges() {
+        let task = json!({
+            "runAfter": ["a"],
+            "params": [{"name": "p", "value": ["$(tasks.b.results.r[*])"]}],
+            "when": [{"input": "$(tasks.c.results['r.x'])", "operator": "in", "values": ["$(tasks.d.results.o.key)"]}],
+            "workspaces": [{"name": "w", "subPath": "$(tasks.no.results.r)"}],
+            "taskSpec": {
+                "stepTemplate": {"image": "$(tasks.no.results.r)"},
+                "steps": [{
+                    "script": "echo $(cat $(tasks.e.results.r))",
+                    "volumeMounts": [{"name": "$(tasks.no.results.r)"}],
+                    "env": [{"name": "E", "value": "$(tasks.f.status) $(tasks.a.results.r)"}]
+                }]
+            }
+        });
+        assert_eq!(parents(&task), ["a", "b", "c", "d", "e"]);
+    }
+}

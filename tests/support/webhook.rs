@@ -1,0 +1,82 @@
+//! The product's webhook as a process, registered with a [`Cluster`].
+
+use std::{fs, path::Path};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
+use kube::{Api, Client, api::PostParams};
+use serde_json::{Value, json};
+
+use super::{
+    certificate::Authority,
+    cluster::{Cluster, Namespace},
+    manifests,
+    process::{self, Program},
+};
+
+/// The image of the injected steps.
+pub const IMAGE: &str = "registry.example.com/tekton-wrap:v1";
+
+/// A running webhook.
+pub struct Webhook {
+    url: String,
+    ca: String,
+    program: Program,
+}
+
+impl Webhook {
+    /// Starts the webhook with the account of `webhook-config/` and nothing else.
+    pub async fn start(cluster: &Cluster) -> Self {
+        let dir = process::folder("webhook");
+        let authority = Authority::new();
+        authority.issue(&dir.join("tls"));
+        let kubeconfig = cluster.kubeconfig(&account_token(cluster).await);
+        fs::write(dir.join("kubeconfig"), kubeconfig.to_string()).expect("the kubeconfig");
+        let (port, admin) = (process::free_port(), process::free_port());
+        let args = [
+            "webhook".to_owned(),
+            format!("--listen=127.0.0.1:{port}"),
+            format!("--admin-listen=127.0.0.1:{admin}"),
+            format!("--tls-dir={}", dir.join("tls").display()),
+            format!("--image={IMAGE}"),
+            format!("--kubeconfig={}", dir.join("kubeconfig").display()),
+        ];
+        let program = Program::start(dir, Path::new(env!("CARGO_BIN_EXE_tekton-wrap")), &args, &[]);
+        let readyz = format!("http://127.0.0.1:{admin}/readyz");
+        program.wait_until("tekton-wrap webhook", async || ureq::get(&readyz).call().is_ok()).await;
+        Self { url: format!("https://127.0.0.1:{port}/wrap"), ca: authority.pem(), program }
+    }
+
+    /// Applies the registration of `webhook-config/` with this webhook's URL in place of the Service, and waits until it is
+    /// in force. With `only`, the registration is a second one for that namespace alone.
+    pub async fn register(&self, client: &Client, only: Option<&Namespace>) {
+        let mut configuration = registration();
+        let hook = &mut configuration["webhooks"][0];
+        hook["clientConfig"] = json!({"url": self.url, "caBundle": BASE64_STANDARD.encode(&self.ca)});
+        if let Some(namespace) = only {
+            hook["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace.name}});
+            configuration["metadata"]["name"] = json!(format!("tekton-wrap-{}", namespace.name));
+        }
+        manifests::apply(client, &configuration).await.expect("the registration is accepted");
+    }
+
+    /// What the webhook printed so far.
+    pub fn log(&self) -> String {
+        self.program.log()
+    }
+}
+
+/// The MutatingWebhookConfiguration of `webhook-config/`.
+pub fn registration() -> Value {
+    let is = |object: &Value| object["kind"] == "MutatingWebhookConfiguration";
+    manifests::webhook_config().into_iter().find(is).expect("webhook-config/ has a MutatingWebhookConfiguration")
+}
+
+/// A token of the ServiceAccount of `webhook-config/`, after [`Cluster::install`].
+pub async fn account_token(cluster: &Cluster) -> String {
+    cluster.install().await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.admin().await, "tekton-wrap");
+    let request = TokenRequest::default();
+    let answer = accounts.create_token_request("tekton-wrap-webhook", &PostParams::default(), &request).await;
+    answer.expect("a token").status.expect("a status").token
+}
