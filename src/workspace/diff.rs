@@ -11,7 +11,6 @@ use super::{
     baseline::Known,
     entry::{Content, Entry, Node},
     error::Error,
-    extract::warn,
     path::TreePath,
     scan::{Found, Walk},
     tree::{self, Access, Cursor, Identity},
@@ -191,9 +190,6 @@ impl Diff {
             };
             let entry = describe(&mut self.cursor).map_err(|_| Error::Changed(path.clone()))?;
             self.changes.entries.insert(path, entry);
-        }
-        if self.changes.entries.keys().any(|path| path.as_bytes().ends_with(b"\n")) {
-            warn("file names that end in a line break are kept, but few tools can show them");
         }
         Ok(self.changes)
     }

@@ -71,12 +71,8 @@ impl Lineage {
 
     /// What the ordinary image `image` is made of: the layers that have a table of contents on top of those that don't,
     /// each written after the ones below it.
-    pub fn of_image(image: &str, digest: Digest, manifest: Manifest, config: &Config) -> Result<Self, Error> {
+    pub fn of_image(image: &str, digest: Digest, manifest: Manifest, config: &Config) -> Self {
         let (mut layers, mut diff_ids) = (manifest.layers, config.rootfs.diff_ids.clone());
-        if layers.len() != diff_ids.len() {
-            let (layers, ids) = (layers.len(), diff_ids.len());
-            return Err(Error::damaged(image, format!("it has {layers} layers, but its config names {ids}")));
-        }
         let foreign = layers.iter().rposition(|layer| !layer.has_toc()).map_or(0, |last| last + 1);
         let own = layers.split_off(foreign);
         diff_ids.truncate(foreign);
@@ -88,11 +84,11 @@ impl Lineage {
             layers: vec![layer],
         };
         let base = Base { image: image.to_owned(), manifest: digest, layers, diff_ids };
-        Ok(Self {
+        Self {
             base: (foreign > 0).then_some(base),
             writers: (0..).zip(own).map(writer).collect(),
             origin: Some(image.to_owned()),
-        })
+        }
     }
 
     /// Adds what `other` is made of. Both are of one run, so that they must agree where they overlap.
@@ -120,6 +116,11 @@ impl Lineage {
             }
         }
         Ok(())
+    }
+
+    /// Whether each writer had seen all earlier ones, so that none are parallel.
+    pub fn is_chain(&self) -> bool {
+        self.writers.iter().enumerate().all(|(i, writer)| writer.ancestors.len() == i)
     }
 
     /// The order of all writers: they are the ancestors of the task that this is the input of.

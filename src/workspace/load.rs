@@ -74,13 +74,8 @@ pub fn base(image: &str) -> Result<Base, Error> {
     let target = target(image)?;
     let store = store::open(&target)?;
     let found = self::image(&*store, &target.reference(), image)?.ok_or_else(|| Error::NoImage(image.to_owned()))?;
+    found.check_layers(image)?;
     let (layers, diff_ids) = (found.manifest.layers, found.config.rootfs.diff_ids);
-    if layers.len() != diff_ids.len() {
-        return Err(Error::damaged(
-            image,
-            format!("it has {} layers, but its config names {}", layers.len(), diff_ids.len()),
-        ));
-    }
     Ok(Base { image: image.to_owned(), manifest: found.digest, layers, diff_ids })
 }
 
@@ -141,14 +136,21 @@ pub fn snapshot(
 /// What any image is made of, a snapshot of a task or an ordinary one.
 pub fn lineage(store: &dyn Store, target: &Target) -> Result<Lineage, Error> {
     let place = target.to_string();
-    let found = image(store, &target.reference(), &place)?.ok_or_else(|| Error::NoImage(place.clone()))?;
-    let Image { digest, manifest, mut config } = found;
-    match config.snapshot.take() {
-        Some(snapshot) => {
-            let lineage = Lineage::of_snapshot(digest, manifest, snapshot);
-            Ok(Lineage { origin: Some(place), ..lineage })
+    let mut found = image(store, &target.reference(), &place)?.ok_or_else(|| Error::NoImage(place.clone()))?;
+    if let Some(snapshot) = found.config.snapshot.take() {
+        let lineage = Lineage::of_snapshot(found.digest, found.manifest, snapshot);
+        return Ok(Lineage { origin: Some(place), ..lineage });
+    }
+    found.check_layers(&place)?;
+    Ok(Lineage::of_image(&place, found.digest, found.manifest, &found.config))
+}
+
+impl Image {
+    fn check_layers(&self, place: &str) -> Result<(), Error> {
+        match (self.manifest.layers.len(), self.config.rootfs.diff_ids.len()) {
+            (layers, ids) if layers == ids => Ok(()),
+            (layers, ids) => Err(Error::damaged(place, format!("it has {layers} layers, but its config names {ids}"))),
         }
-        None => Lineage::of_image(&place, digest, manifest, &config),
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Conflicts {
     pub listed: Vec<Conflict>,
     /// How many there are in all.
     pub count: usize,
+    /// The sources that differ, in pairs, the earlier first.
+    pub pairs: BTreeSet<(usize, usize)>,
 }
 
 /// A path that two tasks changed differently.
@@ -98,7 +100,7 @@ pub struct Conflict {
     pub earlier: usize,
     /// Index of the later one, whose result is kept where conflicts are no errors.
     pub later: usize,
-    /// What the earlier did, what the later did, for messages.
+    /// What they did, in this order, for messages.
     pub did: [&'static str; 2],
     /// Their names.
     pub names: [String; 2],
@@ -271,6 +273,7 @@ fn latest_dir(group: &[Write]) -> Option<usize> {
 impl Conflicts {
     fn add(&mut self, conflict: Conflict) {
         self.count += 1;
+        self.pairs.insert((conflict.earlier, conflict.later));
         if self.listed.len() < LISTED {
             self.listed.push(conflict);
         }

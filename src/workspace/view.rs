@@ -14,6 +14,7 @@ use super::{
 pub struct View<'a> {
     sources: Vec<Source>,
     listings: Vec<(usize, Listing<'a>)>,
+    has_links: Vec<bool>,
     revived: BTreeSet<super::path::TreePath>,
     /// Where parallel tasks differ; the view has what the later one left.
     pub conflicts: Conflicts,
@@ -43,12 +44,23 @@ impl<'a> View<'a> {
         }
         let layers = lineage.layers().zip(tocs).map(|((writer, _), toc)| (writer + 1, Listing::Toc(toc)));
         let listings = std::iter::once((0, Listing::Entries(base))).chain(layers).collect();
-        let mut view = Self { sources, listings, revived: BTreeSet::new(), conflicts: Conflicts::default() };
+        let has_links = lineage.layers().map(|(_, layer)| Ok(layer.info()?.hardlinks > 0));
+        let has_links = std::iter::once(Ok(false)).chain(has_links).collect::<Result<_, Error>>()?;
+        let (revived, conflicts) = (BTreeSet::new(), Conflicts::default());
+        let mut view = Self { sources, listings, has_links, revived, conflicts };
+        if lineage.is_chain() {
+            return Ok(view);
+        }
         let resolver = view.walk(&mut |_, _| Ok(()))?;
         let (revived, conflicts) = (resolver.to_revive, resolver.conflicts);
         view.revived = revived;
         view.conflicts = conflicts;
         Ok(view)
+    }
+
+    /// Whether the layer at this index of [`Write::layer`] has further names of a file.
+    pub fn has_links(&self, layer: usize) -> bool {
+        self.has_links.get(layer).copied().unwrap_or(false)
     }
 
     /// Gives all entries of each path, with what becomes of it, to `visit`, in tree order.
