@@ -32,6 +32,8 @@ mod save;
 mod scan;
 mod stack;
 mod target;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod toc;
 mod tree;

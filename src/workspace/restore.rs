@@ -244,7 +244,7 @@ fn finish_directories(view: &View<'_>, root: &Path) -> Result<(), Error> {
 fn write_baseline(view: &View<'_>, root: &Path, mut baseline: baseline::Writer) -> Result<(), Error> {
     let mut walk = Walk::new(root, Access::temporary())?;
     let mut next: Option<Found> = walk.next().transpose()?;
-    let mut others = |walk: &mut Walk, next: &mut Option<Found>, until: Option<&TreePath>, out: &mut baseline::Writer| {
+    let others = |walk: &mut Walk, next: &mut Option<Found>, until: Option<&TreePath>, out: &mut baseline::Writer| {
         while let Some(found) = next.as_ref().filter(|found| until.is_none_or(|path| found.path < *path)) {
             if found.status.kind == FileType::Directory {
                 out.push(&known(walk.describe(found)?, found, true))?;

@@ -70,11 +70,6 @@ pub fn fixes(view: &View<'_>) -> Result<Fixes, Error> {
 }
 
 impl Fixes {
-    /// Whether the stack shows the merged view as it is.
-    pub fn is_empty(&self) -> bool {
-        self.whiteouts.is_empty() && self.entries.is_empty() && self.files.is_empty()
-    }
-
     fn add(&mut self, layer: usize, entry: Entry) {
         let from = match &entry.node {
             Node::File(_) => entry.path.clone(),

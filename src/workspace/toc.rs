@@ -72,16 +72,6 @@ impl Toc {
     pub fn iter(&self) -> Entries<'_> {
         Entries { toc: self, decoder: None, left: self.entries, last: None, record: Vec::new() }
     }
-
-    /// The number of its entries.
-    pub fn len(&self) -> u64 {
-        self.entries
-    }
-
-    /// Whether it has no entries.
-    pub fn is_empty(&self) -> bool {
-        self.entries == 0
-    }
 }
 
 impl Entries<'_> {
