@@ -67,9 +67,7 @@ pub fn store(
     });
     match (blob, result) {
         (_, Some(Err(ours))) => Err(ours),
-        (Ok(blob), Some(Ok(info))) => {
-            Ok(Descriptor::new(image::layer_media_type(compression), blob).with_info(&info))
-        }
+        (Ok(blob), Some(Ok(info))) => Ok(Descriptor::new(image::layer_media_type(compression), blob).with_info(&info)),
         (Ok(_), None) => Err(Error::damaged("a new layer", "the store took it without reading it")),
         (Err(e), _) => Err(e.into()),
     }
@@ -190,7 +188,10 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
     }
     let stored = store.blob_range(&layer.blob(), info.toc_offset, info.toc_size)?;
     if Digest::of(&stored) != info.toc_digest {
-        return Err(Error::damaged(layer.place(), "its table of contents does not have the digest that it should have"));
+        return Err(Error::damaged(
+            layer.place(),
+            "its table of contents does not have the digest that it should have",
+        ));
     }
     let payload = codec::unwrap_toc(layer.compression()?, stored)
         .map_err(|e| Error::damaged(layer.place(), format!("its table of contents is damaged: {e}")))?;
