@@ -1,6 +1,7 @@
 //! The rewrite: a PipelineRun with `resolver: wrap` and the objects that it names, to a PipelineRun with the wrapped
 //! pipeline inlined. Pure: no I/O, no clock, no cluster.
 
+mod absence;
 mod bindings;
 mod doubles;
 mod inline;
@@ -8,6 +9,7 @@ mod patch;
 mod plan;
 mod refusal;
 mod request;
+mod security;
 mod steps;
 mod values;
 
@@ -21,6 +23,7 @@ pub use request::Request;
 use crate::tekton::{
     fields::{change_texts, field, items, text},
     graph::Graph,
+    matrix::{Fan, fan},
     variables::substitute,
     workspaces::{Use, uses},
 };
@@ -73,9 +76,9 @@ pub fn rewrite(
     let mut spec = request.pipeline_spec(pipeline)?.clone();
     let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: request.pipeline.clone(), source })?;
     let used = embed(run, request, &mut spec, &graph, tasks)?;
-    let plan = plan::Plan::new(request, &spec, &graph, &used);
+    let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec));
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
-        steps::inject(task, plan, used, request, settings);
+        steps::inject(task, plan, used, run, request, settings);
     }
     let name = text(field(pipeline, "metadata").unwrap_or(&Value::Null), "name");
     keep_pipeline_name(&mut spec, name);
@@ -118,6 +121,17 @@ fn embed(
     }
     values::keep(&mut embedded, run, &spec_params, &binds);
     Ok(all_used)
+}
+
+/// The fan-outs of the tasks' matrices, with the values that the run gives the params or the Pipeline's defaults.
+fn fans(run: &Value, spec: &Value) -> Vec<Option<Fan>> {
+    let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
+    let of = |list: &'_ [Value], name: &str| list.iter().position(|param| text(param, "name") == name);
+    let param = |name: &str| match of(given, name) {
+        Some(found) => field(&given[found], "value"),
+        None => of(items(spec, "params"), name).and_then(|found| field(&items(spec, "params")[found], "default")),
+    };
+    all_tasks(spec).map(|task| fan(task, &param)).collect()
 }
 
 /// Inlined, `$(context.pipeline.name)` would become the run's name (Tekton: pipelinespec.go, pipelineMeta).

@@ -31,9 +31,6 @@ pub fn referenced_task(pipeline_task: &Value) -> Result<Option<String>, Refusal>
                 .into(),
         );
     }
-    if field(pipeline_task, "matrix").is_some() {
-        return refuse("it has a matrix, which is not supported yet: write the combinations as tasks".into());
-    }
     if let Some(spec) = field(pipeline_task, "taskSpec") {
         return match (text(spec, "apiVersion"), text(spec, "kind")) {
             ("", "") => Ok(None),

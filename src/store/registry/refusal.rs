@@ -17,7 +17,7 @@ pub struct Asked<'a> {
     pub host: &'a str,
     /// What for: fits after "to", for example `read the manifest`.
     pub action: &'a str,
-    /// Where credentials were looked for: a clause.
+    /// Where credentials were looked for: a clause that says what to do.
     pub searched: &'a str,
 }
 
@@ -55,6 +55,9 @@ impl Asked<'_> {
             }
             404 if matches!(code, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID") => {
                 Failure::Transient { error: other("the upload was forgotten; is the registry being restarted?"), after }
+            }
+            400 | 404 if code == "MANIFEST_BLOB_UNKNOWN" => {
+                Failure::Final(other("a blob that it names was deleted meanwhile: run the pipeline again"))
             }
             404 if code == "NAME_UNKNOWN" => {
                 Failure::Final(other("there is no such repository: create it, or name another one"))
@@ -114,7 +117,7 @@ mod tests {
             place: "quay.io/me/a:b".to_owned(),
             host: "quay.io",
             action: "upload a blob",
-            searched: "there are no credentials for quay.io in /x (absent)",
+            searched: "add credentials for quay.io: there are none in /x (absent)",
         };
         match asked.refused(StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes()) {
             Failure::Final(error) => (error.to_string(), None),
@@ -130,7 +133,7 @@ mod tests {
         assert_eq!(
             error,
             "quay.io/me/a:b: quay.io does not allow to upload a blob (401 DENIED: requested access to the resource is \
-             denied); there are no credentials for quay.io in /x (absent)"
+             denied); add credentials for quay.io: there are none in /x (absent)"
         );
         assert_eq!(transient, None);
         for (status, body, says) in [
