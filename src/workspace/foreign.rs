@@ -67,7 +67,6 @@ impl Base {
             // What was not read is content that is not wanted, not headers.
             io::copy(&mut entry, &mut io::sink()).map_err(unreadable)?;
         }
-        drop(entries);
         left.set(u64::MAX);
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(unreadable)?;
         Ok(())

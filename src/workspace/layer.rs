@@ -198,16 +198,14 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
     Ok(Toc::new(&layer.place(), payload, info.entries))
 }
 
+/// Takes an entry of a layer: its index in the table of contents, itself, and its content.
+pub type Visit<'a> = dyn FnMut(u64, &Entry, &mut dyn Read) -> Result<(), Error> + 'a;
+
 /// Reads `layer` through and gives each entry that is no whiteout to `visit`: its index in `toc`, itself, and its content.
 ///
 /// The archive is not parsed: it must hold, byte for byte, the headers that belong to the entries of `toc`. At the end
 /// the whole blob was read, so that its digest is checked.
-pub fn read(
-    store: &dyn Store,
-    layer: &Descriptor,
-    toc: &Toc,
-    visit: &mut dyn FnMut(u64, &Entry, &mut dyn Read) -> Result<(), Error>,
-) -> Result<(), Error> {
+pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<'_>) -> Result<(), Error> {
     let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
     let mut input = codec::decoder(layer.compression()?, store.blob(&layer.blob())?).map_err(unreadable)?;
     let mut expected = Vec::new();

@@ -73,7 +73,11 @@ impl Asked<'_> {
             500.. => Failure::Transient { error: other("this is a fault of the registry: look at its log"), after },
             300..=399 => Failure::Final(other("it answers with a redirect that can't be followed")),
             _ => match code {
-                "DIGEST_INVALID" => Failure::Final(other("the digest is wrong: the data were damaged on the way")),
+                // Damaged on the way; and distribution says so of a good manifest while another client stores a blob that
+                // both name (registry/handlers/manifests.go: a link file that is just being rewritten reads as empty).
+                "DIGEST_INVALID" => {
+                    Failure::Transient { error: other("the digest is wrong: the data were damaged on the way"), after }
+                }
                 "SIZE_INVALID" => Failure::Final(other("the size is wrong: the data were damaged on the way")),
                 "DENIED" | "UNAUTHORIZED" => {
                     let problem = format!("{host} does not allow to {action} ({said}); {}", self.searched);
@@ -139,8 +143,8 @@ mod tests {
         for (status, body, says) in [
             (
                 400,
-                r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#,
-                "digest is wrong",
+                r#"{"errors":[{"code":"SIZE_INVALID","message":"provided length did not match content length"}]}"#,
+                "size is wrong",
             ),
             (
                 404,
@@ -179,5 +183,15 @@ mod tests {
         ] {
             assert_eq!(refused(status, after, body).1, expected, "{status}");
         }
+    }
+
+    /// Seen where four tasks saved at once: distribution refuses a good manifest for a moment.
+    #[test]
+    fn a_wrong_digest_may_be_a_passing_fault() {
+        let body =
+            r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#;
+        let (error, transient) = refused(400, None, body);
+        assert!(error.contains("digest is wrong"), "{error}");
+        assert_eq!(transient, Some(None));
     }
 }

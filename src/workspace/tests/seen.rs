@@ -41,11 +41,6 @@ pub fn see(root: &Path) -> Seen {
     seen
 }
 
-/// Contents alone: paths with what they are and hold.
-pub fn contents(root: &Path) -> BTreeMap<PathBuf, (&'static str, Vec<u8>)> {
-    see(root).into_iter().map(|(path, item)| (path, (item.kind, item.content))).collect()
-}
-
 /// Makes all directories below `root` accessible, for good.
 pub fn open_up(root: &Path) {
     let meta = fs::symlink_metadata(root).unwrap();
@@ -126,4 +121,18 @@ fn xattrs(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut xattrs: Vec<_> = names.map(|name| (name.to_vec(), value(name))).collect();
     xattrs.sort();
     xattrs
+}
+
+/// The same tree under the names that plain tools see: those that an image can't hold are stored with a prefix
+/// (docs/format.md).
+pub fn as_stored(seen: &Seen) -> Seen {
+    let name = |name: &std::ffi::OsStr| {
+        let bytes = name.as_bytes();
+        let escaped = bytes.starts_with(b".wh.") || bytes.starts_with(b".tekton-wrap.");
+        let prefix: &[u8] = if escaped { b".tekton-wrap." } else { b"" };
+        std::ffi::OsString::from_vec([prefix, bytes].concat())
+    };
+    let stored = |path: &PathBuf| path.iter().map(name).collect::<PathBuf>();
+    let item = |item: &Item| Item { names: item.names.iter().map(stored).collect(), ..item.clone() };
+    seen.iter().map(|(path, seen)| (stored(path), item(seen))).collect()
 }
