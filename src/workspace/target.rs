@@ -194,6 +194,7 @@ fn copy_files(
     })?;
     let diff_id = layer.info()?.diff_id;
     layer.annotations.clear();
+    layer.annotations.insert(image::ESCAPED.to_owned(), "true".to_owned());
     Ok((layer, diff_id))
 }
 

@@ -122,17 +122,3 @@ fn xattrs(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
     xattrs.sort();
     xattrs
 }
-
-/// The same tree under the names that plain tools see: those that an image can't hold are stored with a prefix
-/// (docs/format.md).
-pub fn as_stored(seen: &Seen) -> Seen {
-    let name = |name: &std::ffi::OsStr| {
-        let bytes = name.as_bytes();
-        let escaped = bytes.starts_with(b".wh.") || bytes.starts_with(b".tekton-wrap.");
-        let prefix: &[u8] = if escaped { b".tekton-wrap." } else { b"" };
-        std::ffi::OsString::from_vec([prefix, bytes].concat())
-    };
-    let stored = |path: &PathBuf| path.iter().map(name).collect::<PathBuf>();
-    let item = |item: &Item| Item { names: item.names.iter().map(stored).collect(), ..item.clone() };
-    seen.iter().map(|(path, seen)| (stored(path), item(seen))).collect()
-}
