@@ -115,10 +115,9 @@ pub async fn serve(args: Args) -> Result<(), Error> {
         limits: Limits::default(),
         linger: Duration::from_secs(args.linger),
     };
-    // The addresses as they are: a flag may have left the port to the system.
-    let listen = server.listener.local_addr().ok();
-    let admin_listen = server.admin.as_ref().and_then(|listener| listener.local_addr().ok());
-    tracing::info!(?listen, ?admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
+    let listen = shown(Some(&server.listener));
+    let admin_listen = shown(server.admin.as_ref());
+    tracing::info!(listen, admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
     server.run(signals).await
 }
 
@@ -173,6 +172,11 @@ impl<S: Source + Send + 'static> Server<S> {
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Listen { flag, address, source })
+}
+
+/// The address as it is: a flag may have left the port to the system.
+fn shown(listener: Option<&TcpListener>) -> String {
+    listener.and_then(|l| l.local_addr().ok()).map_or("none".to_owned(), |address| address.to_string())
 }
 
 /// A message for each SIGTERM or SIGINT.

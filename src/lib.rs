@@ -25,5 +25,6 @@ pub mod step;
 pub mod store;
 pub mod target;
 pub mod tekton;
+pub mod workspace;
 pub mod wrap;
 pub mod yaml;

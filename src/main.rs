@@ -1,9 +1,9 @@
 //! The command line, nothing else.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tekton_wrap::{admission, render};
+use tekton_wrap::{admission, render, workspace};
 
 /// Runs Tekton Pipelines without PersistentVolumeClaims: workspaces travel as image layers through a registry.
 #[derive(Parser)]
@@ -19,6 +19,28 @@ enum Command {
     Webhook(admission::Args),
     /// Print the wrapped form of PipelineRuns from files, without a cluster
     Render(render::Args),
+    /// Make a workspace from an image; without arguments, as an injected step
+    Restore {
+        /// A snapshot, or any other image
+        #[arg(requires = "dir")]
+        source: Option<String>,
+        /// Where its files go
+        dir: Option<PathBuf>,
+        /// Writes down what was restored, for a later save
+        #[arg(long, value_name = "FILE", requires = "dir")]
+        baseline: Option<PathBuf>,
+    },
+    /// Store a workspace as an image; without arguments, as an injected step
+    Save {
+        /// What to store
+        #[arg(requires = "target")]
+        dir: Option<PathBuf>,
+        /// The image to write
+        target: Option<String>,
+        /// What a restore wrote down: only what changed since is stored, on top of what was restored
+        #[arg(long, value_name = "FILE", requires = "target")]
+        baseline: Option<PathBuf>,
+    },
 }
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -29,6 +51,14 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Webhook(args) => run_webhook(args),
         Command::Render(args) => run_render(&args),
+        Command::Restore { source: Some(source), dir: Some(dir), baseline } => {
+            workspace::restore_image(&source, &dir, baseline.as_deref()).map_err(Into::into)
+        }
+        Command::Restore { .. } => workspace::restore_step().map_err(Into::into),
+        Command::Save { dir: Some(dir), target: Some(target), baseline } => {
+            workspace::save_dir(&dir, &target, baseline.as_deref()).map_err(Into::into)
+        }
+        Command::Save { .. } => workspace::save_step().map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,13 +1,17 @@
 //! The rewrite: a PipelineRun with `resolver: wrap` and the objects that it names, to a PipelineRun with the wrapped
 //! pipeline inlined. Pure: no I/O, no clock, no cluster.
 
+mod absence;
 mod bindings;
+mod doubles;
 mod inline;
 mod patch;
 mod plan;
 mod refusal;
 mod request;
+mod security;
 mod steps;
+mod values;
 
 use std::collections::BTreeMap;
 
@@ -19,8 +23,9 @@ pub use request::Request;
 use crate::tekton::{
     fields::{change_texts, field, items, text},
     graph::Graph,
+    matrix::{Fan, fan},
     variables::substitute,
-    workspaces::uses,
+    workspaces::{Use, uses},
 };
 
 /// The largest rewritten PipelineRun in bytes of JSON. Tekton stores the pipeline a second time in the run's status, and
@@ -70,17 +75,10 @@ pub fn rewrite(
 ) -> Result<Rewrite, Refusal> {
     let mut spec = request.pipeline_spec(pipeline)?.clone();
     let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: request.pipeline.clone(), source })?;
-    let mut used = Vec::new();
-    for task in all_tasks_mut(&mut spec) {
-        let wrapped: Vec<_> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
-        if !wrapped.is_empty() {
-            inline::inline(task, &wrapped, tasks)?;
-        }
-        used.push(wrapped);
-    }
-    let plan = plan::Plan::new(request, &spec, &graph, &used);
+    let used = embed(run, request, &mut spec, &graph, tasks)?;
+    let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec));
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
-        steps::inject(task, plan, used, request, settings);
+        steps::inject(task, plan, used, run, request, settings);
     }
     let name = text(field(pipeline, "metadata").unwrap_or(&Value::Null), "name");
     keep_pipeline_name(&mut spec, name);
@@ -93,6 +91,47 @@ pub fn rewrite(
     let idle = request.workspaces.iter().filter(|name| !used.iter().flatten().any(|used| used.pipeline == **name));
     let warnings = idle.map(|name| format!("workspace {name:?} is wrapped, but no task uses it")).collect();
     Ok(Rewrite { patch, warnings, run })
+}
+
+/// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses.
+fn embed(
+    run: &Value,
+    request: &Request,
+    spec: &mut Value,
+    graph: &Graph,
+    tasks: &BTreeMap<String, Value>,
+) -> Result<Vec<Vec<Use>>, Refusal> {
+    let bindings = run.get("spec").map_or(&[][..], |spec| items(spec, "workspaces"));
+    let bound = |name: &str| bindings.iter().find(|binding| text(binding, "name") == name);
+    let binds = |name: &str| request.wraps(name) || bound(name).is_some();
+    let sub_path = |name: &str| bound(name).map_or("", |binding| text(binding, "subPath")).to_owned();
+    let spec_params = items(spec, "params").to_vec();
+
+    let mut all_used = Vec::new();
+    let mut embedded = Vec::new();
+    for (index, task) in all_tasks_mut(spec).into_iter().enumerate() {
+        let mut used: Vec<Use> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
+        let mut from = None;
+        if !used.is_empty() {
+            from = inline::inline(task, &used, tasks)?;
+            used = doubles::merge(task, used, &sub_path)?;
+        }
+        embedded.push(values::Inlined { task, from, in_dag: index < graph.dag_len });
+        all_used.push(used);
+    }
+    values::keep(&mut embedded, run, &spec_params, &binds);
+    Ok(all_used)
+}
+
+/// The fan-outs of the tasks' matrices, with the values that the run gives the params or the Pipeline's defaults.
+fn fans(run: &Value, spec: &Value) -> Vec<Option<Fan>> {
+    let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
+    let of = |list: &'_ [Value], name: &str| list.iter().position(|param| text(param, "name") == name);
+    let param = |name: &str| match of(given, name) {
+        Some(found) => field(&given[found], "value"),
+        None => of(items(spec, "params"), name).and_then(|found| field(&items(spec, "params")[found], "default")),
+    };
+    all_tasks(spec).map(|task| fan(task, &param)).collect()
 }
 
 /// Inlined, `$(context.pipeline.name)` would become the run's name (Tekton: pipelinespec.go, pipelineMeta).

@@ -31,9 +31,6 @@ pub fn referenced_task(pipeline_task: &Value) -> Result<Option<String>, Refusal>
                 .into(),
         );
     }
-    if field(pipeline_task, "matrix").is_some() {
-        return refuse("it has a matrix, which is not supported yet: write the combinations as tasks".into());
-    }
     if let Some(spec) = field(pipeline_task, "taskSpec") {
         return match (text(spec, "apiVersion"), text(spec, "kind")) {
             ("", "") => Ok(None),
@@ -65,13 +62,16 @@ pub fn referenced_task(pipeline_task: &Value) -> Result<Option<String>, Refusal>
     }
 }
 
-/// Makes `pipeline_task` one with an embedded spec that binds and declares all wrapped workspaces that it uses.
-pub fn inline(pipeline_task: &mut Value, used: &[Use], tasks: &BTreeMap<String, Value>) -> Result<(), Refusal> {
-    refuse_doubles(pipeline_task, used)?;
-    if let Some(name) = referenced_task(pipeline_task)?
-        && let Some(task) = tasks.get(&name)
-    {
-        let spec = embedded(task, &name)?;
+/// Makes `pipeline_task` one with an embedded spec that binds and declares all wrapped workspaces that it uses. Gives the
+/// name of the Task that was inlined.
+pub fn inline(
+    pipeline_task: &mut Value,
+    used: &[Use],
+    tasks: &BTreeMap<String, Value>,
+) -> Result<Option<String>, Refusal> {
+    let name = referenced_task(pipeline_task)?;
+    if let Some((name, task)) = name.as_ref().and_then(|name| Some((name, tasks.get(name)?))) {
+        let spec = embedded(task, name)?;
         if let Some(map) = pipeline_task.as_object_mut() {
             remove(map, "taskRef");
             map.insert("taskSpec".to_owned(), spec);
@@ -85,7 +85,7 @@ pub fn inline(pipeline_task: &mut Value, used: &[Use], tasks: &BTreeMap<String, 
         let name = text(pipeline_task, "name").to_owned();
         return Err(Refusal::Incomplete { kind: "task", name, field: "steps" });
     }
-    Ok(())
+    Ok(name)
 }
 
 /// The spec of `task` as an embedded one, with the labels and annotations that Tekton would copy from a referenced Task.
@@ -124,20 +124,6 @@ fn declare(pipeline_task: &mut Value, name: &str) {
     {
         declared.push(json!({"name": name}));
     }
-}
-
-fn refuse_doubles(pipeline_task: &Value, used: &[Use]) -> Result<(), Refusal> {
-    for (index, first) in used.iter().enumerate() {
-        if let Some(second) = used[index + 1..].iter().find(|second| second.pipeline == first.pipeline) {
-            let problem = format!(
-                "it binds it twice, as {:?} and {:?}, which is not supported yet: bind it once",
-                first.task, second.task
-            );
-            let task = text(pipeline_task, "name").to_owned();
-            return Err(Refusal::Task { task, workspace: first.pipeline.clone(), problem });
-        }
-    }
-    Ok(())
 }
 
 /// Gives every step without a name the one that Tekton would derive from its place, so that a step put in front of it does

@@ -188,7 +188,8 @@ impl Namespace {
         Api::namespaced_with(self.client.clone(), &self.name, &manifests::resource(object))
     }
 
-    async fn create_with(&self, object: &Value, params: &PostParams) -> Result<Value, kube::Error> {
+    /// Creates `object` here.
+    pub async fn create_with(&self, object: &Value, params: &PostParams) -> Result<Value, kube::Error> {
         let created = manifests::create(&self.client, Some(&self.name), object, params).await?;
         Ok(serde_json::to_value(created).expect("JSON"))
     }

@@ -1,0 +1,207 @@
+//! The data plane: a directory to a snapshot in a store, and back.
+//!
+//! | module | its one concept |
+//! |---|---|
+//! | [`path`], [`entry`] | a path in tree order, and what is kept of it |
+//! | [`tree`], [`scan`] | system calls on a tree; a walk through it |
+//! | [`baseline`], [`diff`] | what a workspace was after its restore; what changed since |
+//! | [`archive`], [`codec`], [`toc`], [`layer`] | the form of a layer |
+//! | [`image`], [`lineage`], [`load`] | manifests and configs; what a workspace is made of; reading both |
+//! | [`merge`], [`view`], [`stack`] | several tasks' changes as one tree; what a plain stack of layers shows instead |
+//! | [`extract`], [`foreign`] | making files safely; layers that others made |
+//! | [`save`], [`restore`], [`target`] | the three operations |
+//!
+//! `merge`, `archive`, `toc` and `stack` are pure. Only `tree`, `scan`, `extract` and `baseline` touch files.
+
+mod archive;
+mod baseline;
+mod codec;
+mod diff;
+mod entry;
+mod error;
+mod extract;
+mod foreign;
+mod image;
+mod layer;
+mod lineage;
+mod load;
+mod merge;
+mod path;
+mod restore;
+mod save;
+mod scan;
+mod stack;
+mod target;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod toc;
+mod tree;
+mod view;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+pub use self::error::Error;
+use self::{image::Snapshot, lineage::Lineage, restore::Restored, save::Saved, target::Labels};
+use crate::{
+    step::{Compression, Conflict, ENV, STATE_DIR, StepConfig, WorkspaceStep},
+    store::{self, Store},
+};
+
+/// The injected restore step: makes each workspace of the step in the environment variable [`ENV`].
+pub fn restore_step() -> Result<(), Error> {
+    let step = step()?;
+    step.workspaces.iter().try_for_each(|workspace| {
+        let store = store::open(&load::target(&workspace.target)?)?;
+        restore_workspace(&*store, &step, workspace, Path::new(STATE_DIR))
+    })
+}
+
+/// The injected save step: stores what the task changed in each workspace of the step in [`ENV`].
+pub fn save_step() -> Result<(), Error> {
+    let step = step()?;
+    step.workspaces.iter().try_for_each(|workspace| {
+        let store = store::open(&load::target(&workspace.target)?)?;
+        save_workspace(&*store, &step, workspace, Path::new(STATE_DIR))
+    })
+}
+
+/// By hand: makes in `dir` what the image `source` holds, a snapshot or any other. A `baseline` lets [`save_dir`] store
+/// only what changed since.
+pub fn restore_image(source: &str, dir: &Path, baseline: Option<&Path>) -> Result<(), Error> {
+    let target = load::target(source)?;
+    let store = store::open(&target)?;
+    let lineage = load::lineage(&*store, &target)?;
+    std::fs::create_dir_all(dir).map_err(Error::file(dir.display(), "can't be made"))?;
+    // What conflicts a snapshot's tasks had was settled when it was made.
+    report_restored(source, &restore::restore(&*store, &lineage, dir, baseline, Conflict::Last, source)?);
+    Ok(())
+}
+
+/// By hand: stores what is in `dir` as the image `target`: all of it, or what changed since `baseline` on top of the image
+/// that was restored.
+pub fn save_dir(dir: &Path, target: &str, baseline: Option<&Path>) -> Result<(), Error> {
+    let start = Instant::now();
+    let to = load::target(target)?;
+    let store = store::open(&to)?;
+    let mut lineage = lineage_of(baseline)?;
+    let saved = save::save(&*store, dir, baseline, Compression::default())?;
+    let order = lineage.orders().last().map_or(0, |last| last + 1);
+    report_saved(target, &saved, start);
+    if !saved.layers.is_empty() {
+        lineage.writers.push(target::writer("save", order, &lineage, saved.layers));
+    }
+    target::put_whole(&*store, &to.reference(), &lineage, Compression::default(), &Labels::default()).map(drop)
+}
+
+fn restore_workspace(
+    store: &dyn Store,
+    step: &StepConfig,
+    workspace: &WorkspaceStep,
+    state: &Path,
+) -> Result<(), Error> {
+    let lineage = load::input(store, step, workspace)?;
+    // Without the volume there is no save step.
+    let baseline = state.is_dir().then(|| baseline_path(step, workspace, state));
+    let (root, name) = (Path::new(&workspace.path), &workspace.name);
+    report_restored(name, &restore::restore(store, &lineage, root, baseline.as_deref(), step.conflict, name)?);
+    Ok(())
+}
+
+fn save_workspace(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> Result<(), Error> {
+    let start = Instant::now();
+    // A task without a restore step starts from nothing.
+    let baseline = Some(baseline_path(step, workspace, state)).filter(|path| path.exists());
+    let input = lineage_of(baseline.as_deref())?;
+    let labels = Labels::of_step(step, workspace);
+    let mut saved = save::save(store, Path::new(&workspace.path), baseline.as_deref(), step.compression)?;
+    for layer in &mut saved.layers {
+        layer.annotations.insert(image::TASK.to_owned(), step.task.clone());
+    }
+    let snapshot = Snapshot {
+        format: 1,
+        run: step.run.clone(),
+        workspace: workspace.name.clone(),
+        task: step.task.clone(),
+        order: step.order,
+        base: input.base.clone(),
+        ancestors: input.writers.clone(),
+    };
+    let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
+    let digest = target::put_snapshot(store, &tag, &saved.layers, snapshot, &labels)?;
+    report_saved(&workspace.name, &saved, start);
+    let mut own = target::writer(&step.task, step.order, &input, saved.layers);
+    own.manifest = Some(digest);
+    let mut lineage = input;
+    lineage.join(Lineage { writers: vec![own], ..Lineage::default() })?;
+    target::publish(store, step, workspace, &lineage, &labels)
+}
+
+fn step() -> Result<StepConfig, Error> {
+    let text = std::env::var(ENV).map_err(|_| {
+        Error::Run(format!("the environment variable {ENV} is not set; by hand, give a place and a directory"))
+    })?;
+    let mut step: StepConfig = serde_json::from_str(&text)
+        .map_err(|e| Error::Run(format!("the environment variable {ENV} is not the configuration of a step: {e}")))?;
+    // From here on a combination of a matrix is a task like any other.
+    (step.order, step.task, step.task_run) = (step.own_order(), step.own_name(), None);
+    Ok(step)
+}
+
+fn baseline_path(step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> PathBuf {
+    state.join(StepConfig::tag(&step.run, step.order, &workspace.name))
+}
+
+fn lineage_of(baseline: Option<&Path>) -> Result<Lineage, Error> {
+    baseline.map_or_else(|| Ok(Lineage::default()), |path| Ok(baseline::Reader::open(path)?.lineage().clone()))
+}
+
+fn report_restored(name: &str, restored: &Restored) {
+    let Restored { files, bytes, layers, tasks, time } = *restored;
+    eprintln!(
+        "tekton-wrap: restored {name}: {}, {} from {} of {} in {:.2} s",
+        count(files, "file"),
+        size(bytes),
+        count(layers as u64, "layer"),
+        count(tasks as u64, "task"),
+        time.as_secs_f64()
+    );
+}
+
+fn report_saved(name: &str, saved: &Saved, start: Instant) {
+    let time = start.elapsed().as_secs_f64();
+    if saved.layers.is_empty() {
+        return eprintln!("tekton-wrap: saved {name}: nothing changed, in {time:.2} s");
+    }
+    let sent = saved.layers.iter().map(|layer| layer.size).sum();
+    eprintln!(
+        "tekton-wrap: saved {name}: {}, {}, {} deleted in {} of {} in {time:.2} s",
+        count(saved.files, "file"),
+        size(saved.bytes),
+        saved.deleted,
+        count(saved.layers.len() as u64, "layer"),
+        size(sent),
+    );
+}
+
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A number of bytes as people read it.
+fn size(bytes: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    while value >= 999.95 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", units[unit])
+}

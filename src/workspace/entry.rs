@@ -1,0 +1,131 @@
+//! One path of a workspace or of a layer, with everything that is kept of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::path::TreePath;
+
+/// What is known of one path. This is also the record of a table of contents, see [`super::toc`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Where it is.
+    pub path: TreePath,
+    /// What it is.
+    pub node: Node,
+    /// Permission bits with setuid, setgid and sticky: at most 0o7777.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Time of the last change of the content.
+    pub mtime: Time,
+    /// Extended attributes, sorted by name: `user.*` and `security.capability` only.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The type of an entry with what belongs to it alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Node {
+    /// A directory.
+    Dir {
+        /// Nothing but its mtime differs from the input of the task: it is here because something below it changed.
+        touched: bool,
+    },
+    /// A regular file.
+    File(Content),
+    /// A further name of the regular file at `to`, an earlier entry of the same layer.
+    Link {
+        /// The first name.
+        to: TreePath,
+        /// What the file holds.
+        content: Content,
+    },
+    /// A symbolic link to these bytes.
+    Symlink(Vec<u8>),
+    /// A named pipe.
+    Fifo,
+    /// A character device.
+    Char(Device),
+    /// A block device.
+    Block(Device),
+    /// The path and everything below it is gone (OCI image-spec, layer.md, "Whiteouts").
+    Whiteout,
+}
+
+/// The bytes of a regular file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Their number.
+    pub size: u64,
+    /// Their BLAKE3 hash.
+    pub hash: [u8; 32],
+}
+
+/// Numbers of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Which driver.
+    pub major: u32,
+    /// Which of its devices.
+    pub minor: u32,
+}
+
+/// A point in time since 1970, as the kernel has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Time {
+    /// Seconds, negative before 1970.
+    pub sec: i64,
+    /// Nanoseconds after `sec`: below 1,000,000,000.
+    pub nsec: u32,
+}
+
+impl Entry {
+    /// The whiteout of `path`.
+    pub fn whiteout(path: TreePath) -> Self {
+        let mtime = Time::default();
+        Self { path, node: Node::Whiteout, mode: 0, uid: 0, gid: 0, mtime, xattrs: Vec::new() }
+    }
+
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        matches!(self.node, Node::Dir { .. })
+    }
+
+    /// Whether it is a directory of which only the mtime changed.
+    pub fn is_touched(&self) -> bool {
+        self.node == Node::Dir { touched: true }
+    }
+
+    /// Whether it is a whiteout.
+    pub fn is_whiteout(&self) -> bool {
+        self.node == Node::Whiteout
+    }
+
+    /// What a regular file holds, whichever of its names this is.
+    pub fn content(&self) -> Option<&Content> {
+        match &self.node {
+            Node::File(content) | Node::Link { content, .. } => Some(content),
+            _ => None,
+        }
+    }
+
+    /// Whether two tasks that left this and `other` at one path left the same: everything but the mtime counts.
+    pub fn same_result(&self, other: &Self) -> bool {
+        let same_node = match (&self.node, &other.node) {
+            (Node::Dir { .. }, Node::Dir { .. }) => true,
+            (a, b) => match (self.content(), other.content()) {
+                (Some(a), Some(b)) => a == b,
+                _ => a == b,
+            },
+        };
+        same_node && self.same_attributes(other)
+    }
+
+    /// Whether mode, owner and extended attributes are equal. The mode of a symbolic link means nothing.
+    pub fn same_attributes(&self, other: &Self) -> bool {
+        let symlinks = matches!((&self.node, &other.node), (Node::Symlink(_), Node::Symlink(_)));
+        (symlinks || self.mode == other.mode)
+            && (self.uid, self.gid) == (other.uid, other.gid)
+            && self.xattrs == other.xattrs
+    }
+}

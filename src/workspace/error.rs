@@ -1,0 +1,79 @@
+//! What can go wrong between a directory and a snapshot.
+
+use std::io;
+
+use super::{merge::Conflicts, path::TreePath};
+use crate::store::StoreError;
+
+/// One sentence that names the file, layer, snapshot or task, and what to do where something can be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file or directory could not be read, made or changed.
+    #[error("{path}: {action}: {source}")]
+    File {
+        /// Which one.
+        path: String,
+        /// What was tried, as a clause: "can't be read".
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file changed while it was being saved.
+    #[error(
+        "{0} changed while it was being saved; stop what still writes to the workspace (a sidecar?) before the task ends"
+    )]
+    Changed(TreePath),
+    /// Something that was stored is not what it has to be.
+    #[error("{place}: {problem}")]
+    Damaged {
+        /// The layer, image or file.
+        place: String,
+        /// What is wrong with it, as a sentence's rest.
+        problem: String,
+    },
+    /// Parallel tasks changed the same paths differently.
+    #[error(
+        "workspace {workspace:?}: {conflicts}; let one of the tasks run after the other (runAfter), or set the param conflict to \"last\" to keep what the later one in the Pipeline left"
+    )]
+    Conflict {
+        /// Name of the workspace.
+        workspace: String,
+        /// Which paths, and which tasks.
+        conflicts: Conflicts,
+    },
+    /// A task before this one should have left a snapshot.
+    #[error(
+        "task {task:?} left no snapshot of workspace {workspace:?} at {place}; its save step must have failed, or the snapshot was deleted"
+    )]
+    NoSnapshot {
+        /// Name of the task.
+        task: String,
+        /// Name of the workspace.
+        workspace: String,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// An image that is to be read does not exist.
+    #[error("{0}: there is no such image")]
+    NoImage(String),
+    /// The parts of a run do not fit together.
+    #[error("{0}")]
+    Run(String),
+}
+
+impl Error {
+    /// [`Error::Damaged`]
+    pub fn damaged(place: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Damaged { place: place.into(), problem: problem.into() }
+    }
+
+    /// For `map_err`: [`Error::File`] at `path`.
+    pub fn file<E: Into<io::Error>>(path: impl ToString, action: &'static str) -> impl FnOnce(E) -> Self {
+        let path = path.to_string();
+        move |source| Self::File { path, action, source: source.into() }
+    }
+}

@@ -1,0 +1,256 @@
+//! Makes files and directories in a workspace, whoever said what they are: nothing is ever made outside, as every path
+//! is taken name by name from an open directory and no symbolic link is followed.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{self as sys, AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
+
+use super::{
+    entry::{Device, Entry, Node, Time},
+    error::Error,
+    path::TreePath,
+    tree::{self, Access, Cursor},
+};
+
+/// Makes things in one workspace, on one thread.
+pub struct Extractor {
+    dirs: Cursor,
+    links: Cursor,
+    is_root: bool,
+    buffer: Vec<u8>,
+}
+
+impl Extractor {
+    /// For the workspace in the directory `root`.
+    pub fn new(root: &Path) -> Result<Self, Error> {
+        let open = || Cursor::new(root, Access::lasting()).map_err(Error::file(root.display(), "can't be opened"));
+        Ok(Self { dirs: open()?, links: open()?, is_root: tree::is_root(), buffer: vec![0; 128 * 1024] })
+    }
+
+    /// Makes a directory that this process may write to for now; [`Extractor::finish_dir`] gives it its attributes. One
+    /// that is there is kept, as someone may be working in it; anything else at its place is removed.
+    pub fn make_dir(&mut self, path: &TreePath) -> Result<(), Error> {
+        if path.is_root() {
+            return Ok(());
+        }
+        self.make(path, &mut |parent, name| match sys::mkdirat(parent, name, Mode::RWXU) {
+            Err(Errno::EXIST) => match tree::status(parent, name)? {
+                status if status.kind != FileType::Directory => Err(Errno::EXIST.into()),
+                status if status.mode & 0o700 == 0o700 => Ok(()),
+                status => {
+                    let mode = Mode::from_raw_mode(status.mode as RawMode) | Mode::RWXU;
+                    let dir = Access::lasting().dir(parent, name)?;
+                    permitted(sys::fchmod(&dir, mode)).map(drop)
+                }
+            },
+            other => Ok(other?),
+        })
+    }
+
+    /// Makes what `entry` says, in place of what is there: a regular file with `content`, a symbolic link, a pipe or a
+    /// device. `seen` gets the bytes of a file.
+    pub fn make_entry(
+        &mut self,
+        entry: &Entry,
+        content: &mut dyn Read,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let mode = Mode::from_raw_mode(entry.mode as RawMode);
+        match &entry.node {
+            Node::File(_) | Node::Link { .. } => return self.make_file(entry, content, seen),
+            Node::Symlink(target) => {
+                self.make(&entry.path, &mut |parent, name| Ok(sys::symlinkat(&target[..], parent, name)?))?;
+            }
+            Node::Fifo => self.make_node(&entry.path, FileType::Fifo, mode, None)?,
+            Node::Char(device) => self.make_node(&entry.path, FileType::CharacterDevice, mode, Some(device))?,
+            Node::Block(device) => self.make_node(&entry.path, FileType::BlockDevice, mode, Some(device))?,
+            Node::Dir { .. } | Node::Whiteout => return Ok(()),
+        }
+        let is_root = self.is_root;
+        let set = |parent: BorrowedFd<'_>, name: &[u8]| -> io::Result<()> {
+            if is_root {
+                let (uid, gid) = owner(entry);
+                sys::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            if entry.node == Node::Fifo {
+                // A pipe of ours in a directory of ours: nobody replaces it by a link meanwhile.
+                sys::chmodat(parent, name, mode, AtFlags::empty())?;
+            }
+            Ok(sys::utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+        };
+        match self.at(&entry.path, "can't be given its attributes", set) {
+            // A device that could not be made was warned about.
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Makes `path` a further name of the file at `to`, which must have been made before.
+    pub fn make_link(&mut self, path: &TreePath, to: &TreePath) -> Result<(), Error> {
+        let mut link = || -> io::Result<()> {
+            let from = self.links.parent(to)?;
+            let parent = self.dirs.parent(path)?;
+            if tree::status(from, to.name())?.kind != FileType::RegularFile {
+                return Err(io::Error::other(format!("{to} is not a regular file")));
+            }
+            let make = || sys::linkat(from, to.name(), parent, path.name(), AtFlags::empty());
+            match make() {
+                Err(Errno::EXIST) => {
+                    tree::remove(parent, path.name())?;
+                    Ok(make()?)
+                }
+                other => Ok(other?),
+            }
+        };
+        link().map_err(Error::file(path, "can't be linked"))
+    }
+
+    /// Removes what is at `path`; nothing there is fine.
+    pub fn remove(&mut self, path: &TreePath) -> Result<(), Error> {
+        let removed = self.at(path, "can't be removed", tree::remove);
+        self.dirs.forget();
+        self.links.forget();
+        match removed {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Gives a directory its attributes, its mtime alone unless `all`. Where that is not permitted, because the directory
+    /// was there before and is someone else's, it stays as it is.
+    pub fn finish_dir(&mut self, entry: &Entry, all: bool) -> Result<(), Error> {
+        let is_root = self.is_root;
+        let mut finish = || -> io::Result<()> {
+            let dir = self.dirs.dir(&entry.path)?;
+            let status = tree::status_of(dir)?;
+            let mut denied = false;
+            if all && is_root && (status.uid, status.gid) != (entry.uid, entry.gid) {
+                let (uid, gid) = owner(entry);
+                denied |= permitted(sys::fchown(dir, uid, gid))?;
+            }
+            if all && status.mode != entry.mode || is_root {
+                let mode = if all { entry.mode } else { status.mode };
+                denied |= permitted(sys::fchmod(dir, Mode::from_raw_mode(mode as RawMode)))?;
+            }
+            if all && is_root {
+                set_xattrs(dir, entry)?;
+            }
+            permitted(sys::futimens(dir, &times(entry.mtime)))?;
+            if denied {
+                warn(&format!("{}: it was there before and belongs to someone else, so it keeps its mode", entry.path));
+            }
+            Ok(())
+        };
+        finish().map_err(Error::file(&entry.path, "can't be given its attributes"))
+    }
+
+    fn make_file(&mut self, entry: &Entry, content: &mut dyn Read, seen: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let mut made = None;
+        self.make(&entry.path, &mut |parent, name| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            made = Some(sys::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
+            Ok(())
+        })?;
+        let Some(fd) = made else { return Ok(()) };
+        let mut file = File::from(fd);
+        loop {
+            let len = match content.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Error::file(&entry.path, "its content can't be read")(e)),
+            };
+            seen(&self.buffer[..len]);
+            file.write_all(&self.buffer[..len]).map_err(Error::file(&entry.path, "can't be written"))?;
+        }
+        let set = || -> io::Result<()> {
+            if self.is_root {
+                let (uid, gid) = owner(entry);
+                sys::fchown(&file, uid, gid)?;
+                set_xattrs(file.as_fd(), entry)?;
+            }
+            sys::fchmod(&file, Mode::from_raw_mode(entry.mode as RawMode))?;
+            Ok(sys::futimens(&file, &times(entry.mtime))?)
+        };
+        set().map_err(Error::file(&entry.path, "can't be given its attributes"))
+    }
+
+    fn make_node(&mut self, path: &TreePath, kind: FileType, mode: Mode, device: Option<&Device>) -> Result<(), Error> {
+        let number = device.map_or(0, |device| sys::makedev(device.major, device.minor));
+        self.make(path, &mut |parent, name| match sys::mknodat(parent, name, kind, mode, number) {
+            Err(Errno::PERM) if device.is_some() => {
+                warn(&format!("{path}: a device that this container may not make; it is left out"));
+                Ok(())
+            }
+            other => Ok(other?),
+        })
+    }
+
+    /// Calls `make`; if something is in its way, removes that and calls it again.
+    fn make(
+        &mut self,
+        path: &TreePath,
+        make: &mut dyn FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        self.at(path, "can't be made", |parent, name| match make(parent, name) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                tree::remove(parent, name)?;
+                make(parent, name)
+            }
+            other => other,
+        })
+    }
+
+    fn at(
+        &mut self,
+        path: &TreePath,
+        action: &'static str,
+        work: impl FnOnce(BorrowedFd<'_>, &[u8]) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        self.dirs.parent(path).and_then(|parent| work(parent, path.name())).map_err(Error::file(path, action))
+    }
+}
+
+/// Says something on stderr that a user should know, although the work goes on.
+pub fn warn(text: &str) {
+    eprintln!("tekton-wrap: warning: {text}");
+}
+
+fn set_xattrs(fd: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| tree::keeps_xattr(name)) {
+        match sys::fsetxattr(fd, &name[..], value, XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP | Errno::PERM) => {
+                let name = String::from_utf8_lossy(name);
+                warn(&format!("{}: the extended attribute {name} can't be set here; it is left out", entry.path));
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether the call was denied; other errors stay errors.
+fn permitted(result: rustix::io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(false),
+        Err(Errno::PERM | Errno::ACCESS | Errno::ROFS) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
+    (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+}
+
+fn times(mtime: Time) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.sec, tv_nsec: mtime.nsec.into() };
+    Timestamps { last_access: time, last_modification: time }
+}

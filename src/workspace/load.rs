@@ -1,0 +1,189 @@
+//! Reads manifests and configs from a store: of base images, and of the snapshots that a task starts from.
+
+use serde::Deserialize;
+
+use super::{
+    error::Error,
+    image::{self, Config, Descriptor, Manifest},
+    lineage::{Base, Lineage},
+};
+use crate::{
+    digest::Digest,
+    step::{Predecessor, StepConfig, WorkspaceStep},
+    store::{self, Store},
+    target::Target,
+};
+
+/// Larger configs are refused: they are held in memory.
+const MAX_CONFIG: u64 = 64 << 20;
+
+/// An image as it is stored.
+#[derive(Debug)]
+pub struct Image {
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its config.
+    pub config: Config,
+}
+
+/// An image index (OCI image-spec, image-index.md) or Docker's manifest list.
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Platform>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    digest: Digest,
+    platform: Option<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    architecture: String,
+    os: String,
+}
+
+/// The image under `reference`, a tag or a digest; `place` names it in errors. Of an image for several platforms that for
+/// this machine, or else the one for linux/amd64.
+pub fn image(store: &dyn Store, reference: &str, place: &str) -> Result<Option<Image>, Error> {
+    let Some(found) = store.manifest(reference)? else { return Ok(None) };
+    let found = match found.media_type.as_str() {
+        "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json" => {
+            let digest = choose(&json(&found.bytes, place)?, place)?;
+            let missing = || Error::damaged(place, format!("its manifest {digest} is missing"));
+            store.manifest(&digest.to_string())?.ok_or_else(missing)?
+        }
+        image::MANIFEST | "application/vnd.docker.distribution.manifest.v2+json" => found,
+        other => return Err(Error::damaged(place, format!("it is {other:?}, not an image"))),
+    };
+    let manifest: Manifest = json(&found.bytes, place)?;
+    if manifest.config.size > MAX_CONFIG {
+        return Err(Error::damaged(place, "its config is too large"));
+    }
+    let mut bytes = Vec::new();
+    let mut config = store.blob(&manifest.config.blob())?;
+    std::io::copy(&mut config, &mut bytes).map_err(Error::file(place, "its config can't be read"))?;
+    Ok(Some(Image { digest: found.digest, config: json(&bytes, place)?, manifest }))
+}
+
+/// The base image that the user named.
+pub fn base(image: &str) -> Result<Base, Error> {
+    let target = target(image)?;
+    let store = store::open(&target)?;
+    let found = self::image(&*store, &target.reference(), image)?.ok_or_else(|| Error::NoImage(image.to_owned()))?;
+    found.check_layers(image)?;
+    let (layers, diff_ids) = (found.manifest.layers, found.config.rootfs.diff_ids);
+    Ok(Base { image: image.to_owned(), manifest: found.digest, layers, diff_ids })
+}
+
+/// What the workspace of a task is to be made of: its base and the snapshots of its ancestors.
+pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) -> Result<Lineage, Error> {
+    let mut lineage = Lineage::default();
+    let wanted: Vec<(&Predecessor, u32)> = workspace
+        .after
+        .iter()
+        .flat_map(|task| (task.order..=task.last.unwrap_or(task.order)).map(move |order| (task, order)))
+        .collect();
+    let found = super::threads::for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
+    for ((task, order), found) in wanted.into_iter().zip(found) {
+        match found {
+            Some(found) => lineage.join(found)?,
+            None if task.optional => {}
+            None => {
+                let target = target(&workspace.target)?;
+                return Err(Error::NoSnapshot {
+                    task: task.name_of(order),
+                    workspace: workspace.name.clone(),
+                    place: target.with_tag(&StepConfig::tag(&step.run, order, &workspace.name)).to_string(),
+                });
+            }
+        }
+    }
+    if let (None, Some(image)) = (&lineage.base, &workspace.base) {
+        lineage.base = Some(base(image)?);
+    }
+    Ok(lineage)
+}
+
+/// What the task at `order` left of the workspace, if it did: its own changes and those of its ancestors.
+pub fn snapshot(
+    store: &dyn Store,
+    step: &StepConfig,
+    workspace: &WorkspaceStep,
+    order: u32,
+) -> Result<Option<Lineage>, Error> {
+    let tag = StepConfig::tag(&step.run, order, &workspace.name);
+    let place = format!("{} (tag {tag})", workspace.target);
+    let Some(Image { digest, manifest, mut config }) = image(store, &tag, &place)? else { return Ok(None) };
+    let Some(snapshot) = config.snapshot.take() else {
+        return Err(Error::damaged(place, "it is not a snapshot of a workspace"));
+    };
+    if snapshot.format != 1 {
+        return Err(Error::damaged(
+            place,
+            format!("it has the format {}; this version of tekton-wrap reads 1", snapshot.format),
+        ));
+    }
+    if (&*snapshot.run, &*snapshot.workspace, snapshot.order) != (&*step.run, &*workspace.name, order) {
+        return Err(Error::damaged(
+            place,
+            format!(
+                "it is of workspace {:?}, task {:?} of the run {}, not of this run {}",
+                snapshot.workspace, snapshot.task, snapshot.run, step.run
+            ),
+        ));
+    }
+    Ok(Some(Lineage::of_snapshot(digest, manifest, snapshot)))
+}
+
+/// What any image is made of, a snapshot of a task or an ordinary one.
+pub fn lineage(store: &dyn Store, target: &Target) -> Result<Lineage, Error> {
+    let place = target.to_string();
+    let mut found = image(store, &target.reference(), &place)?.ok_or_else(|| Error::NoImage(place.clone()))?;
+    if let Some(snapshot) = found.config.snapshot.take() {
+        let lineage = Lineage::of_snapshot(found.digest, found.manifest, snapshot);
+        return Ok(Lineage { origin: Some(place), ..lineage });
+    }
+    found.check_layers(&place)?;
+    Ok(Lineage::of_image(&place, found.digest, found.manifest, &found.config))
+}
+
+impl Image {
+    fn check_layers(&self, place: &str) -> Result<(), Error> {
+        match (self.manifest.layers.len(), self.config.rootfs.diff_ids.len()) {
+            (layers, ids) if layers == ids => Ok(()),
+            (layers, ids) => Err(Error::damaged(place, format!("it has {layers} layers, but its config names {ids}"))),
+        }
+    }
+}
+
+/// The parsed form of a target that the user wrote.
+pub fn target(text: &str) -> Result<Target, Error> {
+    text.parse().map_err(|e| Error::Run(format!("{e}")))
+}
+
+/// Tables of contents of all layers of `lineage`, the lowest first.
+pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<super::toc::Toc>, Error> {
+    let layers: Vec<&Descriptor> = lineage.layers().map(|(_, layer)| layer).collect();
+    super::threads::for_each(&layers, |_, layer| super::layer::read_toc(store, layer))
+}
+
+fn choose(index: &Index, place: &str) -> Result<Digest, Error> {
+    let of = |architecture: &str| {
+        index.manifests.iter().find(|manifest| {
+            manifest.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == architecture)
+        })
+    };
+    let any = || index.manifests.first().filter(|only| only.platform.is_none());
+    let chosen = of(image::architecture()).or_else(|| of("amd64")).or_else(any);
+    let missing = || Error::damaged(place, format!("it has no image for linux/{}", image::architecture()));
+    chosen.map(|manifest| manifest.digest).ok_or_else(missing)
+}
+
+fn json<T: serde::de::DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T, Error> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::damaged(place, format!("it is not the JSON that it should be: {e}")))
+}

@@ -1,0 +1,212 @@
+//! Paths within a workspace, and the order in which everything here is sorted.
+
+use std::{cmp::Ordering, fmt};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Longer paths are refused: no file system holds them and they would cost memory.
+const MAX_LEN: usize = 64 * 1024;
+
+/// A path relative to the workspace, as bytes: names joined by `/`, none of them empty, `.` or `..`. The root is empty.
+///
+/// Its order is **tree order**: names are compared one by one as bytes, so that what a directory holds follows the
+/// directory itself: `a`, `a/b`, `a-b`.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct TreePath(Vec<u8>);
+
+/// Bytes that are no path within a workspace.
+#[derive(Debug, thiserror::Error)]
+#[error("{path:?} is not a path within a workspace: {why}")]
+pub struct InvalidPath {
+    path: String,
+    why: &'static str,
+}
+
+impl TreePath {
+    /// The workspace itself.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Checks `bytes`. Nothing is normalised: `a//b`, `./a` and `a/` are refused.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPath> {
+        let invalid = |why| Err(InvalidPath { path: lossy(&bytes[..bytes.len().min(200)]), why });
+        if bytes.is_empty() {
+            return Ok(Self::root());
+        }
+        if bytes.len() > MAX_LEN {
+            return invalid("it is too long");
+        }
+        if bytes[0] == b'/' {
+            return invalid("it is absolute");
+        }
+        if bytes.contains(&0) {
+            return invalid("it holds a zero byte");
+        }
+        for name in bytes.split(|&b| b == b'/') {
+            match name {
+                b"" => return invalid("it holds an empty name"),
+                b"." => return invalid("it holds the name \".\""),
+                b".." => return invalid("it holds the name \"..\""),
+                _ => {}
+            }
+        }
+        Ok(Self(bytes.to_owned()))
+    }
+
+    /// The path of `name` in this directory. `name` must be a single name, as a directory listing gives it.
+    pub fn join(&self, name: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
+        bytes.extend_from_slice(&self.0);
+        if !self.is_root() {
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(name);
+        Self(bytes)
+    }
+
+    /// The directory that holds it; none for the root.
+    pub fn parent(&self) -> Option<Self> {
+        match self.0.iter().rposition(|&b| b == b'/') {
+            Some(slash) => Some(Self(self.0[..slash].to_owned())),
+            None if self.is_root() => None,
+            None => Some(Self::root()),
+        }
+    }
+
+    /// The last name; empty for the root.
+    pub fn name(&self) -> &[u8] {
+        let start = self.0.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+        &self.0[start..]
+    }
+
+    /// The names from the root on.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|&b| b == b'/').filter(|name| !name.is_empty())
+    }
+
+    /// Whether it is the workspace itself.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `other` lies below this path (a path does not lie below itself).
+    pub fn contains(&self, other: &Self) -> bool {
+        if self.is_root() {
+            return !other.is_root();
+        }
+        other.0.len() > self.0.len() && other.0[self.0.len()] == b'/' && other.0.starts_with(&self.0)
+    }
+
+    /// The bytes, names joined by `/`.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Ord for TreePath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // No name holds a zero byte, so a separator that counts as zero sorts names one by one.
+        let rank = |b: u8| if b == b'/' { 0 } else { b };
+        match self.0.iter().zip(&other.0).find(|(a, b)| a != b) {
+            Some((&a, &b)) => rank(a).cmp(&rank(b)),
+            None => self.0.len().cmp(&other.0.len()),
+        }
+    }
+}
+
+impl PartialOrd for TreePath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_root() { f.write_str(".") } else { f.write_str(&lossy(&self.0)) }
+    }
+}
+
+impl fmt::Debug for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", lossy(&self.0))
+    }
+}
+
+impl Serialize for TreePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TreePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = TreePath;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the bytes of a path within a workspace")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<TreePath, E> {
+                TreePath::parse(bytes).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_bytes(Visitor)
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn tree_order() {
+        let sorted = ["", "a", "a/b", "a/b/c", "a/b-c", "a-b", "a.b", "ab"].map(path);
+        for (i, a) in sorted.iter().enumerate() {
+            for (j, b) in sorted.iter().enumerate() {
+                assert_eq!(a.cmp(b), i.cmp(&j), "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        for bad in [&b"/a"[..], b"a//b", b"a/", b".", b"./a", b"a/..", b"../a", b"a\0b", b"a/./b"] {
+            assert!(TreePath::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn parts() {
+        assert_eq!(path("a/b").parent(), Some(path("a")));
+        assert_eq!(path("a").parent(), Some(TreePath::root()));
+        assert_eq!(TreePath::root().parent(), None);
+        assert_eq!(path("a/b").name(), b"b");
+        assert_eq!(TreePath::root().join(b"a").join(b"b"), path("a/b"));
+        assert!(
+            path("a").contains(&path("a/b")) && !path("a").contains(&path("ab")) && !path("a").contains(&path("a"))
+        );
+        assert!(TreePath::root().contains(&path("a")) && !TreePath::root().contains(&TreePath::root()));
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_by_names(a in "[a-c/.!]{0,8}", b in "[a-c/.!]{0,8}") {
+            if let (Ok(a), Ok(b)) = (TreePath::parse(a.as_bytes()), TreePath::parse(b.as_bytes())) {
+                prop_assert_eq!(a.cmp(&b), a.names().collect::<Vec<_>>().cmp(&b.names().collect::<Vec<_>>()));
+            }
+        }
+    }
+}

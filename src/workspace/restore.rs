@@ -1,0 +1,305 @@
+//! Makes a workspace from the snapshots of the tasks before, straight into place.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::FileType;
+
+use super::{
+    baseline::{self, Known},
+    entry::{Content, Entry, Node},
+    error::Error,
+    extract::Extractor,
+    foreign, layer,
+    lineage::Lineage,
+    load,
+    merge::{Outcome, Write},
+    path::TreePath,
+    scan::{Found, Walk},
+    threads,
+    toc::Toc,
+    tree::Access,
+    view::View,
+};
+use crate::{
+    step::Conflict,
+    store::{self, Store},
+};
+
+/// How long a kernel may take to give a later change another ctime: a tick where time stamps are coarse (Linux before
+/// 6.13; the slowest clock has 100 ticks a second).
+const TICK: Duration = Duration::from_millis(12);
+
+/// What a restore did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Restored {
+    /// Regular files that were written, by name.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Layers that were read.
+    pub layers: usize,
+    /// Tasks that these are of.
+    pub tasks: usize,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// A set of small numbers.
+#[derive(Default)]
+struct Bits(Vec<u64>);
+
+/// Makes what `lineage` says in the directory `root` and writes a baseline of it. `store` has the layers. `workspace`
+/// names it in messages.
+pub fn restore(
+    store: &dyn Store,
+    lineage: &Lineage,
+    root: &Path,
+    baseline: Option<&Path>,
+    conflict: Conflict,
+    workspace: &str,
+) -> Result<Restored, Error> {
+    let start = Instant::now();
+    let mut restored = Restored::default();
+    let tocs = load::tocs(store, lineage)?;
+    // The verdict comes before anything is made. The base has no say in it: it is an ancestor of every task.
+    let mut view = View::new(lineage, &[], &tocs)?;
+    check(&view, conflict, workspace)?;
+    let base = restore_base(lineage, root, &mut restored)?;
+    if !base.is_empty() {
+        view = View::new(lineage, &base, &tocs)?;
+    }
+
+    let winners = make_directories(&view, root, 1 + tocs.len())?;
+    let layers: Vec<_> = lineage.layers().zip(&tocs).zip(&winners[1..]).filter(|(_, wins)| !wins.is_empty()).collect();
+    let made = threads::for_each(&layers, |_, (((_, layer), toc), wins)| extract(store, layer, toc, wins, root))?;
+    restored.layers += layers.len();
+    let mut tasks: Vec<usize> = layers.iter().map(|(((writer, _), _), _)| *writer).collect();
+    tasks.dedup();
+    restored.tasks = tasks.len();
+    restored.files += made.iter().map(|(files, _)| files).sum::<u64>();
+    restored.bytes += made.iter().map(|(_, bytes)| bytes).sum::<u64>();
+
+    finish_directories(&view, root)?;
+    if let Some(path) = baseline {
+        write_baseline(&view, root, baseline::Writer::create(path, lineage)?)?;
+        thread::sleep(TICK);
+    }
+    restored.time = start.elapsed();
+    Ok(restored)
+}
+
+fn check(view: &View<'_>, conflict: Conflict, workspace: &str) -> Result<(), Error> {
+    let conflicts = view.conflicts.clone();
+    match conflict {
+        _ if conflicts.count == 0 => Ok(()),
+        Conflict::Fail => Err(Error::Conflict { workspace: workspace.to_owned(), conflicts }),
+        Conflict::Last => {
+            for lost in &conflicts.listed {
+                eprintln!(
+                    "tekton-wrap: {workspace}: {}: kept what task {:?} left, dropped what task {:?} left",
+                    lost.path, lost.names[1], lost.names[0]
+                );
+            }
+            match conflicts.count - conflicts.listed.len() {
+                0 => {}
+                more => eprintln!("tekton-wrap: {workspace}: the same with {more} more paths"),
+            }
+            Ok(())
+        }
+    }
+}
+
+fn restore_base(lineage: &Lineage, root: &Path, restored: &mut Restored) -> Result<Vec<Entry>, Error> {
+    let Some(base) = &lineage.base else { return Ok(Vec::new()) };
+    let store = store::open(&load::target(&base.image)?)?;
+    let mut made = foreign::Base::new(root)?;
+    for (number, layer) in base.layers.iter().enumerate() {
+        made.apply(&*store, number, layer)?;
+    }
+    let entries = made.finish();
+    restored.layers += base.layers.len();
+    let sizes = || entries.iter().filter_map(Entry::content).map(|content| content.size);
+    restored.files += sizes().count() as u64;
+    restored.bytes += sizes().sum::<u64>();
+    Ok(entries)
+}
+
+/// Makes all directories, removes what the base has and no longer is, and finds which entry of which layer wins.
+fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<Bits>, Error> {
+    let mut winners: Vec<Bits> = (0..layers).map(|_| Bits::default()).collect();
+    let mut extractor = Extractor::new(root)?;
+    view.for_each(&mut |group, outcome| {
+        let base = group.first().filter(|write| write.layer == 0);
+        match outcome {
+            Outcome::Keep { from, .. } => {
+                let winner = &group[from];
+                let stays = |base: &Write| winner.layer == 0 || base.entry.is_dir() && winner.entry.is_dir();
+                if base.is_some_and(|base| !stays(base)) {
+                    extractor.remove(&winner.entry.path)?;
+                }
+                if winner.entry.is_dir() {
+                    extractor.make_dir(&winner.entry.path)?;
+                } else {
+                    winners[winner.layer].insert(winner.index);
+                }
+            }
+            Outcome::Gone { visible: true } => {
+                if let Some(base) = base {
+                    extractor.remove(&base.entry.path)?;
+                }
+            }
+            Outcome::Gone { visible: false } => {}
+        }
+        Ok(())
+    })?;
+    Ok(winners)
+}
+
+/// Makes those entries of one layer that win. Returns the number of files and of their bytes.
+fn extract(
+    store: &dyn Store,
+    layer: &super::image::Descriptor,
+    toc: &Toc,
+    wins: &Bits,
+    root: &Path,
+) -> Result<(u64, u64), Error> {
+    let names = first_names(toc, wins, layer.info()?.hardlinks > 0)?;
+    let mut extractor = Extractor::new(root)?;
+    let (mut files, mut bytes) = (0, 0);
+    layer::read(store, layer, toc, &mut |index, entry, content| {
+        let won = wins.contains(index);
+        match &entry.node {
+            Node::Link { to, .. } if won => {
+                files += 1;
+                match names.get(to) {
+                    Some(first) if *first == entry.path => Ok(()),
+                    first => extractor.make_link(&entry.path, first.unwrap_or(to)),
+                }
+            }
+            Node::File(Content { size, .. }) => {
+                let promoted = names.get(&entry.path).map(|path| Entry { path: path.clone(), ..entry.clone() });
+                if !won && promoted.is_none() {
+                    return Ok(());
+                }
+                files += u64::from(won);
+                bytes += size;
+                extractor.make_entry(promoted.as_ref().unwrap_or(entry), content, &mut |_| {})
+            }
+            Node::Dir { .. } => Ok(()),
+            _ if won => extractor.make_entry(entry, &mut io::empty(), &mut |_| {}),
+            _ => Ok(()),
+        }
+    })?;
+    Ok((files, bytes))
+}
+
+/// For files that lost at the path where the layer has their content, but won under a further name: the first such name.
+fn first_names(toc: &Toc, wins: &Bits, has_links: bool) -> Result<HashMap<TreePath, TreePath>, Error> {
+    let (mut won, mut promoted) = (HashSet::new(), HashMap::new());
+    for (index, entry) in (0..).zip(toc.iter()).filter(|_| has_links) {
+        let entry = entry?;
+        match entry.node {
+            _ if !wins.contains(index) => {}
+            Node::File(_) => drop(won.insert(entry.path)),
+            Node::Link { to, .. } if !won.contains(&to) => drop(promoted.entry(to).or_insert(entry.path)),
+            _ => {}
+        }
+    }
+    Ok(promoted)
+}
+
+/// Sets modes, owners and times of all directories, each after everything in it.
+fn finish_directories(view: &View<'_>, root: &Path) -> Result<(), Error> {
+    let mut extractor = Extractor::new(root)?;
+    let mut open: Vec<(Entry, bool)> = Vec::new();
+    view.for_each(&mut |group, outcome| {
+        let path = &group[0].entry.path;
+        while let Some((done, all)) = open.pop_if(|(dir, _)| !dir.path.contains(path)) {
+            extractor.finish_dir(&done, all)?;
+        }
+        match outcome {
+            Outcome::Keep { from, mtime, touched } if group[from].entry.is_dir() => {
+                // The root belongs to the volume: a task must have changed it.
+                let all = !(path.is_root() && touched);
+                open.push((Entry { mtime, ..group[from].entry.clone() }, all));
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    while let Some((done, all)) = open.pop() {
+        extractor.finish_dir(&done, all)?;
+    }
+    Ok(())
+}
+
+/// Records what is there now. What was there before the restore counts as known if it is a directory (the container
+/// runtime makes working directories); files that others put there are new.
+fn write_baseline(view: &View<'_>, root: &Path, mut baseline: baseline::Writer) -> Result<(), Error> {
+    let mut walk = Walk::new(root, Access::temporary())?;
+    let mut next: Option<Found> = walk.next().transpose()?;
+    let others = |walk: &mut Walk, next: &mut Option<Found>, until: Option<&TreePath>, out: &mut baseline::Writer| {
+        while let Some(found) = next.as_ref().filter(|found| until.is_none_or(|path| found.path < *path)) {
+            if found.status.kind == FileType::Directory {
+                out.push(&known(walk.describe(found)?, found, true))?;
+            }
+            *next = walk.next().transpose()?;
+        }
+        Ok::<(), Error>(())
+    };
+    view.for_each(&mut |group, outcome| {
+        let Outcome::Keep { from, .. } = outcome else { return Ok(()) };
+        let wanted = &group[from].entry;
+        others(&mut walk, &mut next, Some(&wanted.path), &mut baseline)?;
+        let Some(found) = next.take_if(|found| found.path == wanted.path) else { return Ok(()) };
+        let mut entry = walk.describe(&found)?;
+        let mut sure = true;
+        if let Node::File(Content { size, .. }) = entry.node {
+            // Someone may have written to it since it was made.
+            sure = wanted.content().is_some_and(|content| content.size == size) && wanted.mtime == entry.mtime;
+            let Some(content) = wanted.content() else { return advance(&mut walk, &mut next) };
+            entry.node = Node::File(*content);
+            entry.mtime = wanted.mtime;
+            if super::tree::is_root() {
+                entry.xattrs = wanted.xattrs.clone();
+            }
+        }
+        baseline.push(&known(entry, &found, sure))?;
+        advance(&mut walk, &mut next)
+    })?;
+    others(&mut walk, &mut next, None, &mut baseline)?;
+    baseline.finish()
+}
+
+fn advance(walk: &mut Walk, next: &mut Option<Found>) -> Result<(), Error> {
+    *next = walk.next().transpose()?;
+    Ok(())
+}
+
+fn known(entry: Entry, found: &Found, sure: bool) -> Known {
+    Known { entry, identity: sure.then_some(found.status.identity), nlink: found.status.nlink }
+}
+
+impl Bits {
+    fn insert(&mut self, index: u64) {
+        let (word, bit) = ((index / 64) as usize, index % 64);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << bit;
+    }
+
+    fn contains(&self, index: u64) -> bool {
+        self.0.get((index / 64) as usize).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|&word| word == 0)
+    }
+}

@@ -1,0 +1,171 @@
+//! Stores what changed in a workspace as layers, several at a time.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    baseline::{self, Known},
+    diff::{self, Changes},
+    entry::{Content, Entry, Node},
+    error::Error,
+    extract::warn,
+    image::Descriptor,
+    layer::{self, LayerWriter},
+    path::TreePath,
+    threads,
+    tree::{self, Access, Cursor},
+};
+use crate::{step::Compression, store::Store};
+
+/// A layer holds about this many bytes of files, unless there would be more than [`MOST_LAYERS`].
+const LAYER_SIZE: u64 = 64 << 20;
+
+/// A save makes no more layers than this: images may have about a hundred.
+const MOST_LAYERS: u64 = 8;
+
+/// How often a save is begun anew because files change meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// What was stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Saved {
+    /// The layers, with disjoint paths; none if nothing changed.
+    pub layers: Vec<Descriptor>,
+    /// Regular files in them, by name.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Paths that are gone.
+    pub deleted: u64,
+}
+
+/// Stores what is in the directory `root` and was not so in `baseline`, or everything.
+pub fn save(store: &dyn Store, root: &Path, baseline: Option<&Path>, compression: Compression) -> Result<Saved, Error> {
+    let mut attempt = 1;
+    loop {
+        let strict = attempt < ATTEMPTS;
+        let mut known = baseline.map(baseline::Reader::open).transpose()?;
+        let known = known.as_mut().map(|known| known as &mut dyn Iterator<Item = Result<Known, Error>>);
+        let access = Access::temporary();
+        let saved = diff::changes(root, &access, known)
+            .and_then(|changes| write(store, root, &access, changes, compression, strict));
+        match saved {
+            Err(Error::Changed(path)) if strict => {
+                warn(&format!("{path} changed while it was being saved; saving again"));
+                attempt += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn write(
+    store: &dyn Store,
+    root: &Path,
+    access: &Arc<Access>,
+    changes: Changes,
+    compression: Compression,
+    strict: bool,
+) -> Result<Saved, Error> {
+    let mut saved = Saved { deleted: changes.whiteouts.len() as u64, ..Saved::default() };
+    for content in changes.entries.values().filter_map(Entry::content) {
+        saved.files += 1;
+        saved.bytes += content.size;
+    }
+    if !changes.is_empty() {
+        let parts = changes.split(LAYER_SIZE, MOST_LAYERS);
+        saved.layers = threads::for_each(&parts, |_, part| {
+            layer::store(store, compression, &part.whiteouts, &mut |layer| fill(layer, root, access, part, strict))
+        })?;
+    }
+    Ok(saved)
+}
+
+fn fill(
+    layer: &mut LayerWriter<'_>,
+    root: &Path,
+    access: &Arc<Access>,
+    part: &Changes,
+    strict: bool,
+) -> Result<(), Error> {
+    let unwritable = || Error::file("a new layer", "can't be stored");
+    let mut cursor = Cursor::new(root, access.clone()).map_err(Error::file(root.display(), "can't be opened"))?;
+    let mut contents: HashMap<&TreePath, Content> = HashMap::new();
+    let linked: std::collections::HashSet<&TreePath> = part
+        .entries
+        .values()
+        .filter_map(|entry| match &entry.node {
+            Node::Link { to, .. } => Some(to),
+            _ => None,
+        })
+        .collect();
+    for entry in part.entries.values() {
+        match &entry.node {
+            Node::File(_) => {
+                let content = add_file(layer, &mut cursor, entry, strict)?;
+                if linked.contains(&entry.path) {
+                    contents.insert(&entry.path, content);
+                }
+            }
+            Node::Link { to, .. } => {
+                let content = contents.get(to).copied().ok_or_else(|| Error::Changed(to.clone()))?;
+                let node = Node::Link { to: to.clone(), content };
+                layer.push(&Entry { node, ..entry.clone() }).map_err(unwritable())?;
+            }
+            _ => layer.push(entry).map_err(unwritable())?,
+        }
+    }
+    Ok(())
+}
+
+/// Adds a file as it is now. If it is not what it was when it was found, or changes while it is read, that is an error,
+/// as long as `strict`; one that becomes shorter always is.
+fn add_file(layer: &mut LayerWriter<'_>, cursor: &mut Cursor, entry: &Entry, strict: bool) -> Result<Content, Error> {
+    let changed = || Error::Changed(entry.path.clone());
+    let unreadable = || Error::file(&entry.path, "can't be read");
+    let open = cursor.parent(&entry.path).and_then(|parent| tree::open_file(parent, entry.path.name()));
+    let file = match open {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(unreadable()(e)),
+        other => other.map_err(|_| changed())?,
+    };
+    let before = tree::status_of(&file).map_err(unreadable())?;
+    let size = entry.content().map_or(0, |content| content.size);
+    if strict && (before.size, before.mtime) != (size, entry.mtime) {
+        return Err(changed());
+    }
+    let xattrs = tree::xattrs(&file).map_err(unreadable())?;
+    let mut now = before.entry(entry.path.clone(), Node::File(Content { size: before.size, hash: [0; 32] }), xattrs);
+    now.mode = entry.mode;
+    let mut input = Marked { file: &file, failed: false };
+    let content = layer.push_file(now, &mut input).map_err(|e| match input.failed {
+        true => unreadable()(e),
+        false if e.kind() == io::ErrorKind::UnexpectedEof => changed(),
+        false => Error::file("a new layer", "can't be stored")(e),
+    })?;
+    let after = tree::status_of(&file).map_err(unreadable())?;
+    if (before.size, before.mtime) != (after.size, after.mtime) {
+        if strict {
+            return Err(changed());
+        }
+        warn(&format!("{} changed while it was being saved; what is saved may be a mix", entry.path));
+    }
+    Ok(content)
+}
+
+/// Remembers whether reading the file failed, as opposed to writing the layer.
+struct Marked<'a> {
+    file: &'a std::fs::File,
+    failed: bool,
+}
+
+impl Read for Marked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = (&mut &*self.file).read(buffer);
+        self.failed = matches!(&result, Err(e) if e.kind() != io::ErrorKind::Interrupted);
+        result
+    }
+}

@@ -1,0 +1,152 @@
+//! Tests of the whole data plane, on real directories and a store in a folder.
+
+mod edits;
+mod hostile;
+mod merging;
+mod round_trip;
+mod seen;
+mod traps;
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::step::Predecessor;
+
+/// A run of a Pipeline whose tasks share one workspace, kept in a folder of its own.
+struct Run {
+    folder: tempfile::TempDir,
+    uid: &'static str,
+    conflict: Conflict,
+    compression: Compression,
+    base: Option<String>,
+}
+
+/// A task of a run: its place in pipeline order, the tasks right before it, and the parallel ones.
+#[derive(Clone, Default)]
+struct Task {
+    order: u32,
+    after: Vec<u32>,
+    optional: Vec<u32>,
+    parallel: Vec<(u32, u32)>,
+    joined: Vec<(u32, u32)>,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            uid: "run",
+            conflict: Conflict::Fail,
+            compression: Compression::Zstd,
+            base: None,
+        }
+    }
+
+    /// The workspace of the task at `order`.
+    fn dir(&self, order: u32) -> PathBuf {
+        self.folder.path().join(format!("ws{order}"))
+    }
+
+    /// What is written when the run is over.
+    fn target(&self) -> String {
+        format!("dir://{}:done", self.folder.path().join("store").display())
+    }
+
+    fn store(&self) -> Box<dyn Store> {
+        store::open(&load::target(&self.target()).unwrap()).unwrap()
+    }
+
+    fn step(&self, task: &Task) -> StepConfig {
+        let predecessor =
+            |optional| move |&order: &u32| Predecessor { task: format!("t{order}"), order, last: None, optional };
+        let mut after: Vec<_> = task.after.iter().map(predecessor(false)).collect();
+        after.extend(task.optional.iter().map(predecessor(true)));
+        StepConfig {
+            run: self.uid.to_owned(),
+            task: format!("t{}", task.order),
+            order: task.order,
+            task_run: None,
+            conflict: self.conflict,
+            compression: self.compression,
+            expires: Some("1d".to_owned()),
+            workspaces: vec![WorkspaceStep {
+                name: "ws".to_owned(),
+                path: self.dir(task.order).display().to_string(),
+                target: self.target(),
+                base: self.base.clone(),
+                after,
+                parallel: task.parallel.clone(),
+                joined: task.joined.clone(),
+            }],
+        }
+    }
+
+    /// A fresh directory, restored as the step in front of the task does it.
+    fn restore(&self, task: &Task) -> Result<PathBuf, Error> {
+        let dir = self.dir(task.order);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::create_dir_all(self.state(task)).unwrap();
+        let step = self.step(task);
+        restore_workspace(&*self.store(), &step, &step.workspaces[0], &self.state(task)).map(|()| dir)
+    }
+
+    /// Saved as the step at the end of the task does it.
+    fn save(&self, task: &Task) -> Result<(), Error> {
+        let mut step = self.step(task);
+        step.workspaces[0].after.clear();
+        save_workspace(&*self.store(), &step, &step.workspaces[0], &self.state(task))
+    }
+
+    /// A whole task that does `work` in its directory.
+    fn play(&self, task: &Task, work: impl FnOnce(&Path)) -> PathBuf {
+        let dir = self.dir(task.order);
+        if task.after.is_empty() && task.optional.is_empty() && self.base.is_none() {
+            std::fs::create_dir_all(&dir).unwrap();
+        } else {
+            self.restore(task).unwrap();
+        }
+        work(&dir);
+        self.save(task).unwrap();
+        dir
+    }
+
+    /// The layers of the snapshot of the task at `order`.
+    fn layers(&self, order: u32) -> Vec<image::Descriptor> {
+        let step = self.step(&task(order, &[]));
+        let found = load::snapshot(&*self.store(), &step, &step.workspaces[0], order).unwrap().unwrap();
+        found.writers.into_iter().find(|writer| writer.order == order).unwrap().layers
+    }
+
+    /// `target` restored by this program, and applied layer by layer as other tools do.
+    fn ends(&self) -> [PathBuf; 2] {
+        let ours = self.folder.path().join("end");
+        restore_image(&self.target(), &ours, None).unwrap();
+        let plain = self.folder.path().join("end-plain");
+        std::fs::create_dir(&plain).unwrap();
+        let store = self.store();
+        let found = load::image(&*store, "done", "done").unwrap().unwrap();
+        let (manifest, layers, diff_ids) = (found.digest, found.manifest.layers, found.config.rootfs.diff_ids);
+        assert_eq!(layers.len(), diff_ids.len());
+        let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
+        let lineage = Lineage { base, ..Lineage::default() };
+        restore::restore(&*store, &lineage, &plain, None, Conflict::Fail, "ws").unwrap();
+        [ours, plain]
+    }
+
+    fn state(&self, task: &Task) -> PathBuf {
+        self.folder.path().join(format!("state{}", task.order))
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // So that directories with odd modes can be removed.
+        let mut walk = scan::Walk::new(self.folder.path(), tree::Access::lasting()).unwrap();
+        while walk.next().is_some() {}
+        seen::open_up(self.folder.path());
+    }
+}
+
+fn task(order: u32, after: &[u32]) -> Task {
+    Task { order, after: after.to_vec(), ..Task::default() }
+}
