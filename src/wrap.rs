@@ -4,6 +4,7 @@
 mod absence;
 mod bindings;
 mod doubles;
+pub mod explain;
 mod inline;
 mod patch;
 mod plan;
@@ -48,6 +49,8 @@ pub struct Rewrite {
     pub warnings: Vec<String>,
     /// The run with the patch applied.
     pub run: Value,
+    /// What becomes of each task, in pipeline order.
+    pub notes: Vec<explain::TaskNote>,
 }
 
 /// The names of the Tasks that have to be inlined, each once: those that a task refers to by name and that get a wrapped
@@ -90,7 +93,8 @@ pub fn rewrite(
     }
     let idle = request.workspaces.iter().filter(|name| !used.iter().flatten().any(|used| used.pipeline == **name));
     let warnings = idle.map(|name| format!("workspace {name:?} is wrapped, but no task uses it")).collect();
-    Ok(Rewrite { patch, warnings, run })
+    let notes = explain::notes(&graph, &plan, &used);
+    Ok(Rewrite { patch, warnings, run, notes })
 }
 
 /// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses.
