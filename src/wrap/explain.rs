@@ -70,10 +70,9 @@ fn restores(planned: &TaskPlan, used: &[Use]) -> String {
 
 fn saves(planned: &TaskPlan, used: &[Use]) -> String {
     let place = |step: &WorkspaceStep| {
-        let order = if planned.numbered { format!("{}+n", planned.order) } else { planned.order.to_string() };
-        let tag =
-            StepConfig::tag("<run uid>", planned.order, &step.name).replacen(&planned.order.to_string(), &order, 1);
-        format!("{} to {} as {tag}", step.name, step.target)
+        let tag = StepConfig::tag("<run uid>", planned.order, &step.name);
+        let more = if planned.numbered { " and the next ones" } else { "" };
+        format!("{} as {tag}{more}", step.name)
     };
     let read_only = used.iter().filter(|used| !planned.save.iter().any(|step| step.name == used.pipeline));
     let read_only = read_only.map(|used| format!("{} not: readOnly", used.pipeline));
