@@ -2,11 +2,10 @@
 
 use std::{
     env,
-    io::{self, BufReader, Write},
-    net::{Shutdown, TcpStream},
+    io::Write,
+    net::TcpStream,
     process::Command,
     sync::{Arc, Mutex},
-    thread,
 };
 
 use serde_json::json;
@@ -120,20 +119,11 @@ fn start_proxy(registry: String) -> (String, Arc<Mutex<Vec<String>>>) {
         http::serve(move |head, client| {
             assert_eq!(head.method(), "CONNECT");
             asked.lock().unwrap().push(head.target().to_owned());
-            tunnel(client, TcpStream::connect(&registry)?)
+            let mut client = client.into_inner();
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+            // The client waits for that before it goes on, so that nothing of its own was read with the head.
+            http::tunnel(client, TcpStream::connect(&registry)?)
         })
     };
     (address, asked)
-}
-
-fn tunnel(mut client: BufReader<TcpStream>, mut registry: TcpStream) -> io::Result<()> {
-    let mut to_client = client.get_ref().try_clone()?;
-    to_client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-    let mut from_registry = registry.try_clone()?;
-    thread::spawn(move || {
-        let _ = io::copy(&mut from_registry, &mut to_client);
-        let _ = to_client.shutdown(Shutdown::Both);
-    });
-    io::copy(&mut client, &mut registry)?;
-    registry.shutdown(Shutdown::Both)
 }

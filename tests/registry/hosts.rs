@@ -1,6 +1,11 @@
 //! Which hosts are asked, with what, and which are trusted.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use serde_json::json;
 use tekton_wrap::store::HttpOptions;
@@ -9,6 +14,7 @@ use super::*;
 use crate::support::{
     certificate::{Authority, LOOPBACK},
     faults::{Fault, Faults},
+    http,
 };
 
 /// A store whose credential is a token that is shown with every request.
@@ -87,9 +93,9 @@ fn https_with_an_authority_of_ones_own() {
     fs::write(&file, authority.pem()).unwrap();
     let trusting =
         Options { http: Some(HttpOptions { authorities: vec![file], ..HttpOptions::default() }), ..options() };
-    let plain = || registry.log().matches("HTTP request to an HTTPS server").count();
-    let (port, before) = (registry.address.split_once(':').unwrap().1, plain());
-    for host in [registry.address.clone(), format!("localhost:{port}")] {
+    let (address, first_bytes) = watch(registry.address.clone());
+    let port = address.split_once(':').unwrap().1;
+    for host in [address.clone(), format!("localhost:{port}")] {
         let store = open(&host, &repository(), &trusting);
         let content = content(3, 2_000_000);
         let blob = put(&*store, &content).unwrap();
@@ -99,11 +105,33 @@ fn https_with_an_authority_of_ones_own() {
         let says = format!("{host}/test/a:v1: {host} has a certificate of an unknown authority; mount");
         assert!(error.starts_with(&says) && error.contains("SSL_CERT_FILE"), "{error}");
     }
-    assert_eq!(plain(), before, "it is not asked again without TLS");
+    const HANDSHAKE: u8 = 22;
+    assert!(first_bytes.lock().unwrap().iter().all(|byte| *byte == HANDSHAKE), "it is not asked again without TLS");
 
     let elsewhere = wait_for(Registry::start_with_tls(&authority, &["registry.example.com"]));
     let error = open(&elsewhere.address, "test/a", &trusting).manifest("v1").unwrap_err().to_string();
     assert!(error.contains("has a certificate for another name"), "{error}");
+}
+
+/// Goes between a client and the registry; its address, and the first byte of each connection.
+fn watch(registry: String) -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let first_bytes = Arc::new(Mutex::new(Vec::new()));
+    let seen = first_bytes.clone();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let (seen, registry) = (seen.clone(), TcpStream::connect(&registry).unwrap());
+            thread::spawn(move || {
+                let mut first = [0];
+                if client.peek(&mut first).is_ok_and(|count| count == 1) {
+                    seen.lock().unwrap().push(first[0]);
+                    let _ = http::tunnel(client, registry);
+                }
+            });
+        }
+    });
+    (address, first_bytes)
 }
 
 #[test]

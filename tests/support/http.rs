@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::Arc,
     thread,
 };
@@ -127,4 +127,15 @@ pub fn answer(
     head.write(&mut all)?;
     all.extend_from_slice(body);
     stream.get_mut().write_all(&all)
+}
+
+/// Carries bytes both ways until one side ends.
+pub fn tunnel(mut client: TcpStream, mut server: TcpStream) -> io::Result<()> {
+    let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_server, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    io::copy(&mut client, &mut server)?;
+    server.shutdown(Shutdown::Both)
 }
