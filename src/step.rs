@@ -157,6 +157,16 @@ impl StepConfig {
     }
 }
 
+impl Predecessor {
+    /// How messages name the task at `order`, one of those that this stands for.
+    pub fn name_of(&self, order: u32) -> String {
+        match self.last {
+            None => self.task.clone(),
+            Some(_) => format!("{}[{}]", self.task, order - self.order),
+        }
+    }
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

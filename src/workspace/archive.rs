@@ -107,6 +107,12 @@ fn plain_name(path: &TreePath) -> Vec<u8> {
     plain
 }
 
+/// The path that is stored as `stored` in a layer of ours, without the prefix that names carry which an image can't hold.
+pub fn unescape(stored: &TreePath) -> TreePath {
+    let plain = |name: &[u8]| name.strip_prefix(ESCAPE).unwrap_or(name).to_vec();
+    stored.names().fold(TreePath::default(), |path, name| path.join(&plain(name)))
+}
+
 fn escape(name: &[u8], out: &mut Vec<u8>) {
     if name.starts_with(WHITEOUT) || name.starts_with(ESCAPE) {
         out.extend_from_slice(ESCAPE);
@@ -252,9 +258,13 @@ mod tests {
 
     #[test]
     fn times() {
-        for (sec, nsec, text) in
-            [(0, 0, "0"), (1, 1, "1.000000001"), (10, 100_000_000, "10.1"), (-1, 999_999_999, "-0.000000001"), (100, 0, "100")]
-        {
+        for (sec, nsec, text) in [
+            (0, 0, "0"),
+            (1, 1, "1.000000001"),
+            (10, 100_000_000, "10.1"),
+            (-1, 999_999_999, "-0.000000001"),
+            (100, 0, "100"),
+        ] {
             assert_eq!(pax_time(Time { sec, nsec }), text);
         }
     }

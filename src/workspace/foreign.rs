@@ -12,6 +12,7 @@ use std::{
 use tar::EntryType;
 
 use super::{
+    archive,
     archive::WHITEOUT,
     codec,
     entry::{Content, Entry, Node, Time},
@@ -60,14 +61,13 @@ impl Base {
             let Some(entry) = entries.next() else { break };
             let mut entry = entry.map_err(unreadable)?;
             left.set(u64::MAX);
-            self.add(number, &mut entry).map_err(|e| match e {
+            self.add(number, &mut entry, layer.escapes_names()).map_err(|e| match e {
                 Error::Run(problem) => Error::damaged(layer.place(), problem),
                 other => other,
             })?;
             // What was not read is content that is not wanted, not headers.
             io::copy(&mut entry, &mut io::sink()).map_err(unreadable)?;
         }
-        drop(entries);
         left.set(u64::MAX);
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(unreadable)?;
         Ok(())
@@ -78,23 +78,29 @@ impl Base {
         self.entries.into_values().map(|(_, entry)| entry).collect()
     }
 
-    fn add(&mut self, number: usize, entry: &mut tar::Entry<'_, impl Read>) -> Result<(), Error> {
+    fn add(&mut self, number: usize, entry: &mut tar::Entry<'_, impl Read>, escaped: bool) -> Result<(), Error> {
+        let plain = |path: TreePath| if escaped { archive::unescape(&path) } else { path };
         let bytes = entry.path_bytes().into_owned();
         let path = clean(&bytes)?;
+        let parent = plain(path.parent().unwrap_or_default());
         if path.name() == OPAQUE {
-            return self.clear(&path.parent().unwrap_or_default(), number);
+            return self.clear(&parent, number);
         }
         if let Some(hidden) = path.name().strip_prefix(WHITEOUT) {
             let hidden = TreePath::parse(hidden).ok().filter(|path| path.names().count() == 1);
             let hidden = hidden.ok_or_else(|| refused(&bytes, "is a whiteout of nothing"))?;
-            let path = path.parent().unwrap_or_default().join(hidden.name());
+            let path = parent.join(plain(hidden).name());
             self.clear(&path, number)?;
             if self.entries.get(&path).is_some_and(|(made, _)| *made < number) && !self.has_below(&path) {
                 self.delete(&path)?;
             }
             return Ok(());
         }
-        let Some(described) = describe(&path, &bytes, entry)? else { return Ok(()) };
+        let path = plain(path);
+        let Some(mut described) = describe(&path, &bytes, entry)? else { return Ok(()) };
+        if let Node::Link { to, .. } = &mut described.node {
+            *to = plain(std::mem::take(to));
+        }
         if path.is_root() {
             self.entries.insert(path, (number, described));
             return Ok(());

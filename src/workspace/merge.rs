@@ -211,10 +211,8 @@ impl<'a> Resolver<'a> {
 
     fn effects(&self, group: &[Write], inherited: &[usize]) -> Vec<Effect> {
         let direct = group.iter().enumerate().filter(|(_, write)| !write.entry.is_touched());
-        let direct = direct.map(|(i, write)| Effect {
-            source: write.source,
-            keeps: (!write.entry.is_whiteout()).then_some(i),
-        });
+        let direct =
+            direct.map(|(i, write)| Effect { source: write.source, keeps: (!write.entry.is_whiteout()).then_some(i) });
         let cut = inherited.iter().filter(|&&source| group.iter().all(|write| write.source != source));
         direct.chain(cut.map(|&source| Effect { source, keeps: None })).collect()
     }

@@ -35,9 +35,7 @@ impl Labels {
     /// For the images of a step.
     pub fn of_step(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
         let mut labels = Self { expires: step.expires.clone(), ..Self::default() };
-        for (name, value) in
-            [(image::RUN, &step.run), (image::TASK, &step.task), (image::WORKSPACE, &workspace.name)]
-        {
+        for (name, value) in [(image::RUN, &step.run), (image::TASK, &step.task), (image::WORKSPACE, &workspace.name)] {
             labels.annotations.insert(name.to_owned(), value.clone());
         }
         labels
@@ -92,7 +90,8 @@ pub fn publish(
     labels: &Labels,
 ) -> Result<(), Error> {
     let target = load::target(&workspace.target)?;
-    let mut absent: Vec<u32> = workspace.parallel.iter().flat_map(|&(first, last)| first..=last).collect();
+    let parallel = workspace.parallel.iter().flat_map(|&(first, last)| first..=last);
+    let mut absent: Vec<u32> = parallel.filter(|&order| order != step.order).collect();
     let mut whole = own.clone();
     let mut written = false;
     loop {
@@ -195,6 +194,7 @@ fn copy_files(
     })?;
     let diff_id = layer.info()?.diff_id;
     layer.annotations.clear();
+    layer.annotations.insert(image::ESCAPED.to_owned(), "true".to_owned());
     Ok((layer, diff_id))
 }
 
@@ -242,11 +242,7 @@ fn put_image(
 }
 
 /// Makes blobs of another image available in this repository.
-fn bring<'a>(
-    store: &dyn Store,
-    layers: impl Iterator<Item = &'a Descriptor>,
-    from: &Target,
-) -> Result<(), Error> {
+fn bring<'a>(store: &dyn Store, layers: impl Iterator<Item = &'a Descriptor>, from: &Target) -> Result<(), Error> {
     let mut source: Option<Box<dyn Store>> = None;
     for layer in layers {
         if store.has_blob(&layer.digest)? || store.mount_blob(&layer.digest, from)? {

@@ -29,6 +29,9 @@ pub enum Listing<'a> {
     Toc(&'a Toc),
 }
 
+/// Takes all entries of a path and what becomes of it.
+pub type Visit<'a> = dyn FnMut(&[Write], Outcome) -> Result<(), Error> + 'a;
+
 impl<'a> View<'a> {
     /// The view of `lineage` on top of the entries of its base (none where the base does not matter). `tocs` are those
     /// of [`Lineage::layers`]. In a group the base is layer 0, the layers of tasks count from 1.
@@ -64,11 +67,11 @@ impl<'a> View<'a> {
     }
 
     /// Gives all entries of each path, with what becomes of it, to `visit`, in tree order.
-    pub fn for_each(&self, visit: &mut dyn FnMut(&[Write], Outcome) -> Result<(), Error>) -> Result<(), Error> {
+    pub fn for_each(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
         self.walk(visit).map(drop)
     }
 
-    fn walk(&self, visit: &mut dyn FnMut(&[Write], Outcome) -> Result<(), Error>) -> Result<Resolver<'_>, Error> {
+    fn walk(&self, visit: &mut Visit<'_>) -> Result<Resolver<'_>, Error> {
         let mut groups = Groups::new(self.listings.iter().map(|(source, listing)| (*source, listing.iter())))?;
         let mut resolver = Resolver::new(&self.sources, &self.revived);
         let mut group = Vec::new();

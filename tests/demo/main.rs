@@ -97,7 +97,7 @@ async fn create(objects: &[Value], run: &Value) -> Result<Value> {
     let cluster = Cluster::shared().await;
     let webhook = Webhook::start(cluster).await;
     let namespace = cluster.namespace().await;
-    webhook.register(&namespace.client, None).await;
+    webhook.register(&namespace, false).await;
     println!("webhook-config/ is applied, the webhook runs with its ServiceAccount's token");
     for object in objects.iter().filter(|object| object["kind"] != "PipelineRun") {
         namespace.create(object).await.map_err(|e| e.to_string())?;

@@ -194,7 +194,8 @@ impl Namespace {
         Ok(serde_json::to_value(created).expect("JSON"))
     }
 
-    async fn names(&self, like: &Value) -> Vec<String> {
+    /// The names of what is stored here, of objects like this one.
+    pub async fn names(&self, like: &Value) -> Vec<String> {
         let list = self.api(like).list(&ListParams::default()).await.expect("a list");
         list.iter().map(ResourceExt::name_any).collect()
     }

@@ -73,11 +73,12 @@ impl Asked<'_> {
             500.. => Failure::Transient { error: other("this is a fault of the registry: look at its log"), after },
             300..=399 => Failure::Final(other("it answers with a redirect that can't be followed")),
             _ => match code {
-                // Besides damage on the way, distribution says so of a manifest, one of whose blobs another client stores
-                // at the same moment: it then finds a file of its own that is still empty.
-                "DIGEST_INVALID" | "SIZE_INVALID" => {
-                    Failure::Transient { error: other("what it got was damaged on the way"), after }
+                // Damaged on the way; and distribution says so of a good manifest while another client stores a blob that
+                // both name (registry/handlers/manifests.go: a link file that is just being rewritten reads as empty).
+                "DIGEST_INVALID" => {
+                    Failure::Transient { error: other("the digest is wrong: the data were damaged on the way"), after }
                 }
+                "SIZE_INVALID" => Failure::Final(other("the size is wrong: the data were damaged on the way")),
                 "DENIED" | "UNAUTHORIZED" => {
                     let problem = format!("{host} does not allow to {action} ({said}); {}", self.searched);
                     Failure::Final(StoreError::Denied { place, problem })
@@ -141,6 +142,11 @@ mod tests {
         assert_eq!(transient, None);
         for (status, body, says) in [
             (
+                400,
+                r#"{"errors":[{"code":"SIZE_INVALID","message":"provided length did not match content length"}]}"#,
+                "size is wrong",
+            ),
+            (
                 404,
                 r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#,
                 "no such repository",
@@ -174,9 +180,18 @@ mod tests {
             (500, None, "{", Some(None)),
             (403, Some("60"), "", seconds(60)),
             (404, None, r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#, Some(None)),
-            (400, None, r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#, Some(None)),
         ] {
             assert_eq!(refused(status, after, body).1, expected, "{status}");
         }
+    }
+
+    /// Seen where four tasks saved at once: distribution refuses a good manifest for a moment.
+    #[test]
+    fn a_wrong_digest_may_be_a_passing_fault() {
+        let body =
+            r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#;
+        let (error, transient) = refused(400, None, body);
+        assert!(error.contains("digest is wrong"), "{error}");
+        assert_eq!(transient, Some(None));
     }
 }

@@ -32,17 +32,13 @@ pub fn see(root: &Path) -> Seen {
     let mut seen = Seen::new();
     let mut names = BTreeMap::<(u64, u64), BTreeSet<PathBuf>>::new();
     visit(root, Path::new(""), &mut seen, &mut names);
-    let files: Vec<PathBuf> = seen.iter().filter(|(_, item)| item.kind == "file").map(|(path, _)| path.clone()).collect();
+    let files: Vec<PathBuf> =
+        seen.iter().filter(|(_, item)| item.kind == "file").map(|(path, _)| path.clone()).collect();
     for path in files {
         let all = names.values().find(|names| names.contains(&path)).unwrap().clone();
         seen.get_mut(&path).unwrap().names = all;
     }
     seen
-}
-
-/// Contents alone: paths with what they are and hold.
-pub fn contents(root: &Path) -> BTreeMap<PathBuf, (&'static str, Vec<u8>)> {
-    see(root).into_iter().map(|(path, item)| (path, (item.kind, item.content))).collect()
 }
 
 /// Makes all directories below `root` accessible, for good.
