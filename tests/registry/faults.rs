@@ -186,14 +186,18 @@ fn damaged_blobs_and_manifests_are_found() {
 }
 
 #[test]
-fn an_upload_that_arrives_damaged_is_sent_again() {
+fn what_arrives_damaged_is_sent_again() {
     let (faults, store) = start();
     let invalid =
         br#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#;
-    faults.on("PUT", "digest=", 1, Fault::Answer("400 Bad Request", Vec::new(), invalid.to_vec()));
-    let blob = put(&*store, b"x").unwrap();
-    assert!(store.has_blob(&blob.digest).unwrap());
-    assert_eq!(faults.seen("PUT", "digest=").len(), 2);
+    let damaged = Fault::Answer("400 Bad Request", Vec::new(), invalid.to_vec());
+    faults.on("PUT", "digest=", 2, damaged.clone()).on("PUT", "/manifests/", 1, damaged.clone());
+    let layer = put(&*store, &content(12, SIZE)).unwrap();
+    let config = store.put_bytes(b"{}").unwrap();
+    store.put_manifest("v1", MANIFEST, &manifest(&config, &layer)).unwrap();
+    faults.on("PUT", "digest=", usize::MAX, damaged);
+    let error = put(&*store, b"x").unwrap_err().to_string();
+    assert!(error.contains("DIGEST_INVALID") && error.contains("damaged on the way"), "{error}");
 }
 
 #[test]
