@@ -85,8 +85,19 @@ async fn show(with_cluster: bool, with_registry: bool) -> Result<()> {
     let target = target.replace("$(context.pipelineRun.name)", &outcome.name).replace("{{workspace}}", "sources");
     let listing = if registry.is_some() { export(&target)? } else { restore(&target, folder.path())? };
     shorten(&listing);
-    match listing.iter().find(|line| line.contains("obsolete.txt")) {
-        Some(line) => Err(format!("A deleted file is back: {line}")),
+    check(&listing)
+}
+
+/// Whether the image holds what the last task saw.
+fn check(listing: &[String]) -> Result<()> {
+    let has = |name: &str| listing.iter().any(|line| line.contains(name));
+    if has("obsolete.txt") {
+        return Err("The image has obsolete.txt, which was deleted".to_owned());
+    }
+    let wanted =
+        ["src/gamma/100.txt", "private/key", "first -> src/alpha/1.txt", "reports/test.txt", "reports/contents.txt"];
+    match wanted.into_iter().find(|name| !has(name)) {
+        Some(name) => Err(format!("The image lacks {name}")),
         None => Ok(()),
     }
 }
@@ -152,11 +163,11 @@ fn export(target: &str) -> Result<Vec<String>> {
 fn restore(target: &str, folder: &Path) -> Result<Vec<String>> {
     title("The image that the run leaves");
     let dir: PathBuf = folder.join("restored");
-    println!("tekton-wrap restore {target} {0}; tar c -C {0} . | tar tv\n", dir.display());
+    println!("tekton-wrap restore {target} {0}; tar c -C {0} . | tar tv | sort -k 6\n", dir.display());
     let mut restore = Command::new(env!("CARGO_BIN_EXE_tekton-wrap"));
     lines(restore.args(["restore", target]).arg(&dir))?;
     let mut tar = Command::new("sh");
-    lines(tar.args(["-ec", "tar c -C \"$1\" . | tar tv", "sh"]).arg(&dir))
+    lines(tar.args(["-ec", "tar c -C \"$1\" . | tar tv | LC_ALL=C sort -k 6", "sh"]).arg(&dir))
 }
 
 fn lines(command: &mut Command) -> Result<Vec<String>> {
