@@ -31,7 +31,7 @@ macro_rules! cases {
 
 cases! {
     base between conflict conflict_last deleted finally join matrix parallel_ends read_only result_edge retry same_name same_values sequential
-    skipped two_names two_workspaces
+    skipped two_names two_workspaces working_dir
 }
 
 #[test]
