@@ -121,8 +121,10 @@ fn embed(
     for (index, task) in all_tasks_mut(spec).into_iter().enumerate() {
         let mut used: Vec<Use> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
         let mut from = None;
-        if !used.is_empty() {
+        if let Some(first) = used.first() {
+            let workspace = first.pipeline.clone();
             from = inline::inline(task, &used, tasks)?;
+            inline::refuse_windows(task, &workspace, run)?;
             used = doubles::merge(task, used, &sub_path)?;
         }
         embedded.push(values::Inlined { task, from, in_dag: index < graph.dag_len });
