@@ -43,7 +43,7 @@ fn tasks(count: usize) -> impl Strategy<Value = Vec<Task>> {
             move |(after, results, (uses, read_only), (when, may_fail))| {
                 let known = |set: BTreeSet<usize>| set.into_iter().filter(|&on| on < index).collect();
                 // Results in a third of the tasks only, so that not all graphs fall to pieces.
-                let results = if index % 3 == 0 { known(results) } else { BTreeSet::new() };
+                let results = if index.is_multiple_of(3) { known(results) } else { BTreeSet::new() };
                 Task { after: known(after), results, uses, read_only, when, may_fail }
             },
         )
