@@ -4,7 +4,6 @@
 //! gets the same answer as any other creation: nothing is written anywhere.
 
 mod admin;
-mod log;
 mod metrics;
 mod review;
 mod server;
@@ -24,6 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub use self::tls::TlsError;
 use self::{
     admin::Admin,
     metrics::Metrics,
@@ -31,8 +31,8 @@ use self::{
     tls::Certificate,
     webhook::Webhook,
 };
-pub use self::{log::Format as LogFormat, tls::TlsError};
 use crate::{
+    log::Format,
     resolve::{
         Source,
         cluster::{Cluster, ConnectError},
@@ -62,8 +62,8 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub linger: u64,
     /// How the log on stderr is written
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
 }
 
 /// Where the admin listener is, if anywhere.
@@ -100,7 +100,7 @@ pub enum Error {
 /// # Errors
 /// Where it can't start. The process must have a rustls crypto provider installed.
 pub async fn serve(args: Args) -> Result<(), Error> {
-    log::start(args.log_format);
+    crate::log::start(args.log_format);
     let signals = signals().map_err(Error::Signals)?;
     let server = Server {
         listener: listen("--listen", args.listen).await?,

@@ -13,6 +13,7 @@ mod request;
 mod security;
 mod steps;
 mod values;
+mod working_dir;
 
 use std::collections::BTreeMap;
 
@@ -81,6 +82,10 @@ pub fn rewrite(
     let used = embed(run, request, &mut spec, &graph, tasks)?;
     let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec));
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
+        let restored: Vec<&Use> =
+            used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
+        let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));
+        working_dir::enter_later(task, &restored, non_root)?;
         steps::inject(task, plan, used, run, request, settings);
     }
     let name = text(field(pipeline, "metadata").unwrap_or(&Value::Null), "name");
@@ -116,8 +121,10 @@ fn embed(
     for (index, task) in all_tasks_mut(spec).into_iter().enumerate() {
         let mut used: Vec<Use> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
         let mut from = None;
-        if !used.is_empty() {
+        if let Some(first) = used.first() {
+            let workspace = first.pipeline.clone();
             from = inline::inline(task, &used, tasks)?;
+            inline::refuse_windows(task, &workspace, run)?;
             used = doubles::merge(task, used, &sub_path)?;
         }
         embedded.push(values::Inlined { task, from, in_dag: index < graph.dag_len });

@@ -62,7 +62,7 @@ fn what_it_cannot_play_it_says() {
     for (task, sentence) in [
         (json!({"taskSpec": {"steps": [{"image": "i"}]}}), "neither command nor script"),
         (json!({"taskSpec": {"steps": [{"image": "i", "ref": {"name": "r"}}]}}), "can't play StepActions"),
-        (json!({"matrix": {}, "taskSpec": {"steps": []}}), "can't play matrix"),
+        (json!({"taskSpec": {"steps": [], "sidecars": [{}]}}), "can't play sidecars"),
         (json!({"taskRef": {"name": "absent"}}), "there is no Task \"absent\""),
         (json!({"runAfter": ["absent"], "taskSpec": {"steps": []}}), "follows \"absent\""),
         (json!({"runAfter": ["a"], "taskSpec": {"steps": []}}), "waits for itself"),

@@ -14,23 +14,13 @@ const NON_ROOT: u32 = 65532;
 /// The security context of the injected steps of a task; `template` and `pod` are those that apply to all its steps.
 pub fn context(task_spec: &Value, pod: &Value) -> Option<Value> {
     let empty = Map::new();
-    let template = field(task_spec, "stepTemplate").and_then(|template| field(template, "securityContext"));
-    let template = template.and_then(Value::as_object).unwrap_or(&empty);
-    // What each step ends up with beside the pod's (Tekton: v1/merge.go, the step's fields win).
-    let steps: Vec<Map<String, Value>> = items(task_spec, "steps")
-        .iter()
-        .map(|step| {
-            let own = field(step, "securityContext").and_then(Value::as_object).unwrap_or(&empty);
-            template.iter().chain(own).map(|(key, value)| (key.clone(), value.clone())).collect()
-        })
-        .collect();
+    let (template, steps) = effective(task_spec);
     let (first, others) = steps.split_first()?;
     let mut context = first.clone();
     context.retain(|key, value| others.iter().all(|step| step.get(key) == Some(value)));
 
-    let forbids_root = |map: &Map<String, Value>| map.get("runAsNonRoot") == Some(&json!(true));
     let pod = pod.as_object().unwrap_or(&empty);
-    let non_root = forbids_root(pod) || steps.iter().any(forbids_root);
+    let non_root = is_non_root(pod) || steps.iter().any(is_non_root);
     let user_of = |step: &Map<String, Value>| step.get("runAsUser").or(pod.get("runAsUser")).cloned();
     let users: Vec<Option<Value>> = steps.iter().map(user_of).collect();
     if users.iter().any(|user| *user != users[0]) {
@@ -42,6 +32,28 @@ pub fn context(task_spec: &Value, pod: &Value) -> Option<Value> {
     // The template gives these to our step anyway.
     context.retain(|key, value| template.get(key) != Some(value));
     (!context.is_empty()).then_some(Value::Object(context))
+}
+
+/// Whether the run keeps some step of the pipeline's `task` from running as root.
+pub fn forbids_root(task: &Value, pod: &Value) -> bool {
+    let other_user = |map: &Map<String, Value>| map.get("runAsUser").is_some_and(|user| *user != json!(0));
+    let forbids = |map: &Map<String, Value>| is_non_root(map) || other_user(map);
+    let steps = field(task, "taskSpec").map(|spec| effective(spec).1).unwrap_or_default();
+    steps.iter().any(forbids) || pod.as_object().is_some_and(forbids)
+}
+
+/// The template's security context, and what each step ends up with beside the pod's (Tekton: v1/merge.go, the step's
+/// fields win).
+fn effective(task_spec: &Value) -> (Map<String, Value>, Vec<Map<String, Value>>) {
+    let context = |container: &Value| field(container, "securityContext").and_then(Value::as_object).cloned();
+    let template = field(task_spec, "stepTemplate").and_then(context).unwrap_or_default();
+    let merged = |step: &Value| template.clone().into_iter().chain(context(step).unwrap_or_default()).collect();
+    let steps = items(task_spec, "steps").iter().map(merged).collect();
+    (template, steps)
+}
+
+fn is_non_root(context: &Map<String, Value>) -> bool {
+    context.get("runAsNonRoot") == Some(&json!(true))
 }
 
 /// The pod's security context for the task `name` of `run`: that of its taskRunSpecs, else that of the taskRunTemplate.

@@ -96,7 +96,8 @@ async fn stored_as_render_says() {
     Webhook::shared().await;
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let inputs: Vec<_> = files.filter(|file| !file.to_str().unwrap().ends_with(".out.yaml")).collect();
+    let is_input = |file: &str| file.ends_with(".yaml") && !file.ends_with(".out.yaml");
+    let inputs: Vec<_> = files.filter(|file| is_input(file.to_str().unwrap())).collect();
     assert!(inputs.len() >= 8, "golden files are missing");
     for file in inputs {
         let text = fs::read_to_string(&file).unwrap();

@@ -30,8 +30,8 @@ macro_rules! cases {
 }
 
 cases! {
-    base between conflict conflict_last deleted finally join parallel_ends read_only result_edge retry same_name sequential
-    skipped two_workspaces
+    base between conflict conflict_last deleted finally join matrix parallel_ends read_only result_edge retry same_name same_values sequential
+    skipped two_names two_workspaces working_dir
 }
 
 #[test]
