@@ -6,7 +6,6 @@ use std::{
     io::Write,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
 use proptest::prelude::*;
@@ -212,9 +211,4 @@ fn paths(root: &Path, wanted: impl Fn(&Path) -> bool + Copy) -> Vec<PathBuf> {
 
 fn choose(mut paths: Vec<PathBuf>, number: u16) -> Option<PathBuf> {
     (!paths.is_empty()).then(|| paths.swap_remove(usize::from(number) % paths.len()))
-}
-
-/// A time long ago, to tell whether a file was touched.
-pub fn long_ago() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789)
 }
