@@ -114,6 +114,12 @@ fn escape(name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name);
 }
 
+/// The path that [`write_header`] gave this name in an archive.
+pub fn unescape(name: &TreePath) -> TreePath {
+    let plain = |name: &[u8]| name.strip_prefix(ESCAPE).unwrap_or(name).to_owned();
+    name.names().fold(TreePath::root(), |path, name| path.join(&plain(name)))
+}
+
 /// Seconds with as many decimals as are needed: exact, never rounded.
 fn pax_time(time: Time) -> String {
     let nanoseconds = i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);

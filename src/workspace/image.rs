@@ -202,6 +202,17 @@ impl Descriptor {
         self.annotations.get(TOC).is_some_and(|version| version == toc::VERSION)
     }
 
+    /// Whether this program made the layer.
+    pub fn is_ours(&self) -> bool {
+        self.annotations.contains_key(DIFF_ID)
+    }
+
+    /// The same layer, without a table of contents.
+    pub fn without_toc(mut self) -> Self {
+        [TOC, TOC_OFFSET, TOC_SIZE, TOC_DIGEST].iter().for_each(|name| drop(self.annotations.remove(*name)));
+        self
+    }
+
     /// What [`Descriptor::with_info`] added.
     pub fn info(&self) -> Result<LayerInfo, Error> {
         Ok(LayerInfo {

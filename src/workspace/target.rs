@@ -178,7 +178,7 @@ fn copy_files(
     files: &std::collections::BTreeMap<super::path::TreePath, Vec<Entry>>,
 ) -> Result<(Descriptor, Digest), Error> {
     let unwritable = || Error::file("a new layer", "can't be stored");
-    let mut layer = layer::store(store, compression, &[], &mut |out| {
+    let layer = layer::store(store, compression, &[], &mut |out| {
         layer::read(store, from, toc, &mut |_, entry, content| {
             let Some((first, more)) = files.get(&entry.path).and_then(|names| names.split_first()) else {
                 return Ok(());
@@ -194,8 +194,7 @@ fn copy_files(
         })
     })?;
     let diff_id = layer.info()?.diff_id;
-    layer.annotations.clear();
-    Ok((layer, diff_id))
+    Ok((layer.without_toc(), diff_id))
 }
 
 fn put_image(

@@ -124,7 +124,8 @@ impl Run {
         std::fs::create_dir(&plain).unwrap();
         let store = self.store();
         let found = load::image(&*store, "done", "done").unwrap().unwrap();
-        let (manifest, layers, diff_ids) = (found.digest, found.manifest.layers, found.config.rootfs.diff_ids);
+        let (manifest, mut layers, diff_ids) = (found.digest, found.manifest.layers, found.config.rootfs.diff_ids);
+        layers.iter_mut().for_each(|layer| layer.annotations.clear());
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
         let lineage = Lineage { base, ..Lineage::default() };
