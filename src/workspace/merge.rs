@@ -220,12 +220,13 @@ impl<'a> Resolver<'a> {
         let mut effects: Vec<Effect> = direct.into_iter().map(effect).collect();
         effects.extend(cut.map(|&source| Effect { source, keeps: None }));
         let counting = self.latest(&effects);
-        if counting.iter().any(|effect| effect.keeps.is_some_and(|i| group[i].entry.is_dir())) {
+        let Some(decisive) = counting.iter().max_by_key(|effect| effect.source) else { return counting };
+        if decisive.keeps.is_some_and(|i| group[i].entry.is_dir()) {
             return counting;
         }
-        // A source that has a directory where an ancestor of it left none brings it back. No task does that without
-        // changing it, but a stack of layers may.
-        let back = |source| counting.iter().any(|effect| self.precedes(effect.source, source));
+        // A source that has a directory where this ancestor of it left none brings it back. It never was away for a task
+        // that started from a conflict which went against this ancestor; and in a stack of layers it just is so.
+        let back = |source| self.precedes(decisive.source, source);
         effects.extend(touched.into_iter().filter(|(_, write)| back(write.source)).map(effect));
         self.latest(&effects)
     }

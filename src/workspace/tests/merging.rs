@@ -55,6 +55,8 @@ struct Played {
     ancestors: BTreeSet<usize>,
     input: Tree,
     output: Tree,
+    /// Directories of the input that are there only because of what is in them: one of its ancestors removed them.
+    revived: BTreeSet<TreePath>,
 }
 
 fn tasks() -> impl Strategy<Value = Vec<Task>> {
@@ -138,8 +140,8 @@ fn edit(tree: &mut Tree, edits: &[Edit], clock: &mut i64) {
 }
 
 /// What the rules of the design say about the tasks in `set`, from whole trees alone: the merged tree without mtimes of
-/// directories, and the paths in conflict.
-fn model(played: &[Played], set: &BTreeSet<usize>) -> (Tree, BTreeSet<TreePath>) {
+/// directories, the paths in conflict, and the directories that are there only because of what is in them.
+fn model(played: &[Played], set: &BTreeSet<usize>) -> (Tree, BTreeSet<TreePath>, BTreeSet<TreePath>) {
     let mut paths = BTreeSet::new();
     for &task in set {
         paths.extend(played[task].input.keys().chain(played[task].output.keys()).cloned());
@@ -162,18 +164,19 @@ fn model(played: &[Played], set: &BTreeSet<usize>) -> (Tree, BTreeSet<TreePath>)
         }
     }
     // What got its way needs its directories, whoever removed them.
+    let mut revived = BTreeSet::new();
     let kept: Vec<TreePath> = merged.keys().cloned().collect();
     for path in kept {
         let mut above = path.parent();
         while let Some(dir) = above {
-            let item = merged.entry(dir.clone()).or_insert(Item { file: None, mode: 0, mtime: 0 });
-            if item.file.is_some() {
-                *item = Item { file: None, mode: 0, mtime: 0 };
+            if merged.get(&dir).is_none_or(|item| item.file.is_some()) {
+                merged.insert(dir.clone(), Item { file: None, mode: 0, mtime: 0 });
+                revived.insert(dir.clone());
             }
             above = dir.parent();
         }
     }
-    (merged, conflicts)
+    (merged, conflicts, revived)
 }
 
 /// What the task did to `path`: nothing, deleted it, or made it what it is.
@@ -183,7 +186,12 @@ fn effect(task: &Played, path: &TreePath) -> Option<Option<Item>> {
     if path.is_root() && before.is_none() {
         return None;
     }
-    if relevant(before) != relevant(after) {
+    let changed_below = || {
+        let paths = task.input.keys().chain(task.output.keys());
+        let mut below = paths.filter(|other| *other == path || path.contains(other));
+        below.any(|other| task.input.get(other) != task.output.get(other))
+    };
+    if relevant(before) != relevant(after) || task.revived.contains(path) && changed_below() {
         return Some(after.copied());
     }
     let mut above = path.parent();
@@ -334,13 +342,14 @@ fn play(tasks: &[Task]) -> Vec<Played> {
             // A workspace that is empty is not stored.
             output.clear();
         }
-        played.push(Played { ancestors, input, output });
+        let (.., revived) = model(&played, &ancestors);
+        played.push(Played { ancestors, input, output, revived });
     }
     played
 }
 
 /// Without the root, which belongs to the volume, without the mtimes of directories, and without the modes of those that
-/// are `vague`.
+/// are `vague`: which of several they have is not the model's business.
 fn comparable(tree: &Tree, vague: impl Fn(&TreePath) -> bool) -> Tree {
     let strip = |(path, item): (&TreePath, &Item)| match item.file {
         Some(_) => (path.clone(), *item),
@@ -358,13 +367,12 @@ proptest! {
         let all: BTreeSet<usize> = (0..played.len()).collect();
         let (lineage, tocs) = lineage(&played, &all);
         let view = View::new(&lineage, &[], &tocs).unwrap();
-        let (merged, conflicts) = model(&played, &all);
+        let (merged, conflicts, revived) = model(&played, &all);
         prop_assert_eq!(view.conflicts.count, conflicts.len(), "{:?} {:?}", view.conflicts, conflicts);
         for conflict in &view.conflicts.listed {
             prop_assert!(conflicts.contains(&conflict.path));
         }
-        // Attributes of directories that only a conflict keeps alive are not the model's business.
-        let vague = |path: &TreePath| merged.get(path).is_some_and(|item| item.mode == 0);
+        let vague = |path: &TreePath| revived.contains(path);
         prop_assert_eq!(comparable(&shown(&view), vague), comparable(&merged, vague));
     }
 
@@ -379,6 +387,17 @@ proptest! {
         prop_assert_eq!(view.conflicts.count, 0);
         prop_assert_eq!(&shown(&view), &played.last().unwrap().output);
         prop_assert_eq!(stack::fixes(&view).unwrap(), stack::Fixes::default());
+    }
+
+    #[test]
+    fn whoever_comes_after_all_others_has_the_last_word(tasks in tasks()) {
+        let mut tasks = tasks;
+        tasks.last_mut().unwrap().after.fill(true);
+        let played = play(&tasks);
+        let all: BTreeSet<usize> = (0..played.len()).collect();
+        let (lineage, tocs) = lineage(&played, &all);
+        let view = View::new(&lineage, &[], &tocs).unwrap();
+        prop_assert_eq!(&shown(&view), &played.last().unwrap().output);
     }
 
     #[test]
