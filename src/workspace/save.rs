@@ -68,7 +68,7 @@ pub fn save(
     }
 }
 
-fn write(
+pub fn write(
     store: &dyn Store,
     root: &Path,
     access: &Arc<Access>,
