@@ -112,12 +112,7 @@ fn restore_workspace(
     Ok(())
 }
 
-fn save_workspace(
-    store: &dyn Store,
-    step: &StepConfig,
-    workspace: &WorkspaceStep,
-    state: &Path,
-) -> Result<(), Error> {
+fn save_workspace(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> Result<(), Error> {
     let start = Instant::now();
     // A task without a restore step starts from nothing.
     let baseline = Some(baseline_path(step, workspace, state)).filter(|path| path.exists());
@@ -147,8 +142,9 @@ fn save_workspace(
 }
 
 fn step() -> Result<StepConfig, Error> {
-    let text = std::env::var(ENV)
-        .map_err(|_| Error::Run(format!("the environment variable {ENV} is not set; by hand, give a place and a directory")))?;
+    let text = std::env::var(ENV).map_err(|_| {
+        Error::Run(format!("the environment variable {ENV} is not set; by hand, give a place and a directory"))
+    })?;
     serde_json::from_str(&text)
         .map_err(|e| Error::Run(format!("the environment variable {ENV} is not the configuration of a step: {e}")))
 }

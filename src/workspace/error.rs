@@ -23,7 +23,9 @@ pub enum Error {
         source: io::Error,
     },
     /// A file changed while it was being saved.
-    #[error("{0} changed while it was being saved; stop what still writes to the workspace (a sidecar?) before the task ends")]
+    #[error(
+        "{0} changed while it was being saved; stop what still writes to the workspace (a sidecar?) before the task ends"
+    )]
     Changed(TreePath),
     /// Something that was stored is not what it has to be.
     #[error("{place}: {problem}")]
@@ -34,7 +36,9 @@ pub enum Error {
         problem: String,
     },
     /// Parallel tasks changed the same paths differently.
-    #[error("workspace {workspace:?}: {conflicts}; let one of the tasks run after the other (runAfter), or set the param conflict to \"last\" to keep what the later one in the Pipeline left")]
+    #[error(
+        "workspace {workspace:?}: {conflicts}; let one of the tasks run after the other (runAfter), or set the param conflict to \"last\" to keep what the later one in the Pipeline left"
+    )]
     Conflict {
         /// Name of the workspace.
         workspace: String,
@@ -42,7 +46,9 @@ pub enum Error {
         conflicts: Conflicts,
     },
     /// A task before this one should have left a snapshot.
-    #[error("task {task:?} left no snapshot of workspace {workspace:?} at {place}; its save step must have failed, or the snapshot was deleted")]
+    #[error(
+        "task {task:?} left no snapshot of workspace {workspace:?} at {place}; its save step must have failed, or the snapshot was deleted"
+    )]
     NoSnapshot {
         /// Name of the task.
         task: String,

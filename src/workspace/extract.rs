@@ -183,13 +183,7 @@ impl Extractor {
         set().map_err(Error::file(&entry.path, "can't be given its attributes"))
     }
 
-    fn make_node(
-        &mut self,
-        path: &TreePath,
-        kind: FileType,
-        mode: Mode,
-        device: Option<&Device>,
-    ) -> Result<(), Error> {
+    fn make_node(&mut self, path: &TreePath, kind: FileType, mode: Mode, device: Option<&Device>) -> Result<(), Error> {
         let number = device.map_or(0, |device| sys::makedev(device.major, device.minor));
         self.make(path, &mut |parent, name| match sys::mknodat(parent, name, kind, mode, number) {
             Err(Errno::PERM) if device.is_some() => {

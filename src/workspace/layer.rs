@@ -40,6 +40,9 @@ pub struct LayerWriter<'a> {
     buffer: Vec<u8>,
 }
 
+/// Gets an entry: its index in the table of contents, itself, and its content.
+pub type Visit<'a> = dyn FnMut(u64, &Entry, &mut dyn Read) -> Result<(), Error> + 'a;
+
 struct Counter<'a> {
     out: &'a mut dyn Write,
     written: u64,
@@ -67,9 +70,7 @@ pub fn store(
     });
     match (blob, result) {
         (_, Some(Err(ours))) => Err(ours),
-        (Ok(blob), Some(Ok(info))) => {
-            Ok(Descriptor::new(image::layer_media_type(compression), blob).with_info(&info))
-        }
+        (Ok(blob), Some(Ok(info))) => Ok(Descriptor::new(image::layer_media_type(compression), blob).with_info(&info)),
         (Ok(_), None) => Err(Error::damaged("a new layer", "the store took it without reading it")),
         (Err(e), _) => Err(e.into()),
     }
@@ -190,23 +191,21 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
     }
     let stored = store.blob_range(&layer.blob(), info.toc_offset, info.toc_size)?;
     if Digest::of(&stored) != info.toc_digest {
-        return Err(Error::damaged(layer.place(), "its table of contents does not have the digest that it should have"));
+        return Err(Error::damaged(
+            layer.place(),
+            "its table of contents does not have the digest that it should have",
+        ));
     }
     let payload = codec::unwrap_toc(layer.compression()?, stored)
         .map_err(|e| Error::damaged(layer.place(), format!("its table of contents is damaged: {e}")))?;
     Ok(Toc::new(&layer.place(), payload, info.entries))
 }
 
-/// Reads `layer` through and gives each entry that is no whiteout to `visit`: its index in `toc`, itself, and its content.
+/// Reads `layer` through and gives each entry that is no whiteout to `visit`.
 ///
 /// The archive is not parsed: it must hold, byte for byte, the headers that belong to the entries of `toc`. At the end
 /// the whole blob was read, so that its digest is checked.
-pub fn read(
-    store: &dyn Store,
-    layer: &Descriptor,
-    toc: &Toc,
-    visit: &mut dyn FnMut(u64, &Entry, &mut dyn Read) -> Result<(), Error>,
-) -> Result<(), Error> {
+pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<'_>) -> Result<(), Error> {
     let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
     let compression = layer.compression()?;
     let mut input = codec::decoder(compression, store.blob(&layer.blob())?).map_err(unreadable)?;

@@ -178,5 +178,6 @@ fn choose(index: &Index, place: &str) -> Result<Digest, Error> {
 }
 
 fn json<T: serde::de::DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|e| Error::damaged(place, format!("it is not the JSON that it should be: {e}")))
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::damaged(place, format!("it is not the JSON that it should be: {e}")))
 }

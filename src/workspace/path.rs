@@ -195,7 +195,9 @@ mod tests {
         assert_eq!(TreePath::root().parent(), None);
         assert_eq!(path("a/b").name(), b"b");
         assert_eq!(TreePath::root().join(b"a").join(b"b"), path("a/b"));
-        assert!(path("a").contains(&path("a/b")) && !path("a").contains(&path("ab")) && !path("a").contains(&path("a")));
+        assert!(
+            path("a").contains(&path("a/b")) && !path("a").contains(&path("ab")) && !path("a").contains(&path("a"))
+        );
         assert!(TreePath::root().contains(&path("a")) && !TreePath::root().contains(&TreePath::root()));
     }
 

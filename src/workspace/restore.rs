@@ -164,13 +164,7 @@ fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<B
 }
 
 /// Makes those entries of one layer that win. Returns the number of files and of their bytes.
-fn extract(
-    store: &dyn Store,
-    layer: &Descriptor,
-    toc: &Toc,
-    wins: &Bits,
-    root: &Path,
-) -> Result<(u64, u64), Error> {
+fn extract(store: &dyn Store, layer: &Descriptor, toc: &Toc, wins: &Bits, root: &Path) -> Result<(u64, u64), Error> {
     let names = first_names(layer, toc, wins)?;
     let mut extractor = Extractor::new(root)?;
     let (mut files, mut bytes) = (0, 0);
@@ -202,11 +196,7 @@ fn extract(
 }
 
 /// For files that lost at the path where the layer has their content, but won under a further name: the first such name.
-fn first_names(
-    layer: &Descriptor,
-    toc: &Toc,
-    wins: &Bits,
-) -> Result<HashMap<TreePath, TreePath>, Error> {
+fn first_names(layer: &Descriptor, toc: &Toc, wins: &Bits) -> Result<HashMap<TreePath, TreePath>, Error> {
     let (mut files, mut promoted) = (HashMap::new(), HashMap::new());
     if layer.info()?.hardlinks == 0 {
         return Ok(promoted);
@@ -219,7 +209,9 @@ fn first_names(
             Node::Link { to, .. } if won => match files.get(&to) {
                 Some(true) => {}
                 Some(false) => drop(promoted.entry(to).or_insert(path)),
-                None => return Err(Error::damaged(layer.place(), format!("{path} is a link to {to}, which it has not"))),
+                None => {
+                    return Err(Error::damaged(layer.place(), format!("{path} is a link to {to}, which it has not")));
+                }
             },
             _ => {}
         }

@@ -44,12 +44,7 @@ pub struct Saved {
 }
 
 /// Stores what is in the directory `root` and was not so in `baseline`, or everything.
-pub fn save(
-    store: &dyn Store,
-    root: &Path,
-    baseline: Option<&Path>,
-    compression: Compression,
-) -> Result<Saved, Error> {
+pub fn save(store: &dyn Store, root: &Path, baseline: Option<&Path>, compression: Compression) -> Result<Saved, Error> {
     let mut attempt = 1;
     loop {
         let strict = attempt < ATTEMPTS;
@@ -90,7 +85,13 @@ pub fn write(
     Ok(saved)
 }
 
-fn fill(layer: &mut LayerWriter<'_>, root: &Path, access: &Arc<Access>, part: &Changes, strict: bool) -> Result<(), Error> {
+fn fill(
+    layer: &mut LayerWriter<'_>,
+    root: &Path,
+    access: &Arc<Access>,
+    part: &Changes,
+    strict: bool,
+) -> Result<(), Error> {
     let unwritable = || Error::file("a new layer", "can't be stored");
     let mut cursor = Cursor::new(root, access.clone()).map_err(Error::file(root.display(), "can't be opened"))?;
     let mut contents: HashMap<&TreePath, Content> = HashMap::new();
@@ -123,12 +124,7 @@ fn fill(layer: &mut LayerWriter<'_>, root: &Path, access: &Arc<Access>, part: &C
 
 /// Adds a file as it is now. If it is not what it was when it was found, or changes while it is read, that is an error,
 /// as long as `strict`; one that becomes shorter always is.
-fn add_file(
-    layer: &mut LayerWriter<'_>,
-    cursor: &mut Cursor,
-    entry: &Entry,
-    strict: bool,
-) -> Result<Content, Error> {
+fn add_file(layer: &mut LayerWriter<'_>, cursor: &mut Cursor, entry: &Entry, strict: bool) -> Result<Content, Error> {
     let changed = || Error::Changed(entry.path.clone());
     let unreadable = || Error::file(&entry.path, "can't be read");
     let open = cursor.parent(&entry.path).and_then(|parent| tree::open_file(parent, entry.path.name()));

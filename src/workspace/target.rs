@@ -35,9 +35,7 @@ impl Labels {
     /// For the images of a step.
     pub fn of_step(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
         let mut labels = Self { expires: step.expires.clone(), ..Self::default() };
-        for (name, value) in
-            [(image::RUN, &step.run), (image::TASK, &step.task), (image::WORKSPACE, &workspace.name)]
-        {
+        for (name, value) in [(image::RUN, &step.run), (image::TASK, &step.task), (image::WORKSPACE, &workspace.name)] {
             labels.annotations.insert(name.to_owned(), value.clone());
         }
         labels
@@ -241,11 +239,7 @@ fn put_image(
 }
 
 /// Makes blobs of another image available in this repository.
-fn bring<'a>(
-    store: &dyn Store,
-    layers: impl Iterator<Item = &'a Descriptor>,
-    from: &Target,
-) -> Result<(), Error> {
+fn bring<'a>(store: &dyn Store, layers: impl Iterator<Item = &'a Descriptor>, from: &Target) -> Result<(), Error> {
     let mut source: Option<Box<dyn Store>> = None;
     for layer in layers {
         if store.has_blob(&layer.digest)? || store.mount_blob(&layer.digest, from)? {

@@ -164,7 +164,9 @@ impl Extended {
                 b"size" => member.size = number()?,
                 b"uid" => member.uid = id(number()?),
                 b"gid" => member.gid = id(number()?),
-                b"mtime" => member.mtime = time(&value).ok_or_else(|| damaged("an extended header has no valid mtime"))?,
+                b"mtime" => {
+                    member.mtime = time(&value).ok_or_else(|| damaged("an extended header has no valid mtime"))?
+                }
                 key if key.starts_with(b"GNU.sparse.") => return Err(damaged("sparse files are not supported")),
                 key => {
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.").filter(|name| tree::keeps_xattr(name)) {

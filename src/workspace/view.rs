@@ -20,6 +20,9 @@ pub struct View<'a> {
     pub conflicts: Conflicts,
 }
 
+/// Gets all entries of a path, and what becomes of it.
+pub type Visit<'a> = dyn FnMut(&[Write], Outcome) -> Result<(), Error> + 'a;
+
 /// The entries of one layer, or of the whole base.
 #[derive(Clone, Copy)]
 pub enum Listing<'a> {
@@ -64,11 +67,11 @@ impl<'a> View<'a> {
     }
 
     /// Gives all entries of each path, with what becomes of it, to `visit`, in tree order.
-    pub fn for_each(&self, visit: &mut dyn FnMut(&[Write], Outcome) -> Result<(), Error>) -> Result<(), Error> {
+    pub fn for_each(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
         self.walk(visit).map(drop)
     }
 
-    fn walk(&self, visit: &mut dyn FnMut(&[Write], Outcome) -> Result<(), Error>) -> Result<Resolver<'_>, Error> {
+    fn walk(&self, visit: &mut Visit<'_>) -> Result<Resolver<'_>, Error> {
         let mut groups = Groups::new(self.listings.iter().map(|(source, listing)| (*source, listing.iter())))?;
         let mut resolver = Resolver::new(&self.sources, &self.revived);
         let mut group = Vec::new();

@@ -16,28 +16,88 @@ use super::seen;
 /// What can be done to a tree. Numbers choose among what is there.
 #[derive(Clone, Debug)]
 pub enum Edit {
-    File { dir: u16, name: u8, size: u32, fill: u8 },
-    Dir { dir: u16, name: u8 },
-    Symlink { dir: u16, name: u8, target: u8 },
-    Link { file: u16, dir: u16, name: u8 },
-    Fifo { dir: u16, name: u8 },
+    File {
+        dir: u16,
+        name: u8,
+        size: u32,
+        fill: u8,
+    },
+    Dir {
+        dir: u16,
+        name: u8,
+    },
+    Symlink {
+        dir: u16,
+        name: u8,
+        target: u8,
+    },
+    Link {
+        file: u16,
+        dir: u16,
+        name: u8,
+    },
+    Fifo {
+        dir: u16,
+        name: u8,
+    },
     /// Other content, the same size and mtime.
-    Stealth { file: u16 },
+    Stealth {
+        file: u16,
+    },
     /// More content, in place.
-    Append { file: u16, fill: u8 },
+    Append {
+        file: u16,
+        fill: u8,
+    },
     /// The same content in a new file.
-    Copy { file: u16 },
-    Delete { path: u16 },
-    Rename { path: u16, dir: u16, name: u8 },
-    Chmod { path: u16, mode: u8 },
-    Chown { path: u16, owner: u8 },
-    Touch { path: u16, time: i32, nsec: u32 },
-    Xattr { path: u16, name: bool, value: u8 },
+    Copy {
+        file: u16,
+    },
+    Delete {
+        path: u16,
+    },
+    Rename {
+        path: u16,
+        dir: u16,
+        name: u8,
+    },
+    Chmod {
+        path: u16,
+        mode: u8,
+    },
+    Chown {
+        path: u16,
+        owner: u8,
+    },
+    Touch {
+        path: u16,
+        time: i32,
+        nsec: u32,
+    },
+    Xattr {
+        path: u16,
+        name: bool,
+        value: u8,
+    },
 }
 
 const NAMES: [&[u8]; 16] = [
-    b"a", b"b", b"c", b"a-b", b"a.b", b"ab", b".wh.a", b".wh..wh..opq", b".tekton-wrap.a", b"\xff\xfe", b" space ",
-    b"new\nline", "\u{e4}\u{20ac}".as_bytes(), b"-rf", b"lost+found", b"*?[",
+    b"a",
+    b"b",
+    b"c",
+    b"a-b",
+    b"a.b",
+    b"ab",
+    b".wh.a",
+    b".wh..wh..opq",
+    b".tekton-wrap.a",
+    b"\xff\xfe",
+    b" space ",
+    b"new\nline",
+    "\u{e4}\u{20ac}".as_bytes(),
+    b"-rf",
+    b"lost+found",
+    b"*?[",
 ];
 
 const MODES: [u32; 10] = [0o644, 0o600, 0o755, 0o777, 0o000, 0o555, 0o400, 0o4755, 0o2750, 0o1777];
@@ -148,10 +208,10 @@ fn one(root: &Path, edit: &Edit) {
             None => {}
         },
         Edit::Rename { path, dir, name } => {
-            if let (Some(from), Some(to)) = (choose(paths(root, |_| true), *path), free(*dir, *name)) {
-                if !to.starts_with(&from) {
-                    fs::rename(from, to).unwrap();
-                }
+            if let (Some(from), Some(to)) = (choose(paths(root, |_| true), *path), free(*dir, *name))
+                && !to.starts_with(&from)
+            {
+                fs::rename(from, to).unwrap();
             }
         }
         Edit::Chown { path, owner } => {

@@ -33,14 +33,35 @@ struct Item {
 /// What a task does. Numbers choose among what is there.
 #[derive(Clone, Debug)]
 enum Edit {
-    File { dir: u8, name: u8, content: u8 },
-    Dir { dir: u8, name: u8 },
-    Delete { path: u8 },
-    Modify { path: u8, content: u8 },
-    Chmod { path: u8, mode: u8 },
-    Touch { path: u8, time: u8 },
+    File {
+        dir: u8,
+        name: u8,
+        content: u8,
+    },
+    Dir {
+        dir: u8,
+        name: u8,
+    },
+    Delete {
+        path: u8,
+    },
+    Modify {
+        path: u8,
+        content: u8,
+    },
+    Chmod {
+        path: u8,
+        mode: u8,
+    },
+    Touch {
+        path: u8,
+        time: u8,
+    },
     /// A directory becomes a file, or a file a directory.
-    Replace { path: u8, content: u8 },
+    Replace {
+        path: u8,
+        content: u8,
+    },
 }
 
 /// A task: which of the earlier ones are right before it, and what it does.

@@ -267,10 +267,13 @@ fn by_hand_only_what_changed_is_stored_on_top() {
     super::restore_image(&place("one"), &two, Some(&baseline)).unwrap();
     write(&two, "a", "two");
     fs::remove_file(two.join("b")).unwrap();
-    super::save_dir(&two, &place("two"), Some(&baseline)).unwrap();
-    super::restore_image(&place("two"), &three, None).unwrap();
+    // Another store gets the layers of the first one as well.
+    let other = format!("dir://{}:two", folder.path().join("other").display());
+    super::save_dir(&two, &other, Some(&baseline)).unwrap();
+    fs::remove_dir_all(folder.path().join("store")).unwrap();
+    super::restore_image(&other, &three, None).unwrap();
     assert_eq!(seen::see(&two), seen::see(&three));
-    let store = super::store::open(&super::load::target(&place("two")).unwrap()).unwrap();
+    let store = super::store::open(&super::load::target(&other).unwrap()).unwrap();
     let image = super::load::image(&*store, "two", "two").unwrap().unwrap();
     assert_eq!(image.manifest.layers.len(), 2);
     let error = super::restore_image(&place("none"), &three, None).unwrap_err().to_string();

@@ -32,7 +32,8 @@ pub fn see(root: &Path) -> Seen {
     let mut seen = Seen::new();
     let mut names = BTreeMap::<(u64, u64), BTreeSet<PathBuf>>::new();
     visit(root, Path::new(""), &mut seen, &mut names);
-    let files: Vec<PathBuf> = seen.iter().filter(|(_, item)| item.kind == "file").map(|(path, _)| path.clone()).collect();
+    let files: Vec<PathBuf> =
+        seen.iter().filter(|(_, item)| item.kind == "file").map(|(path, _)| path.clone()).collect();
     for path in files {
         let all = names.values().find(|names| names.contains(&path)).unwrap().clone();
         seen.get_mut(&path).unwrap().names = all;
