@@ -4,7 +4,6 @@
 //! gets the same answer as any other creation: nothing is written anywhere.
 
 mod admin;
-mod log;
 mod metrics;
 mod review;
 mod server;
@@ -24,6 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub use self::tls::TlsError;
 use self::{
     admin::Admin,
     metrics::Metrics,
@@ -31,8 +31,8 @@ use self::{
     tls::Certificate,
     webhook::Webhook,
 };
-pub use self::{log::Format as LogFormat, tls::TlsError};
 use crate::{
+    log::Format,
     resolve::{
         Source,
         cluster::{Cluster, ConnectError},
@@ -62,8 +62,8 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub linger: u64,
     /// How the log on stderr is written
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
 }
 
 /// Where the admin listener is, if anywhere.
@@ -100,7 +100,7 @@ pub enum Error {
 /// # Errors
 /// Where it can't start. The process must have a rustls crypto provider installed.
 pub async fn serve(args: Args) -> Result<(), Error> {
-    log::start(args.log_format);
+    crate::log::start(args.log_format);
     let signals = signals().map_err(Error::Signals)?;
     let server = Server {
         listener: listen("--listen", args.listen).await?,
@@ -115,10 +115,9 @@ pub async fn serve(args: Args) -> Result<(), Error> {
         limits: Limits::default(),
         linger: Duration::from_secs(args.linger),
     };
-    // The addresses as they are: a flag may have left the port to the system.
-    let listen = server.listener.local_addr().ok();
-    let admin_listen = server.admin.as_ref().and_then(|listener| listener.local_addr().ok());
-    tracing::info!(?listen, ?admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
+    let listen = shown(Some(&server.listener));
+    let admin_listen = shown(server.admin.as_ref());
+    tracing::info!(listen, admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
     server.run(signals).await
 }
 
@@ -173,6 +172,11 @@ impl<S: Source + Send + 'static> Server<S> {
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Listen { flag, address, source })
+}
+
+/// The address as it is: a flag may have left the port to the system.
+fn shown(listener: Option<&TcpListener>) -> String {
+    listener.and_then(|l| l.local_addr().ok()).map_or("none".to_owned(), |address| address.to_string())
 }
 
 /// A message for each SIGTERM or SIGINT.

@@ -10,6 +10,7 @@
 //! | [`resolve`] | turns `pipelineref` and taskRefs into objects |
 //! | [`wrap`] | the rewrite itself: no I/O, no clock, no cluster |
 //! | [`tekton`] | read-only views of Tekton's JSON |
+//! | [`log`] | the log on stderr |
 //! | [`step`] | what the webhook tells the injected steps |
 //! | [`workspace`] | scan, layer, merge, extract: a directory to a snapshot and back |
 //! | [`store`] | where snapshots are kept: a registry or a folder |
@@ -19,6 +20,7 @@
 
 pub mod admission;
 pub mod digest;
+pub mod log;
 pub mod render;
 pub mod resolve;
 pub mod step;

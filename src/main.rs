@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tekton_wrap::{admission, render, workspace};
+use tekton_wrap::{admission, log, render, workspace};
 
 /// Runs Tekton Pipelines without PersistentVolumeClaims: workspaces travel as image layers through a registry.
 #[derive(Parser)]
@@ -48,7 +48,11 @@ type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     // The one provider of the process; it is only refused where there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if matches!(command, Command::Restore { .. } | Command::Save { .. }) {
+        log::start(log::Format::Text);
+    }
+    let result = match command {
         Command::Webhook(args) => run_webhook(args),
         Command::Render(args) => run_render(&args),
         Command::Restore { source: Some(source), dir: Some(dir), baseline } => {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     resolve::{Kind, Source, SourceError, wrap_run},
     tekton::fields::{items, text},
-    wrap::{Refusal, Settings},
+    wrap::{Refusal, Settings, explain},
     yaml,
 };
 
@@ -26,6 +26,9 @@ pub struct Args {
     /// What to print of each PipelineRun
     #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
     output: Output,
+    /// Print a table of the tasks instead: what each one waits for, restores and saves, or why it is left as it is
+    #[arg(long)]
+    explain: bool,
 }
 
 /// The forms that `render` prints.
@@ -106,13 +109,21 @@ pub async fn render(args: &Args) -> Result<(String, Vec<String>), RenderError> {
             continue;
         };
         warnings.extend(rewrite.warnings.iter().map(|warning| format!("{}: {warning}", run_name(run))));
+        if args.explain {
+            printed.push(explain::table(&rewrite.notes));
+            continue;
+        }
         let patch = serde_json::to_value(&rewrite.patch).unwrap_or_default();
         printed.push(print(run, &rewrite.run, &patch, args.output));
     }
     if printed.is_empty() {
         return Err(RenderError::NoRun);
     }
-    let separator = if args.output == Output::Yaml { "---\n" } else { "" };
+    let separator = match args.output {
+        _ if args.explain => "\n",
+        Output::Yaml => "---\n",
+        _ => "",
+    };
     Ok((printed.join(separator), warnings))
 }
 

@@ -28,8 +28,13 @@ pub struct StepConfig {
     /// Name of the task in the Pipeline.
     pub task: String,
     /// The task's place in pipeline order: a topological order that follows the Pipeline's own where the graph leaves it
-    /// open. Unique in the run. Later tasks win under [`Conflict::Last`].
+    /// open. Unique in the run. Later tasks win under [`Conflict::Last`]. The combinations of a matrix are tasks of their
+    /// own, parallel to each other: the first one has this order, the next one the next.
     pub order: u32,
+    /// Name of the TaskRun where the task has a matrix: its end says which combination this is, see
+    /// [`StepConfig::own_order`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_run: Option<String>,
     /// What a join does with paths that parallel tasks changed differently.
     #[serde(default, skip_serializing_if = "is_default")]
     pub conflict: Conflict,
@@ -61,7 +66,8 @@ pub struct WorkspaceStep {
     /// leaves what it found in [`STATE_DIR`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Predecessor>,
-    /// Pipeline order of the saving tasks that are neither ancestors nor descendants: inclusive ranges, ascending.
+    /// Pipeline order of the saving tasks that are neither ancestors nor descendants: inclusive ranges, ascending. In a
+    /// matrix all its combinations are among them, the step's own too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parallel: Vec<(u32, u32)>,
     /// Those of `parallel` whose changes a later task, one that can't be skipped, restores together with this task's:
@@ -78,6 +84,9 @@ pub struct Predecessor {
     pub task: String,
     /// Its place in pipeline order.
     pub order: u32,
+    /// Where it stands for several combinations of a matrix: the place of the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u32>,
     /// Whether it may have been skipped or have failed: then an absent snapshot is no error.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optional: bool,
@@ -108,6 +117,25 @@ pub enum Compression {
 }
 
 impl StepConfig {
+    /// The place of this very step's task: in a matrix it depends on the combination, whose number is the end of the
+    /// TaskRun's name. A matrix of one combination has no number (Tekton: pipelinerunresolution.go `getNewRunNames`).
+    pub fn own_order(&self) -> u32 {
+        let Some(name) = &self.task_run else { return self.order };
+        if name.ends_with(&format!("-{}", self.task)) {
+            return self.order;
+        }
+        let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
+        self.order.saturating_add(number.unwrap_or_default())
+    }
+
+    /// How messages and snapshots name this step's task: `build`, or `build[2]` for a combination of a matrix.
+    pub fn own_name(&self) -> String {
+        match &self.task_run {
+            None => self.task.clone(),
+            Some(_) => format!("{}[{}]", self.task, self.own_order() - self.order),
+        }
+    }
+
     /// Whether `order` is in one of the inclusive `ranges`.
     pub fn in_ranges(ranges: &[(u32, u32)], order: u32) -> bool {
         ranges.iter().any(|&(first, last)| (first..=last).contains(&order))
@@ -129,6 +157,54 @@ impl StepConfig {
     }
 }
 
+impl Predecessor {
+    /// How messages name the task at `order`, one of those that this stands for.
+    pub fn name_of(&self, order: u32) -> String {
+        match self.last {
+            None => self.task.clone(),
+            Some(_) => format!("{}[{}]", self.task, order - self.order),
+        }
+    }
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn combinations_of_a_matrix() {
+        for (task_run, order, name) in [
+            (None, 7, "build-2"),
+            (Some("run-build-2"), 7, "build-2[0]"),
+            (Some("run-build-2-0"), 7, "build-2[0]"),
+            (Some("run-build-2-13"), 20, "build-2[13]"),
+            (Some("a-very-long-name-cut-to-fit-d41d8cd98f00b204e9800998ecf8427e-3"), 10, "build-2[3]"),
+        ] {
+            let config = StepConfig {
+                run: String::new(),
+                task: "build-2".to_owned(),
+                order: 7,
+                task_run: task_run.map(str::to_owned),
+                conflict: Conflict::Fail,
+                compression: Compression::Zstd,
+                expires: None,
+                workspaces: Vec::new(),
+            };
+            assert_eq!((config.own_order(), config.own_name().as_str()), (order, name), "{task_run:?}");
+        }
+    }
+
+    #[test]
+    fn tags() {
+        let uid = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
+        assert_eq!(StepConfig::tag(uid, 3, "sources"), format!("{uid}.3.sources"));
+        let (one, other) = (StepConfig::tag(uid, 3, "a b"), StepConfig::tag(uid, 3, "a/b"));
+        assert!(one.starts_with(&format!("{uid}.3.a-b-")) && one != other);
+        let long = StepConfig::tag(uid, 3000, &"w".repeat(300));
+        assert!(long.len() <= 128 && format!("quay.io/a/b:{long}").parse::<crate::target::Target>().is_ok());
+    }
 }

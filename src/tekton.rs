@@ -5,5 +5,6 @@
 
 pub mod fields;
 pub mod graph;
+pub mod matrix;
 pub mod variables;
 pub mod workspaces;

@@ -145,8 +145,11 @@ fn step() -> Result<StepConfig, Error> {
     let text = std::env::var(ENV).map_err(|_| {
         Error::Run(format!("the environment variable {ENV} is not set; by hand, give a place and a directory"))
     })?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::Run(format!("the environment variable {ENV} is not the configuration of a step: {e}")))
+    let mut step: StepConfig = serde_json::from_str(&text)
+        .map_err(|e| Error::Run(format!("the environment variable {ENV} is not the configuration of a step: {e}")))?;
+    // From here on a combination of a matrix is a task like any other.
+    (step.order, step.task, step.task_run) = (step.own_order(), step.own_name(), None);
+    Ok(step)
 }
 
 fn baseline_path(step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> PathBuf {

@@ -1,15 +1,19 @@
 //! The rewrite: a PipelineRun with `resolver: wrap` and the objects that it names, to a PipelineRun with the wrapped
 //! pipeline inlined. Pure: no I/O, no clock, no cluster.
 
+mod absence;
 mod bindings;
 mod doubles;
+pub mod explain;
 mod inline;
 mod patch;
 mod plan;
 mod refusal;
 mod request;
+mod security;
 mod steps;
 mod values;
+mod working_dir;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +25,7 @@ pub use request::Request;
 use crate::tekton::{
     fields::{change_texts, field, items, text},
     graph::Graph,
+    matrix::{Fan, fan},
     variables::substitute,
     workspaces::{Use, uses},
 };
@@ -45,6 +50,8 @@ pub struct Rewrite {
     pub warnings: Vec<String>,
     /// The run with the patch applied.
     pub run: Value,
+    /// What becomes of each task, in pipeline order.
+    pub notes: Vec<explain::TaskNote>,
 }
 
 /// The names of the Tasks that have to be inlined, each once: those that a task refers to by name and that get a wrapped
@@ -73,9 +80,13 @@ pub fn rewrite(
     let mut spec = request.pipeline_spec(pipeline)?.clone();
     let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: request.pipeline.clone(), source })?;
     let used = embed(run, request, &mut spec, &graph, tasks)?;
-    let plan = plan::Plan::new(request, &spec, &graph, &used);
+    let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec));
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
-        steps::inject(task, plan, used, request, settings);
+        let restored: Vec<&Use> =
+            used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
+        let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));
+        working_dir::enter_later(task, &restored, non_root)?;
+        steps::inject(task, plan, used, run, request, settings);
     }
     let name = text(field(pipeline, "metadata").unwrap_or(&Value::Null), "name");
     keep_pipeline_name(&mut spec, name);
@@ -87,7 +98,8 @@ pub fn rewrite(
     }
     let idle = request.workspaces.iter().filter(|name| !used.iter().flatten().any(|used| used.pipeline == **name));
     let warnings = idle.map(|name| format!("workspace {name:?} is wrapped, but no task uses it")).collect();
-    Ok(Rewrite { patch, warnings, run })
+    let notes = explain::notes(&graph, &plan, &used);
+    Ok(Rewrite { patch, warnings, run, notes })
 }
 
 /// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses.
@@ -109,8 +121,10 @@ fn embed(
     for (index, task) in all_tasks_mut(spec).into_iter().enumerate() {
         let mut used: Vec<Use> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
         let mut from = None;
-        if !used.is_empty() {
+        if let Some(first) = used.first() {
+            let workspace = first.pipeline.clone();
             from = inline::inline(task, &used, tasks)?;
+            inline::refuse_windows(task, &workspace, run)?;
             used = doubles::merge(task, used, &sub_path)?;
         }
         embedded.push(values::Inlined { task, from, in_dag: index < graph.dag_len });
@@ -118,6 +132,17 @@ fn embed(
     }
     values::keep(&mut embedded, run, &spec_params, &binds);
     Ok(all_used)
+}
+
+/// The fan-outs of the tasks' matrices, with the values that the run gives the params or the Pipeline's defaults.
+fn fans(run: &Value, spec: &Value) -> Vec<Option<Fan>> {
+    let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
+    let of = |list: &'_ [Value], name: &str| list.iter().position(|param| text(param, "name") == name);
+    let param = |name: &str| match of(given, name) {
+        Some(found) => field(&given[found], "value"),
+        None => of(items(spec, "params"), name).and_then(|found| field(&items(spec, "params")[found], "default")),
+    };
+    all_tasks(spec).map(|task| fan(task, &param)).collect()
 }
 
 /// Inlined, `$(context.pipeline.name)` would become the run's name (Tekton: pipelinespec.go, pipelineMeta).

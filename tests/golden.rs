@@ -1,5 +1,5 @@
 //! Golden files of the rewrite: `tests/golden/<case>.yaml` holds a PipelineRun with the objects that it names,
-//! `<case>.out.yaml` the wrapped run. `UPDATE_GOLDEN=1 cargo test --test golden` writes the latter anew.
+//! `<case>.out.yaml` the wrapped run, `<case>.explain` what `render --explain` prints of it. `UPDATE_GOLDEN=1 cargo test --test golden` writes the latter anew.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use tekton_wrap::{
     render::Objects,
     resolve::wrap_run,
-    wrap::{Rewrite, Settings},
+    wrap::{Rewrite, Settings, explain},
     yaml,
 };
 
@@ -49,11 +49,13 @@ fn rewrites() {
         let run = objects.runs().next().expect("a PipelineRun");
         let rewrite = wrap(&objects, run).expect("a run for the resolver wrap");
         let text = yaml::to_string(&rewrite.run);
-        let file = folder().join(format!("{case}.out.yaml"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&file, &text).unwrap();
+        for (suffix, text) in [("out.yaml", text), ("explain", explain::table(&rewrite.notes))] {
+            let file = folder().join(format!("{case}.{suffix}"));
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                fs::write(&file, &text).unwrap();
+            }
+            assert_eq!(fs::read_to_string(&file).unwrap(), text, "{case}");
         }
-        assert_eq!(fs::read_to_string(&file).unwrap(), text, "{case}");
     }
 }
 

@@ -272,6 +272,37 @@ fn refused_with_a_sentence() {
         (
             PIPELINE,
             two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}], "taskSpec": {
+                "workspaces": [{"name": "w", "readOnly": true}],
+                "steps": [{"name": "s", "image": "i", "command": ["make"], "workingDir": "$(workspaces.w.path)/src"}],
+            }}),
+            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "$(workspaces.w.path)/src" below it, which can't be made before the files are restored where it mounts it readOnly: change directory in a shell script instead"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}], "taskSpec": {
+                "stepTemplate": {"workingDir": "w/src", "securityContext": {"runAsNonRoot": true}},
+                "workspaces": [{"name": "w"}],
+                "steps": [{"name": "s", "image": "i", "command": ["make"]}],
+            }}),
+            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "w/src" below it, which can't be made before the files are restored where it does not run as root: change directory in a shell script instead"#,
+        ),
+        (
+            TASK,
+            "/spec/steps/0/script",
+            json!("#!win powershell.exe"),
+            r#"task "two" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: take the workspace out of it"#,
+        ),
+        (
+            RUN,
+            "/spec/taskRunTemplate",
+            json!({"podTemplate": {"nodeSelector": {"kubernetes.io/os": "windows"}}}),
+            r#"task "one" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: take the workspace out of it"#,
+        ),
+        (
+            PIPELINE,
+            two,
             json!({"name": "two", "workspaces": [{"name": "w"}]}),
             r#"task "two" uses the wrapped workspace "w", but it has neither taskRef nor taskSpec: add one"#,
         ),

@@ -80,8 +80,8 @@ impl Default for Limits {
             // More than the 90 s after which Go's clients, the apiserver among them, close idle connections: were we
             // the first, a request could meet a connection that is just being closed.
             idle: Duration::from_secs(120),
-            // The longest timeoutSeconds that a webhook configuration can have.
-            drain: Duration::from_secs(30),
+            // The longest that a review may take; with the default of --linger just within Kubernetes' 30 s of grace.
+            drain: Duration::from_secs(24),
         }
     }
 }

@@ -117,7 +117,7 @@ mod tests {
         let meant = json!({"spec": {"pipelineSpec": {}, "workspaces": []}});
         let check = |patch| {
             let patch = serde_json::from_value(patch).unwrap();
-            check(&run, &Rewrite { patch, warnings: Vec::new(), run: meant.clone() })
+            check(&run, &Rewrite { patch, warnings: Vec::new(), run: meant.clone(), notes: Vec::new() })
         };
         let remove = json!({"op": "remove", "path": "/spec/pipelineRef"});
         let add = json!({"op": "add", "path": "/spec/pipelineSpec", "value": {}});

@@ -51,7 +51,7 @@ pub struct Secret(String);
 pub struct Found {
     /// None: anonymous.
     pub credential: Option<Credential>,
-    /// A clause for errors: where the credential is from, or where none was.
+    /// A clause for errors that says what to do: where the credential is from, or where none was.
     pub searched: String,
 }
 
@@ -104,13 +104,13 @@ impl Credentials {
                 },
             };
             if credential.is_some() {
-                return Ok(Found { credential, searched: format!("the credentials for {registry} are from {shown}") });
+                return Ok(Found { credential, searched: format!("check the credentials for {registry} in {shown}") });
             }
             passed.push(shown.to_string());
         }
         let searched = match passed.is_empty() {
-            true => format!("there are no credentials for {registry}: neither DOCKER_CONFIG nor HOME is set"),
-            false => format!("there are no credentials for {registry} in {}", passed.join(", ")),
+            true => format!("add credentials for {registry}: neither DOCKER_CONFIG nor HOME is set"),
+            false => format!("add credentials for {registry}: there are none in {}", passed.join(", ")),
         };
         Ok(Found { credential: None, searched })
     }
@@ -177,12 +177,15 @@ mod tests {
         let credentials = Credentials::from_files(vec![absent.clone(), other.clone(), first.clone(), second]);
         let found = credentials.find("quay.io", "me/a").unwrap();
         assert_eq!(found.credential, basic("q", "2"));
-        assert_eq!(found.searched, format!("the credentials for quay.io are from {}", first.display()));
+        assert_eq!(found.searched, format!("check the credentials for quay.io in {}", first.display()));
 
         let found = Credentials::from_files(vec![absent.clone(), other.clone()]).find("quay.io", "me/a").unwrap();
         assert_eq!(found.credential, None);
-        let expected =
-            format!("there are no credentials for quay.io in {} (absent), {}", absent.display(), other.display());
+        let expected = format!(
+            "add credentials for quay.io: there are none in {} (absent), {}",
+            absent.display(),
+            other.display()
+        );
         assert_eq!(found.searched, expected);
         assert!(Credentials::default().find("quay.io", "a").unwrap().credential.is_none());
     }

@@ -43,8 +43,15 @@ impl DirStore {
     /// Opens the blob; a blob that is not there is an error.
     fn open_blob(&self, digest: &Digest) -> Result<(File, String), StoreError> {
         let path = self.blob_path(digest);
-        let file = File::open(&path).map_err(|e| at(&path, e))?;
-        Ok((file, path.display().to_string()))
+        let place = path.display().to_string();
+        match File::open(&path) {
+            Ok(file) => Ok((file, place)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let problem = "the blob is not there; run the pipeline again if it was deleted".to_owned();
+                Err(StoreError::Content { place, problem })
+            }
+            Err(e) => Err(at(&path, e)),
+        }
     }
 
     /// The entries of `index.json`, none where there is no such file.

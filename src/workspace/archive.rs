@@ -107,17 +107,17 @@ fn plain_name(path: &TreePath) -> Vec<u8> {
     plain
 }
 
+/// The path that is stored as `stored` in a layer of ours, without the prefix that names carry which an image can't hold.
+pub fn unescape(stored: &TreePath) -> TreePath {
+    let plain = |name: &[u8]| name.strip_prefix(ESCAPE).unwrap_or(name).to_vec();
+    stored.names().fold(TreePath::default(), |path, name| path.join(&plain(name)))
+}
+
 fn escape(name: &[u8], out: &mut Vec<u8>) {
     if name.starts_with(WHITEOUT) || name.starts_with(ESCAPE) {
         out.extend_from_slice(ESCAPE);
     }
     out.extend_from_slice(name);
-}
-
-/// The path that [`write_header`] gave this name in an archive.
-pub fn unescape(name: &TreePath) -> TreePath {
-    let plain = |name: &[u8]| name.strip_prefix(ESCAPE).unwrap_or(name).to_owned();
-    name.names().fold(TreePath::root(), |path, name| path.join(&plain(name)))
 }
 
 /// Seconds with as many decimals as are needed: exact, never rounded.

@@ -42,7 +42,7 @@ impl Base {
     /// Applies `layer`, the next higher one. Directories get no attributes yet.
     pub fn apply(&mut self, store: &dyn Store, number: usize, layer: &Descriptor) -> Result<(), Error> {
         let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
-        self.ours = layer.is_ours();
+        self.ours = layer.escapes_names();
         let input = codec::decoder(layer.compression()?, store.blob(&layer.blob())?).map_err(unreadable)?;
         let mut archive = Untar::new(input);
         while let Some(member) = archive.next().map_err(unreadable)? {

@@ -30,6 +30,9 @@ pub const TASK: &str = "dev.tekton-wrap.task";
 /// Annotation: the workspace in the Pipeline.
 pub const WORKSPACE: &str = "dev.tekton-wrap.workspace";
 
+/// On a layer of ours that has no table of contents.
+pub const ESCAPED: &str = "dev.tekton-wrap.escaped-names";
+
 const TOC: &str = "dev.tekton-wrap.toc";
 const TOC_OFFSET: &str = "dev.tekton-wrap.toc.offset";
 const TOC_SIZE: &str = "dev.tekton-wrap.toc.size";
@@ -197,20 +200,14 @@ impl Descriptor {
         self
     }
 
+    /// Whether the layer is one of ours, in which names that an image can't hold carry a prefix.
+    pub fn escapes_names(&self) -> bool {
+        self.has_toc() || self.annotations.contains_key(ESCAPED)
+    }
+
     /// Whether the layer has a table of contents that this version reads. Any other layer is applied as it is.
     pub fn has_toc(&self) -> bool {
         self.annotations.get(TOC).is_some_and(|version| version == toc::VERSION)
-    }
-
-    /// Whether this program made the layer.
-    pub fn is_ours(&self) -> bool {
-        self.annotations.contains_key(DIFF_ID)
-    }
-
-    /// The same layer, without a table of contents.
-    pub fn without_toc(mut self) -> Self {
-        [TOC, TOC_OFFSET, TOC_SIZE, TOC_DIGEST].iter().for_each(|name| drop(self.annotations.remove(*name)));
-        self
     }
 
     /// What [`Descriptor::with_info`] added.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
-    step::{StepConfig, WorkspaceStep},
+    step::{Predecessor, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -82,16 +82,22 @@ pub fn base(image: &str) -> Result<Base, Error> {
 /// What the workspace of a task is to be made of: its base and the snapshots of its ancestors.
 pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) -> Result<Lineage, Error> {
     let mut lineage = Lineage::default();
-    for task in &workspace.after {
-        match snapshot(store, step, workspace, task.order)? {
+    let wanted: Vec<(&Predecessor, u32)> = workspace
+        .after
+        .iter()
+        .flat_map(|task| (task.order..=task.last.unwrap_or(task.order)).map(move |order| (task, order)))
+        .collect();
+    let found = super::threads::for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
+    for ((task, order), found) in wanted.into_iter().zip(found) {
+        match found {
             Some(found) => lineage.join(found)?,
             None if task.optional => {}
             None => {
                 let target = target(&workspace.target)?;
                 return Err(Error::NoSnapshot {
-                    task: task.task.clone(),
+                    task: task.name_of(order),
                     workspace: workspace.name.clone(),
-                    place: target.with_tag(&StepConfig::tag(&step.run, task.order, &workspace.name)).to_string(),
+                    place: target.with_tag(&StepConfig::tag(&step.run, order, &workspace.name)).to_string(),
                 });
             }
         }

@@ -90,7 +90,8 @@ pub fn publish(
     labels: &Labels,
 ) -> Result<(), Error> {
     let target = load::target(&workspace.target)?;
-    let mut absent: Vec<u32> = workspace.parallel.iter().flat_map(|&(first, last)| first..=last).collect();
+    let parallel = workspace.parallel.iter().flat_map(|&(first, last)| first..=last);
+    let mut absent: Vec<u32> = parallel.filter(|&order| order != step.order).collect();
     let mut whole = own.clone();
     let mut written = false;
     loop {
@@ -176,7 +177,7 @@ fn copy_files(
     files: &std::collections::BTreeMap<super::path::TreePath, Vec<Entry>>,
 ) -> Result<(Descriptor, Digest), Error> {
     let unwritable = || Error::file("a new layer", "can't be stored");
-    let layer = layer::store(store, compression, &[], &mut |out| {
+    let mut layer = layer::store(store, compression, &[], &mut |out| {
         layer::read(store, from, toc, &mut |_, entry, content| {
             let Some((first, more)) = files.get(&entry.path).and_then(|names| names.split_first()) else {
                 return Ok(());
@@ -192,7 +193,9 @@ fn copy_files(
         })
     })?;
     let diff_id = layer.info()?.diff_id;
-    Ok((layer.without_toc(), diff_id))
+    layer.annotations.clear();
+    layer.annotations.insert(image::ESCAPED.to_owned(), "true".to_owned());
+    Ok((layer, diff_id))
 }
 
 fn put_image(

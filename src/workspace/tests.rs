@@ -58,13 +58,15 @@ impl Run {
     }
 
     fn step(&self, task: &Task) -> StepConfig {
-        let predecessor = |optional| move |&order: &u32| Predecessor { task: format!("t{order}"), order, optional };
+        let predecessor =
+            |optional| move |&order: &u32| Predecessor { task: format!("t{order}"), order, last: None, optional };
         let mut after: Vec<_> = task.after.iter().map(predecessor(false)).collect();
         after.extend(task.optional.iter().map(predecessor(true)));
         StepConfig {
             run: self.uid.to_owned(),
             task: format!("t{}", task.order),
             order: task.order,
+            task_run: None,
             conflict: self.conflict,
             compression: self.compression,
             expires: Some("1d".to_owned()),

@@ -20,9 +20,6 @@ pub struct View<'a> {
     pub conflicts: Conflicts,
 }
 
-/// Gets all entries of a path, and what becomes of it.
-pub type Visit<'a> = dyn FnMut(&[Write], Outcome) -> Result<(), Error> + 'a;
-
 /// The entries of one layer, or of the whole base.
 #[derive(Clone, Copy)]
 pub enum Listing<'a> {
@@ -31,6 +28,9 @@ pub enum Listing<'a> {
     /// As stored.
     Toc(&'a Toc),
 }
+
+/// Takes all entries of a path and what becomes of it.
+pub type Visit<'a> = dyn FnMut(&[Write], Outcome) -> Result<(), Error> + 'a;
 
 impl<'a> View<'a> {
     /// The view of `lineage` on top of the entries of its base (none where the base does not matter). `tocs` are those

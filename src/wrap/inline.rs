@@ -31,9 +31,6 @@ pub fn referenced_task(pipeline_task: &Value) -> Result<Option<String>, Refusal>
                 .into(),
         );
     }
-    if field(pipeline_task, "matrix").is_some() {
-        return refuse("it has a matrix, which is not supported yet: write the combinations as tasks".into());
-    }
     if let Some(spec) = field(pipeline_task, "taskSpec") {
         return match (text(spec, "apiVersion"), text(spec, "kind")) {
             ("", "") => Ok(None),
@@ -89,6 +86,25 @@ pub fn inline(
         return Err(Refusal::Incomplete { kind: "task", name, field: "steps" });
     }
     Ok(name)
+}
+
+/// A pod is for Windows where its nodeSelector says so or a script is for it (Tekton: pkg/pod/pod.go, docs/windows.md): the
+/// injected steps are Linux programs.
+pub fn refuse_windows(pipeline_task: &Value, workspace: &str, run: &Value) -> Result<(), Refusal> {
+    let name = text(pipeline_task, "name");
+    let spec = run.get("spec").unwrap_or(&Value::Null);
+    let own = items(spec, "taskRunSpecs").iter().find(|own| text(own, "pipelineTaskName") == name);
+    let selects = |holder: &Value| {
+        let selector = field(holder, "podTemplate").and_then(|template| field(template, "nodeSelector"));
+        selector.is_some_and(|selector| text(selector, "kubernetes.io/os") == "windows")
+    };
+    let steps = field(pipeline_task, "taskSpec").map_or(&[][..], |spec| items(spec, "steps"));
+    let scripts = || steps.iter().any(|step| text(step, "script").starts_with("#!win"));
+    if !own.into_iter().chain(field(spec, "taskRunTemplate")).any(selects) && !scripts() {
+        return Ok(());
+    }
+    let problem = "it runs on Windows, where the injected steps can't run: take the workspace out of it".to_owned();
+    Err(Refusal::Task { task: name.to_owned(), workspace: workspace.to_owned(), problem })
 }
 
 /// The spec of `task` as an embedded one, with the labels and annotations that Tekton would copy from a referenced Task.

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use super::Request;
+use super::{Request, absence::Absence};
 use crate::{
     step::{Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
-        fields::{field, items, text},
-        graph::Graph,
+        fields::field,
+        graph::{Graph, Set},
+        matrix::Fan,
         workspaces::{Use, is_read_only},
     },
 };
@@ -21,49 +22,70 @@ pub struct Plan {
 /// What one task does.
 #[derive(Default)]
 pub struct TaskPlan {
-    /// The task's place in pipeline order.
+    /// The task's place in pipeline order, the first one where it has a matrix.
     pub order: u32,
+    /// Whether the names of its TaskRuns end with the number of a combination.
+    pub numbered: bool,
     /// The workspaces that a step in front restores.
     pub restore: Vec<WorkspaceStep>,
     /// The workspaces that a step at the end saves.
     pub save: Vec<WorkspaceStep>,
 }
 
+/// One workspace in the whole pipeline.
+struct Wrapped<'a> {
+    graph: &'a Graph,
+    absent: &'a Absence,
+    places: &'a [Place],
+    /// Whether each task uses the workspace.
+    uses: Vec<bool>,
+    /// Whether each task may change it.
+    saves: Vec<bool>,
+}
+
+/// Where a task stands in pipeline order, the combinations of its matrix one after the other.
+struct Place {
+    first: u32,
+    fan: Option<Fan>,
+}
+
 impl Plan {
-    /// `spec` has the tasks inlined that use wrapped workspaces; `used` says which.
-    pub fn new(request: &Request, spec: &Value, graph: &Graph, used: &[Vec<Use>]) -> Self {
+    /// `spec` has the tasks inlined that use wrapped workspaces, `used` says which; `fans` are the fan-outs of their matrices.
+    pub fn new(request: &Request, spec: &Value, graph: &Graph, used: &[Vec<Use>], fans: &[Option<Fan>]) -> Self {
         let tasks: Vec<&Value> = super::all_tasks(spec).collect();
-        let absent = Absence::new(&tasks, graph);
-        let mut plan: Vec<TaskPlan> =
-            graph.order.iter().map(|&order| TaskPlan { order, ..TaskPlan::default() }).collect();
+        let absent = Absence::new(&tasks, graph, fans);
+        let places = places(graph, fans);
+        let mut plan: Vec<TaskPlan> = places
+            .iter()
+            .map(|place| TaskPlan { order: place.first, numbered: place.numbered(), ..TaskPlan::default() })
+            .collect();
         for workspace in &request.workspaces {
             let find = |task: usize| used[task].iter().find(|used| used.pipeline == *workspace);
-            let saves: Vec<bool> = (0..graph.len())
-                .map(|task| {
-                    let read_only =
-                        |used: &Use| field(tasks[task], "taskSpec").is_some_and(|spec| is_read_only(spec, &used.task));
-                    find(task).is_some_and(|used| !read_only(used))
-                })
-                .collect();
-            for (task, planned) in plan.iter_mut().enumerate() {
-                if find(task).is_none() {
-                    continue;
-                }
+            let read_only = |task: usize, used: &Use| {
+                field(tasks[task], "taskSpec").is_some_and(|spec| is_read_only(spec, &used.task))
+            };
+            let wrapped = Wrapped {
+                graph,
+                absent: &absent,
+                places: &places,
+                uses: (0..graph.len()).map(|task| find(task).is_some()).collect(),
+                saves: (0..graph.len()).map(|task| find(task).is_some_and(|used| !read_only(task, used))).collect(),
+            };
+            for (task, planned) in plan.iter_mut().enumerate().filter(|(task, _)| wrapped.uses[*task]) {
                 let step = WorkspaceStep {
                     name: workspace.clone(),
                     path: format!("{WORKSPACE_DIR}/{}", directory(workspace, request)),
                     target: request.target(workspace),
                     base: request.base(workspace),
-                    after: nearest(task, graph, &saves, &absent),
+                    after: wrapped.nearest(task),
                     parallel: Vec::new(),
                     joined: Vec::new(),
                 };
-                if saves[task] {
-                    let parallel = parallel(task, graph, &saves);
-                    let reads = |task: usize| find(task).is_some() && !absent.may_be_absent[task];
-                    let joined: Vec<usize> =
-                        parallel.iter().copied().filter(|&other| meets(task, other, graph, &reads)).collect();
-                    let (parallel, joined) = (ranges(&parallel, graph), ranges(&joined, graph));
+                if wrapped.saves[task] {
+                    let parallel = wrapped.parallel(task);
+                    let joined =
+                        parallel.iter().copied().filter(|&other| wrapped.meets(task, other)).collect::<Vec<_>>();
+                    let (parallel, joined) = (wrapped.ranges(&parallel), wrapped.ranges(&joined));
                     // What it comes after is in the state that the restore step left.
                     planned.save.push(WorkspaceStep { parallel, joined, after: Vec::new(), ..step.clone() });
                 }
@@ -76,6 +98,116 @@ impl Plan {
     }
 }
 
+/// The places of all tasks, by their index.
+fn places(graph: &Graph, fans: &[Option<Fan>]) -> Vec<Place> {
+    let mut next = 0;
+    let mut places: Vec<(usize, Place)> = Vec::new();
+    for task in graph.in_order() {
+        let place = Place { first: next, fan: fans[task] };
+        next += place.width();
+        places.push((task, place));
+    }
+    places.sort_unstable_by_key(|(task, _)| *task);
+    places.into_iter().map(|(_, place)| place).collect()
+}
+
+impl Place {
+    fn width(&self) -> u32 {
+        self.fan.map_or(1, |fan| fan.most)
+    }
+
+    fn last(&self) -> u32 {
+        self.first + self.width() - 1
+    }
+
+    /// A single combination has no number in its TaskRun's name.
+    fn numbered(&self) -> bool {
+        self.fan.is_some_and(|fan| fan.most > 1)
+    }
+
+    /// What a restore step is told of the task: those of its combinations that must be there, those that may be.
+    fn predecessors(&self, task: &str, optional: bool) -> Vec<Predecessor> {
+        let least = if optional { 0 } else { self.fan.map_or(1, |fan| fan.least) };
+        let one = |first: u32, last: u32, optional: bool| Predecessor {
+            task: task.to_owned(),
+            order: first,
+            last: (last > first).then_some(last),
+            optional,
+        };
+        let sure = (least > 0).then(|| one(self.first, self.first + least - 1, false));
+        let others = (least < self.width()).then(|| one(self.first + least, self.last(), true));
+        sure.into_iter().chain(others).collect()
+    }
+}
+
+impl Wrapped<'_> {
+    /// The nearest ancestors that save the workspace, and behind each one that may be absent its own nearest, in pipeline
+    /// order.
+    fn nearest(&self, task: usize) -> Vec<Predecessor> {
+        let mut seen = Set::default();
+        let mut found = Vec::new();
+        let mut open = self.graph.dependencies[task].clone();
+        while let Some(ancestor) = open.pop() {
+            if seen.contains(ancestor) {
+                continue;
+            }
+            seen.insert(ancestor);
+            let optional = self.absent.of(ancestor, task);
+            if self.saves[ancestor] {
+                found.push((ancestor, optional));
+            }
+            if !self.saves[ancestor] || optional {
+                open.extend(&self.graph.dependencies[ancestor]);
+            }
+        }
+        // What a snapshot that must exist brings along need not be named.
+        let brought = |ancestor: usize| {
+            found.iter().any(|&(other, optional)| !optional && self.graph.ancestors[other].contains(ancestor))
+        };
+        let mut after: Vec<Predecessor> = found
+            .iter()
+            .filter(|(ancestor, _)| !brought(*ancestor))
+            .flat_map(|&(ancestor, optional)| self.places[ancestor].predecessors(&self.graph.names[ancestor], optional))
+            .collect();
+        after.sort_unstable_by_key(|predecessor| predecessor.order);
+        after
+    }
+
+    /// The saving tasks that may run at the same time as `task`: those that it has no path to or from, and the other
+    /// combinations of its own matrix.
+    fn parallel(&self, task: usize) -> Vec<usize> {
+        let ancestors = &self.graph.ancestors;
+        let related = |other: usize| match other == task {
+            true => !self.places[task].numbered(),
+            false => ancestors[task].contains(other) || ancestors[other].contains(task),
+        };
+        (0..self.graph.len()).filter(|&other| self.saves[other] && !related(other)).collect()
+    }
+
+    /// Whether a later task that reads the workspace, and can't be skipped, has both as ancestors.
+    fn meets(&self, one: usize, other: usize) -> bool {
+        let joins = |task: usize| {
+            let ancestors = &self.graph.ancestors[task];
+            self.uses[task] && !self.absent.may_be_absent(task) && ancestors.contains(one) && ancestors.contains(other)
+        };
+        (0..self.graph.len()).any(joins)
+    }
+
+    /// The orders of `tasks` as inclusive ranges.
+    fn ranges(&self, tasks: &[usize]) -> Vec<(u32, u32)> {
+        let mut places: Vec<&Place> = tasks.iter().map(|&task| &self.places[task]).collect();
+        places.sort_unstable_by_key(|place| place.first);
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for place in places {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == place.first => *last = place.last(),
+                _ => ranges.push((place.first, place.last())),
+            }
+        }
+        ranges
+    }
+}
+
 /// A folder name for the workspace: its own where that is a plain word, else its place in the list.
 fn directory(workspace: &str, request: &Request) -> String {
     let plain = workspace.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -85,95 +217,4 @@ fn directory(workspace: &str, request: &Request) -> String {
     }
     let place = request.workspaces.iter().position(|other| other == workspace).unwrap_or_default();
     format!("_{place}")
-}
-
-/// The nearest ancestors that save the workspace, and behind each one that may be absent its own nearest, in pipeline order.
-fn nearest(task: usize, graph: &Graph, saves: &[bool], absent: &Absence) -> Vec<Predecessor> {
-    let mut seen = crate::tekton::graph::Set::default();
-    let mut found = Vec::new();
-    let mut open = graph.dependencies[task].clone();
-    while let Some(ancestor) = open.pop() {
-        if seen.contains(ancestor) {
-            continue;
-        }
-        seen.insert(ancestor);
-        let optional = absent.of(ancestor, task);
-        if saves[ancestor] {
-            found.push((ancestor, optional));
-        }
-        if !saves[ancestor] || optional {
-            open.extend(&graph.dependencies[ancestor]);
-        }
-    }
-    // What a snapshot that must exist already brings along need not be named.
-    let brought =
-        |ancestor: usize| found.iter().any(|&(other, optional)| !optional && graph.ancestors[other].contains(ancestor));
-    let mut after: Vec<Predecessor> = found
-        .iter()
-        .filter(|(ancestor, _)| !brought(*ancestor))
-        .map(|&(ancestor, optional)| Predecessor {
-            task: graph.names[ancestor].clone(),
-            order: graph.order[ancestor],
-            optional,
-        })
-        .collect();
-    after.sort_unstable_by_key(|predecessor| predecessor.order);
-    after
-}
-
-/// The saving tasks that may run at the same time as `task`.
-fn parallel(task: usize, graph: &Graph, saves: &[bool]) -> Vec<usize> {
-    let related =
-        |other: usize| other == task || graph.ancestors[task].contains(other) || graph.ancestors[other].contains(task);
-    (0..graph.len()).filter(|&other| saves[other] && !related(other)).collect()
-}
-
-/// Whether a later task that reads the workspace, and can't be skipped, has both as ancestors.
-fn meets(one: usize, other: usize, graph: &Graph, reads: &impl Fn(usize) -> bool) -> bool {
-    let both = |task: usize| graph.ancestors[task].contains(one) && graph.ancestors[task].contains(other);
-    (0..graph.len()).any(|task| both(task) && reads(task))
-}
-
-/// The orders of `tasks` as inclusive ranges.
-fn ranges(tasks: &[usize], graph: &Graph) -> Vec<(u32, u32)> {
-    let mut orders: Vec<u32> = tasks.iter().map(|&task| graph.order[task]).collect();
-    orders.sort_unstable();
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for order in orders {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == order => *last = order,
-            _ => ranges.push((order, order)),
-        }
-    }
-    ranges
-}
-
-/// Which tasks may leave no snapshot although the tasks after them run
-/// (Tekton: pipelinerunresolution.go `skip`, docs/pipelines.md "Guard Task execution").
-struct Absence {
-    dag_len: usize,
-    /// Skipped by `when`, skipped with a parent, or failed with `onError: continue`.
-    may_be_absent: Vec<bool>,
-}
-
-impl Absence {
-    fn new(tasks: &[&Value], graph: &Graph) -> Self {
-        let mut may_be_absent = vec![false; tasks.len()];
-        // A skip for any other reason than the task's own `when` takes the dependents along.
-        let mut taken_along = vec![false; tasks.len()];
-        for task in graph.in_order() {
-            let result_missing = graph.result_dependencies[task].iter().any(|&on| may_be_absent[on]);
-            let parent_taken = graph.dependencies[task].iter().any(|&on| task < graph.dag_len && taken_along[on]);
-            taken_along[task] = result_missing || parent_taken;
-            let guarded = !items(tasks[task], "when").is_empty();
-            let may_fail = !matches!(text(tasks[task], "onError"), "" | "stopAndFail");
-            may_be_absent[task] = taken_along[task] || guarded || may_fail;
-        }
-        Self { dag_len: graph.dag_len, may_be_absent }
-    }
-
-    /// Whether `ancestor` may be absent when `task` runs. A finally task runs after whatever happened.
-    fn of(&self, ancestor: usize, task: usize) -> bool {
-        task >= self.dag_len || self.may_be_absent[ancestor]
-    }
 }

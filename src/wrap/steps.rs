@@ -2,32 +2,34 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Request, Settings, inline::name_steps, plan::TaskPlan};
+use super::{Request, Settings, inline::name_steps, plan::TaskPlan, security};
 use crate::{
     step::{ENV, PROGRAM, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
-        fields::{field, field_mut, items, items_mut, text},
+        fields::{field, field_mut, items_mut, text},
         workspaces::Use,
     },
 };
 
 /// Puts the restore step in front and the save step at the end, each only where there is something for it to do.
-pub fn inject(pipeline_task: &mut Value, plan: &TaskPlan, used: &[Use], request: &Request, settings: &Settings) {
+pub fn inject(
+    pipeline_task: &mut Value,
+    plan: &TaskPlan,
+    used: &[Use],
+    run: &Value,
+    request: &Request,
+    settings: &Settings,
+) {
     if plan.restore.is_empty() && plan.save.is_empty() {
         return;
     }
     let task = text(pipeline_task, "name").to_owned();
-    let Some(spec) = field_mut(pipeline_task, "taskSpec").and_then(Value::as_object_mut) else { return };
+    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return };
+    let security = security::context(spec, &security::pod_context(run, &task));
+    let template = field(spec, "stepTemplate").cloned();
+    let Some(spec) = spec.as_object_mut() else { return };
     let state = (!plan.restore.is_empty() && !plan.save.is_empty()).then(|| add_state_volume(spec));
-    let context = Context {
-        task: &task,
-        order: plan.order,
-        used,
-        request,
-        settings,
-        state: state.as_deref(),
-        security: security_context(spec),
-    };
+    let context = Context { task: &task, plan, used, request, settings, state: state.as_deref(), template, security };
     let Some(steps) = items_mut(spec, "steps") else { return };
     let restore = (!plan.restore.is_empty()).then(|| context.step("restore", &plan.restore, steps));
     let save = (!plan.save.is_empty()).then(|| context.step("save", &plan.save, steps));
@@ -41,11 +43,12 @@ pub fn inject(pipeline_task: &mut Value, plan: &TaskPlan, used: &[Use], request:
 /// What both steps of a task share.
 struct Context<'a> {
     task: &'a str,
-    order: u32,
+    plan: &'a TaskPlan,
     used: &'a [Use],
     request: &'a Request,
     settings: &'a Settings,
     state: Option<&'a str>,
+    template: Option<Value>,
     security: Option<Value>,
 }
 
@@ -55,7 +58,8 @@ impl Context<'_> {
         let config = StepConfig {
             run: "$(context.pipelineRun.uid)".to_owned(),
             task: self.task.to_owned(),
-            order: self.order,
+            order: self.plan.order,
+            task_run: self.plan.numbered.then(|| "$(context.taskRun.name)".to_owned()),
             conflict: self.request.conflict,
             compression: self.request.compression,
             expires: self.request.expires.clone(),
@@ -79,8 +83,8 @@ impl Context<'_> {
                 {"name": ENV, "value": config},
             ],
             "volumeMounts": mounts,
-            "computeResources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
         });
+        set_resources(&mut step, self.template.as_ref());
         if let (Some(security), Some(map)) = (&self.security, step.as_object_mut()) {
             map.insert("securityContext".to_owned(), security.clone());
         }
@@ -102,12 +106,16 @@ fn add_state_volume(spec: &mut Map<String, Value>) -> String {
     name
 }
 
-/// The security context of the user's steps, where they all have the same: who reads what they wrote must run as they do.
-fn security_context(spec: &Map<String, Value>) -> Option<Value> {
-    let spec = Value::Object(spec.clone());
-    let mut contexts = items(&spec, "steps").iter().map(|step| field(step, "securityContext"));
-    let first = contexts.next()?;
-    contexts.all(|context| context == first).then(|| first.cloned()).flatten()
+/// Requests that fit any node, and where the template sets limits or a pull policy, values that fit our program.
+fn set_resources(step: &mut Value, template: Option<&Value>) {
+    step["computeResources"] = json!({"requests": {"cpu": "50m", "memory": "64Mi"}});
+    let Some(template) = template else { return };
+    if field(template, "computeResources").is_some_and(|resources| field(resources, "limits").is_some()) {
+        step["computeResources"]["limits"] = json!({"cpu": "2", "memory": "512Mi"});
+    }
+    if !text(template, "imagePullPolicy").is_empty() {
+        step["imagePullPolicy"] = json!("IfNotPresent");
+    }
 }
 
 /// `wanted`, or with a number behind it where one of `others` is already called so.

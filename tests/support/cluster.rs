@@ -188,12 +188,14 @@ impl Namespace {
         Api::namespaced_with(self.client.clone(), &self.name, &manifests::resource(object))
     }
 
-    async fn create_with(&self, object: &Value, params: &PostParams) -> Result<Value, kube::Error> {
+    /// Creates `object` here.
+    pub async fn create_with(&self, object: &Value, params: &PostParams) -> Result<Value, kube::Error> {
         let created = manifests::create(&self.client, Some(&self.name), object, params).await?;
         Ok(serde_json::to_value(created).expect("JSON"))
     }
 
-    async fn names(&self, like: &Value) -> Vec<String> {
+    /// The names of what is stored here, of objects like this one.
+    pub async fn names(&self, like: &Value) -> Vec<String> {
         let list = self.api(like).list(&ListParams::default()).await.expect("a list");
         list.iter().map(ResourceExt::name_any).collect()
     }

@@ -1,9 +1,10 @@
 //! A registry on the loopback interface.
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use super::{
     assets,
+    certificate::Authority,
     process::{self, Program},
 };
 
@@ -23,12 +24,30 @@ pub struct Registry {
 impl Registry {
     /// A registry that lets everybody read and write.
     pub async fn start() -> Self {
-        Self::start_with("").await
+        Self::start_in(process::folder("registry"), "").await
     }
 
     /// A registry that knows only [`USER`] (basic authentication).
     pub async fn start_with_user() -> Self {
-        Self::start_with("auth: {htpasswd: {realm: test, path: DIR/htpasswd}}\n").await
+        let dir = process::folder("registry");
+        fs::write(dir.join("htpasswd"), HTPASSWD).expect("htpasswd");
+        Self::start_in(dir, "auth: {htpasswd: {realm: test, path: DIR/htpasswd}}\n").await
+    }
+
+    /// A registry that wants tokens (service and issuer `test`) of the token server at `realm`, which signs them with a key
+    /// that `authority` vouches for.
+    pub async fn start_with_tokens(realm: &str, authority: &Authority) -> Self {
+        let dir = process::folder("registry");
+        fs::write(dir.join("ca.crt"), authority.pem()).expect("ca.crt");
+        let token = format!("{{realm: '{realm}', service: test, issuer: test, rootcertbundle: DIR/ca.crt}}");
+        Self::start_in(dir, &format!("auth: {{token: {token}}}\n")).await
+    }
+
+    /// A registry that speaks HTTPS, with a certificate for `names`.
+    pub async fn start_with_tls(authority: &Authority, names: &[&str]) -> Self {
+        let dir = process::folder("registry");
+        authority.issue_for(names, &dir);
+        Self::start_in(dir, "  tls: {certificate: DIR/tls.crt, key: DIR/tls.key}\n").await
     }
 
     /// What the registry printed so far: one line for each request among it.
@@ -36,18 +55,17 @@ impl Registry {
         self.program.log()
     }
 
-    async fn start_with(auth: &str) -> Self {
-        let dir = process::folder("registry");
+    /// `more` is added to the configuration, the last part of which is `http`.
+    async fn start_in(dir: PathBuf, more: &str) -> Self {
         let address = format!("127.0.0.1:{}", process::free_port());
         let config = format!(
             "version: 0.1\n\
              log: {{level: info}}\n\
              storage: {{filesystem: {{rootdirectory: DIR/data}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: '{address}'}}\n{auth}"
+             http:\n  addr: '{address}'\n{more}"
         );
         let config = config.replace("DIR", dir.to_str().expect("UTF-8"));
         fs::write(dir.join("config.yml"), config).expect("config.yml");
-        fs::write(dir.join("htpasswd"), HTPASSWD).expect("htpasswd");
         let args = ["serve".to_owned(), dir.join("config.yml").display().to_string()];
         // It would look for a collector of traces.
         let env = [("OTEL_TRACES_EXPORTER", "none")];

@@ -3,7 +3,7 @@
 //! doesn't contain it.
 //!
 //! What it does follows Tekton v1.15 (docs/pipelines.md, docs/tasks.md and the files that the parts name). A step's image
-//! is not used: its commands are this machine's. What it can't play (custom tasks, matrix, sidecars, StepActions, CEL)
+//! is not used: its commands are this machine's. What it can't play (custom tasks, results of a matrix, sidecars, StepActions, CEL)
 //! fails the run with a sentence. Where it and a real Tekton disagree, it is wrong.
 //!
 //! | part | what it is for |
@@ -26,6 +26,7 @@ mod container;
 mod env;
 mod graph;
 mod json;
+mod matrix;
 mod pipeline;
 mod pod;
 mod replace;

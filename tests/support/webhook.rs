@@ -4,8 +4,9 @@ use std::{fs, path::Path};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::{
     certificate::Authority,
@@ -17,7 +18,7 @@ use super::{
 /// The image of the injected steps.
 pub const IMAGE: &str = "registry.example.com/tekton-wrap:v1";
 
-/// A running webhook.
+/// A webhook.
 pub struct Webhook {
     url: String,
     ca: String,
@@ -25,6 +26,19 @@ pub struct Webhook {
 }
 
 impl Webhook {
+    /// The webhook that all tests of a test program share, registered for all namespaces of [`Cluster::shared`].
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Webhook> = OnceCell::const_new();
+        SHARED
+            .get_or_init(async || {
+                let cluster = Cluster::shared().await;
+                let webhook = Self::start(cluster).await;
+                webhook.register(&cluster.namespace().await, false).await;
+                webhook
+            })
+            .await
+    }
+
     /// Starts the webhook with the account of `webhook-config/` and nothing else.
     pub async fn start(cluster: &Cluster) -> Self {
         let dir = process::folder("webhook");
@@ -48,16 +62,23 @@ impl Webhook {
     }
 
     /// Applies the registration of `webhook-config/` with this webhook's URL in place of the Service, and waits until it is
-    /// in force. With `only`, the registration is a second one for that namespace alone.
-    pub async fn register(&self, client: &Client, only: Option<&Namespace>) {
+    /// in force in `namespace`. With `only` it is a registration of its own for that namespace.
+    pub async fn register(&self, namespace: &Namespace, only: bool) {
         let mut configuration = registration();
         let hook = &mut configuration["webhooks"][0];
         hook["clientConfig"] = json!({"url": self.url, "caBundle": BASE64_STANDARD.encode(&self.ca)});
-        if let Some(namespace) = only {
+        if only {
             hook["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace.name}});
-            configuration["metadata"]["name"] = json!(format!("tekton-wrap-{}", namespace.name));
+            // Sorts before the registration for all namespaces: that one finds nothing to do any more.
+            configuration["metadata"]["name"] = json!(format!("only-{}", namespace.name));
         }
-        manifests::apply(client, &configuration).await.expect("the registration is accepted");
+        manifests::apply(&namespace.client, &configuration).await.expect("the registration is accepted");
+
+        // The apiserver takes notice a moment later: until then it stores this run, which no webhook would let pass.
+        let probe = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"name": "probe"},
+            "spec": {"pipelineRef": {"resolver": "wrap"}}});
+        let in_force = async || namespace.dry_run(&probe).await.is_err();
+        self.program.wait_until("the registration of tekton-wrap webhook", in_force).await;
     }
 
     /// What the webhook printed so far.

@@ -47,7 +47,11 @@ async fn no_request_is_lost_under_load() {
 #[tokio::test]
 async fn requests_in_flight_are_answered() {
     let permits = Arc::new(Semaphore::new(0));
-    let server = Running::start(Stage::Waits(permits.clone())).await;
+    let server = Running::with(Stage::Waits(permits.clone()), |server| {
+        // Only the end of the server closes the idle connection.
+        server.limits.first_request = 100 * FOREVER;
+    })
+    .await;
     let mut idle = server.client().await;
     let mut waiting = server.client().await;
     let asked = tokio::spawn(async move { waiting.review(&creation(&run("chain")).to_string()).await });

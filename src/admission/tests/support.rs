@@ -130,7 +130,9 @@ impl Source for Stage {
             Self::Found => {}
             Self::Panics => panic!("this test's source panics"),
             Self::Hangs => std::future::pending().await,
-            Self::Meets(barrier) => drop(barrier.wait().await),
+            Self::Meets(barrier) => {
+                barrier.wait().await;
+            }
             Self::Waits(permits) => permits.acquire().await.unwrap().forget(),
         }
         Ok((kind == Kind::Pipeline && name == "chain").then(|| {

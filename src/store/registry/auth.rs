@@ -60,7 +60,7 @@ impl Auth {
         Self { found, state: Mutex::default() }
     }
 
-    /// Where credentials were looked for: a clause for errors.
+    /// Where credentials were looked for: a clause for errors that says what to do.
     pub fn searched(&self) -> &str {
         &self.found.searched
     }

@@ -41,7 +41,8 @@ pub fn may_be_plain(host: &str) -> bool {
 }
 
 /// Resolves the header `Location` of an answer from `base` (RFC 9110, 10.2.2). A registry behind a proxy that ends TLS
-/// often names itself with `http:`; that is put right instead of leaving TLS.
+/// often names itself with `http:`; that is put right instead of leaving TLS. Any other way out of TLS is taken to near
+/// hosts only.
 pub fn resolve(base: &Uri, location: &str) -> Option<Uri> {
     let scheme = base.scheme_str()?;
     let authority = base.authority()?.as_str();
@@ -62,7 +63,9 @@ pub fn resolve(base: &Uri, location: &str) -> Option<Uri> {
             parts.scheme = Some(http::uri::Scheme::HTTPS);
             Uri::from_parts(parts).ok()
         }
-        (_, "https" | "http") if !url.authority()?.as_str().contains('@') => Some(url),
+        _ if url.authority()?.as_str().contains('@') => None,
+        (_, "https") | ("http", "http") => Some(url),
+        ("https", "http") if may_be_plain(url.authority()?.as_str()) => Some(url),
         _ => None,
     }
 }
@@ -138,7 +141,9 @@ mod tests {
             ("https://r.io/up/1", Some("https://r.io/up/1")),
             ("http://r.io/up/1", Some("https://r.io/up/1")),
             ("http://R.io/up", Some("https://R.io/up")),
-            ("http://other.io/up", Some("http://other.io/up")),
+            ("http://other.io/up", None),
+            ("https://other.io/up", Some("https://other.io/up")),
+            ("http://10.0.0.1:9000/up", Some("http://10.0.0.1:9000/up")),
             ("//cdn.io/up", Some("https://cdn.io/up")),
             ("1?s", Some("https://r.io/v2/a/blobs/uploads/1?s")),
             ("?s", Some("https://r.io/v2/a/blobs/uploads/?s")),

@@ -67,14 +67,18 @@ impl Pod<'_> {
             let root = self.places.pod.join(format!("root-{i}"));
             containers.push(Container::start(&root, &mounts, dir).map_err(|e| e.to_string())?);
         }
-        let not_started = containers.iter_mut().zip(&steps).find_map(|(container, step)| {
-            container.ready().err().map(|e| format!("the container of step {:?} can't start: {e}", step.name))
-        });
-        let mut failure = not_started;
-        for (step, container) in steps.iter().zip(containers) {
-            match failure {
-                Some(_) => container.drop_unused(),
-                None => failure = self.run_step(step, container).err(),
+        let mut ready = Vec::new();
+        for container in &mut containers {
+            ready.push(container.ready());
+        }
+        let mut failure = None;
+        for ((step, container), ready) in steps.iter().zip(containers).zip(ready) {
+            // The steps before one that can't start run all the same; where more follow it, a real TaskRun never ends.
+            let can_start = ready.map_err(|e| format!("the container of step {:?} can't start: {e}", step.name));
+            match (&failure, can_start) {
+                (Some(_), _) => container.drop_unused(),
+                (None, Err(why)) => failure = Some(why),
+                (None, Ok(())) => failure = self.run_step(step, container).err(),
             }
         }
         failure.map_or(Ok(()), Err)

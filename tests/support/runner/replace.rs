@@ -44,6 +44,10 @@ pub fn in_references(vars: &Vars, task: &mut Value) {
         deep(vars, reference, "name");
         values(vars, reference, "params");
     }
+    if let Some(matrix) = task.get_mut("matrix") {
+        values(vars, matrix, "params");
+        items_mut(matrix, "include").for_each(|include| values(vars, include, "params"));
+    }
     for when in items_mut(task, "when") {
         in_when(vars, when);
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Log, Runner, Status, TaskRun,
     json::{canonical, items, items_mut, name, text},
+    matrix,
     pod::{CREDENTIALS, Pod, duration},
     replace, template,
     vars::{self, Vars},
@@ -51,16 +52,38 @@ pub struct Binding {
 pub fn play(run: Run<'_>, task: &Value, deadline: Instant) -> TaskRun {
     let mut done =
         TaskRun { task: name(task).to_owned(), status: Status::Succeeded, results: Default::default(), attempts: 0 };
-    if let Err(problem) = attempts(run, task, deadline, &mut done) {
+    let result = match matrix::fan_out(task) {
+        None => attempts(run, task, &child_name(run.name, name(task)), deadline, &mut done),
+        Some(all) => combinations(run, &all, deadline, &mut done),
+    };
+    if let Err(problem) = result {
         done.status = Status::Failed(problem);
     }
     done
 }
 
-fn attempts(run: Run<'_>, task: &Value, deadline: Instant, done: &mut TaskRun) -> Result<(), String> {
+/// All combinations of a matrix at once, each a TaskRun. Results of combinations are not gathered.
+fn combinations(run: Run<'_>, all: &[Value], deadline: Instant, done: &mut TaskRun) -> Result<(), String> {
+    let task = done.task.clone();
+    let play = |(number, combination): (usize, &Value)| {
+        // A single one has no number (Tekton: pipelinerunresolution.go, getNewRunNames).
+        let child = if all.len() == 1 { task.clone() } else { format!("{task}-{number}") };
+        let mut own =
+            TaskRun { task: task.clone(), status: Status::Succeeded, results: Default::default(), attempts: 0 };
+        let result = attempts(run, combination, &child_name(run.name, &child), deadline, &mut own);
+        (result, own.attempts)
+    };
+    let ended: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = all.iter().enumerate().map(|one| scope.spawn(move || play(one))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a combination is played")).collect()
+    });
+    done.attempts = ended.iter().map(|(_, attempts)| *attempts).max().unwrap_or_default();
+    ended.into_iter().try_for_each(|(result, _)| result)
+}
+
+fn attempts(run: Run<'_>, task: &Value, name: &str, deadline: Instant, done: &mut TaskRun) -> Result<(), String> {
     let (task_name, spec) = task_spec(run.runner, task)?;
-    let name = child_name(run.name, name(task));
-    let names = Names { task: task_name.as_deref().unwrap_or(&name), name: &name, uid: &super::pipeline::new_uid() };
+    let names = Names { task: task_name.as_deref().unwrap_or(name), name, uid: &super::pipeline::new_uid() };
     let limit = duration(text(task, "timeout").unwrap_or("1h"))?;
     let retries = task["retries"].as_u64().unwrap_or(0);
     loop {
@@ -119,7 +142,6 @@ fn task_spec(runner: &Runner, task: &Value) -> Result<(Option<String>, Value), S
     };
     canonical(&mut spec);
     let cant = [
-        ("matrix", !task["matrix"].is_null()),
         ("sidecars", !items(&spec, "sidecars").is_empty()),
         ("StepActions", items(&spec, "steps").iter().any(|s| !s["ref"].is_null())),
         (

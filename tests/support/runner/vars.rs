@@ -42,12 +42,24 @@ impl Vars {
 
     /// A param under all its spellings.
     pub fn define_param(&mut self, name: &str, value: &Value) {
-        spellings("params", name).iter().for_each(|n| self.define(n, value));
+        self.define_spelled("params", name, value);
     }
 
     /// A result of a task under all its spellings.
     pub fn define_result(&mut self, task: &str, result: &str, value: &Value) {
-        spellings(&format!("tasks.{task}.results"), result).iter().for_each(|n| self.define(n, value));
+        self.define_spelled(&format!("tasks.{task}.results"), result, value);
+    }
+
+    /// The key of an object is known only behind a dot: `params.name.key`.
+    fn define_spelled(&mut self, prefix: &str, name: &str, value: &Value) {
+        let [dotted, bracketed @ ..] = spellings(prefix, name);
+        self.define(&dotted, value);
+        for spelling in bracketed {
+            match value {
+                Value::Object(map) => drop(self.objects.insert(format!("{spelling}[*]"), map.clone())),
+                other => self.define(&spelling, other),
+            }
+        }
     }
 
     /// What an embedded task sees whose pipeline task passes `params`: of the pipeline's own params only those that have the
@@ -171,7 +183,7 @@ mod tests {
         for (text, wanted) in [
             ("$(params.s)-$(params['s'])-$(params[\"s\"])", "one-one-one"),
             ("$(params.l[1]) $(params.l)", "b $(params.l)"),
-            ("$(params.o.k)", "v"),
+            ("$(params.o.k) $(params['o'].k)", "v $(params['o'].k)"),
             ("$(tasks.t.results['r.x'])", "res"),
             ("$(cat $(params.s)) $(unknown) $(", "$(cat one) $(unknown) $("),
         ] {

@@ -1,0 +1,85 @@
+//! What becomes of each task, for people: `render --explain`.
+
+use super::plan::{Plan, TaskPlan};
+use crate::{
+    step::{StepConfig, WorkspaceStep},
+    tekton::{graph::Graph, workspaces::Use},
+};
+
+/// One task of the Pipeline. The texts are for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskNote {
+    /// Its name.
+    pub task: String,
+    /// The tasks that it waits for.
+    pub after: String,
+    /// What its restore step does.
+    pub restores: String,
+    /// What its save step does.
+    pub saves: String,
+}
+
+/// A note for each task, in pipeline order.
+pub fn notes(graph: &Graph, plan: &Plan, used: &[Vec<Use>]) -> Vec<TaskNote> {
+    let note = |task: usize| {
+        let planned = &plan.tasks[task];
+        TaskNote {
+            task: graph.names[task].clone(),
+            after: match task < graph.dag_len {
+                true => list(graph.dependencies[task].iter().map(|&on| graph.names[on].clone()), "-"),
+                false => "all tasks (finally)".to_owned(),
+            },
+            restores: restores(planned, &used[task]),
+            saves: saves(planned, &used[task]),
+        }
+    };
+    graph.in_order().into_iter().map(note).collect()
+}
+
+/// The notes as a table.
+pub fn table(notes: &[TaskNote]) -> String {
+    let heads = ["TASK", "AFTER", "RESTORES", "SAVES"].map(str::to_owned);
+    let rows = notes.iter().map(|n| [n.task.clone(), n.after.clone(), n.restores.clone(), n.saves.clone()]);
+    let rows: Vec<[String; 4]> = std::iter::once(heads).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths = [width(0), width(1), width(2)];
+    rows.iter()
+        .map(|[task, after, restores, saves]| {
+            let [one, two, three] = widths;
+            format!("{task:one$}  {after:two$}  {restores:three$}  {saves}").trim_end().to_owned() + "\n"
+        })
+        .collect()
+}
+
+fn restores(planned: &TaskPlan, used: &[Use]) -> String {
+    if used.is_empty() {
+        return "left as it is: uses no wrapped workspace".to_owned();
+    }
+    let one = |step: &WorkspaceStep| {
+        let base = step.base.iter().map(|base| format!("base {base}"));
+        let tasks = step.after.iter().map(|task| match (task.last, task.optional) {
+            (None, false) => task.task.clone(),
+            (None, true) => format!("{} (if it ran)", task.task),
+            (Some(_), false) => format!("{}[*]", task.task),
+            (Some(_), true) => format!("{}[*] (those that ran)", task.task),
+        });
+        format!("{} from {}", step.name, list(base.chain(tasks), "nothing"))
+    };
+    list(planned.restore.iter().map(one), "nothing: no task before it saves")
+}
+
+fn saves(planned: &TaskPlan, used: &[Use]) -> String {
+    let place = |step: &WorkspaceStep| {
+        let tag = StepConfig::tag("<run uid>", planned.order, &step.name);
+        let more = if planned.numbered { " and the next ones" } else { "" };
+        format!("{} as {tag}{more}", step.name)
+    };
+    let read_only = used.iter().filter(|used| !planned.save.iter().any(|step| step.name == used.pipeline));
+    let read_only = read_only.map(|used| format!("{} not: readOnly", used.pipeline));
+    list(planned.save.iter().map(place).chain(read_only), "-")
+}
+
+fn list(words: impl Iterator<Item = String>, none: &str) -> String {
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { none.to_owned() } else { words.join(", ") }
+}

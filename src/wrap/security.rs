@@ -1,0 +1,120 @@
+//! As whom the injected steps run: as the user's steps do, so that they can read what these wrote and leave them what they
+//! may change.
+//!
+//! The image of the injected steps names no user. Where nothing in the run does either, they run as root, which restores
+//! every file to the owner that it had, or as the uid that a platform gives to all containers of a pod.
+
+use serde_json::{Map, Value, json};
+
+use crate::tekton::fields::{field, items, text};
+
+/// Who an injected step runs as where the run forbids root and names no user (Kubernetes can't tell from the image).
+const NON_ROOT: u32 = 65532;
+
+/// The security context of the injected steps of a task; `template` and `pod` are those that apply to all its steps.
+pub fn context(task_spec: &Value, pod: &Value) -> Option<Value> {
+    let empty = Map::new();
+    let (template, steps) = effective(task_spec);
+    let (first, others) = steps.split_first()?;
+    let mut context = first.clone();
+    context.retain(|key, value| others.iter().all(|step| step.get(key) == Some(value)));
+
+    let pod = pod.as_object().unwrap_or(&empty);
+    let non_root = is_non_root(pod) || steps.iter().any(is_non_root);
+    let user_of = |step: &Map<String, Value>| step.get("runAsUser").or(pod.get("runAsUser")).cloned();
+    let users: Vec<Option<Value>> = steps.iter().map(user_of).collect();
+    if users.iter().any(|user| *user != users[0]) {
+        let last = users.iter().rev().flatten().find(|user| **user != json!(0)).cloned();
+        context.insert("runAsUser".to_owned(), if non_root { last.unwrap_or(json!(NON_ROOT)) } else { json!(0) });
+    } else if non_root && users[0].is_none() {
+        context.insert("runAsUser".to_owned(), json!(NON_ROOT));
+    }
+    // The template gives these to our step anyway.
+    context.retain(|key, value| template.get(key) != Some(value));
+    (!context.is_empty()).then_some(Value::Object(context))
+}
+
+/// Whether the run keeps some step of the pipeline's `task` from running as root.
+pub fn forbids_root(task: &Value, pod: &Value) -> bool {
+    let other_user = |map: &Map<String, Value>| map.get("runAsUser").is_some_and(|user| *user != json!(0));
+    let forbids = |map: &Map<String, Value>| is_non_root(map) || other_user(map);
+    let steps = field(task, "taskSpec").map(|spec| effective(spec).1).unwrap_or_default();
+    steps.iter().any(forbids) || pod.as_object().is_some_and(forbids)
+}
+
+/// The template's security context, and what each step ends up with beside the pod's (Tekton: v1/merge.go, the step's
+/// fields win).
+fn effective(task_spec: &Value) -> (Map<String, Value>, Vec<Map<String, Value>>) {
+    let context = |container: &Value| field(container, "securityContext").and_then(Value::as_object).cloned();
+    let template = field(task_spec, "stepTemplate").and_then(context).unwrap_or_default();
+    let merged = |step: &Value| template.clone().into_iter().chain(context(step).unwrap_or_default()).collect();
+    let steps = items(task_spec, "steps").iter().map(merged).collect();
+    (template, steps)
+}
+
+fn is_non_root(context: &Map<String, Value>) -> bool {
+    context.get("runAsNonRoot") == Some(&json!(true))
+}
+
+/// The pod's security context for the task `name` of `run`: that of its taskRunSpecs, else that of the taskRunTemplate.
+pub fn pod_context(run: &Value, name: &str) -> Value {
+    let spec = run.get("spec").unwrap_or(&Value::Null);
+    let own = items(spec, "taskRunSpecs").iter().find(|own| text(own, "pipelineTaskName") == name);
+    let context = |holder: &Value| field(field(holder, "podTemplate")?, "securityContext").cloned();
+    let template = || field(spec, "taskRunTemplate").and_then(context);
+    own.and_then(context).or_else(template).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_the_steps_do() {
+        let restricted =
+            json!({"allowPrivilegeEscalation": false, "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]}});
+        for (spec, pod, expected) in [
+            (json!({"steps": [{}]}), json!({}), Value::Null),
+            (json!({"steps": [{}, {}]}), json!({"runAsUser": 1000}), Value::Null),
+            // All the same.
+            (
+                json!({"steps": [{"securityContext": {"runAsUser": 5}}, {"securityContext": {"runAsUser": 5}}]}),
+                json!({}),
+                json!({"runAsUser": 5}),
+            ),
+            // Different users: only root can read what both wrote.
+            (json!({"steps": [{"securityContext": {"runAsUser": 5}}, {}]}), json!({}), json!({"runAsUser": 0})),
+            (
+                json!({"steps": [{"securityContext": {"runAsUser": 0}}, {}]}),
+                json!({"runAsUser": 7}),
+                json!({"runAsUser": 0}),
+            ),
+            (
+                json!({"steps": [{"securityContext": {"runAsUser": 5}}, {"securityContext": {"runAsUser": 6}}]}),
+                json!({"runAsNonRoot": true}),
+                json!({"runAsUser": 6}),
+            ),
+            // Root forbidden and nobody named.
+            (json!({"steps": [{}]}), json!({"runAsNonRoot": true}), json!({"runAsUser": NON_ROOT})),
+            (json!({"steps": [{}]}), json!({"runAsNonRoot": true, "runAsUser": 9}), Value::Null),
+            (
+                json!({"stepTemplate": {"securityContext": restricted}, "steps": [{}]}),
+                json!({}),
+                json!({"runAsUser": NON_ROOT}),
+            ),
+            (json!({"steps": [{"securityContext": restricted}]}), json!({"runAsUser": 9}), restricted.clone()),
+        ] {
+            assert_eq!(context(&spec, &pod).unwrap_or_default(), expected, "{spec} {pod}");
+        }
+    }
+
+    #[test]
+    fn the_pod_of_a_task() {
+        let run = json!({"spec": {
+            "taskRunTemplate": {"podTemplate": {"securityContext": {"runAsUser": 1}}},
+            "taskRunSpecs": [{"pipelineTaskName": "a", "podTemplate": {"securityContext": {"runAsUser": 2}}}],
+        }});
+        assert_eq!(pod_context(&run, "a"), json!({"runAsUser": 2}));
+        assert_eq!(pod_context(&run, "b"), json!({"runAsUser": 1}));
+    }
+}

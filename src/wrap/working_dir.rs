@@ -1,0 +1,139 @@
+//! A step that works in a directory below a wrapped workspace enters it after restore has made it.
+//!
+//! All containers of a pod start together, and the runtime makes a missing workingDir at once, as root, in the still empty
+//! volume: where the task mounts the workspace readOnly that fails and the run hangs; where it does not run as root, restore
+//! may not give the directory the mode and owner that it has to have. So a script changes directory itself.
+
+use serde_json::{Value, json};
+
+use super::Refusal;
+use crate::tekton::{
+    fields::{field, field_mut, items, set, text},
+    workspaces::{Use, is_read_only},
+};
+
+/// Shells that understand what is put in front of a script.
+const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
+
+/// Rewrites the steps of `task`, which has a restore step for the workspaces `restored`. `non_root` tells that the run keeps
+/// it from running as root.
+pub fn enter_later(task: &mut Value, restored: &[&Use], non_root: bool) -> Result<(), Refusal> {
+    let name = text(task, "name").to_owned();
+    let Some(spec) = field_mut(task, "taskSpec") else { return Ok(()) };
+    let places: Vec<Place> = restored.iter().map(|used| Place::new(spec, used)).collect();
+    let inherited = field(spec, "stepTemplate").map_or("", |template| text(template, "workingDir")).to_owned();
+    let Some(Value::Array(steps)) = field_mut(spec, "steps") else { return Ok(()) };
+    for step in steps {
+        let own = text(step, "workingDir");
+        let dir = if own.is_empty() { inherited.clone() } else { own.to_owned() };
+        let Some(place) = places.iter().find(|place| place.holds(&dir)) else { continue };
+        match entered(text(step, "script"), &dir) {
+            Some(script) => {
+                let Some(step) = step.as_object_mut() else { continue };
+                set(step, "script", json!(script));
+                set(step, "workingDir", json!(place.path));
+            }
+            // Root can still give the directory what it has to have.
+            None if !non_root && !place.read_only => {}
+            None => {
+                let why = if place.read_only { "it mounts it readOnly" } else { "it does not run as root" };
+                let problem = format!(
+                    "step {:?} has the workingDir {dir:?} below it, which can't be made before the files are restored where {why}: change directory in a shell script instead",
+                    text(step, "name")
+                );
+                return Err(Refusal::Task { task: name, workspace: place.workspace.clone(), problem });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a task sees a wrapped workspace.
+struct Place {
+    workspace: String,
+    variable: String,
+    path: String,
+    read_only: bool,
+}
+
+impl Place {
+    fn new(task_spec: &Value, used: &Use) -> Self {
+        let declared = items(task_spec, "workspaces").iter().find(|declared| text(declared, "name") == used.task);
+        let path = match declared.map_or("", |declared| text(declared, "mountPath")) {
+            "" => format!("/workspace/{}", used.task),
+            path => path.trim_end_matches('/').to_owned(),
+        };
+        Self {
+            workspace: used.pipeline.clone(),
+            variable: format!("$(workspaces.{}.path)", used.task),
+            path,
+            read_only: is_read_only(task_spec, &used.task),
+        }
+    }
+
+    /// Whether `dir` lies below it. A relative one begins at /workspace (Tekton: pkg/pod/workingdir_init.go).
+    fn holds(&self, dir: &str) -> bool {
+        let below = |dir: &str, start: &str| {
+            dir.strip_prefix(start).is_some_and(|rest| rest.starts_with('/') && !rest.trim_matches('/').is_empty())
+        };
+        let relative = !dir.is_empty() && !dir.starts_with(['/', '$']);
+        let absolute = if relative { format!("/workspace/{dir}") } else { dir.to_owned() };
+        below(dir, &self.variable) || below(&absolute, &self.path)
+    }
+}
+
+/// `script` with a change to `dir` first; none where it is no script of a shell.
+fn entered(script: &str, dir: &str) -> Option<String> {
+    if script.is_empty() || dir.contains('\'') {
+        return None;
+    }
+    let dir = if dir.starts_with(['/', '$']) { dir.to_owned() } else { format!("/workspace/{dir}") };
+    let enter = format!("mkdir -p -- '{dir}' && cd -- '{dir}' || exit 1\n");
+    let Some(shebang) = script.strip_prefix("#!") else { return Some(enter + script) };
+    let (line, rest) = shebang.split_once('\n').unwrap_or((shebang, ""));
+    let mut words = line.split_whitespace().filter(|word| !word.starts_with('-'));
+    let base = |word: &str| word.rsplit('/').next().unwrap_or_default().to_owned();
+    let program = match base(words.next()?).as_str() {
+        "env" => base(words.next()?),
+        program => program.to_owned(),
+    };
+    SHELLS.contains(&program.as_str()).then(|| format!("#!{line}\n{enter}{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts() {
+        let enter = "mkdir -p -- '/d' && cd -- '/d' || exit 1\n";
+        for (script, expected) in [
+            ("echo\n", Some(format!("{enter}echo\n"))),
+            ("#!/bin/sh\necho\n", Some(format!("#!/bin/sh\n{enter}echo\n"))),
+            ("#!/usr/bin/env bash\nset -e\n", Some(format!("#!/usr/bin/env bash\n{enter}set -e\n"))),
+            ("#!/usr/bin/env -S bash -e\n", Some(format!("#!/usr/bin/env -S bash -e\n{enter}"))),
+            ("#!/bin/bash", Some(format!("#!/bin/bash\n{enter}"))),
+            ("#!/usr/bin/python3\nprint()\n", None),
+            ("#!/usr/bin/env node\n", None),
+            ("", None),
+        ] {
+            assert_eq!(entered(script, "/d"), expected, "{script:?}");
+        }
+    }
+
+    #[test]
+    fn below_a_workspace() {
+        let spec = json!({"workspaces": [{"name": "in", "mountPath": "/custom/"}, {"name": "w"}]});
+        let used = |name: &str| Use { pipeline: name.to_owned(), task: name.to_owned(), bound: true };
+        let (custom, plain) = (Place::new(&spec, &used("in")), Place::new(&spec, &used("w")));
+        for dir in ["$(workspaces.in.path)/a", "/custom/a/b"] {
+            assert!(custom.holds(dir) && !plain.holds(dir), "{dir}");
+        }
+        for dir in ["/workspace/w/a", "w/a", "$(workspaces.w.path)/$(params.x)"] {
+            assert!(plain.holds(dir), "{dir}");
+        }
+        for dir in ["", "/", "/custom", "/custom/", "/customs/a", "$(workspaces.in.path)", "w", "/workspace/w2/a"] {
+            assert!(!custom.holds(dir) && !plain.holds(dir), "{dir}");
+        }
+    }
+}

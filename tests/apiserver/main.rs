@@ -1,0 +1,6 @@
+//! What a real kube-apiserver makes of the manifests and of the webhook.
+
+mod creation;
+mod manifests;
+#[path = "../support/mod.rs"]
+mod support;

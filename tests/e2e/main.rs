@@ -1,0 +1,64 @@
+//! The end-to-end cases of `tests/cases`: wrapped runs, from `render` to the image that they leave, played by the tests' own
+//! runner and, where one is given, by a real Tekton. Where the two disagree, the runner is wrong.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
+
+use case::Case;
+
+mod case;
+mod cluster;
+mod image;
+mod played;
+#[path = "../support/mod.rs"]
+mod support;
+
+/// One test for each case, and the list of them.
+macro_rules! cases {
+    ($($name:ident)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+        mod play {
+            $(#[test]
+            fn $name() {
+                super::played::play(&super::Case::load(stringify!($name)));
+            })*
+        }
+    };
+}
+
+cases! {
+    base between conflict conflict_last deleted finally join matrix parallel_ends read_only result_edge retry same_name same_values sequential
+    skipped two_names two_workspaces working_dir
+}
+
+#[test]
+fn every_case_is_listed() {
+    assert_eq!(NAMES.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>(), Case::names());
+}
+
+/// Credentials reach the injected steps as Tekton's creds-init gives them.
+#[test]
+fn registry_with_credentials() {
+    played::play_with_credentials(&Case::load("join"));
+}
+
+/// The examples that need nothing but `sh` end well.
+#[test]
+fn examples() {
+    for example in ["files", "build-and-test"] {
+        played::play_example(example);
+    }
+}
+
+/// The same cases on a cluster with Tekton; see [`cluster::Settings::from_env`] for what names it.
+#[test]
+fn cluster() {
+    match cluster::Settings::from_env() {
+        Some(settings) => cluster::play_all(&settings, NAMES.iter().map(|name| Case::load(name)).collect()),
+        // Past the test harness, which shows nothing of a test that passes.
+        None => writeln!(io::stderr(), "skipped: the cases on a real Tekton, because KUBECONFIG is not set").unwrap(),
+    }
+}

@@ -1,0 +1,104 @@
+//! The first driver: the runner of the tests, with a real registry or a folder.
+
+use std::{fs, path::PathBuf, sync::OnceLock, thread};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::{
+    case::{Case, Rendered, Store, Values},
+    image,
+    support::{
+        manifests,
+        registry::{Registry, USER},
+        render::render,
+        runner::{Outcome, Runner, Status},
+    },
+};
+
+/// Plays a case with each of its stores.
+pub fn play(case: &Case) {
+    let registry = &shared().registry;
+    let base = format!("{}/base", registry.address);
+    for store in &case.head.stores {
+        match store {
+            Store::Registry => {
+                let target = format!("{}/{}", registry.address, case.name.replace('_', "-"));
+                for (rendered, outcome) in play_times(case, &target, &base, Runner::default()) {
+                    case.check(&outcome);
+                    image::check(case, &rendered, &outcome, None);
+                }
+            }
+            Store::Dir => {
+                let dir = tempfile::tempdir().unwrap();
+                let target = format!("dir://{}/store", dir.path().display());
+                let runner = Runner { shared: vec![dir.path().to_owned()], ..Runner::default() };
+                play_times(case, &target, &base, runner).iter().for_each(|(_, outcome)| case.check(outcome));
+            }
+        }
+    }
+}
+
+/// Plays a case with a registry that knows only its user.
+pub fn play_with_credentials(case: &Case) {
+    let registry = runtime().block_on(Registry::start_with_user());
+    let (user, password) = USER;
+    let auth = BASE64_STANDARD.encode(format!("{user}:{password}"));
+    let config = json!({"auths": {&registry.address: {"auth": auth}}});
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    let target = format!("{}/private", registry.address);
+    let runner = Runner { docker_config: Some(config), ..Runner::default() };
+    for (rendered, outcome) in play_times(case, &target, "", runner) {
+        case.check(&outcome);
+        image::check(case, &rendered, &outcome, Some(folder.path()));
+    }
+}
+
+/// Plays a file of `examples/`, its registry replaced.
+pub fn play_example(name: &str) {
+    let file = format!("{}/examples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(file).expect("the example is there");
+    let text = text.replace("quay.io/me/", &format!("{}/examples/", shared().registry.address));
+    let run = render(&text, "tekton-wrap").unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_tekton-wrap"));
+    let outcome = Runner { program, objects: manifests::parse(&text), ..Runner::default() }.play(&run);
+    assert_eq!(outcome.failure, None, "{name}:\n{}", outcome.full_log());
+    assert!(outcome.tasks.iter().all(|task| task.status == Status::Succeeded), "{name}: {:?}", outcome.tasks);
+}
+
+/// Plays a case as often as it wants, all at the same time.
+fn play_times(case: &Case, target: &str, base: &str, mut runner: Runner) -> Vec<(Rendered, Outcome)> {
+    let values = Values { target, image: "sh", base, steps: "tekton-wrap" };
+    runner.program = PathBuf::from(env!("CARGO_BIN_EXE_tekton-wrap"));
+    runner.objects = case.render(&values).objects;
+    let runner = &runner;
+    thread::scope(|scope| {
+        let play = || {
+            let rendered = case.render(&values);
+            let outcome = runner.play(&rendered.run);
+            (rendered, outcome)
+        };
+        let runs: Vec<_> = (0..case.head.times).map(|_| scope.spawn(play)).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    })
+}
+
+/// What all cases share.
+struct Shared {
+    registry: Registry,
+}
+
+fn shared() -> &'static Shared {
+    static SHARED: OnceLock<Shared> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let registry = runtime().block_on(Registry::start());
+        image::push_base(&format!("{}/base", registry.address), None);
+        Shared { registry }
+    })
+}
+
+fn runtime() -> Runtime {
+    Runtime::new().expect("a runtime")
+}

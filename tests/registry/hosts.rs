@@ -1,0 +1,175 @@
+//! Which hosts are asked, with what, and which are trusted.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use serde_json::json;
+use tekton_wrap::store::HttpOptions;
+
+use super::*;
+use crate::support::{
+    certificate::{Authority, LOOPBACK},
+    faults::{Fault, Faults},
+    http,
+};
+
+/// A store whose credential is a token that is shown with every request.
+fn with_token(faults: &Faults) -> (Box<dyn Store>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &faults.address, json!({"registrytoken": "the-token"}));
+    let repository = repository();
+    (open(&faults.address, &repository, &options_with(&config)), repository)
+}
+
+#[test]
+fn a_redirect_to_another_host_gets_no_credentials() {
+    let (registry, storage) = (Faults::start(&REGISTRY.address), Faults::start(&REGISTRY.address));
+    let (store, repository) = with_token(&registry);
+    let content = content(1, 1_000_000);
+    let blob = put(&*store, &content).unwrap();
+    let host = storage.address.replace("127.0.0.1", "localhost");
+    let location = format!("http://{host}/v2/{repository}/blobs/{}?signature=s", blob.digest);
+    let moved = |status| Fault::Answer(status, vec![("Location", location.clone())], b"moved".to_vec());
+    for status in ["307 Temporary Redirect", "302 Found", "301 Moved Permanently", "308 Permanent Redirect"] {
+        registry.on("GET", "/blobs/", 1, moved(status));
+        assert!(get(&*store, &blob).unwrap() == content);
+    }
+    registry.on("GET", "/blobs/", 1, moved("307 Temporary Redirect"));
+    assert!(store.blob_range(&blob, 10, 20).unwrap() == content[10..30]);
+    assert_eq!(storage.all().len(), 5);
+    assert!(storage.all().iter().all(|head| head.header("authorization").is_none()));
+    assert_eq!(storage.all()[4].header("range"), Some("bytes=10-29"));
+    assert!(registry.seen("GET", "/blobs/").iter().all(|h| h.header("authorization") == Some("Bearer the-token")));
+}
+
+#[test]
+fn an_upload_to_another_host_gets_no_credentials() {
+    let (registry, storage) = (Faults::start(&REGISTRY.address), Faults::start(&REGISTRY.address));
+    let (store, _) = with_token(&registry);
+    registry.on("POST", "/uploads/", 1, Fault::MoveLocation(storage.address.clone()));
+    storage.on("PATCH", "", 1, Fault::MoveLocation(storage.address.clone()));
+    put(&*store, &content(2, 1_000_000)).unwrap();
+    let methods: Vec<_> = storage.all().iter().map(|head| head.method().to_owned()).collect();
+    assert_eq!(methods, ["PATCH", "PUT"]);
+    assert!(storage.all().iter().all(|head| head.header("authorization").is_none()));
+}
+
+#[test]
+fn redirects_without_end_are_refused() {
+    let registry = Faults::start(&REGISTRY.address);
+    let store = open(&registry.address, &repository(), &options());
+    let around = Fault::Answer("307 Temporary Redirect", vec![("Location", "/v2/around".to_owned())], Vec::new());
+    registry.on("GET", "", usize::MAX, around);
+    let error = store.manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("redirect"), "{error}");
+}
+
+#[test]
+fn a_token_server_that_would_get_the_password_in_the_clear_is_refused() {
+    let registry = Faults::start(&REGISTRY.address);
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &registry.address, json!({"username": "u", "password": "p"}));
+    let challenge = "Bearer realm=\"http://tokens.example.com/\",service=\"s\"".to_owned();
+    registry.on(
+        "GET",
+        "",
+        usize::MAX,
+        Fault::Answer("401 Unauthorized", vec![("WWW-Authenticate", challenge)], Vec::new()),
+    );
+    let error = open(&registry.address, "test/a", &options_with(&config)).manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("\"tokens.example.com\" without HTTPS"), "{error}");
+}
+
+#[test]
+fn https_with_an_authority_of_ones_own() {
+    let authority = Authority::new();
+    let registry = wait_for(Registry::start_with_tls(&authority, &LOOPBACK));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.crt");
+    fs::write(&file, authority.pem()).unwrap();
+    let trusting =
+        Options { http: Some(HttpOptions { authorities: vec![file], ..HttpOptions::default() }), ..options() };
+    let (address, first_bytes) = watch(registry.address.clone());
+    let port = address.split_once(':').unwrap().1;
+    for host in [address.clone(), format!("localhost:{port}")] {
+        let store = open(&host, &repository(), &trusting);
+        let content = content(3, 2_000_000);
+        let blob = put(&*store, &content).unwrap();
+        assert!(get(&*store, &blob).unwrap() == content);
+
+        let error = open(&host, "test/a", &options()).manifest("v1").unwrap_err().to_string();
+        let says = format!("{host}/test/a:v1: {host} has a certificate of an unknown authority; mount");
+        assert!(error.starts_with(&says) && error.contains("SSL_CERT_FILE"), "{error}");
+    }
+    const HANDSHAKE: u8 = 22;
+    assert!(first_bytes.lock().unwrap().iter().all(|byte| *byte == HANDSHAKE), "it is not asked again without TLS");
+
+    let elsewhere = wait_for(Registry::start_with_tls(&authority, &["registry.example.com"]));
+    let error = open(&elsewhere.address, "test/a", &trusting).manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("has a certificate for another name"), "{error}");
+}
+
+/// Goes between a client and the registry; its address, and the first byte of each connection.
+fn watch(registry: String) -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let first_bytes = Arc::new(Mutex::new(Vec::new()));
+    let seen = first_bytes.clone();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let (seen, registry) = (seen.clone(), TcpStream::connect(&registry).unwrap());
+            thread::spawn(move || {
+                let mut first = [0];
+                if client.peek(&mut first).is_ok_and(|count| count == 1) {
+                    seen.lock().unwrap().push(first[0]);
+                    let _ = http::tunnel(client, registry);
+                }
+            });
+        }
+    });
+    (address, first_bytes)
+}
+
+#[test]
+fn unknown_hosts() {
+    let error = open("registry.invalid", "me/a", &options()).manifest("v1").unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("registry.invalid/me/a:v1: registry.invalid is an unknown host; check its name"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_host_where_nothing_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let error = open(&host, "me/a", &options()).put_bytes(b"x").unwrap_err().to_string();
+    assert!(error.contains("nothing listens there") && error.ends_with("(tried 4 times)"), "{error}");
+}
+
+#[test]
+fn a_host_that_never_answers() {
+    // It takes connections (the system does) and reads nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let short = Duration::from_millis(100);
+    let http = HttpOptions { connect_timeout: short, stall_timeout: short, ..HttpOptions::default() };
+    let error = open(&host, "me/a", &Options { http: Some(http), ..options() }).manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("did not answer in time") && error.ends_with("(tried 4 times)"), "{error}");
+}
+
+#[test]
+fn something_that_is_no_registry() {
+    let registry = Faults::start(&REGISTRY.address);
+    let store = open(&registry.address, &repository(), &options());
+    let page = Fault::Answer("200 OK", vec![("Content-Type", "text/html".to_owned())], b"<html>hello".to_vec());
+    registry.on("GET", "/manifests/", 1, page);
+    let error = store.manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("no image manifest but text/html"), "{error}");
+}

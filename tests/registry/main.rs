@@ -1,0 +1,114 @@
+//! The stores against real registries, real token servers and real faults, over real sockets.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod auth;
+mod contract;
+mod environment;
+mod faults;
+mod hosts;
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::json;
+use support::registry::Registry;
+use tekton_wrap::{
+    store::{self, Blob, Credentials, Options, RetryPolicy, Store, StoreError},
+    target::Target,
+};
+
+/// The registry that the tests share, open to everybody.
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| wait_for(Registry::start()));
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Runs what the support for tests does in an asynchronous way.
+fn wait_for<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(future)
+}
+
+/// Anonymous, and not patient.
+fn options() -> Options {
+    Options {
+        credentials: Credentials::from_files(Vec::new()),
+        http: None,
+        retry: RetryPolicy {
+            attempts: 4,
+            first: Duration::from_millis(5),
+            longest: Duration::from_millis(20),
+            total: Duration::from_secs(5),
+        },
+    }
+}
+
+/// With the credentials of a `config.json`.
+fn options_with(config: &Path) -> Options {
+    Options { credentials: Credentials::from_files(vec![config.to_owned()]), ..options() }
+}
+
+/// Writes a `config.json` with one entry of `auths`.
+fn config(folder: &Path, host: &str, entry: serde_json::Value) -> PathBuf {
+    let path = folder.join("config.json");
+    fs::write(&path, json!({"auths": {host: entry}}).to_string()).unwrap();
+    path
+}
+
+/// A repository of its own for each call.
+fn repository() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!("test/repo-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn target(host: &str, repository: &str) -> Target {
+    format!("{host}/{repository}:v1").parse().unwrap()
+}
+
+fn open(host: &str, repository: &str, options: &Options) -> Box<dyn Store> {
+    store::open_with(&target(host, repository), options).unwrap()
+}
+
+/// Bytes that don't repeat.
+fn content(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(size).collect()
+}
+
+fn put(store: &dyn Store, content: &[u8]) -> Result<Blob, StoreError> {
+    store.put_blob(&mut |to| content.chunks(10_007).try_for_each(|part| to.write_all(part)))
+}
+
+fn get(store: &dyn Store, blob: &Blob) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    store.blob(blob).map_err(|e| e.to_string())?.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+/// A manifest whose only blobs are its config and one layer.
+fn manifest(config: &Blob, layer: &Blob) -> Vec<u8> {
+    let describe = |media_type: &str, blob: &Blob| json!({"mediaType": media_type, "digest": blob.digest.to_string(), "size": blob.size});
+    json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": describe("application/vnd.oci.image.config.v1+json", config),
+        "layers": [describe("application/vnd.oci.image.layer.v1.tar", layer)],
+    })
+    .to_string()
+    .into_bytes()
+}
