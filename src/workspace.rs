@@ -8,7 +8,7 @@
 //! | [`archive`], [`codec`], [`toc`], [`layer`] | the form of a layer |
 //! | [`image`], [`lineage`], [`load`] | manifests and configs; what a workspace is made of; reading both |
 //! | [`merge`], [`view`], [`stack`] | several tasks' changes as one tree; what a plain stack of layers shows instead |
-//! | [`extract`], [`foreign`] | making files safely; layers that others made |
+//! | [`extract`], [`foreign`], [`untar`] | making files safely; layers that others made, and their archives |
 //! | [`save`], [`restore`], [`target`] | the three operations |
 //!
 //! `merge`, `archive`, `toc` and `stack` are pure. Only `tree`, `scan`, `extract` and `baseline` touch files.
@@ -37,6 +37,7 @@ mod tests;
 mod threads;
 mod toc;
 mod tree;
+mod untar;
 mod view;
 
 use std::{

@@ -40,6 +40,9 @@ pub struct LayerWriter<'a> {
     buffer: Vec<u8>,
 }
 
+/// Gets an entry: its index in the table of contents, itself, and its content.
+pub type Visit<'a> = dyn FnMut(u64, &Entry, &mut dyn Read) -> Result<(), Error> + 'a;
+
 struct Counter<'a> {
     out: &'a mut dyn Write,
     written: u64,
@@ -198,16 +201,14 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
     Ok(Toc::new(&layer.place(), payload, info.entries))
 }
 
-/// Takes an entry of a layer: its index in the table of contents, itself, and its content.
-pub type Visit<'a> = dyn FnMut(u64, &Entry, &mut dyn Read) -> Result<(), Error> + 'a;
-
-/// Reads `layer` through and gives each entry that is no whiteout to `visit`: its index in `toc`, itself, and its content.
+/// Reads `layer` through and gives each entry that is no whiteout to `visit`.
 ///
 /// The archive is not parsed: it must hold, byte for byte, the headers that belong to the entries of `toc`. At the end
 /// the whole blob was read, so that its digest is checked.
 pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<'_>) -> Result<(), Error> {
     let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
-    let mut input = codec::decoder(layer.compression()?, store.blob(&layer.blob())?).map_err(unreadable)?;
+    let compression = layer.compression()?;
+    let mut input = codec::decoder(compression, store.blob(&layer.blob())?).map_err(unreadable)?;
     let mut expected = Vec::new();
     let mut header = |input: &mut dyn Read, entry: &Entry| -> Result<(), Error> {
         expected.clear();
@@ -243,9 +244,12 @@ pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<
         let mut filler = [0; archive::BLOCK as usize];
         input.read_exact(&mut filler[..archive::padding(size)]).map_err(unreadable)?;
     }
-    // Only the end and, where it is stored there, the table may follow.
-    let rest = io::copy(&mut (&mut input).take(END.len() as u64 + MAX_TOC), &mut io::sink()).map_err(unreadable)?;
-    if rest < END.len() as u64 || input.read(&mut [0]).map_err(unreadable)? > 0 {
+    // Only the end and, where a decoder sees it, the table may follow.
+    let mut end = [0; END.len()];
+    input.read_exact(&mut end).map_err(unreadable)?;
+    let table = if compression == Compression::Zstd { 0 } else { layer.info()?.toc_size };
+    io::copy(&mut (&mut input).take(table), &mut io::sink()).map_err(unreadable)?;
+    if end != END || input.read(&mut [0]).map_err(unreadable)? > 0 {
         return Err(Error::damaged(layer.place(), "it does not end where its table of contents says"));
     }
     Ok(())

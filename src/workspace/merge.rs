@@ -183,7 +183,7 @@ impl<'a> Resolver<'a> {
             Some(scope) => (&scope.cutters[..], scope.is_dir),
             None => (&[][..], true),
         };
-        let counting = self.counting(&self.effects(group, inherited));
+        let counting = self.counting(group, inherited);
         let mut from = self.decide(group, &counting);
         if let Some(conflict) = self.conflict(group, &counting) {
             self.conflicts.add(conflict);
@@ -209,16 +209,29 @@ impl<'a> Resolver<'a> {
         outcome
     }
 
-    fn effects(&self, group: &[Write], inherited: &[usize]) -> Vec<Effect> {
-        let direct = group.iter().enumerate().filter(|(_, write)| !write.entry.is_touched());
-        let direct =
-            direct.map(|(i, write)| Effect { source: write.source, keeps: (!write.entry.is_whiteout()).then_some(i) });
+    /// Those effects on the path whose source is no ancestor of another one's.
+    fn counting(&self, group: &[Write], inherited: &[usize]) -> Vec<Effect> {
+        let effect = |(i, write): (usize, &Write)| Effect {
+            source: write.source,
+            keeps: (!write.entry.is_whiteout()).then_some(i),
+        };
+        let (touched, direct): (Vec<_>, Vec<_>) = group.iter().enumerate().partition(|(_, w)| w.entry.is_touched());
         let cut = inherited.iter().filter(|&&source| group.iter().all(|write| write.source != source));
-        direct.chain(cut.map(|&source| Effect { source, keeps: None })).collect()
+        let mut effects: Vec<Effect> = direct.into_iter().map(effect).collect();
+        effects.extend(cut.map(|&source| Effect { source, keeps: None }));
+        let counting = self.latest(&effects);
+        let Some(decisive) = counting.iter().max_by_key(|effect| effect.source) else { return counting };
+        if decisive.keeps.is_some_and(|i| group[i].entry.is_dir()) {
+            return counting;
+        }
+        // A source that has a directory where this ancestor of it left none brings it back. It never was away for a task
+        // that started from a conflict which went against this ancestor; and in a stack of layers it just is so.
+        let back = |source| self.precedes(decisive.source, source);
+        effects.extend(touched.into_iter().filter(|(_, write)| back(write.source)).map(effect));
+        self.latest(&effects)
     }
 
-    /// Those effects whose source is no ancestor of another one's.
-    fn counting(&self, effects: &[Effect]) -> Vec<Effect> {
+    fn latest(&self, effects: &[Effect]) -> Vec<Effect> {
         let superseded = |effect: &Effect| effects.iter().any(|e| self.precedes(effect.source, e.source));
         effects.iter().filter(|effect| !superseded(effect)).copied().collect()
     }

@@ -1,7 +1,7 @@
 //! Makes a workspace from the snapshots of the tasks before, straight into place.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     io,
     path::Path,
     thread,
@@ -15,7 +15,9 @@ use super::{
     entry::{Content, Entry, Node},
     error::Error,
     extract::Extractor,
-    foreign, layer,
+    foreign,
+    image::Descriptor,
+    layer,
     lineage::Lineage,
     load,
     merge::{Outcome, Write},
@@ -162,14 +164,8 @@ fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<B
 }
 
 /// Makes those entries of one layer that win. Returns the number of files and of their bytes.
-fn extract(
-    store: &dyn Store,
-    layer: &super::image::Descriptor,
-    toc: &Toc,
-    wins: &Bits,
-    root: &Path,
-) -> Result<(u64, u64), Error> {
-    let names = first_names(toc, wins, layer.info()?.hardlinks > 0)?;
+fn extract(store: &dyn Store, layer: &Descriptor, toc: &Toc, wins: &Bits, root: &Path) -> Result<(u64, u64), Error> {
+    let names = first_names(layer, toc, wins)?;
     let mut extractor = Extractor::new(root)?;
     let (mut files, mut bytes) = (0, 0);
     layer::read(store, layer, toc, &mut |index, entry, content| {
@@ -200,14 +196,23 @@ fn extract(
 }
 
 /// For files that lost at the path where the layer has their content, but won under a further name: the first such name.
-fn first_names(toc: &Toc, wins: &Bits, has_links: bool) -> Result<HashMap<TreePath, TreePath>, Error> {
-    let (mut won, mut promoted) = (HashSet::new(), HashMap::new());
-    for (index, entry) in (0..).zip(toc.iter()).filter(|_| has_links) {
-        let entry = entry?;
-        match entry.node {
-            _ if !wins.contains(index) => {}
-            Node::File(_) => drop(won.insert(entry.path)),
-            Node::Link { to, .. } if !won.contains(&to) => drop(promoted.entry(to).or_insert(entry.path)),
+fn first_names(layer: &Descriptor, toc: &Toc, wins: &Bits) -> Result<HashMap<TreePath, TreePath>, Error> {
+    let (mut files, mut promoted) = (HashMap::new(), HashMap::new());
+    if layer.info()?.hardlinks == 0 {
+        return Ok(promoted);
+    }
+    for (index, entry) in (0..).zip(toc.iter()) {
+        let Entry { path, node, .. } = entry?;
+        let won = wins.contains(index);
+        match node {
+            Node::File(_) => drop(files.insert(path, won)),
+            Node::Link { to, .. } if won => match files.get(&to) {
+                Some(true) => {}
+                Some(false) => drop(promoted.entry(to).or_insert(path)),
+                None => {
+                    return Err(Error::damaged(layer.place(), format!("{path} is a link to {to}, which it has not")));
+                }
+            },
             _ => {}
         }
     }

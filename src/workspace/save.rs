@@ -63,7 +63,7 @@ pub fn save(store: &dyn Store, root: &Path, baseline: Option<&Path>, compression
     }
 }
 
-fn write(
+pub fn write(
     store: &dyn Store,
     root: &Path,
     access: &Arc<Access>,
@@ -72,9 +72,9 @@ fn write(
     strict: bool,
 ) -> Result<Saved, Error> {
     let mut saved = Saved { deleted: changes.whiteouts.len() as u64, ..Saved::default() };
-    for content in changes.entries.values().filter_map(Entry::content) {
-        saved.files += 1;
-        saved.bytes += content.size;
+    for entry in changes.entries.values() {
+        saved.files += u64::from(entry.content().is_some());
+        saved.bytes += if let Node::File(content) = &entry.node { content.size } else { 0 };
     }
     if !changes.is_empty() {
         let parts = changes.split(LAYER_SIZE, MOST_LAYERS);

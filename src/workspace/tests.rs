@@ -3,6 +3,7 @@
 mod edits;
 mod hostile;
 mod merging;
+mod parallel;
 mod round_trip;
 mod seen;
 mod traps;
@@ -125,7 +126,8 @@ impl Run {
         std::fs::create_dir(&plain).unwrap();
         let store = self.store();
         let found = load::image(&*store, "done", "done").unwrap().unwrap();
-        let (manifest, layers, diff_ids) = (found.digest, found.manifest.layers, found.config.rootfs.diff_ids);
+        let (manifest, mut layers, diff_ids) = (found.digest, found.manifest.layers, found.config.rootfs.diff_ids);
+        layers.iter_mut().for_each(|layer| layer.annotations.clear());
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
         let lineage = Lineage { base, ..Lineage::default() };
@@ -141,10 +143,13 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         // So that directories with odd modes can be removed.
-        let mut walk = scan::Walk::new(self.folder.path(), tree::Access::lasting()).unwrap();
-        while walk.next().is_some() {}
         seen::open_up(self.folder.path());
     }
+}
+
+/// How many cases a property is tested with: the environment variable `PROPTEST_CASES`, or else `usual`.
+fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 
 fn task(order: u32, after: &[u32]) -> Task {

@@ -1,1 +1,309 @@
+//! Archives and tables of contents that lie: nothing outside of the workspace is touched, and the error is clear.
 
+use std::{fs, path::Path};
+
+use super::*;
+use crate::{
+    digest::Digest,
+    store::Blob,
+    workspace::{
+        entry::{Content, Entry, Node, Time},
+        image::{Annotations, Config, Descriptor, Manifest, RootFs},
+        path::TreePath,
+        toc::TocWriter,
+    },
+};
+
+/// A workspace, and beside it what must not change.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("outside")).unwrap();
+        fs::write(folder.path().join("outside/canary"), "alive").unwrap();
+        Self { folder }
+    }
+
+    fn image(&self) -> String {
+        format!("dir://{}:bad", self.folder.path().join("store").display())
+    }
+
+    /// Stores an image of these layers and restores it.
+    fn restore(&self, layers: &[Descriptor]) -> Result<(), Error> {
+        let store = self.store();
+        let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers.iter().map(|_| Digest::of(b"")).collect() };
+        let config = Config {
+            created: String::new(),
+            architecture: String::new(),
+            os: String::new(),
+            config: Default::default(),
+            rootfs,
+            history: Vec::new(),
+            snapshot: None,
+        };
+        let config = store.put_bytes(&serde_json::to_vec(&config).unwrap()).unwrap();
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: image::MANIFEST.to_owned(),
+            config: Descriptor::new(image::CONFIG, config),
+            layers: layers.to_vec(),
+            annotations: Annotations::new(),
+        };
+        store.put_manifest("bad", image::MANIFEST, &serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let before = seen::see(&self.folder.path().join("outside"));
+        let result = restore_image(&self.image(), &self.folder.path().join("ws"), None);
+        assert_eq!(before, seen::see(&self.folder.path().join("outside")));
+        assert!(!self.folder.path().join("canary").exists());
+        result
+    }
+
+    fn store(&self) -> Box<dyn Store> {
+        store::open(&load::target(&self.image()).unwrap()).unwrap()
+    }
+
+    fn foreign(&self, archive: &[u8]) -> Descriptor {
+        Descriptor::new(image::LAYER, self.store().put_bytes(archive).unwrap())
+    }
+}
+
+/// An entry of an archive, as bytes, whatever they say.
+fn member(kind: u8, path: &str, link: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    let bytes = header.as_mut_bytes();
+    bytes[..path.len()].copy_from_slice(path.as_bytes());
+    bytes[157..157 + link.len()].copy_from_slice(link.as_bytes());
+    bytes[156] = kind;
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1);
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    let mut member = header.as_bytes().to_vec();
+    member.extend_from_slice(content);
+    member.resize(member.len().next_multiple_of(512), 0);
+    member
+}
+
+fn pax(key: &str, value: &str) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let len = (rest + 1..rest + 9).find(|len| *len == rest + len.to_string().len()).unwrap();
+    member(b'x', "pax", "", format!("{len} {key}={value}\n").as_bytes())
+}
+
+fn dir(path: &str) -> Vec<u8> {
+    member(b'5', path, "", b"")
+}
+
+fn file(path: &str) -> Vec<u8> {
+    member(b'0', path, "", b"dead")
+}
+
+fn symlink(path: &str, target: &str) -> Vec<u8> {
+    member(b'2', path, target, b"")
+}
+
+#[test]
+fn archives() {
+    let mut lying = file("f");
+    lying[124..136].copy_from_slice(b"00000100000\0");
+    let sum: u32 =
+        lying[..512].iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { b.into() }).sum();
+    lying[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut bomb = member(b'x', "pax", "", &vec![b'a'; 2 << 20]);
+    bomb.extend(file("f"));
+    let long = |name: &str, kind| member(kind, "././@LongLink", "", format!("{name}\0").as_bytes());
+    for (archive, says) in [
+        (file("/outside/canary"), "is absolute"),
+        (file("../outside/canary"), "holds the name \"..\""),
+        (file("a/../../outside/canary"), "holds the name \"..\""),
+        ([symlink("d", "../outside"), file("d/canary")].concat(), "lies below what is not a directory"),
+        ([symlink("d", "."), symlink("d/e", ".."), file("d/e/canary")].concat(), "lies below what is not a directory"),
+        (member(b'1', "l", "../outside/canary", b""), "holds the name \"..\""),
+        (member(b'1', "l", "/outside/canary", b""), "is absolute"),
+        ([symlink("s", "../outside/canary"), member(b'1', "l", "s", b"")].concat(), "hard link to what is no file"),
+        (member(b'1', "l", "l", b""), "hard link to what is no file"),
+        (member(b'3', "null", "", b""), "is a device"),
+        (member(b'4', "disk", "", b""), "is a device"),
+        (member(b'?', "f", "", b""), "unknown type '?'"),
+        ([pax("path", "../outside/canary"), file("ok")].concat(), "holds the name \"..\""),
+        ([pax("linkpath", "../outside/canary"), member(b'1', "l", "ok", b"")].concat(), "holds the name \"..\""),
+        ([pax("size", "99999999999"), file("f")].concat(), "cut off"),
+        ([pax("size", "-1"), file("f")].concat(), "number that is none"),
+        ([pax("GNU.sparse.name", "f"), file("f")].concat(), "sparse"),
+        ([long("../outside/canary", b'L'), file("ok")].concat(), "holds the name \"..\""),
+        ([long("../outside/canary", b'K'), member(b'1', "l", "ok", b"")].concat(), "holds the name \"..\""),
+        (lying, "cut off"),
+        (bomb, "more than 1 MiB of headers"),
+        (file(".wh."), "whiteout of nothing"),
+        (file(".wh..."), "whiteout of nothing"),
+        (file("../.wh.outside"), "holds the name \"..\""),
+        (file("."), "stands in for the whole workspace"),
+        (vec![b'x'; 1024], "not a tar archive"),
+        ([file("f"), vec![b'x'; 512]].concat(), "damaged one"),
+        (file("f")[..700].to_vec(), "can't be read"),
+    ] {
+        let place = Place::new();
+        let error = place.restore(&[place.foreign(&archive)]).map_or_else(|e| e.to_string(), |()| String::new());
+        assert!(error.contains(says) && error.contains("sha256:"), "{says:?}: {error:?}");
+    }
+}
+
+#[test]
+fn later_entries_replace_earlier_ones_and_never_go_through_them() {
+    for archive in [
+        [symlink("x", "../outside/canary"), file("x")].concat(),
+        [symlink("x", "../outside"), dir("x"), file("x/canary")].concat(),
+        [file("x"), dir("x"), file("x/canary"), symlink("x", "../outside"), file("x")].concat(),
+        [dir("x"), symlink("x", "../outside"), file("x")].concat(),
+    ] {
+        let place = Place::new();
+        place.restore(&[place.foreign(&archive)]).unwrap();
+        let kind = fs::symlink_metadata(place.folder.path().join("ws/x")).unwrap().file_type();
+        assert!(kind.is_file() || kind.is_dir());
+    }
+    // And over several layers, with whiteouts.
+    let place = Place::new();
+    let layers = [
+        [dir("d"), file("d/a"), file("d/b"), symlink("s", "../outside"), file("gone")].concat(),
+        [file("d/.wh..wh..opq"), file("d/c"), file(".wh.gone"), file(".wh.s"), file("d/.wh.none")].concat(),
+    ];
+    place.restore(&layers.map(|layer| place.foreign(&layer))).unwrap();
+    let left: Vec<_> = seen::contents(&place.folder.path().join("ws")).into_keys().collect();
+    assert_eq!(left, ["", "d", "d/c"].map(PathBuf::from));
+}
+
+#[test]
+fn a_whiteout_hides_lower_layers_only() {
+    let place = Place::new();
+    let layers = [
+        [dir("d"), file("d/a"), dir("d/e"), file("d/e/a")].concat(),
+        [dir("d"), dir("d/e"), file("d/e/b"), file("d/b"), file("d/.wh..wh..opq"), file("d/.wh.b")].concat(),
+    ];
+    place.restore(&layers.map(|layer| place.foreign(&layer))).unwrap();
+    let left: Vec<_> = seen::contents(&place.folder.path().join("ws")).into_keys().collect();
+    assert_eq!(left, ["", "d", "d/b", "d/e", "d/e/b"].map(PathBuf::from));
+}
+
+fn entry(path: &str, node: Node) -> Entry {
+    let path = TreePath::parse(path.as_bytes()).unwrap();
+    Entry { path, node, mode: 0o644, uid: 0, gid: 0, mtime: Time::default(), xattrs: Vec::new() }
+}
+
+/// A layer of ours with these entries, whatever sense they make.
+fn ours(place: &Place, entries: &[Entry]) -> Descriptor {
+    layer::store(&*place.store(), Compression::None, &[], &mut |out| {
+        for entry in entries {
+            match entry.node {
+                Node::File(_) => drop(out.push_file(entry.clone(), &mut &b"dead"[..]).unwrap()),
+                _ => out.push(entry).unwrap(),
+            }
+        }
+        Ok(())
+    })
+    .unwrap()
+}
+
+fn content() -> Content {
+    Content { size: 4, hash: [0; 32] }
+}
+
+#[test]
+fn layers_that_look_like_ours() {
+    let link = |to: &str| Node::Link { to: TreePath::parse(to.as_bytes()).unwrap(), content: content() };
+    for (entries, says) in [
+        (vec![entry("d", Node::Symlink(b"../outside".to_vec())), entry("d/canary", Node::File(content()))], "d/canary"),
+        (
+            vec![entry("a", Node::Symlink(b"../outside/canary".to_vec())), entry("l", link("a"))],
+            "a link to a, which it has not",
+        ),
+        (vec![entry("l", link("none"))], "a link to none, which it has not"),
+        (vec![entry("none/f", Node::File(content()))], "none/f: can't be made"),
+    ] {
+        let place = Place::new();
+        let error = place.restore(&[ours(&place, &entries)]).unwrap_err().to_string();
+        assert!(error.contains(says), "{says:?}: {error:?}");
+    }
+}
+
+#[test]
+fn tables_that_do_not_fit() {
+    let place = Place::new();
+    let good = ours(&place, &[entry("aa", Node::File(content())), entry("b", Node::File(content()))]);
+    place.restore(std::slice::from_ref(&good)).unwrap();
+
+    // A table of other entries than the layer has, where the good one was.
+    let with_table = |entries: &[Entry], change: fn(Vec<u8>) -> Vec<u8>| {
+        let mut toc = TocWriter::new().unwrap();
+        entries.iter().for_each(|entry| toc.push(entry).unwrap());
+        let (payload, count) = toc.finish().unwrap();
+        let plain = change(zstd::decode_all(&payload[..]).unwrap());
+        let payload = zstd::encode_all(&plain[..], 1).unwrap();
+        let mut blob = Vec::new();
+        std::io::copy(&mut place.store().blob(&good.blob()).unwrap(), &mut blob).unwrap();
+        let mut info = good.info().unwrap();
+        blob.truncate(info.toc_offset as usize);
+        blob.extend_from_slice(&payload);
+        (info.entries, info.toc_size, info.toc_digest) = (count, payload.len() as u64, Digest::of(&payload));
+        Descriptor::new(image::LAYER, place.store().put_bytes(&blob).unwrap()).with_info(&info)
+    };
+    let as_it_is = |plain| plain;
+    let file = |path| entry(path, Node::File(content()));
+    let huge = entry("b", Node::File(Content { size: u64::MAX, hash: [0; 32] }));
+    let up = |plain: Vec<u8>| {
+        let at = plain.windows(2).position(|two| two == b"aa").unwrap();
+        [&plain[..at], b"..", &plain[at + 2..]].concat()
+    };
+    let annotated = |name: &str, value: &str| {
+        let mut layer = good.clone();
+        layer.annotations.insert(format!("dev.tekton-wrap.{name}"), value.to_owned());
+        layer
+    };
+    let other = Descriptor { digest: Digest::of(b"other"), ..good.clone() };
+    let longer = Descriptor { size: good.size + 1, ..good.clone() };
+    for (layer, says) in [
+        (with_table(&[file("aa")], as_it_is), "does not end where its table of contents says"),
+        (with_table(&[file("aa"), file("c")], as_it_is), "at c it is not what its table of contents says"),
+        (with_table(&[file("aa"), huge], as_it_is), "at b it is not what its table of contents says"),
+        (with_table(&[file("aa"), file("b")], up), "table of contents is damaged"),
+        (
+            with_table(&[file("aa"), file("b")], |plain| plain[..plain.len() / 2].to_vec()),
+            "table of contents is damaged",
+        ),
+        (annotated("entries", "3"), "table of contents is damaged"),
+        (annotated("entries", "x"), "annotation dev.tekton-wrap.entries"),
+        (annotated("toc.size", "18446744073709551615"), "table of contents is not within it"),
+        (annotated("toc.offset", "0"), "does not have the digest that it should have"),
+        (other, "blobs/sha256"),
+        (longer, "blobs/sha256"),
+    ] {
+        let error = place.restore(&[layer]).unwrap_err().to_string();
+        assert!(error.contains(says), "{says:?}: {error:?}");
+    }
+}
+
+#[test]
+fn content_that_was_changed_in_the_store() {
+    let place = Place::new();
+    let layer = ours(&place, &[entry("a", Node::File(content()))]);
+    let Blob { digest, .. } = layer.blob();
+    let path = place.folder.path().join("store/blobs/sha256").join(digest.hex());
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(4).position(|four| four == b"dead").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = place.restore(&[layer]).unwrap_err().to_string();
+    assert!(error.contains(&digest.to_string()) || error.contains(&digest.hex()), "{error}");
+}
+
+#[test]
+fn many_entries_are_no_trouble() {
+    let place = Place::new();
+    let archive: Vec<u8> = (0..20_000).flat_map(|i| member(b'0', &format!("{:03}/{i}", i % 100), "", b"")).collect();
+    place.restore(&[place.foreign(&archive)]).unwrap();
+    assert_eq!(fs::read_dir(place.folder.path().join("ws")).unwrap().count(), 100);
+    assert_eq!(fs::read_dir(Path::new(&place.folder.path().join("ws/042"))).unwrap().count(), 200);
+}

@@ -41,6 +41,11 @@ pub fn see(root: &Path) -> Seen {
     seen
 }
 
+/// Contents alone: paths with what they are and hold.
+pub fn contents(root: &Path) -> BTreeMap<PathBuf, (&'static str, Vec<u8>)> {
+    see(root).into_iter().map(|(path, item)| (path, (item.kind, item.content))).collect()
+}
+
 /// Makes all directories below `root` accessible, for good.
 pub fn open_up(root: &Path) {
     let meta = fs::symlink_metadata(root).unwrap();

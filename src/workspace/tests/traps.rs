@@ -1,1 +1,256 @@
+//! What goes wrong elsewhere: each of these was a bug in a tool that moves files through images.
 
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    time::{Duration, SystemTime},
+};
+
+use super::{save, scan::Walk, tree::Access, *};
+
+/// A task that had these files, and the next one, which does `work`: what that one stores.
+fn second(run: &Run, first: impl Fn(&Path), work: impl Fn(&Path)) -> Vec<image::Descriptor> {
+    run.play(&task(0, &[]), first);
+    let dir = run.play(&task(1, &[0]), work);
+    let next = run.restore(&task(2, &[1])).unwrap();
+    assert_eq!(seen::see(&dir), seen::see(&next));
+    run.layers(1)
+}
+
+/// The paths in the layers.
+fn paths(run: &Run, layers: &[image::Descriptor]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for layer in layers {
+        let toc = layer::read_toc(&*run.store(), layer).unwrap();
+        paths.extend(toc.iter().map(|entry| entry.unwrap().path.to_string()));
+    }
+    paths
+}
+
+#[test]
+fn a_change_of_the_same_size_with_the_old_mtime_is_seen() {
+    let run = Run::new();
+    let layers = second(
+        &run,
+        |dir| fs::write(dir.join("a"), "one").unwrap(),
+        |dir| {
+            let mtime = fs::metadata(dir.join("a")).unwrap().modified().unwrap();
+            let mut file = File::options().write(true).open(dir.join("a")).unwrap();
+            file.write_all(b"two").unwrap();
+            file.set_modified(mtime).unwrap();
+        },
+    );
+    assert_eq!(paths(&run, &layers), [".", "a"]);
+}
+
+#[test]
+fn what_is_renamed_and_renamed_back_or_chmodded_back_is_unchanged() {
+    let run = Run::new();
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    let layers = second(
+        &run,
+        |dir| {
+            fs::create_dir(dir.join("d")).unwrap();
+            fs::write(dir.join("d/a"), "one").unwrap();
+        },
+        |dir| {
+            let (a, b) = (dir.join("d/a"), dir.join("d/b"));
+            let mtime = fs::metadata(dir.join("d")).unwrap().modified().unwrap();
+            fs::rename(&a, &b).unwrap();
+            fs::rename(&b, &a).unwrap();
+            File::open(dir.join("d")).unwrap().set_modified(mtime).unwrap();
+            let (was, file) = (fs::metadata(&a).unwrap(), File::options().write(true).open(&a).unwrap());
+            fs::set_permissions(&a, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::set_permissions(&a, was.permissions()).unwrap();
+            file.set_modified(old).unwrap();
+            file.set_modified(was.modified().unwrap()).unwrap();
+        },
+    );
+    assert_eq!(layers, []);
+}
+
+#[test]
+fn all_names_of_a_changed_file_are_in_one_layer() {
+    let run = Run::new();
+    let layers = second(
+        &run,
+        |dir| {
+            fs::write(dir.join("a"), "one").unwrap();
+            ["b", "c"].iter().for_each(|name| fs::hard_link(dir.join("a"), dir.join(name)).unwrap());
+        },
+        |dir| fs::write(dir.join("c"), "two").unwrap(),
+    );
+    assert_eq!(paths(&run, &layers), [".", "a", "b", "c"]);
+}
+
+#[test]
+fn a_copy_in_place_of_a_link_is_a_change() {
+    let run = Run::new();
+    let layers = second(
+        &run,
+        |dir| {
+            fs::write(dir.join("a"), "one").unwrap();
+            fs::hard_link(dir.join("a"), dir.join("b")).unwrap();
+        },
+        |dir| {
+            let mtime = fs::metadata(dir.join("a")).unwrap().modified().unwrap();
+            fs::remove_file(dir.join("b")).unwrap();
+            fs::write(dir.join("b"), "one").unwrap();
+            File::options().write(true).open(dir.join("b")).unwrap().set_modified(mtime).unwrap();
+        },
+    );
+    assert_eq!(paths(&run, &layers), [".", "b"]);
+}
+
+#[test]
+fn a_deleted_directory_is_one_whiteout() {
+    let run = Run::new();
+    let layers = second(
+        &run,
+        |dir| {
+            fs::create_dir_all(dir.join("d/e")).unwrap();
+            ["d/a", "d/e/b"].iter().for_each(|path| fs::write(dir.join(path), "").unwrap());
+        },
+        |dir| fs::remove_dir_all(dir.join("d")).unwrap(),
+    );
+    assert_eq!(paths(&run, &layers), [".", "d"]);
+}
+
+#[test]
+fn sockets_are_left_out() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| {
+        drop(std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap());
+        fs::write(dir.join("a"), "").unwrap();
+    });
+    assert_eq!(paths(&run, &run.layers(0)), [".", "a"]);
+}
+
+#[test]
+fn a_working_directory_that_was_there_before_is_kept_and_is_nobodys_change() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| {
+        fs::create_dir(dir.join("src")).unwrap();
+        fs::write(dir.join("src/a"), "").unwrap();
+    });
+    let next = task(1, &[0]);
+    for dir in ["src", "other/deep", "lost+found"] {
+        fs::create_dir_all(run.dir(1).join(dir)).unwrap();
+    }
+    fs::write(run.dir(1).join("sidecar"), "").unwrap();
+    fs::write(run.dir(1).join("lost+found/x"), "").unwrap();
+    let inode = fs::metadata(run.dir(1).join("src")).unwrap().ino();
+    let dir = run.restore(&next).unwrap();
+    assert_eq!(fs::metadata(dir.join("src")).unwrap().ino(), inode);
+    assert!(dir.join("src/a").exists());
+    run.save(&next).unwrap();
+    // A file that someone put there while the restore ran is the task's.
+    assert_eq!(paths(&run, &run.layers(1)), [".", "sidecar"]);
+}
+
+#[test]
+fn something_in_the_way_is_replaced() {
+    let run = Run::new();
+    let left = run.play(&task(0, &[]), |dir| {
+        fs::create_dir(dir.join("d")).unwrap();
+        ["d/a", "f", "g"].iter().for_each(|path| fs::write(dir.join(path), "ours").unwrap());
+    });
+    let outside = run.folder.path().join("outside");
+    fs::write(&outside, "alive").unwrap();
+    fs::create_dir_all(run.dir(1).join("f/deep")).unwrap();
+    fs::write(run.dir(1).join("d"), "").unwrap();
+    std::os::unix::fs::symlink(&outside, run.dir(1).join("g")).unwrap();
+    let dir = run.restore(&task(1, &[0])).unwrap();
+    assert_eq!(seen::see(&left), seen::see(&dir));
+    assert_eq!(fs::read(outside).unwrap(), b"alive");
+}
+
+#[test]
+fn paths_longer_than_any_system_call_takes() {
+    let run = Run::new();
+    let name = vec![b'n'; 200];
+    let deep = (0..30).fold(path::TreePath::root(), |path, _| path.join(&name));
+    let make = |dir: &Path| {
+        let mut maker = extract::Extractor::new(dir).unwrap();
+        let mut path = path::TreePath::root();
+        for _ in 0..30 {
+            path = path.join(&name);
+            maker.make_dir(&path).unwrap();
+        }
+    };
+    run.play(&task(0, &[]), make);
+    let dir = run.restore(&task(1, &[0])).unwrap();
+    let mut walk = Walk::new(&dir, Access::temporary()).unwrap();
+    let mut last = None;
+    while let Some(found) = walk.next() {
+        last = Some(found.unwrap().path);
+    }
+    assert_eq!(last, Some(deep));
+    run.save(&task(1, &[0])).unwrap();
+    assert_eq!(run.layers(1), []);
+    // The standard library can't remove it by its whole path on every system.
+    for order in [0, 1] {
+        extract::Extractor::new(&run.dir(order)).unwrap().remove(&path::TreePath::root().join(&name)).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_becomes_shorter_while_it_is_saved_is_an_error_in_the_end() {
+    let run = Run::new();
+    fs::create_dir_all(run.dir(0)).unwrap();
+    let path = run.dir(0).join("a");
+    fs::write(&path, vec![0; 10_000]).unwrap();
+    let found = diff::changes(&run.dir(0), &Access::temporary(), None).unwrap();
+    fs::write(&path, "short").unwrap();
+    let stored = save::write(&*run.store(), &run.dir(0), &Access::temporary(), found, Compression::Zstd, true);
+    assert!(matches!(stored, Err(Error::Changed(path)) if path.to_string() == "a"));
+}
+
+#[test]
+fn large_saves_are_several_layers_with_disjoint_paths() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| {
+        for i in 0..40 {
+            fs::write(dir.join(format!("{i:02}")), vec![i; 4 << 20]).unwrap();
+        }
+        fs::hard_link(dir.join("00"), dir.join("99")).unwrap();
+    });
+    let layers = run.layers(0);
+    assert_eq!(layers.len(), 2);
+    let mut all = paths(&run, &layers);
+    assert!(paths(&run, &layers[..1]).contains(&"99".to_owned()));
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 42);
+    let dir = run.restore(&task(1, &[0])).unwrap();
+    assert_eq!(seen::see(&run.dir(0)), seen::see(&dir));
+}
+
+#[test]
+fn the_same_tree_gives_the_same_layer() {
+    let run = Run::new();
+    let make = |dir: &Path| {
+        ["b", "a", "c"].iter().for_each(|name| {
+            fs::write(dir.join(name), name).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+            File::options().write(true).open(dir.join(name)).unwrap().set_modified(time).unwrap();
+        });
+        File::open(dir).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    };
+    run.play(&task(0, &[]), make);
+    run.play(&task(1, &[]), make);
+    assert_eq!(run.layers(0)[0].digest, run.layers(1)[0].digest);
+}
+
+#[test]
+fn a_damaged_baseline_is_an_error() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| fs::write(dir.join("a"), "").unwrap());
+    run.restore(&task(1, &[0])).unwrap();
+    let baseline = run.state(&task(1, &[0])).join("run.1.ws");
+    let bytes = fs::read(&baseline).unwrap();
+    fs::write(&baseline, &bytes[..bytes.len() - 1]).unwrap();
+    let error = run.save(&task(1, &[0])).unwrap_err().to_string();
+    assert!(error.contains("the baseline can't be read"), "{error}");
+}

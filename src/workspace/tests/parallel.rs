@@ -1,0 +1,293 @@
+//! Parallel tasks, joins, skipped tasks and the image at the end, on real directories.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use super::{Conflict, Error, Run, Task, seen, task};
+
+type Contents = BTreeMap<String, String>;
+
+/// The files of a tree as text, directories with a slash.
+fn files(root: &Path) -> Contents {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let contents = seen::contents(root).into_iter().filter(|(path, _)| !path.as_os_str().is_empty());
+    contents
+        .map(|(path, (kind, content))| match kind {
+            "dir" => (format!("{}/", path.display()), String::new()),
+            _ => (path.display().to_string(), text(content)),
+        })
+        .collect()
+}
+
+fn expected(files: &[(&str, &str)]) -> Contents {
+    files.iter().map(|(path, content)| (path.to_string(), content.to_string())).collect()
+}
+
+fn write(dir: &Path, path: &str, content: &str) {
+    fs::create_dir_all(dir.join(path).parent().unwrap()).unwrap();
+    fs::write(dir.join(path), content).unwrap();
+}
+
+/// A first task, two parallel ones, and what the join of both is to be.
+fn fork(run: &Run, first: impl Fn(&Path), left: impl Fn(&Path), right: impl Fn(&Path)) -> Task {
+    run.play(&task(0, &[]), first);
+    run.play(&Task { parallel: vec![(2, 2)], joined: vec![(2, 2)], ..task(1, &[0]) }, left);
+    run.play(&Task { parallel: vec![(1, 1)], joined: vec![(1, 1)], ..task(2, &[0]) }, right);
+    task(3, &[1, 2])
+}
+
+#[test]
+fn a_join_has_what_both_changed() {
+    let run = Run::new();
+    let join = fork(
+        &run,
+        |dir| ["kept", "left", "right", "gone", "d/x", "d/y"].iter().for_each(|path| write(dir, path, "first")),
+        |dir| {
+            write(dir, "left", "left");
+            write(dir, "new/left", "");
+            fs::remove_file(dir.join("gone")).unwrap();
+            fs::remove_file(dir.join("d/x")).unwrap();
+        },
+        |dir| {
+            write(dir, "right", "right");
+            write(dir, "new/right", "");
+            fs::remove_file(dir.join("gone")).unwrap();
+            fs::remove_file(dir.join("d/y")).unwrap();
+        },
+    );
+    let wanted = expected(&[
+        ("d/", ""),
+        ("kept", "first"),
+        ("left", "left"),
+        ("new/", ""),
+        ("new/left", ""),
+        ("new/right", ""),
+        ("right", "right"),
+    ]);
+    let joined = run.restore(&join).unwrap();
+    assert_eq!(files(&joined), wanted);
+    let joined = seen::see(&joined);
+    run.save(&join).unwrap();
+    assert_eq!(run.layers(3), []);
+    for end in run.ends() {
+        assert_eq!(joined, seen::see(&end));
+    }
+}
+
+#[test]
+fn a_conflict_names_paths_and_tasks_and_nothing_is_restored() {
+    let run = Run::new();
+    let join = fork(
+        &run,
+        |dir| (0..30).for_each(|i| write(dir, &format!("f{i:02}"), "first")),
+        |dir| (0..30).for_each(|i| write(dir, &format!("f{i:02}"), "left")),
+        |dir| (0..25).for_each(|i| fs::remove_file(dir.join(format!("f{i:02}"))).unwrap()),
+    );
+    let error = run.restore(&join).unwrap_err();
+    assert!(matches!(&error, Error::Conflict { conflicts, .. } if conflicts.count == 25));
+    let error = error.to_string();
+    assert!(error.contains("f00 (task \"t1\" changed it, task \"t2\" deleted it), f01 "), "{error}");
+    assert!(error.contains("f19 ") && !error.contains("f20 ") && error.contains(" and 5 more;"), "{error}");
+    assert_eq!(files(&run.dir(3)), Contents::new());
+}
+
+#[test]
+fn the_later_task_wins_if_that_is_wanted() {
+    let mut run = Run::new();
+    run.conflict = Conflict::Last;
+    let join = fork(
+        &run,
+        |dir| ["a", "d/x", "d/y", "e"].iter().for_each(|path| write(dir, path, "first")),
+        |dir| {
+            write(dir, "a", "left");
+            fs::remove_dir_all(dir.join("d")).unwrap();
+            write(dir, "e", "left");
+        },
+        |dir| {
+            write(dir, "a", "right");
+            write(dir, "d/x", "right");
+            fs::remove_file(dir.join("e")).unwrap();
+        },
+    );
+    let wanted = expected(&[("a", "right"), ("d/", ""), ("d/x", "right")]);
+    assert_eq!(files(&run.restore(&join).unwrap()), wanted);
+    run.save(&join).unwrap();
+    for end in run.ends() {
+        assert_eq!(files(&end), wanted);
+    }
+}
+
+#[test]
+fn the_same_result_twice_is_no_conflict() {
+    let run = Run::new();
+    let both = |dir: &Path| {
+        write(dir, "out/generated", "same");
+        fs::remove_file(dir.join("old")).unwrap();
+    };
+    let join = fork(&run, |dir| write(dir, "old", ""), both, both);
+    assert_eq!(files(&run.restore(&join).unwrap()), expected(&[("out/", ""), ("out/generated", "same")]));
+}
+
+#[test]
+fn a_deleted_directory_stays_deleted_in_the_image() {
+    // The right task only touched what the left one deleted: stacked, its header would bring it back.
+    for replaced in [false, true] {
+        let run = Run::new();
+        let join = fork(
+            &run,
+            |dir| ["d/x", "d/y", "k/x"].iter().for_each(|path| write(dir, path, "first")),
+            |dir| {
+                fs::remove_dir_all(dir.join("d")).unwrap();
+                if replaced {
+                    write(dir, "d", "a file now");
+                }
+            },
+            |dir| fs::remove_file(dir.join("d/x")).unwrap(),
+        );
+        let joined = run.restore(&join).unwrap();
+        assert_eq!(joined.join("d").exists(), replaced);
+        let joined = seen::see(&joined);
+        for end in run.ends() {
+            assert_eq!(joined, seen::see(&end));
+        }
+    }
+}
+
+#[test]
+fn a_name_outlives_the_file_that_it_was_linked_to() {
+    let run = Run::new();
+    let links = |dir: &Path| {
+        write(dir, "a", "linked");
+        ["b", "c"].iter().for_each(|name| fs::hard_link(dir.join("a"), dir.join(name)).unwrap());
+    };
+    let join = fork(
+        &run,
+        links,
+        |dir| fs::remove_file(dir.join("a")).unwrap(),
+        |dir| {
+            write(dir, "other", "right");
+        },
+    );
+    let joined = run.restore(&join).unwrap();
+    assert_eq!(files(&joined), expected(&[("b", "linked"), ("c", "linked"), ("other", "right")]));
+    let joined = seen::see(&joined);
+    assert_eq!(joined[Path::new("b")].names.len(), 2);
+    for end in run.ends() {
+        assert_eq!(joined, seen::see(&end));
+    }
+}
+
+#[test]
+fn a_skipped_task_is_passed_over_and_a_missing_one_is_an_error() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| write(dir, "a", ""));
+    let after_skipped = Task { optional: vec![1], ..task(2, &[0]) };
+    assert_eq!(files(&run.restore(&after_skipped).unwrap()), expected(&[("a", "")]));
+    let error = run.restore(&task(3, &[1])).unwrap_err().to_string();
+    assert!(error.contains("task \"t1\" left no snapshot of workspace \"ws\" at dir://"), "{error}");
+}
+
+#[test]
+fn another_run_is_not_seen() {
+    let mut run = Run::new();
+    run.play(&task(0, &[]), |dir| write(dir, "a", ""));
+    // Under a tag of this run, but of another one.
+    let store = run.store();
+    let foreign = store.manifest("run.0.ws").unwrap().unwrap();
+    store.put_manifest("next.0.ws", &foreign.media_type, &foreign.bytes).unwrap();
+    run.uid = "next";
+    let error = run.restore(&task(1, &[0])).unwrap_err().to_string();
+    assert!(error.contains("task \"t0\" of the run run, not of this run next"), "{error}");
+}
+
+#[test]
+fn the_image_at_the_end_has_what_every_last_task_left() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| write(dir, "first", ""));
+    // Both restore before either saves; neither knows of the other, and no one joins them.
+    let last = [Task { parallel: vec![(2, 2)], ..task(1, &[0]) }, Task { parallel: vec![(1, 1)], ..task(2, &[0]) }];
+    for task in &last {
+        let dir = run.restore(task).unwrap();
+        write(&dir, &format!("last{}", task.order), "");
+    }
+    last.iter().for_each(|task| run.save(task).unwrap());
+    for end in run.ends() {
+        assert_eq!(files(&end), expected(&[("first", ""), ("last1", ""), ("last2", "")]));
+    }
+}
+
+#[test]
+fn a_conflict_of_last_tasks_fails_the_later_save_unless_a_join_will_report_it() {
+    for joined in [false, true] {
+        let run = Run::new();
+        let parallel = |order: u32, other: u32| Task {
+            parallel: vec![(other, other)],
+            joined: if joined { vec![(other, other)] } else { vec![] },
+            ..task(order, &[0])
+        };
+        run.play(&task(0, &[]), |_| {});
+        run.play(&parallel(1, 2), |dir| write(dir, "a", "left"));
+        let right = parallel(2, 1);
+        write(&run.restore(&right).unwrap(), "a", "right");
+        let saved = run.save(&right);
+        assert_eq!(saved.is_ok(), joined, "{saved:?}");
+        let [end, _] = run.ends();
+        assert_eq!(files(&end), expected(&[("a", "left")]));
+    }
+}
+
+#[test]
+fn a_base_image_is_the_beginning_and_part_of_the_end() {
+    let maker = Run::new();
+    maker.play(&task(0, &[]), |dir| ["keep", "drop", "d/x", "d/y", "e/z"].iter().for_each(|p| write(dir, p, "base")));
+    let mut run = Run::new();
+    run.base = Some(maker.target());
+    let dir = run.play(&task(0, &[]), |dir| {
+        assert_eq!(files(dir).len(), 7);
+        fs::remove_file(dir.join("drop")).unwrap();
+        fs::remove_dir_all(dir.join("d")).unwrap();
+        write(dir, "d/new", "first");
+    });
+    let left = seen::see(&dir);
+    let next = run.play(&task(1, &[0]), |_| {});
+    assert_eq!(left, seen::see(&next));
+    assert_eq!(run.layers(1), []);
+    for end in run.ends() {
+        assert_eq!(left, seen::see(&end));
+    }
+}
+
+#[test]
+fn by_hand_only_what_changed_is_stored_on_top() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |tag: &str| format!("dir://{}:{tag}", folder.path().join("store").display());
+    let (one, two, three) = (folder.path().join("1"), folder.path().join("2"), folder.path().join("3"));
+    let baseline = folder.path().join("baseline");
+    ["a", "b", "d/c"].iter().for_each(|path| write(&one, path, "one"));
+    super::save_dir(&one, &place("one"), None).unwrap();
+    super::restore_image(&place("one"), &two, Some(&baseline)).unwrap();
+    write(&two, "a", "two");
+    fs::remove_file(two.join("b")).unwrap();
+    // Another store gets the layers of the first one as well.
+    let other = format!("dir://{}:two", folder.path().join("other").display());
+    super::save_dir(&two, &other, Some(&baseline)).unwrap();
+    fs::remove_dir_all(folder.path().join("store")).unwrap();
+    super::restore_image(&other, &three, None).unwrap();
+    assert_eq!(seen::see(&two), seen::see(&three));
+    let store = super::store::open(&super::load::target(&other).unwrap()).unwrap();
+    let image = super::load::image(&*store, "two", "two").unwrap().unwrap();
+    assert_eq!(image.manifest.layers.len(), 2);
+    let error = super::restore_image(&place("none"), &three, None).unwrap_err().to_string();
+    assert!(error.ends_with(":none: there is no such image"), "{error}");
+}
+
+#[test]
+fn images_say_when_they_expire() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |_| {});
+    for tag in ["done", "run.0.ws"] {
+        let image = super::load::image(&*run.store(), tag, tag).unwrap().unwrap();
+        assert_eq!(image.config.config.labels.unwrap()["quay.expires-after"], "1d");
+        assert_eq!(image.manifest.annotations["quay.expires-after"], "1d");
+        assert_eq!(image.manifest.annotations["dev.tekton-wrap.task"], "t0");
+    }
+}
