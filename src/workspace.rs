@@ -52,21 +52,32 @@ use crate::{
     store::{self, Store},
 };
 
-/// The injected restore step: makes each workspace of the step in the environment variable [`ENV`].
+/// The injected restore step, which is told in the environment variable [`ENV`] what to do.
 pub fn restore_step() -> Result<(), Error> {
-    let step = step()?;
+    restore_task(step()?, Path::new(STATE_DIR))
+}
+
+/// The injected save step, which is told in [`ENV`] what to do.
+pub fn save_step() -> Result<(), Error> {
+    save_task(step()?, Path::new(STATE_DIR))
+}
+
+/// Makes each workspace of a restore step. What a save of the same task has to know is left in the folder `state`, if
+/// there is one.
+pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
+    let step = step.of_combination();
     step.workspaces.iter().try_for_each(|workspace| {
         let store = store::open(&load::target(&workspace.target)?)?;
-        restore_workspace(&*store, &step, workspace, Path::new(STATE_DIR))
+        restore_workspace(&*store, &step, workspace, state)
     })
 }
 
-/// The injected save step: stores what the task changed in each workspace of the step in [`ENV`].
-pub fn save_step() -> Result<(), Error> {
-    let step = step()?;
+/// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`.
+pub fn save_task(step: StepConfig, state: &Path) -> Result<(), Error> {
+    let step = step.of_combination();
     step.workspaces.iter().try_for_each(|workspace| {
         let store = store::open(&load::target(&workspace.target)?)?;
-        save_workspace(&*store, &step, workspace, Path::new(STATE_DIR))
+        save_workspace(&*store, &step, workspace, state)
     })
 }
 
@@ -145,11 +156,8 @@ fn step() -> Result<StepConfig, Error> {
     let text = std::env::var(ENV).map_err(|_| {
         Error::Run(format!("the environment variable {ENV} is not set; by hand, give a place and a directory"))
     })?;
-    let mut step: StepConfig = serde_json::from_str(&text)
-        .map_err(|e| Error::Run(format!("the environment variable {ENV} is not the configuration of a step: {e}")))?;
-    // From here on a combination of a matrix is a task like any other.
-    (step.order, step.task, step.task_run) = (step.own_order(), step.own_name(), None);
-    Ok(step)
+    serde_json::from_str(&text)
+        .map_err(|e| Error::Run(format!("the environment variable {ENV} is not the configuration of a step: {e}")))
 }
 
 fn baseline_path(step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> PathBuf {
