@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::Error,
-    lineage::{Base, Writer},
+    lineage::{Base, Lineage, Writer},
     toc,
 };
 use crate::{digest::Digest, step::Compression, store::Blob};
@@ -101,6 +101,9 @@ pub struct Config {
     /// What makes an image a snapshot of a task. Unknown fields are ignored by other tools (config.md, "Properties").
     #[serde(default, rename = "dev.tekton-wrap.snapshot", skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Snapshot>,
+    /// What the tasks of a run did to make this image, its layers among those of the manifest: for people who look at it.
+    #[serde(default, rename = "dev.tekton-wrap.lineage", skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
 }
 
 /// `config` in an image config.

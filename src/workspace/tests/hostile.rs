@@ -43,6 +43,7 @@ impl Place {
             rootfs,
             history: Vec::new(),
             snapshot: None,
+            lineage: None,
         };
         let config = store.put_bytes(&serde_json::to_vec(&config).unwrap()).unwrap();
         let manifest = Manifest {
