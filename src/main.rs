@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tekton_wrap::{admission, log, render, workspace};
+use tekton_wrap::{admission, inspect, log, render, workspace};
 
 /// Runs Tekton Pipelines without PersistentVolumeClaims: workspaces travel as image layers through a registry.
 #[derive(Parser)]
@@ -41,6 +41,8 @@ enum Command {
         #[arg(long, value_name = "FILE", requires = "target")]
         baseline: Option<PathBuf>,
     },
+    /// Show what an image of a run holds and what each task did, without downloading a layer
+    Inspect(inspect::Args),
 }
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     // The one provider of the process; it is only refused where there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let command = Cli::parse().command;
-    if matches!(command, Command::Restore { .. } | Command::Save { .. }) {
+    if matches!(command, Command::Restore { .. } | Command::Save { .. } | Command::Inspect(_)) {
         log::start(log::Format::Text);
     }
     let result = match command {
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
             workspace::save_dir(&dir, &target, baseline.as_deref()).map_err(Into::into)
         }
         Command::Save { .. } => workspace::save_step().map_err(Into::into),
+        Command::Inspect(args) => inspect::inspect(&args, &mut std::io::stdout().lock()).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,28 +17,28 @@ mod archive;
 mod baseline;
 mod codec;
 mod diff;
-mod entry;
+pub(crate) mod entry;
 mod error;
 mod extract;
 mod foreign;
-mod image;
-mod layer;
-mod lineage;
-mod load;
-mod merge;
-mod path;
+pub(crate) mod image;
+pub(crate) mod layer;
+pub(crate) mod lineage;
+pub(crate) mod load;
+pub(crate) mod merge;
+pub(crate) mod path;
 mod restore;
 mod save;
 mod scan;
 mod stack;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod threads;
-mod toc;
+pub(crate) mod toc;
 mod tree;
 mod untar;
-mod view;
+pub(crate) mod view;
 
 use std::{
     path::{Path, PathBuf},
@@ -50,6 +50,7 @@ use self::{image::Snapshot, lineage::Lineage, restore::Restored, save::Saved, ta
 use crate::{
     step::{Compression, Conflict, ENV, STATE_DIR, StepConfig, WorkspaceStep},
     store::{self, Store},
+    units::{count, size},
 };
 
 /// The injected restore step, which is told in the environment variable [`ENV`] what to do.
@@ -194,23 +195,4 @@ fn report_saved(name: &str, saved: &Saved, start: Instant) {
         count(saved.layers.len() as u64, "layer"),
         size(sent),
     );
-}
-
-fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// A number of bytes as people read it.
-fn size(bytes: u64) -> String {
-    let units = ["kB", "MB", "GB", "TB"];
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = 0;
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    while value >= 999.95 && unit + 1 < units.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", units[unit])
 }

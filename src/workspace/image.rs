@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::Error,
-    lineage::{Base, Writer},
+    lineage::{Base, Lineage, Writer},
     toc,
 };
 use crate::{digest::Digest, step::Compression, store::Blob};
@@ -101,6 +101,9 @@ pub struct Config {
     /// What makes an image a snapshot of a task. Unknown fields are ignored by other tools (config.md, "Properties").
     #[serde(default, rename = "dev.tekton-wrap.snapshot", skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Snapshot>,
+    /// What the tasks of a run did to make this image, its layers among those of the manifest: for people who look at it.
+    #[serde(default, rename = "dev.tekton-wrap.lineage", skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
 }
 
 /// `config` in an image config.
@@ -273,7 +276,7 @@ pub fn now() -> String {
 }
 
 /// Seconds since 1970 in RFC 3339 (days to a date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn rfc3339(seconds: u64) -> String {
+pub fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -31,6 +31,14 @@ pub struct Labels {
     pub expires: Option<String>,
 }
 
+/// What the config of an image says about where it comes from.
+enum About {
+    /// One task.
+    Task(Snapshot),
+    /// All tasks up to now.
+    Run(Lineage),
+}
+
 impl Labels {
     /// For the images of a step.
     pub fn of_step(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
@@ -51,7 +59,7 @@ pub fn put_snapshot(
     labels: &Labels,
 ) -> Result<Digest, Error> {
     let layers = layers.iter().map(|layer| Ok((layer.clone(), layer.info()?.diff_id))).collect::<Result<_, Error>>()?;
-    put_image(store, tag, layers, Some(snapshot), labels)
+    put_image(store, tag, layers, About::Task(snapshot), labels)
 }
 
 /// Stores the workspace that `lineage` makes under `tag` as an ordinary image, whatever conflicts it has: the later task
@@ -76,7 +84,8 @@ pub fn put_whole(
         layers.push((layer.clone(), layer.info()?.diff_id));
     }
     layers.extend(fix(store, lineage, compression)?);
-    put_image(store, tag, layers, None, labels)
+    let about = About::Run(Lineage { origin: None, ..lineage.clone() });
+    put_image(store, tag, layers, about, labels)
 }
 
 /// Writes `target` from all that can be seen: the task's own lineage, itself included, and the snapshots of parallel
@@ -202,7 +211,7 @@ fn put_image(
     store: &dyn Store,
     tag: &str,
     mut layers: Vec<(Descriptor, Digest)>,
-    snapshot: Option<Snapshot>,
+    about: About,
     labels: &Labels,
 ) -> Result<Digest, Error> {
     if layers.is_empty() {
@@ -216,6 +225,10 @@ fn put_image(
         None => "tekton-wrap save".to_owned(),
     };
     let history = layers.iter().map(|(layer, _)| History { created: created.clone(), created_by: created_by(layer) });
+    let (snapshot, lineage) = match about {
+        About::Task(snapshot) => (Some(snapshot), None),
+        About::Run(lineage) => (None, Some(lineage)),
+    };
     let config = Config {
         created: created.clone(),
         architecture: image::architecture().to_owned(),
@@ -226,6 +239,7 @@ fn put_image(
         rootfs: RootFs { kind: "layers".to_owned(), diff_ids: layers.iter().map(|(_, diff_id)| *diff_id).collect() },
         history: history.collect(),
         snapshot,
+        lineage,
     };
     let config = store.put_bytes(&to_json(&config)?)?;
     let mut annotations = labels.annotations.clone();
