@@ -9,7 +9,8 @@
 //! | [`image`], [`lineage`], [`load`] | manifests and configs; what a workspace is made of; reading both |
 //! | [`merge`], [`view`], [`stack`] | several tasks' changes as one tree; what a plain stack of layers shows instead |
 //! | [`extract`], [`foreign`], [`untar`] | making files safely; layers that others made, and their archives |
-//! | [`save`], [`restore`], [`target`] | the three operations |
+//! | [`save`], [`restore`] | the two operations |
+//! | [`publish`], [`target`] | what others see of a save: snapshots, and the image that any tool reads |
 //!
 //! `merge`, `archive`, `toc` and `stack` are pure. Only `tree`, `scan`, `extract` and `baseline` touch files.
 
@@ -27,6 +28,7 @@ pub(crate) mod lineage;
 pub(crate) mod load;
 pub(crate) mod merge;
 pub(crate) mod path;
+mod publish;
 mod restore;
 mod save;
 mod scan;
@@ -46,7 +48,7 @@ use std::{
 };
 
 pub use self::error::Error;
-use self::{image::Snapshot, lineage::Lineage, restore::Restored, save::Saved, target::Labels};
+use self::{lineage::Lineage, publish::Unpublished, restore::Restored, save::Saved, target::Labels};
 use crate::{
     step::{Compression, Conflict, ENV, STATE_DIR, StepConfig, WorkspaceStep},
     store::{self, Store},
@@ -76,10 +78,8 @@ pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
 /// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`.
 pub fn save_task(step: StepConfig, state: &Path) -> Result<(), Error> {
     let step = step.of_combination();
-    step.workspaces.iter().try_for_each(|workspace| {
-        let store = store::open(&load::target(&workspace.target)?)?;
-        save_workspace(&*store, &step, workspace, state)
-    })
+    let saved = step.workspaces.iter().map(|workspace| save_workspace(&step, workspace, state));
+    publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
 }
 
 /// By hand: makes in `dir` what the image `source` holds, a snapshot or any other. A `baseline` lets [`save_dir`] store
@@ -124,33 +124,22 @@ fn restore_workspace(
     Ok(())
 }
 
-fn save_workspace(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> Result<(), Error> {
+fn save_workspace<'a>(
+    step: &'a StepConfig,
+    workspace: &'a WorkspaceStep,
+    state: &Path,
+) -> Result<Unpublished<'a>, Error> {
     let start = Instant::now();
+    let store = store::open(&load::target(&workspace.target)?)?;
     // A task without a restore step starts from nothing.
     let baseline = Some(baseline_path(step, workspace, state)).filter(|path| path.exists());
     let input = lineage_of(baseline.as_deref())?;
-    let labels = Labels::of_step(step, workspace);
-    let mut saved = save::save(store, Path::new(&workspace.path), baseline.as_deref(), step.compression)?;
+    let mut saved = save::save(&*store, Path::new(&workspace.path), baseline.as_deref(), step.compression)?;
     for layer in &mut saved.layers {
         layer.annotations.insert(image::TASK.to_owned(), step.task.clone());
     }
-    let snapshot = Snapshot {
-        format: 1,
-        run: step.run.clone(),
-        workspace: workspace.name.clone(),
-        task: step.task.clone(),
-        order: step.order,
-        base: input.base.clone(),
-        ancestors: input.writers.clone(),
-    };
-    let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
-    let digest = target::put_snapshot(store, &tag, &saved.layers, snapshot, &labels)?;
     report_saved(&workspace.name, &saved, start);
-    let mut own = target::writer(&step.task, step.order, &input, saved.layers);
-    own.manifest = Some(digest);
-    let mut lineage = input;
-    lineage.join(Lineage { writers: vec![own], ..Lineage::default() })?;
-    target::publish(store, step, workspace, &lineage, &labels)
+    Ok(Unpublished { store, step, workspace, input, layers: saved.layers })
 }
 
 fn step() -> Result<StepConfig, Error> {

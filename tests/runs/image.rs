@@ -33,7 +33,7 @@ pub fn read(folder: &Path, tag: &str) -> Option<Seen> {
         match layer["mediaType"].as_str().expect("a media type").rsplit_once("tar").expect("an archive").1 {
             "" => archive = bytes,
             "+gzip" => drop(flate2::read::MultiGzDecoder::new(&*bytes).read_to_end(&mut archive).expect("gzip")),
-            "+zstd" => drop(zstd::stream::copy_decode(&*bytes, &mut archive).expect("zstd")),
+            "+zstd" => zstd::stream::copy_decode(&*bytes, &mut archive).expect("zstd"),
             other => panic!("layer with {other}"),
         }
         apply(&mut tree, &archive);

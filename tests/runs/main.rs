@@ -19,6 +19,7 @@ mod image;
 mod model;
 mod pipeline;
 mod play;
+#[expect(dead_code, reason = "the data plane's own tests use all of it")]
 #[path = "../../src/workspace/tests/seen.rs"]
 mod seen;
 
@@ -26,6 +27,7 @@ fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150);
     ProptestConfig {
         cases,
+        max_shrink_time: 60_000,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/runs/regressions.txt"))),
         ..ProptestConfig::default()
     }

@@ -269,9 +269,10 @@ impl Pipeline {
         let task = &self.tasks[index];
         let used = || WORKSPACES.iter().zip(task.uses).filter(|(_, used)| *used != Use::No);
         let declared = used().map(|(name, used)| json!({"name": name, "readOnly": used == Use::ReadOnly}));
-        let params = task.results.iter().map(|on| {
-            json!({"name": format!("p{on}"), "value": format!("$(tasks.t{on}.results.r)")})
-        });
+        let params = task
+            .results
+            .iter()
+            .map(|on| json!({"name": format!("p{on}"), "value": format!("$(tasks.t{on}.results.r)")}));
         let mut value = json!({
             "name": format!("t{index}"),
             "params": params.collect::<Vec<_>>(),

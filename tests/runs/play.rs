@@ -127,7 +127,10 @@ impl<'a> Play<'a> {
             let played: Vec<_> = thread::scope(|scope| {
                 let start = |&(task, number)| scope.spawn(move || play.attempts(task, number));
                 let threads: Vec<_> = all.iter().map(start).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+                    .collect()
             });
             for (&(task, number), ended) in all.iter().zip(played) {
                 match ended.map_err(|problem| format!("t{task}[{number}]: {problem}"))? {
@@ -152,7 +155,8 @@ impl<'a> Play<'a> {
             let before = |key: &Key| *key == BASE || ancestors.contains(&key.0);
             self.models[workspace].saved().into_iter().filter(before).collect()
         };
-        let wanted: Vec<Merged> = used.iter().map(|&workspace| self.models[workspace].merge(&given(workspace))).collect();
+        let wanted: Vec<Merged> =
+            used.iter().map(|&workspace| self.models[workspace].merge(&given(workspace))).collect();
         let in_conflict = !self.pipeline.last && wanted.iter().any(|merged| !merged.conflicts.is_empty());
         let mut ended = Ended::Failed;
         for attempt in 0..=self.pipeline.tasks[task].retries {
@@ -163,10 +167,10 @@ impl<'a> Play<'a> {
             if self.steps[task].state {
                 fs::create_dir(&state).expect("a new folder");
             }
-            let restored = match self.config(&self.steps[task].restore, task, number, &dir) {
-                Some(config) => workspace::restore_task(config, &state),
-                None => Ok(()),
-            };
+            let restore = self.config(&self.steps[task].restore, task, number, &dir);
+            let steps = restore.iter().flat_map(|config| &config.workspaces);
+            let restores: Vec<String> = steps.map(|workspace| workspace.name.clone()).collect();
+            let restored = restore.map_or(Ok(()), |config| workspace::restore_task(config, &state));
             match (restored, in_conflict) {
                 (Err(Error::Conflict { workspace, conflicts }), true) => {
                     lists(&wanted, &used, &workspace, &conflicts.to_string())?;
@@ -183,7 +187,8 @@ impl<'a> Play<'a> {
                 let place = |problem| format!("attempt {attempt}: workspace {}: {problem}", WORKSPACES[workspace]);
                 wanted.compare(before.tree()).map_err(place)?;
                 if uses(workspace) == Use::Write {
-                    let before = if self.steps[task].restore.is_some() { before } else { Observed::nothing() };
+                    let is_restored = restores.iter().any(|name| name == WORKSPACES[workspace]);
+                    let before = if is_restored { before } else { Observed::nothing() };
                     let script = &self.pipeline.tasks[task].scripts[number][workspace];
                     let after = work(&dir(workspace), script, task);
                     left.push((workspace, Left::new(given(workspace), wanted, &before, &after)));
@@ -308,8 +313,13 @@ fn lists(wanted: &[Merged], used: &[usize], workspace: &str, sentence: &str) -> 
     let first = wanted.iter().zip(used).find(|(merged, _)| !merged.conflicts.is_empty());
     let Some((merged, &first)) = first else { return Err("there is no conflict".to_owned()) };
     let (listed, count) = (sentence.matches("(task ").count(), merged.conflicts.len());
-    let plain = |path: &&PathBuf| path.to_str().is_some_and(|path| path.chars().all(|c| c.is_ascii_alphanumeric() || c == '/'));
-    let missing = merged.conflicts.keys().filter(plain).find(|path| count <= listed && !sentence.contains(path.to_str().unwrap_or_default()));
+    let plain =
+        |path: &&PathBuf| path.to_str().is_some_and(|path| path.chars().all(|c| c.is_ascii_alphanumeric() || c == '/'));
+    let missing = merged
+        .conflicts
+        .keys()
+        .filter(plain)
+        .find(|path| count <= listed && !sentence.contains(path.to_str().unwrap_or_default()));
     match workspace == WORKSPACES[first] && listed == count.min(20) && missing.is_none() {
         true => Ok(()),
         false => Err(format!("{:?} are in conflict, but the message is {workspace}: {sentence}", merged.conflicts)),
@@ -332,7 +342,8 @@ fn wrapped(pipeline: &Pipeline, objects: &Value) -> Result<Vec<Steps>, String> {
         let steps = task["taskSpec"]["steps"].as_array().expect("steps");
         let find = |verb: &str| steps.iter().find(|step| step["name"] == format!("tekton-wrap-{verb}"));
         let config = |step: &Value| {
-            let env = step["env"].as_array().expect("env").iter().find(|env| env["name"] == ENV).expect("a configuration");
+            let env =
+                step["env"].as_array().expect("env").iter().find(|env| env["name"] == ENV).expect("a configuration");
             env["value"].as_str().expect("text").to_owned()
         };
         let has_state = |step: Option<&Value>| {
