@@ -9,7 +9,8 @@
 //! | [`image`], [`lineage`], [`load`] | manifests and configs; what a workspace is made of; reading both |
 //! | [`merge`], [`view`], [`stack`] | several tasks' changes as one tree; what a plain stack of layers shows instead |
 //! | [`extract`], [`foreign`], [`untar`] | making files safely; layers that others made, and their archives |
-//! | [`save`], [`restore`], [`target`] | the three operations |
+//! | [`save`], [`restore`] | the two operations |
+//! | [`publish`], [`target`] | what others see of a save: snapshots, and the image that any tool reads |
 //!
 //! `merge`, `archive`, `toc` and `stack` are pure. Only `tree`, `scan`, `extract` and `baseline` touch files.
 
@@ -28,6 +29,7 @@ pub(crate) mod load;
 pub(crate) mod merge;
 pub(crate) mod path;
 mod progress;
+mod publish;
 mod restore;
 mod save;
 mod scan;
@@ -49,9 +51,9 @@ use std::{
 
 pub use self::error::Error;
 use self::{
-    image::Snapshot,
     lineage::Lineage,
     progress::{Action, INTERVAL, Phase, Progress},
+    publish::Unpublished,
     restore::Restored,
     save::Saved,
     target::Labels,
@@ -62,22 +64,31 @@ use crate::{
     units::{count, size},
 };
 
-/// The injected restore step: makes each workspace of the step in the environment variable [`ENV`].
+/// The injected restore step, which is told in the environment variable [`ENV`] what to do.
 pub fn restore_step() -> Result<(), Error> {
-    let step = step("an image and a directory")?;
+    restore_task(step("an image and a directory")?, Path::new(STATE_DIR))
+}
+
+/// The injected save step, which is told in [`ENV`] what to do.
+pub fn save_step() -> Result<(), Error> {
+    save_task(step("a directory and an image")?, Path::new(STATE_DIR))
+}
+
+/// Makes each workspace of a restore step. What a save of the same task has to know is left in the folder `state`, if
+/// there is one.
+pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
+    let step = step.of_combination();
     step.workspaces.iter().try_for_each(|workspace| {
         let store = store::open(&load::target(&workspace.target)?)?;
-        restore_workspace(&*store, &step, workspace, Path::new(STATE_DIR))
+        restore_workspace(&*store, &step, workspace, state)
     })
 }
 
-/// The injected save step: stores what the task changed in each workspace of the step in [`ENV`].
-pub fn save_step() -> Result<(), Error> {
-    let step = step("a directory and an image")?;
-    step.workspaces.iter().try_for_each(|workspace| {
-        let store = store::open(&load::target(&workspace.target)?)?;
-        save_workspace(&*store, &step, workspace, Path::new(STATE_DIR))
-    })
+/// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`.
+pub fn save_task(step: StepConfig, state: &Path) -> Result<(), Error> {
+    let step = step.of_combination();
+    let saved = step.workspaces.iter().map(|workspace| save_workspace(&step, workspace, state));
+    publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
 }
 
 /// By hand: makes in `dir` what the image `source` holds, a snapshot or any other. A `baseline` lets [`save_dir`] store
@@ -139,55 +150,32 @@ fn restore_logged(
     Ok(())
 }
 
-fn save_workspace(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> Result<(), Error> {
-    let progress = Progress::new(Action::Save, &workspace.name);
-    progress.logged(INTERVAL, || save_counted(store, step, workspace, state, &progress))
-}
-
-fn save_counted(
-    store: &dyn Store,
-    step: &StepConfig,
-    workspace: &WorkspaceStep,
+fn save_workspace<'a>(
+    step: &'a StepConfig,
+    workspace: &'a WorkspaceStep,
     state: &Path,
-    progress: &Progress,
-) -> Result<(), Error> {
+) -> Result<Unpublished<'a>, Error> {
     let start = Instant::now();
+    let store = store::open(&load::target(&workspace.target)?)?;
     // A task without a restore step starts from nothing.
     let baseline = Some(baseline_path(step, workspace, state)).filter(|path| path.exists());
     let input = lineage_of(baseline.as_deref())?;
-    let labels = Labels::of_step(step, workspace);
-    let mut saved = save::save(store, Path::new(&workspace.path), baseline.as_deref(), step.compression, progress)?;
-    progress.enter(Phase::Finishing);
+    let progress = Progress::new(Action::Save, &workspace.name);
+    let root = Path::new(&workspace.path);
+    let save = || save::save(&*store, root, baseline.as_deref(), step.compression, &progress);
+    let mut saved = progress.logged(INTERVAL, save)?;
     for layer in &mut saved.layers {
         layer.annotations.insert(image::TASK.to_owned(), step.task.clone());
     }
-    let snapshot = Snapshot {
-        format: 1,
-        run: step.run.clone(),
-        workspace: workspace.name.clone(),
-        task: step.task.clone(),
-        order: step.order,
-        base: input.base.clone(),
-        ancestors: input.writers.clone(),
-    };
-    let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
-    let digest = target::put_snapshot(store, &tag, &saved.layers, snapshot, &labels)?;
     report_saved(&workspace.name, &saved, start);
-    let mut own = target::writer(&step.task, step.order, &input, saved.layers);
-    own.manifest = Some(digest);
-    let mut lineage = input;
-    lineage.join(Lineage { writers: vec![own], ..Lineage::default() })?;
-    target::publish(store, step, workspace, &lineage, &labels)
+    Ok(Unpublished { store, step, workspace, input, layers: saved.layers })
 }
 
 fn step(by_hand: &str) -> Result<StepConfig, Error> {
     let text = std::env::var(ENV)
         .map_err(|_| Error::Run(format!("the environment variable {ENV} is not set; by hand, give {by_hand}")))?;
-    let mut step: StepConfig = serde_json::from_str(&text)
-        .map_err(|e| Error::Run(format!("the environment variable {ENV} is not the configuration of a step: {e}")))?;
-    // From here on a combination of a matrix is a task like any other.
-    (step.order, step.task, step.task_run) = (step.own_order(), step.own_name(), None);
-    Ok(step)
+    serde_json::from_str(&text)
+        .map_err(|e| Error::Run(format!("the environment variable {ENV} is not the configuration of a step: {e}")))
 }
 
 fn baseline_path(step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> PathBuf {

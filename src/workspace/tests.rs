@@ -96,7 +96,7 @@ impl Run {
     fn save(&self, task: &Task) -> Result<(), Error> {
         let mut step = self.step(task);
         step.workspaces[0].after.clear();
-        save_workspace(&*self.store(), &step, &step.workspaces[0], &self.state(task))
+        save_task(step, &self.state(task))
     }
 
     /// A whole task that does `work` in its directory.
