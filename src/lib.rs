@@ -10,16 +10,18 @@
 //! | [`resolve`] | turns `pipelineref` and taskRefs into objects |
 //! | [`wrap`] | the rewrite itself: no I/O, no clock, no cluster |
 //! | [`tekton`] | read-only views of Tekton's JSON |
+//! | [`inspect`] | what a snapshot or a whole run holds |
 //! | [`log`] | the log on stderr |
 //! | [`step`] | what the webhook tells the injected steps |
 //! | [`workspace`] | scan, layer, merge, extract: a directory to a snapshot and back |
 //! | [`store`] | where snapshots are kept: a registry or a folder |
 //! | [`target`] | the parsed form of param `target` |
 //!
-//! Dependencies point downward only: `admission`, `render` → `resolve`, `wrap` → `tekton`, `step`, `target`; `workspace` → `store` → `target`.
+//! Dependencies point downward only: `admission`, `render` → `resolve`, `wrap` → `tekton`, `step`, `target`; `inspect` → `workspace` → `store` → `target`.
 
 pub mod admission;
 pub mod digest;
+pub mod inspect;
 pub mod log;
 pub mod render;
 pub mod resolve;
@@ -27,6 +29,7 @@ pub mod step;
 pub mod store;
 pub mod target;
 pub mod tekton;
+mod units;
 pub mod workspace;
 pub mod wrap;
 pub mod yaml;

@@ -139,6 +139,11 @@ impl StepConfig {
         }
     }
 
+    /// The same for this very combination of a matrix, as if it were a task like any other.
+    pub fn of_combination(self) -> Self {
+        Self { order: self.own_order(), task: self.own_name(), task_run: None, ..self }
+    }
+
     /// Whether `order` is in one of the inclusive `ranges`.
     pub fn in_ranges(ranges: &[(u32, u32)], order: u32) -> bool {
         ranges.iter().any(|&(first, last)| (first..=last).contains(&order))

@@ -4,6 +4,7 @@ mod edits;
 mod hostile;
 mod merging;
 mod parallel;
+mod progressing;
 mod round_trip;
 mod seen;
 mod traps;
@@ -14,26 +15,26 @@ use super::*;
 use crate::step::Predecessor;
 
 /// A run of a Pipeline whose tasks share one workspace, kept in a folder of its own.
-struct Run {
-    folder: tempfile::TempDir,
+pub(crate) struct Run {
+    pub(crate) folder: tempfile::TempDir,
     uid: &'static str,
-    conflict: Conflict,
+    pub(crate) conflict: Conflict,
     compression: Compression,
-    base: Option<String>,
+    pub(crate) base: Option<String>,
 }
 
 /// A task of a run: its place in pipeline order, the tasks right before it, and the parallel ones.
 #[derive(Clone, Default)]
-struct Task {
-    order: u32,
-    after: Vec<u32>,
-    optional: Vec<u32>,
-    parallel: Vec<(u32, u32)>,
-    joined: Vec<(u32, u32)>,
+pub(crate) struct Task {
+    pub(crate) order: u32,
+    pub(crate) after: Vec<u32>,
+    pub(crate) optional: Vec<u32>,
+    pub(crate) parallel: Vec<(u32, u32)>,
+    pub(crate) joined: Vec<(u32, u32)>,
 }
 
 impl Run {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             uid: "run",
@@ -44,16 +45,16 @@ impl Run {
     }
 
     /// The workspace of the task at `order`.
-    fn dir(&self, order: u32) -> PathBuf {
+    pub(crate) fn dir(&self, order: u32) -> PathBuf {
         self.folder.path().join(format!("ws{order}"))
     }
 
     /// What is written when the run is over.
-    fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         format!("dir://{}:done", self.folder.path().join("store").display())
     }
 
-    fn store(&self) -> Box<dyn Store> {
+    pub(crate) fn store(&self) -> Box<dyn Store> {
         store::open(&load::target(&self.target()).unwrap()).unwrap()
     }
 
@@ -95,11 +96,11 @@ impl Run {
     fn save(&self, task: &Task) -> Result<(), Error> {
         let mut step = self.step(task);
         step.workspaces[0].after.clear();
-        save_workspace(&*self.store(), &step, &step.workspaces[0], &self.state(task))
+        save_task(step, &self.state(task))
     }
 
     /// A whole task that does `work` in its directory.
-    fn play(&self, task: &Task, work: impl FnOnce(&Path)) -> PathBuf {
+    pub(crate) fn play(&self, task: &Task, work: impl FnOnce(&Path)) -> PathBuf {
         let dir = self.dir(task.order);
         if task.after.is_empty() && task.optional.is_empty() && self.base.is_none() {
             std::fs::create_dir_all(&dir).unwrap();
@@ -112,14 +113,14 @@ impl Run {
     }
 
     /// The layers of the snapshot of the task at `order`.
-    fn layers(&self, order: u32) -> Vec<image::Descriptor> {
+    pub(crate) fn layers(&self, order: u32) -> Vec<image::Descriptor> {
         let step = self.step(&task(order, &[]));
         let found = load::snapshot(&*self.store(), &step, &step.workspaces[0], order).unwrap().unwrap();
         found.writers.into_iter().find(|writer| writer.order == order).unwrap().layers
     }
 
     /// `target` restored by this program, and applied layer by layer as other tools do.
-    fn ends(&self) -> [PathBuf; 2] {
+    pub(crate) fn ends(&self) -> [PathBuf; 2] {
         let ours = self.folder.path().join("end");
         restore_image(&self.target(), &ours, None).unwrap();
         let plain = self.folder.path().join("end-plain");
@@ -131,7 +132,8 @@ impl Run {
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
         let lineage = Lineage { base, ..Lineage::default() };
-        restore::restore(&*store, &lineage, &plain, None, Conflict::Fail, "ws").unwrap();
+        restore::restore(&*store, &lineage, &plain, None, Conflict::Fail, &Progress::new(Action::Restore, "ws"))
+            .unwrap();
         [ours, plain]
     }
 
@@ -152,6 +154,20 @@ fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 
-fn task(order: u32, after: &[u32]) -> Task {
+pub(crate) fn task(order: u32, after: &[u32]) -> Task {
     Task { order, after: after.to_vec(), ..Task::default() }
+}
+
+/// Paths below `root` in tree order, the root first.
+pub(crate) fn paths_of(root: &Path) -> Vec<String> {
+    let mut walk = scan::Walk::new(root, tree::Access::temporary()).unwrap();
+    let path = |found: scan::Found| String::from_utf8(found.path.as_bytes().to_vec()).unwrap();
+    std::iter::from_fn(|| walk.next()).map(|found| path(found.unwrap())).collect()
+}
+
+/// Stores an image that another program could have made, with one file.
+pub(crate) fn put_foreign(store: &dyn Store, tag: &str) {
+    let file = hostile::file("f");
+    let layer = image::Descriptor::new(image::LAYER, store.put_bytes(&file).unwrap());
+    hostile::put(store, tag, &[layer]);
 }

@@ -29,6 +29,9 @@ pub enum Listing<'a> {
     Toc(&'a Toc),
 }
 
+/// The entries of a [`Listing`] in tree order.
+pub type Stream<'a> = Box<dyn Iterator<Item = Result<Entry, Error>> + 'a>;
+
 /// Takes all entries of a path and what becomes of it.
 pub type Visit<'a> = dyn FnMut(&[Write], Outcome) -> Result<(), Error> + 'a;
 
@@ -71,8 +74,18 @@ impl<'a> View<'a> {
         self.walk(visit).map(drop)
     }
 
+    /// The base, and the tasks after it.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// All entries, by path.
+    pub fn groups(&self) -> Result<Groups<Stream<'_>>, Error> {
+        Groups::new(self.listings.iter().map(|(source, listing)| (*source, listing.iter())))
+    }
+
     fn walk(&self, visit: &mut Visit<'_>) -> Result<Resolver<'_>, Error> {
-        let mut groups = Groups::new(self.listings.iter().map(|(source, listing)| (*source, listing.iter())))?;
+        let mut groups = self.groups()?;
         let mut resolver = Resolver::new(&self.sources, &self.revived);
         let mut group = Vec::new();
         while groups.next(&mut group)? {
@@ -84,7 +97,7 @@ impl<'a> View<'a> {
 }
 
 impl<'a> Listing<'a> {
-    fn iter(self) -> Box<dyn Iterator<Item = Result<Entry, Error>> + 'a> {
+    fn iter(self) -> Stream<'a> {
         match self {
             Self::Entries(entries) => Box::new(entries.iter().cloned().map(Ok)),
             Self::Toc(toc) => Box::new(toc.iter()),

@@ -33,27 +33,7 @@ impl Place {
 
     /// Stores an image of these layers and restores it.
     fn restore(&self, layers: &[Descriptor]) -> Result<(), Error> {
-        let store = self.store();
-        let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers.iter().map(|_| Digest::of(b"")).collect() };
-        let config = Config {
-            created: String::new(),
-            architecture: String::new(),
-            os: String::new(),
-            config: Default::default(),
-            rootfs,
-            history: Vec::new(),
-            snapshot: None,
-            lineage: None,
-        };
-        let config = store.put_bytes(&serde_json::to_vec(&config).unwrap()).unwrap();
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: image::MANIFEST.to_owned(),
-            config: Descriptor::new(image::CONFIG, config),
-            layers: layers.to_vec(),
-            annotations: Annotations::new(),
-        };
-        store.put_manifest("bad", image::MANIFEST, &serde_json::to_vec(&manifest).unwrap()).unwrap();
+        put(&*self.store(), "bad", layers);
         let before = seen::see(&self.folder.path().join("outside"));
         let result = restore_image(&self.image(), &self.folder.path().join("ws"), None);
         assert_eq!(before, seen::see(&self.folder.path().join("outside")));
@@ -68,6 +48,30 @@ impl Place {
     fn foreign(&self, archive: &[u8]) -> Descriptor {
         Descriptor::new(image::LAYER, self.store().put_bytes(archive).unwrap())
     }
+}
+
+/// Stores an ordinary image of these layers.
+pub(super) fn put(store: &dyn Store, tag: &str, layers: &[Descriptor]) {
+    let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers.iter().map(|_| Digest::of(b"")).collect() };
+    let config = Config {
+        created: String::new(),
+        architecture: String::new(),
+        os: String::new(),
+        config: Default::default(),
+        rootfs,
+        history: Vec::new(),
+        snapshot: None,
+        lineage: None,
+    };
+    let config = store.put_bytes(&serde_json::to_vec(&config).unwrap()).unwrap();
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: image::MANIFEST.to_owned(),
+        config: Descriptor::new(image::CONFIG, config),
+        layers: layers.to_vec(),
+        annotations: Annotations::new(),
+    };
+    store.put_manifest(tag, image::MANIFEST, &serde_json::to_vec(&manifest).unwrap()).unwrap();
 }
 
 /// An entry of an archive, as bytes, whatever they say.
@@ -99,7 +103,7 @@ fn dir(path: &str) -> Vec<u8> {
     member(b'5', path, "", b"")
 }
 
-fn file(path: &str) -> Vec<u8> {
+pub(super) fn file(path: &str) -> Vec<u8> {
     member(b'0', path, "", b"dead")
 }
 

@@ -1,0 +1,180 @@
+//! What a task did, decided from tables of contents alone: its input, which its ancestors made, is compared with what it
+//! left. Pure: entries in, numbers out.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::source::merged;
+use crate::workspace::{
+    Error,
+    entry::{Entry, Node},
+    merge::{Resolver, Write},
+    path::TreePath,
+    view::View,
+};
+
+/// What became of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Added,
+    /// It holds something else.
+    Content,
+    /// It is something else: a directory became a file, or the like.
+    Kind,
+    /// It holds the same; mode, owner, time or extended attributes differ.
+    Attributes,
+    /// It is gone.
+    Deleted,
+}
+
+/// How much was changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Files that were not there before.
+    pub added: Amount,
+    /// Files that hold something else; `bytes` is what they hold now.
+    pub changed: Amount,
+    /// Files that are gone; `bytes` is what they held.
+    pub deleted: Amount,
+    /// Files and directories of which only mode, owner, time or extended attributes differ.
+    pub attributes: u64,
+    /// Directories that were not there before.
+    pub directories_added: u64,
+    /// Directories that are gone.
+    pub directories_deleted: u64,
+}
+
+/// Everything that is no directory, by name, and the bytes of regular files, each counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    /// Names.
+    pub files: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A task while its changes are counted.
+struct Task<'a> {
+    before: Resolver<'a>,
+    after: Resolver<'a>,
+    summary: Summary,
+}
+
+/// What each task of `view` changed, in pipeline order.
+pub fn of_tasks(view: &View<'_>) -> Result<Vec<Summary>, Error> {
+    let (sources, none) = (view.sources(), BTreeSet::new());
+    let task = |_| Task {
+        before: Resolver::new(sources, &none),
+        after: Resolver::new(sources, &none),
+        summary: Summary::default(),
+    };
+    let mut tasks: Vec<Task<'_>> = sources.iter().skip(1).map(task).collect();
+    // Sources that left no directory at a path: what was below it is gone.
+    let mut cuts: Vec<(usize, TreePath)> = Vec::new();
+    let (mut groups, mut group) = (view.groups()?, Vec::new());
+    while groups.next(&mut group)? {
+        let path = &group[0].entry.path;
+        cuts.retain(|(_, cut)| cut.contains(path));
+        let mut touching: BTreeSet<usize> = group.iter().map(|write| write.source).collect();
+        touching.extend(cuts.iter().map(|(source, _)| *source));
+        for &source in touching.iter().filter(|&&source| source > 0) {
+            let precedes = |write: &&Write| sources[source].ancestors.get(write.source).copied().unwrap_or(false);
+            tasks[source - 1].add(
+                &group.iter().filter(precedes).cloned().collect::<Vec<_>>(),
+                &group.iter().filter(|write| precedes(write) || write.source == source).cloned().collect::<Vec<_>>(),
+            );
+        }
+        cuts.extend(group.iter().filter(|w| !w.entry.is_dir()).map(|w| (w.source, w.entry.path.clone())));
+    }
+    Ok(tasks.into_iter().map(|task| task.summary).collect())
+}
+
+impl Task<'_> {
+    fn add(&mut self, before: &[Write], after: &[Write]) {
+        let resolve = |resolver: &mut Resolver<'_>, group: &[Write]| match group {
+            [] => None,
+            _ => merged(group, &resolver.resolve(group)),
+        };
+        let (old, new) = (resolve(&mut self.before, before), resolve(&mut self.after, after));
+        // Of a base that is not listed nothing is known but what tasks did to it: then a directory that was merely touched
+        // was there, and so was what was deleted.
+        match (&old, after) {
+            (None, [.., last]) if before.is_empty() && last.entry.is_touched() => {}
+            (None, [last]) if last.entry.is_whiteout() => self.summary.deleted.files += 1,
+            _ => drop(self.summary.add(old.as_ref(), new.as_ref())),
+        }
+    }
+}
+
+impl Summary {
+    /// Counts a path.
+    pub fn add(&mut self, before: Option<&Entry>, after: Option<&Entry>) -> Option<Change> {
+        let change = Change::between(before, after)?;
+        if change == Change::Attributes {
+            self.attributes += 1;
+            return Some(change);
+        }
+        let is_dir = |entry: Option<&Entry>| entry.is_some_and(Entry::is_dir);
+        let is_file = |entry: Option<&Entry>| entry.is_some_and(|entry| !entry.is_dir());
+        self.directories_added += u64::from(is_dir(after) && !is_dir(before));
+        self.directories_deleted += u64::from(is_dir(before) && !is_dir(after));
+        match (is_file(before), is_file(after)) {
+            (false, true) => self.added.add(after),
+            (true, true) => self.changed.add(after),
+            (true, false) => self.deleted.add(before),
+            (false, false) => {}
+        }
+        Some(change)
+    }
+}
+
+impl Amount {
+    fn add(&mut self, entry: Option<&Entry>) {
+        self.files += 1;
+        self.bytes += entry.map_or(0, |entry| if let Node::File(content) = &entry.node { content.size } else { 0 });
+    }
+}
+
+impl Change {
+    /// The difference between what was at a path and what is there. The times of directories don't count.
+    pub fn between(before: Option<&Entry>, after: Option<&Entry>) -> Option<Self> {
+        let (before, after) = match (before, after) {
+            (None, None) => return None,
+            (None, Some(_)) => return Some(Self::Added),
+            (Some(_), None) => return Some(Self::Deleted),
+            (Some(before), Some(after)) => (before, after),
+        };
+        match (&before.node, &after.node) {
+            (Node::Dir { .. }, Node::Dir { .. }) => (!before.same_attributes(after)).then_some(Self::Attributes),
+            (a, b) => {
+                let same_node = match (before.content(), after.content()) {
+                    (Some(a), Some(b)) if a != b => return Some(Self::Content),
+                    (Some(_), Some(_)) => true,
+                    _ => a == b,
+                };
+                let same_kind = before.content().is_some() && after.content().is_some()
+                    || std::mem::discriminant(a) == std::mem::discriminant(b);
+                match (same_node, same_kind) {
+                    (true, _) if before.same_attributes(after) && before.mtime == after.mtime => None,
+                    (true, _) => Some(Self::Attributes),
+                    (false, true) => Some(Self::Content),
+                    (false, false) => Some(Self::Kind),
+                }
+            }
+        }
+    }
+
+    /// One letter for it, as `git diff --name-status` has them where it has them.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Added => 'A',
+            Self::Content => 'M',
+            Self::Kind => 'T',
+            Self::Attributes => 'm',
+            Self::Deleted => 'D',
+        }
+    }
+}

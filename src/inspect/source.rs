@@ -1,0 +1,214 @@
+//! An image as far as it can be known without reading a layer: manifest, config and tables of contents.
+
+use std::{sync::mpsc, thread};
+
+use crate::{
+    digest::Digest,
+    store::{self, Store},
+    target::Target,
+    workspace::{
+        Error,
+        entry::Entry,
+        image::{self, Descriptor},
+        lineage::{Base, Lineage, Writer},
+        load,
+        merge::{Outcome, Write},
+        toc::Toc,
+        view::View,
+    },
+};
+
+/// How many entries may wait for the other side of a comparison.
+const AHEAD: usize = 1024;
+
+/// What an image is made of.
+pub struct Source {
+    /// Its name.
+    pub image: String,
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// What it is.
+    pub kind: Kind,
+    /// UID of the run and name of the workspace, where it says so.
+    pub run: Option<String>,
+    /// Name of the workspace.
+    pub workspace: Option<String>,
+    /// Tasks and their layers. The base is there only where it is another image.
+    pub lineage: Lineage,
+    /// Layers of the image that belong to no task: in an image of a run they correct what a plain stack shows, in any other
+    /// one nothing is known of what they hold.
+    pub other: Vec<Descriptor>,
+    /// What the base holds, where that can be known.
+    base: Vec<Entry>,
+    tocs: Vec<Toc>,
+    /// Why the files of the base, or of layers of the image itself, are not known.
+    pub unlisted: Option<String>,
+}
+
+/// Kinds of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// What one task left, on top of its ancestors.
+    Snapshot,
+    /// What a run left so far.
+    Run,
+    /// Any other one.
+    Image,
+}
+
+impl Source {
+    /// Reads what there is to know of `image`.
+    pub fn open(image: &str) -> Result<Self, Error> {
+        let target = load::target(image)?;
+        Self::read(&*store::open(&target)?, &target)
+    }
+
+    fn read(store: &dyn Store, target: &Target) -> Result<Self, Error> {
+        let image = target.to_string();
+        let mut found =
+            load::image(store, &target.reference(), &image)?.ok_or_else(|| Error::NoImage(image.clone()))?;
+        let annotation = |name: &str| found.manifest.annotations.get(name).cloned();
+        let (run, workspace, digest) = (annotation(image::RUN), annotation(image::WORKSPACE), found.digest);
+        let has = |layer: &Descriptor| found.manifest.layers.iter().any(|other| other.digest == layer.digest);
+        let whole = found.config.lineage.take().filter(|lineage| lineage.layers().all(|(_, layer)| has(layer)));
+        let (kind, lineage, other) = match (found.config.snapshot.take(), whole) {
+            (Some(snapshot), _) => (Kind::Snapshot, Lineage::of_snapshot(digest, found.manifest, snapshot), Vec::new()),
+            (None, Some(lineage)) => {
+                let base = lineage.base.iter().flat_map(|base| &base.layers);
+                let known: Vec<_> = base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();
+                let other = found.manifest.layers.into_iter().filter(|layer| !known.contains(&layer.digest));
+                let other = other.filter(|layer| layer.has_toc() || layer.escapes_names()).collect();
+                (Kind::Run, lineage, other)
+            }
+            (None, None) => {
+                let mut lineage = Lineage::of_image(&image, digest, found.manifest, &found.config);
+                let below = lineage.base.take().map(|base| base.layers).unwrap_or_default();
+                (Kind::Image, by_task(lineage), below)
+            }
+        };
+        let mut source = Self {
+            tocs: load::tocs(store, &lineage)?,
+            base: Vec::new(),
+            unlisted: None,
+            image,
+            digest,
+            kind,
+            run,
+            workspace,
+            lineage,
+            other,
+        };
+        source.list_base();
+        Ok(source)
+    }
+
+    /// All files and directories of the image, merged, with what goes wrong.
+    pub fn view(&self) -> Result<View<'_>, Error> {
+        View::new(&self.lineage, &self.base, &self.tocs)
+    }
+
+    /// Gives what the image holds to `visit`, in tree order.
+    pub fn for_each(&self, visit: &mut dyn FnMut(Entry) -> Result<(), Error>) -> Result<(), Error> {
+        self.view()?.for_each(&mut |group, outcome| merged(group, &outcome).map_or(Ok(()), &mut *visit))
+    }
+
+    /// Goes through what two images hold, path by path: gives the entries of the first and the second, one of them none
+    /// where only the other has the path.
+    pub fn compare(
+        &self,
+        other: &Self,
+        visit: &mut dyn FnMut(Option<Entry>, Option<Entry>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        thread::scope(|scope| {
+            let (sender, receiver) = mpsc::sync_channel(AHEAD);
+            scope.spawn(move || {
+                // The receiver goes away only after an error on its side.
+                let gone = |_| Error::Run("the comparison ended early".to_owned());
+                if let Err(e) = self.for_each(&mut |entry| sender.send(Ok(entry)).map_err(gone)) {
+                    let _ = sender.send(Err(e));
+                }
+            });
+            let mut first = receiver.into_iter().peekable();
+            let mut until = |second: Option<&Entry>, visit: &mut dyn FnMut(Option<Entry>, Option<Entry>) -> _| {
+                let before = |entry: &Result<Entry, _>| match (entry, second) {
+                    (Ok(entry), Some(second)) => entry.path < second.path,
+                    _ => true,
+                };
+                while let Some(entry) = first.next_if(before) {
+                    visit(Some(entry?), None)?;
+                }
+                let same = |entry: &Result<Entry, _>| matches!((entry, second), (Ok(entry), Some(second)) if entry.path == second.path);
+                first.next_if(same).transpose()
+            };
+            other.for_each(&mut |entry| {
+                let same = until(Some(&entry), visit)?;
+                visit(same, Some(entry))
+            })?;
+            until(None, visit).map(drop)
+        })
+    }
+
+    /// A base whose layers were all made by this program can be listed as well.
+    fn list_base(&mut self) {
+        let Some(base) = &self.lineage.base else {
+            if self.kind == Kind::Image && !self.other.is_empty() {
+                self.unlisted = Some("other programs made its layers, which have no table of contents".to_owned());
+            }
+            return;
+        };
+        if !base.layers.iter().all(Descriptor::has_toc) {
+            let why = "which other programs made, so that it has no table of contents";
+            self.unlisted = Some(format!("the files of the base {}, {why}, are not counted here", base.image));
+            return;
+        }
+        match entries(base) {
+            Ok(entries) => self.base = entries,
+            Err(e) => self.unlisted = Some(format!("the files of the base are not counted here: {e}")),
+        }
+    }
+}
+
+/// The entry that `outcome` leaves of the path of `group`, if any.
+pub fn merged(group: &[Write], outcome: &Outcome) -> Option<Entry> {
+    match *outcome {
+        Outcome::Keep { from, mtime, .. } => Some(Entry { mtime, ..group[from].entry.clone() }),
+        Outcome::Gone { .. } => None,
+    }
+}
+
+/// What a base holds, all layers of which have a table of contents.
+fn entries(base: &Base) -> Result<Vec<Entry>, Error> {
+    let store = store::open(&load::target(&base.image)?)?;
+    let writer = |(order, layer): (u32, &Descriptor)| Writer {
+        task: "base".to_owned(),
+        order,
+        manifest: None,
+        ancestors: (0..order).collect(),
+        layers: vec![layer.clone()],
+    };
+    let lineage = Lineage { writers: (0..).zip(&base.layers).map(writer).collect(), ..Lineage::default() };
+    let tocs = load::tocs(&*store, &lineage)?;
+    let mut entries = Vec::new();
+    View::new(&lineage, &[], &tocs)?.for_each(&mut |group, outcome| {
+        entries.extend(merged(group, &outcome));
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// The layers of one task as one writer: in an ordinary image each layer is one.
+fn by_task(lineage: Lineage) -> Lineage {
+    let mut writers: Vec<Writer> = Vec::new();
+    for writer in lineage.writers {
+        match writers.last_mut() {
+            Some(last) if last.task == writer.task => last.layers.extend(writer.layers),
+            _ => writers.push(Writer {
+                order: writers.len() as u32,
+                ancestors: (0..writers.len() as u32).collect(),
+                ..writer
+            }),
+        }
+    }
+    Lineage { writers, ..lineage }
+}
