@@ -32,7 +32,6 @@ use self::{
     webhook::Webhook,
 };
 use crate::{
-    log::Format,
     resolve::{
         Source,
         cluster::{Cluster, ConnectError},
@@ -61,9 +60,6 @@ pub struct Args {
     /// After SIGTERM, how long to go on serving until every client has learnt of it
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub linger: u64,
-    /// How the log on stderr is written
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub log_format: Format,
 }
 
 /// Where the admin listener is, if anywhere.
@@ -100,7 +96,6 @@ pub enum Error {
 /// # Errors
 /// Where it can't start. The process must have a rustls crypto provider installed.
 pub async fn serve(args: Args) -> Result<(), Error> {
-    crate::log::start(args.log_format);
     let signals = signals().map_err(Error::Signals)?;
     let server = Server {
         listener: listen("--listen", args.listen).await?,

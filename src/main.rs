@@ -11,6 +11,9 @@ use tekton_wrap::{admission, inspect, log, render, workspace};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// How the log on stderr is written
+    #[arg(long, global = true, value_enum, default_value = "text", env = "TEKTON_WRAP_LOG_FORMAT")]
+    log_format: log::Format,
 }
 
 #[derive(Subcommand)]
@@ -50,10 +53,9 @@ type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     // The one provider of the process; it is only refused where there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let command = Cli::parse().command;
-    if matches!(command, Command::Restore { .. } | Command::Save { .. } | Command::Inspect(_)) {
-        log::start(log::Format::Text);
-    }
+    let Cli { command, log_format } = Cli::parse();
+    let program = if matches!(command, Command::Webhook(_)) { log::Program::Service } else { log::Program::Tool };
+    log::start(log_format, program);
     let result = match command {
         Command::Webhook(args) => run_webhook(args),
         Command::Render(args) => run_render(&args),
@@ -70,7 +72,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tekton-wrap: {error}");
+            log::failed(log_format, &*error);
             ExitCode::FAILURE
         }
     }
@@ -83,7 +85,7 @@ fn run_webhook(args: admission::Args) -> Result {
 fn run_render(args: &render::Args) -> Result {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (text, warnings) = runtime.block_on(render::render(args))?;
-    warnings.iter().for_each(|warning| eprintln!("tekton-wrap: warning: {warning}"));
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     print!("{text}");
     Ok(())
 }

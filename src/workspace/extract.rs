@@ -219,9 +219,9 @@ impl Extractor {
     }
 }
 
-/// Says something on stderr that a user should know, although the work goes on.
+/// Says something in the log that a user should know, although the work goes on.
 pub fn warn(text: &str) {
-    eprintln!("tekton-wrap: warning: {text}");
+    tracing::warn!("{text}");
 }
 
 fn set_xattrs(fd: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {

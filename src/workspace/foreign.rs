@@ -17,6 +17,7 @@ use super::{
     extract::Extractor,
     image::Descriptor,
     path::TreePath,
+    progress::Progress,
     untar::{Member, Untar},
 };
 use crate::store::Store;
@@ -40,13 +41,20 @@ impl Base {
     }
 
     /// Applies `layer`, the next higher one. Directories get no attributes yet.
-    pub fn apply(&mut self, store: &dyn Store, number: usize, layer: &Descriptor) -> Result<(), Error> {
+    pub fn apply(
+        &mut self,
+        store: &dyn Store,
+        number: usize,
+        layer: &Descriptor,
+        progress: &Progress,
+    ) -> Result<(), Error> {
         let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
         self.ours = layer.escapes_names();
         let input = codec::decoder(layer.compression()?, store.blob(&layer.blob())?).map_err(unreadable)?;
         let mut archive = Untar::new(input);
         while let Some(member) = archive.next().map_err(unreadable)? {
-            self.add(number, &member, &mut archive.content()).map_err(|e| match e {
+            progress.file();
+            self.add(number, &member, &mut progress.counting(&mut archive.content())).map_err(|e| match e {
                 Error::Run(problem) => Error::damaged(layer.place(), problem),
                 other => other,
             })?;

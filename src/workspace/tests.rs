@@ -4,6 +4,7 @@ mod edits;
 mod hostile;
 mod merging;
 mod parallel;
+mod progressing;
 mod round_trip;
 mod seen;
 mod traps;
@@ -131,7 +132,8 @@ impl Run {
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
         let lineage = Lineage { base, ..Lineage::default() };
-        restore::restore(&*store, &lineage, &plain, None, Conflict::Fail, "ws").unwrap();
+        restore::restore(&*store, &lineage, &plain, None, Conflict::Fail, &Progress::new(Action::Restore, "ws"))
+            .unwrap();
         [ours, plain]
     }
 

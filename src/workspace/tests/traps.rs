@@ -219,7 +219,14 @@ fn a_file_that_becomes_shorter_while_it_is_saved_is_an_error_in_the_end() {
     fs::write(&path, vec![0; 10_000]).unwrap();
     let found = diff::changes(&run.dir(0), &Access::temporary(), None).unwrap();
     fs::write(&path, "short").unwrap();
-    let stored = save::write(&*run.store(), &run.dir(0), &Access::temporary(), found, Compression::Zstd, true);
+    let stored = save::write(
+        &*run.store(),
+        &run.dir(0),
+        &Access::temporary(),
+        found,
+        (Compression::Zstd, true),
+        &Progress::new(Action::Save, "ws"),
+    );
     assert!(matches!(stored, Err(Error::Changed(path)) if path.to_string() == "a"));
 }
 
