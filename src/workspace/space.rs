@@ -9,7 +9,7 @@ use super::{
 use crate::units::size;
 
 /// A layer of more than this many times its stored size consists of zeros for the most part, which take no room on a disk
-/// (see [`super::extract`]).
+/// (see [`super::sparse`]).
 const SPARSE: u64 = 100;
 
 /// The room of a volume before anything is written. An emptyDir's `sizeLimit` is not visible, except with `medium: Memory`.
