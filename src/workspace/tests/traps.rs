@@ -237,7 +237,7 @@ fn large_saves_are_several_layers_with_disjoint_paths() {
 #[test]
 fn a_sparse_file_stays_sparse() {
     let run = Run::new();
-    let size = 1 << 30;
+    let size = 256 << 20;
     let left = run.play(&task(0, &[]), |dir| {
         let file = File::create(dir.join("disk.img")).unwrap();
         file.set_len(size).unwrap();
