@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// The environment variable of an injected step that holds its [`StepConfig`].
 pub const ENV: &str = "TEKTON_WRAP_STEP";
 
+/// The folder of the program, of the workspaces and of the state in an injected step.
+pub const ROOT: &str = "/tekton-wrap";
+
 /// Where an injected step finds the volume that only injected steps mount: what restore saw, for save to compare with.
 pub const STATE_DIR: &str = "/tekton-wrap/state";
 

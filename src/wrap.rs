@@ -7,11 +7,15 @@ mod doubles;
 pub mod explain;
 mod inline;
 mod patch;
+mod pipeline_name;
 mod plan;
+mod pod_template;
 mod refusal;
 mod request;
+mod resources;
 mod security;
 mod steps;
+mod task_spec;
 mod values;
 mod working_dir;
 
@@ -23,10 +27,9 @@ pub use refusal::Refusal;
 pub use request::Request;
 
 use crate::tekton::{
-    fields::{change_texts, field, items, text},
+    fields::{field, items, text},
     graph::Graph,
     matrix::{Fan, fan},
-    variables::substitute,
     workspaces::{Use, uses},
 };
 
@@ -79,19 +82,24 @@ pub fn rewrite(
 ) -> Result<Rewrite, Refusal> {
     let mut spec = request.pipeline_spec(pipeline)?.clone();
     let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: request.pipeline.clone(), source })?;
-    let used = embed(run, request, &mut spec, &graph, tasks)?;
+    let (used, renamings) = embed(run, request, &mut spec, &graph, tasks)?;
     let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec));
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
         let restored: Vec<&Use> =
             used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
         let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));
         working_dir::enter_later(task, &restored, non_root)?;
-        steps::inject(task, plan, used, run, request, settings);
+        steps::inject(task, plan, used, run, request, settings)?;
     }
     let name = text(field(pipeline, "metadata").unwrap_or(&Value::Null), "name");
-    keep_pipeline_name(&mut spec, name);
-    let bindings = bindings::bind(run, request)?;
-    let (patch, run) = patch::build(run, pipeline, spec, bindings, request)?;
+    pipeline_name::keep(&mut spec, name);
+    let changes = patch::Changes {
+        spec,
+        bindings: bindings::bind(run, request)?,
+        values: pipeline_name::in_run(run, name),
+        task_run_specs: pod_template::rename(run, &renamings),
+    };
+    let (patch, run) = patch::build(run, pipeline, changes, request)?;
     let size = run.to_string().len();
     if size > MAX_RUN_BYTES {
         return Err(Refusal::TooLarge { pipeline: request.pipeline.clone(), size, limit: MAX_RUN_BYTES });
@@ -102,14 +110,15 @@ pub fn rewrite(
     Ok(Rewrite { patch, warnings, run, notes })
 }
 
-/// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses.
+/// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses, and the params
+/// that got another name.
 fn embed(
     run: &Value,
     request: &Request,
     spec: &mut Value,
     graph: &Graph,
     tasks: &BTreeMap<String, Value>,
-) -> Result<Vec<Vec<Use>>, Refusal> {
+) -> Result<(Vec<Vec<Use>>, Vec<values::Renaming>), Refusal> {
     let bindings = run.get("spec").map_or(&[][..], |spec| items(spec, "workspaces"));
     let bound = |name: &str| bindings.iter().find(|binding| text(binding, "name") == name);
     let binds = |name: &str| request.wraps(name) || bound(name).is_some();
@@ -130,8 +139,8 @@ fn embed(
         embedded.push(values::Inlined { task, from, in_dag: index < graph.dag_len });
         all_used.push(used);
     }
-    values::keep(&mut embedded, run, &spec_params, &binds);
-    Ok(all_used)
+    let renamings = values::keep(&mut embedded, run, &spec_params, &binds);
+    Ok((all_used, renamings))
 }
 
 /// The fan-outs of the tasks' matrices, with the values that the run gives the params or the Pipeline's defaults.
@@ -143,13 +152,6 @@ fn fans(run: &Value, spec: &Value) -> Vec<Option<Fan>> {
         None => of(items(spec, "params"), name).and_then(|found| field(&items(spec, "params")[found], "default")),
     };
     all_tasks(spec).map(|task| fan(task, &param)).collect()
-}
-
-/// Inlined, `$(context.pipeline.name)` would become the run's name (Tekton: pipelinespec.go, pipelineMeta).
-fn keep_pipeline_name(spec: &mut Value, name: &str) {
-    change_texts(spec, &mut |text| {
-        substitute(text, |reference| (reference == "context.pipeline.name").then(|| name.to_owned()))
-    });
 }
 
 fn all_tasks(spec: &Value) -> impl Iterator<Item = &Value> {

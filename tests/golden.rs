@@ -81,6 +81,8 @@ fn patches_give_the_run_and_touch_only_what_they_must() {
             let path = operation.path().to_string();
             let allowed = [
                 "/metadata/labels",
+                "/spec/params",
+                "/spec/taskRunSpecs",
                 "/metadata/annotations",
                 "/spec/workspaces",
                 "/spec/pipelineRef",
