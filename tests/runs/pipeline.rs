@@ -97,13 +97,14 @@ pub enum Next {
     Start,
 }
 
-pub fn pipelines() -> impl Strategy<Value = Pipeline> {
+/// With `conflict: last` or `fail`.
+pub fn pipelines(last: bool) -> impl Strategy<Value = Pipeline> {
     let tasks = (2usize..9).prop_flat_map(|count| (0..count).map(task).collect::<Vec<_>>());
     let base = prop::option::weighted(0.3, edits::edits(10));
     let compression = prop::sample::select(vec!["zstd", "zstd", "gzip", "none"]);
     let first = [edits::edits(25), edits::edits(15)];
-    (tasks, first, 0usize..3, any::<bool>(), any::<bool>(), base, compression).prop_map(
-        |(mut tasks, first, finally, reversed, last, base, compression)| {
+    (tasks, first, 0usize..3, any::<bool>(), base, compression).prop_map(
+        move |(mut tasks, first, finally, reversed, base, compression)| {
             let finally = finally.min(tasks.len() - 1);
             let dag = tasks.len() - finally;
             // The first task makes a tree that most others start from.
