@@ -211,18 +211,17 @@ impl Pipeline {
 
     /// Whether nothing but the end of the run keeps `task` from being started, and from ending it if it fails.
     pub fn is_certain(&self, task: usize) -> bool {
-        let Task { when, continues, matrix, .. } = &self.tasks[task];
-        let skips = |on: usize| !self.is_certain(on) && !self.is_passed_over(on);
-        when.is_none()
-            && !continues
-            && !matrix.is_some_and(|matrix| matrix.from_result)
-            && self.tasks[task].results.iter().all(|&on| self.is_certain(on))
-            && (task >= self.dag() || !self.parents(task).into_iter().any(skips))
+        let Task { when, continues, .. } = &self.tasks[task];
+        when.is_none() && !continues && !self.may_be_taken_along(task)
     }
 
-    /// Whether those after `task` are started although it was skipped or has failed.
-    fn is_passed_over(&self, task: usize) -> bool {
-        self.tasks[task].when.is_some() || self.tasks[task].continues
+    /// Whether `task` may be skipped for another reason than its own `when`, as are then all after it.
+    fn may_be_taken_along(&self, task: usize) -> bool {
+        let Task { results, matrix, .. } = &self.tasks[task];
+        let mut parents = self.parents(task).into_iter().filter(|_| task < self.dag());
+        matrix.is_some_and(|matrix| matrix.from_result)
+            || results.iter().any(|&on| !self.is_certain(on))
+            || parents.any(|on| self.may_be_taken_along(on))
     }
 
     /// What is to be done with `task` now (Tekton: docs/pipelines.md, "Guard Task execution" and "Using onError").
