@@ -8,7 +8,7 @@
 //! | [`archive`], [`codec`], [`toc`], [`layer`] | the form of a layer |
 //! | [`image`], [`lineage`], [`load`] | manifests and configs; what a workspace is made of; reading both |
 //! | [`merge`], [`view`], [`stack`] | several tasks' changes as one tree; what a plain stack of layers shows instead |
-//! | [`extract`], [`foreign`], [`untar`] | making files safely; layers that others made, and their archives |
+//! | [`extract`], [`sparse`], [`foreign`], [`untar`] | making files safely, with holes; layers that others made, and their archives |
 //! | [`save`], [`restore`] | the two operations |
 //! | [`publish`], [`target`] | what others see of a save: snapshots, and the image that any tool reads |
 //!
@@ -34,6 +34,7 @@ mod restore;
 mod save;
 mod scan;
 mod space;
+mod sparse;
 mod stack;
 mod target;
 #[cfg(test)]

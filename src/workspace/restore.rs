@@ -147,7 +147,7 @@ fn restore_base(
     // How large it is unpacked, nobody says: hardly smaller than packed.
     space.check(progress.workspace(), 0, base.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add))?;
     let store = store::open(&load::target(&base.image)?)?;
-    let mut made = foreign::Base::new(root)?;
+    let mut made = foreign::Base::new(root, space.bytes())?;
     for (number, layer) in base.layers.iter().enumerate() {
         made.apply(&*store, number, layer, progress)?;
     }

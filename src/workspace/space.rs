@@ -9,7 +9,7 @@ use super::{
 use crate::units::size;
 
 /// A layer of more than this many times its stored size consists of zeros for the most part, which take no room on a disk
-/// (see [`super::extract`]).
+/// (see [`super::sparse`]).
 const SPARSE: u64 = 100;
 
 /// The room of a volume before anything is written. An emptyDir's `sizeLimit` is not visible, except with `medium: Memory`.
@@ -37,9 +37,14 @@ impl Space {
         })
     }
 
+    /// The free bytes, as far as they are known.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.unwrap_or(u64::MAX)
+    }
+
     /// Fails unless there is room for as many files and bytes.
     pub fn check(&self, workspace: &str, files: u64, bytes: u64) -> Result<(), Error> {
-        let (free_files, free) = (self.files.unwrap_or(u64::MAX), self.bytes.unwrap_or(u64::MAX));
+        let (free_files, free) = (self.files.unwrap_or(u64::MAX), self.bytes());
         if files <= free_files && bytes <= free {
             return Ok(());
         }

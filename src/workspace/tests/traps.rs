@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     time::{Duration, SystemTime},
 };
 
@@ -232,6 +232,29 @@ fn large_saves_are_several_layers_with_disjoint_paths() {
     assert_eq!(all.len(), 42);
     let dir = run.restore(&task(1, &[0])).unwrap();
     assert_eq!(seen::see(&run.dir(0)), seen::see(&dir));
+}
+
+#[test]
+fn a_sparse_file_stays_sparse() {
+    let run = Run::new();
+    let size = 256 << 20;
+    let left = run.play(&task(0, &[]), |dir| {
+        let file = File::create(dir.join("disk.img")).unwrap();
+        file.set_len(size).unwrap();
+        file.write_all_at(b"boot", 0).unwrap();
+        file.write_all_at(b"middle", size / 2 + 12345).unwrap();
+    });
+    let dir = run.restore(&task(1, &[0])).unwrap();
+    let [before, after] = [left, dir].map(|dir| File::open(dir.join("disk.img")).unwrap());
+    let meta = after.metadata().unwrap();
+    assert_eq!((meta.len(), meta.mtime_nsec()), (size, before.metadata().unwrap().mtime_nsec()));
+    assert!(meta.blocks() * 512 < 1 << 20, "{} blocks", meta.blocks());
+    let mut read = [vec![0; 1 << 20], vec![0; 1 << 20]];
+    for at in (0..size).step_by(1 << 20) {
+        before.read_exact_at(&mut read[0], at).unwrap();
+        after.read_exact_at(&mut read[1], at).unwrap();
+        assert!(read[0] == read[1], "at {at}");
+    }
 }
 
 #[test]
