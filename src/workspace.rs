@@ -78,7 +78,7 @@ pub fn save_step() -> Result<(), Error> {
 /// Makes each workspace of a restore step. What a save of the same task has to know is left in the folder `state`, if
 /// there is one.
 pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
-    let step = step.of_combination();
+    let step = step.of_combination().map_err(|e| Error::Run(e.to_string()))?;
     step.workspaces.iter().try_for_each(|workspace| {
         let store = store::open(&load::target(&workspace.target)?)?;
         restore_workspace(&*store, &step, workspace, state)
@@ -87,7 +87,7 @@ pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
 
 /// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`.
 pub fn save_task(step: StepConfig, state: &Path) -> Result<(), Error> {
-    let step = step.of_combination();
+    let step = step.of_combination().map_err(|e| Error::Run(e.to_string()))?;
     let saved = step.workspaces.iter().map(|workspace| save_workspace(&step, workspace, state));
     publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
 }

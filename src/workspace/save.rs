@@ -107,7 +107,7 @@ fn fill(
 ) -> Result<(), Error> {
     let unwritable = || Error::file("a new layer", "can't be stored");
     let mut cursor = Cursor::new(root, access.clone()).map_err(Error::file(root.display(), "can't be opened"))?;
-    let mut contents: HashMap<&TreePath, Content> = HashMap::new();
+    let mut firsts: HashMap<&TreePath, Entry> = HashMap::new();
     let linked: std::collections::HashSet<&TreePath> = part
         .entries
         .values()
@@ -122,15 +122,15 @@ fn fill(
         }
         match &entry.node {
             Node::File(_) => {
-                let content = add_file(layer, &mut cursor, entry, strict, progress)?;
+                let added = add_file(layer, &mut cursor, entry, strict, progress)?;
                 if linked.contains(&entry.path) {
-                    contents.insert(&entry.path, content);
+                    firsts.insert(&entry.path, added);
                 }
             }
             Node::Link { to, .. } => {
-                let content = contents.get(to).copied().ok_or_else(|| Error::Changed(to.clone()))?;
-                let node = Node::Link { to: to.clone(), content };
-                layer.push(&Entry { node, ..entry.clone() }).map_err(unwritable())?;
+                let first = firsts.get(to).ok_or_else(|| Error::Changed(to.clone()))?;
+                let node = Node::Link { to: to.clone(), content: first.content().copied().unwrap_or_default() };
+                layer.push(&Entry { path: entry.path.clone(), node, ..first.clone() }).map_err(unwritable())?;
             }
             _ => layer.push(entry).map_err(unwritable())?,
         }
@@ -139,14 +139,14 @@ fn fill(
 }
 
 /// Adds a file as it is now. If it is not what it was when it was found, or changes while it is read, that is an error,
-/// as long as `strict`; one that becomes shorter always is.
+/// as long as `strict`; one that becomes shorter always is. Returns what was added.
 fn add_file(
     layer: &mut LayerWriter<'_>,
     cursor: &mut Cursor,
     entry: &Entry,
     strict: bool,
     progress: &Progress,
-) -> Result<Content, Error> {
+) -> Result<Entry, Error> {
     let changed = || Error::Changed(entry.path.clone());
     let unreadable = || Error::file(&entry.path, "can't be read");
     let open = cursor.parent(&entry.path).and_then(|parent| tree::open_file(parent, entry.path.name()));
@@ -163,7 +163,7 @@ fn add_file(
     let mut now = before.entry(entry.path.clone(), Node::File(Content { size: before.size, hash: [0; 32] }), xattrs);
     now.mode = entry.mode;
     let mut input = Marked { file: &file, failed: false, progress };
-    let content = layer.push_file(now, &mut input).map_err(|e| match input.failed {
+    let content = layer.push_file(now.clone(), &mut input).map_err(|e| match input.failed {
         true => unreadable()(e),
         false if e.kind() == io::ErrorKind::UnexpectedEof => changed(),
         false => Error::file("a new layer", "can't be stored")(e),
@@ -175,7 +175,7 @@ fn add_file(
         }
         warn(&format!("{} changed while it was being saved; what is saved may be a mix", entry.path));
     }
-    Ok(content)
+    Ok(Entry { node: Node::File(content), ..now })
 }
 
 /// Remembers whether reading the file failed, as opposed to writing the layer.

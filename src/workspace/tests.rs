@@ -67,7 +67,7 @@ impl Run {
             run: self.uid.to_owned(),
             task: format!("t{}", task.order),
             order: task.order,
-            task_run: None,
+            matrix: None,
             conflict: self.conflict,
             compression: self.compression,
             expires: Some("1d".to_owned()),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Refusal, Request, Settings, inline::name_steps, plan::TaskPlan, resources, security};
 use crate::{
-    step::{ENV, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{ENV, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
         fields::{field, field_mut, items, items_mut, text},
         workspaces::{Use, mount_path},
@@ -80,7 +80,11 @@ impl Context<'_> {
             run: "$(context.pipelineRun.uid)".to_owned(),
             task: self.task.to_owned(),
             order: self.plan.order,
-            task_run: self.plan.numbered.then(|| "$(context.taskRun.name)".to_owned()),
+            matrix: self.plan.numbered.map(|(least, most)| MatrixStep {
+                task_run: "$(context.taskRun.name)".to_owned(),
+                single: (least < 2).then(|| format!("$(context.pipelineRun.name)-{}", self.task)),
+                most,
+            }),
             conflict: self.request.conflict,
             compression: self.request.compression,
             expires: self.request.expires.clone(),

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     io::Read,
     os::unix::ffi::{OsStrExt, OsStringExt},
@@ -48,9 +48,18 @@ fn json(bytes: &[u8]) -> Value {
 /// Whiteouts first: they are about the layers below only.
 fn apply(tree: &mut Applied, archive: &[u8]) {
     let mut entries = Vec::new();
-    for entry in tar::Archive::new(archive).entries().expect("an archive") {
+    let mut records = Records::new();
+    for entry in tar::Archive::new(archive).entries().expect("an archive").raw(true) {
         let mut entry = entry.expect("an entry");
-        let path: PathBuf = entry.path().expect("a path").components().filter(|part| part.as_os_str() != ".").collect();
+        if entry.header().entry_type().is_pax_local_extensions() {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).expect("PAX records");
+            records = pax(&bytes);
+            continue;
+        }
+        let mut taken = std::mem::take(&mut records);
+        let path = taken.remove(&b"path"[..]).unwrap_or_else(|| entry.path_bytes().into_owned());
+        let path: PathBuf = Path::new(OsStr::from_bytes(&path)).components().filter(|c| c.as_os_str() != ".").collect();
         let name = path.file_name().unwrap_or_default().as_bytes();
         match name.strip_prefix(b".wh.") {
             Some(gone) => {
@@ -58,9 +67,7 @@ fn apply(tree: &mut Applied, archive: &[u8]) {
                 tree.retain(|path, _| !path.starts_with(&gone));
             }
             None => {
-                let item = item(&mut entry);
-                let link = entry.header().entry_type().is_hard_link();
-                let to = link.then(|| entry.link_name().expect("a target").expect("a target").into_owned());
+                let (item, to) = item(&mut entry, taken);
                 entries.push((path, item, to));
             }
         }
@@ -77,46 +84,57 @@ fn apply(tree: &mut Applied, archive: &[u8]) {
     }
 }
 
-fn item(entry: &mut tar::Entry<'_, &[u8]>) -> Item {
-    let header = entry.header().clone();
-    let (mut nanoseconds, mut seconds, mut xattrs) = (0, header.mtime().expect("a time") as i64, Vec::new());
-    let (mut uid, mut gid) = (header.uid().expect("a uid") as u32, header.gid().expect("a gid") as u32);
-    for extension in entry.pax_extensions().expect("PAX records").into_iter().flatten() {
-        let extension = extension.expect("a PAX record");
-        let (key, value) = (extension.key_bytes(), extension.value_bytes());
-        let text = || std::str::from_utf8(value).expect("text");
-        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            xattrs.push((name.to_vec(), value.to_vec()));
-        }
-        match key {
-            b"uid" => uid = text().parse().expect("a uid"),
-            b"gid" => gid = text().parse().expect("a gid"),
-            b"mtime" => (seconds, nanoseconds) = time(text()),
-            _ => {}
-        }
+/// The PAX records of one entry: length, blank, key, `=`, value, line break (POSIX pax, "pax Extended Header").
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn pax(mut bytes: &[u8]) -> Records {
+    let split = |bytes: &[u8], at: u8| bytes.iter().position(|byte| *byte == at).expect("a separator");
+    let mut records = Records::new();
+    while !bytes.is_empty() {
+        let blank = split(bytes, b' ');
+        let length: usize = std::str::from_utf8(&bytes[..blank]).expect("text").parse().expect("a length");
+        let record = &bytes[blank + 1..length - 1];
+        let equals = split(record, b'=');
+        records.insert(record[..equals].to_vec(), record[equals + 1..].to_vec());
+        bytes = &bytes[length..];
     }
-    xattrs.sort();
-    let kind = match header.entry_type() {
-        tar::EntryType::Directory => "dir",
-        tar::EntryType::Regular | tar::EntryType::Link => "file",
-        tar::EntryType::Symlink => "symlink",
-        tar::EntryType::Fifo => "fifo",
+    records
+}
+
+/// What an entry is, and for a hard link to what.
+fn item(entry: &mut tar::Entry<'_, &[u8]>, mut records: Records) -> (Item, Option<PathBuf>) {
+    let header = entry.header().clone();
+    let mut text = |key: &str| records.remove(key.as_bytes()).map(|value| String::from_utf8(value).expect("text"));
+    let number = |text: Option<String>| text.map(|text| text.parse::<u32>().expect("a number"));
+    let uid = number(text("uid")).unwrap_or_else(|| header.uid().expect("a uid") as u32);
+    let gid = number(text("gid")).unwrap_or_else(|| header.gid().expect("a gid") as u32);
+    let mtime = text("mtime").map_or_else(|| (header.mtime().expect("a time") as i64, 0), |text| time(&text));
+    let linked = records.remove(&b"linkpath"[..]);
+    let linked = linked.or_else(|| entry.link_name_bytes().map(|name| name.into_owned())).unwrap_or_default();
+    let xattr = |(key, value): (Vec<u8>, Vec<u8>)| Some((key.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value));
+    let (kind, is_link) = match header.entry_type() {
+        tar::EntryType::Directory => ("dir", false),
+        tar::EntryType::Regular => ("file", false),
+        tar::EntryType::Link => ("file", true),
+        tar::EntryType::Symlink => ("symlink", false),
+        tar::EntryType::Fifo => ("fifo", false),
         other => panic!("an entry of type {other:?}"),
     };
     let mut content = Vec::new();
     match kind {
-        "symlink" => content = entry.link_name_bytes().expect("a target").into_owned(),
+        "symlink" => content.clone_from(&linked),
         _ => drop(entry.read_to_end(&mut content).expect("content")),
     }
-    Item {
+    let item = Item {
         kind,
         mode: if kind == "symlink" { 0 } else { header.mode().expect("a mode") & 0o7777 },
         owner: rustix::process::geteuid().is_root().then_some((uid, gid)),
-        mtime: (seconds, nanoseconds),
+        mtime,
         content,
         names: BTreeSet::new(),
-        xattrs,
-    }
+        xattrs: records.into_iter().filter_map(xattr).collect(),
+    };
+    (item, is_link.then(|| OsString::from_vec(linked).into()))
 }
 
 /// `-1.25` is 1.25 s before 1970; a point in time has nanoseconds after its second.
@@ -134,14 +152,13 @@ fn time(text: &str) -> (i64, i64) {
 fn seen(tree: Applied) -> Seen {
     let plain = |path: &PathBuf| -> PathBuf {
         let name = |name: &OsStr| match name.as_bytes().strip_prefix(b".tekton-wrap.") {
-            Some(rest) => std::ffi::OsString::from_vec(rest.to_vec()),
+            Some(rest) => OsString::from_vec(rest.to_vec()),
             None => name.to_owned(),
         };
         path.iter().map(name).collect()
     };
     let mut names: BTreeMap<u64, BTreeSet<PathBuf>> = BTreeMap::new();
-    for (path, (number, item)) in tree.iter().filter(|(_, (_, item))| item.kind == "file") {
-        let _ = item;
+    for (path, (number, _)) in tree.iter().filter(|(_, (_, item))| item.kind == "file") {
         names.entry(*number).or_default().insert(plain(path));
     }
     let own = |number: u64| names.get(&number).cloned().unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::edits::{self, Edit};
 pub const WORKSPACES: [&str; 2] = ["one", "two"];
 
 /// A run and its Pipeline.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Pipeline {
     /// Tasks refer only to earlier ones. The last `finally` ones are in `finally`.
     pub tasks: Vec<Task>,
@@ -101,11 +101,19 @@ pub fn pipelines() -> impl Strategy<Value = Pipeline> {
     let tasks = (2usize..9).prop_flat_map(|count| (0..count).map(task).collect::<Vec<_>>());
     let base = prop::option::weighted(0.3, edits::edits(10));
     let compression = prop::sample::select(vec!["zstd", "zstd", "gzip", "none"]);
-    (tasks, 0usize..3, any::<bool>(), any::<bool>(), base, compression).prop_map(
-        |(mut tasks, finally, reversed, last, base, compression)| {
+    let first = [edits::edits(25), edits::edits(15)];
+    (tasks, first, 0usize..3, any::<bool>(), any::<bool>(), base, compression).prop_map(
+        |(mut tasks, first, finally, reversed, last, base, compression)| {
             let finally = finally.min(tasks.len() - 1);
             let dag = tasks.len() - finally;
+            // The first task makes a tree that most others start from.
+            tasks[0] = Task { uses: [Use::Write; 2], when: None, fails: 0, ..tasks[0].clone() };
+            tasks[0].scripts.iter_mut().flatten().zip(first).for_each(|(script, edits)| {
+                *script = Script { edits, ..Script::default() };
+            });
             for (index, task) in tasks.iter_mut().enumerate() {
+                // Where conflicts are no errors, tasks may get in each other's way.
+                task.scripts.iter_mut().flatten().for_each(|script| script.apart &= !last);
                 task.after.retain(|&on| on < index.min(dag));
                 task.results.retain(|&on| on < index.min(dag));
                 if index >= dag {
@@ -130,12 +138,13 @@ pub fn pipelines() -> impl Strategy<Value = Pipeline> {
 
 fn task(index: usize) -> impl Strategy<Value = Task> {
     let earlier = move |most: usize| prop::collection::btree_set(0..index.max(1), 0..most);
+    let after = prop_oneof![4 => prop::collection::btree_set(0..index.max(1), 1..4), 1 => earlier(1)];
     let uses = |weight: u32| prop_oneof![weight => Just(Use::Write), 1 => Just(Use::ReadOnly), 2 => Just(Use::No)];
     let flags = (prop::option::weighted(0.25, any::<bool>()), prop::bool::weighted(0.25), any::<u8>());
     let fails = (prop_oneof![8 => Just(0u32), 1 => Just(1u32), 1 => Just(2u32)], 0u32..3);
     let matrix = prop::option::weighted(0.2, (0usize..4, prop::bool::weighted(0.3)));
     let scripts = prop::collection::vec([script(), script()], 3);
-    (earlier(3), prop::option::weighted(0.3, earlier(2)), [uses(8), uses(3)], flags, fails, matrix, scripts).prop_map(
+    (after, prop::option::weighted(0.3, earlier(2)), [uses(8), uses(3)], flags, fails, matrix, scripts).prop_map(
         |(after, results, uses, (when, continues, urgency), (fails, retries), matrix, scripts)| {
             let matrix = matrix.map(|(combinations, from_result)| Matrix {
                 combinations: if from_result { combinations } else { combinations.max(1) },
@@ -149,7 +158,7 @@ fn task(index: usize) -> impl Strategy<Value = Task> {
 
 fn script() -> impl Strategy<Value = Script> {
     let common = prop::option::weighted(0.3, (0..3_u8, 0..2_u8));
-    (common, prop::bool::weighted(0.6), edits::edits(6)).prop_map(|(common, apart, edits)| Script {
+    (common, prop::bool::weighted(0.7), edits::edits(9)).prop_map(|(common, apart, edits)| Script {
         common,
         apart,
         edits,
@@ -300,6 +309,26 @@ impl Pipeline {
             value["matrix"] = json!({"params": [{"name": "combination", "value": values}]});
         }
         value
+    }
+}
+
+/// A line for each task, so that a run that was found wanting can be read.
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { tasks, finally, reversed, last, base, compression } = self;
+        writeln!(f, "finally: {finally}, reversed: {reversed}, last: {last}, base: {base:?}, {compression}")?;
+        for (index, task) in tasks.iter().enumerate() {
+            let Task { after, results, uses, when, continues, fails, retries, matrix, scripts, urgency } = task;
+            write!(
+                f,
+                "  t{index}: after {after:?} results {results:?} uses {uses:?} when {when:?} continues {continues} "
+            )?;
+            writeln!(f, "fails {fails} of {retries} matrix {matrix:?} urgency {urgency}")?;
+            for script in &scripts[..task.combinations()] {
+                writeln!(f, "    {:?}\n    {:?}", script[0], script[1])?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -85,6 +85,22 @@ fn all_names_of_a_changed_file_are_in_one_layer() {
 }
 
 #[test]
+fn a_file_that_loses_a_name_is_unchanged() {
+    let run = Run::new();
+    let layers = second(
+        &run,
+        |dir| {
+            fs::write(dir.join("a"), "one").unwrap();
+            ["b", "c"].iter().for_each(|name| fs::hard_link(dir.join("a"), dir.join(name)).unwrap());
+            // Not every file system has them.
+            let _ = rustix::fs::lsetxattr(dir.join("a"), "user.a", b"kept", rustix::fs::XattrFlags::empty());
+        },
+        |dir| fs::remove_file(dir.join("a")).unwrap(),
+    );
+    assert_eq!(paths(&run, &layers), [".", "a"]);
+}
+
+#[test]
 fn a_copy_in_place_of_a_link_is_a_change() {
     let run = Run::new();
     let layers = second(
