@@ -18,7 +18,7 @@ pub fn yaml(bytes: &[u8]) -> bool {
     for document in &documents {
         let written = to_string(document);
         let again = parse(&written).unwrap_or_else(|e| panic!("{document} is written as {written:?}: {e}"));
-        assert_eq!(again, [document.clone()], "{written:?}");
+        assert_eq!(again, std::slice::from_ref(document), "{written:?}");
     }
     let mut objects = Objects::default();
     objects.add(text).expect("it was read before");
