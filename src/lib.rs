@@ -21,6 +21,8 @@
 
 pub mod admission;
 pub mod digest;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inspect;
 pub mod log;
 pub mod render;
