@@ -248,10 +248,10 @@ proptest! {
         let guarded = tasks.iter().any(|task| task.when.is_some() || task.may_fail.is_some());
         for (index, [_, save]) in steps.iter().enumerate() {
             let Some(WorkspaceStep { joined, .. }) = save.as_ref().map(|step| &step.workspaces[0]) else { continue };
-            for (&order, &other) in &order_of {
+            for (&order, &other) in &all {
                 let meets = |later: &usize| {
                     let both = [index, other].iter().all(|task| ancestors[*later].contains(task));
-                    tasks[*later].uses && both && index != other
+                    tasks[*later].uses && both && (index != other || width(index) > 1)
                 };
                 let parallel = !ancestors[index].contains(&other) && !ancestors[other].contains(&index);
                 let all_met = || (0..tasks.len()).any(|later| meets(&later)) && parallel;
