@@ -238,7 +238,9 @@ fn next(task: &Value, parents: &[String], tasks: &[Value], done: &Done) -> Resul
     }
     match results(task, done) {
         Ok(vars) => start(task, &[vars]),
-        Err(Missing { of: Some(Status::Succeeded), what }) => Err(format!("there is no result {what}")),
+        Err(Missing { of: Some(Status::Succeeded | Status::Failed(_)), what }) => {
+            Err(format!("there is no result {what}"))
+        }
         Err(_) => Ok(Next::Skip(Skip::Results)),
     }
 }
