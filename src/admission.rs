@@ -1,7 +1,8 @@
 //! The mutating admission webhook: HTTPS in front of [`crate::resolve::wrap_run`].
 //!
 //! Whatever is not the creation of a PipelineRun that asks to be wrapped is allowed untouched. `kubectl --dry-run=server`
-//! gets the same answer as any other creation: nothing is written anywhere.
+//! gets the same answer as any other creation; only what a resolver of the cluster would have to bring is not asked for then,
+//! since that takes an object: such a run passes as it is, with a warning.
 
 mod admin;
 mod metrics;

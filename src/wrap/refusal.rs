@@ -35,20 +35,20 @@ pub enum Refusal {
     },
     /// The Pipeline does not exist.
     #[error(
-        "pipeline {name:?} was not found in namespace {namespace:?}: create it first, or correct param \"pipelineref\""
+        "pipeline {name} was not found in namespace {namespace:?}: create it first, or correct param \"pipelineref\""
     )]
     PipelineNotFound {
-        /// Its name.
+        /// Its name, quoted.
         name: String,
         /// Where it was looked for.
         namespace: String,
     },
     /// A Task does not exist.
     #[error(
-        "task {name:?}, which pipeline {pipeline:?} refers to, was not found in namespace {namespace:?}: create it first"
+        "task {name}, which pipeline {pipeline:?} refers to, was not found in namespace {namespace:?}: create it first"
     )]
     TaskNotFound {
-        /// Its name.
+        /// Its name, quoted.
         name: String,
         /// The Pipeline.
         pipeline: String,
@@ -140,7 +140,7 @@ impl Refusal {
             Self::InvalidParam { .. } => "InvalidParam",
             Self::PipelineNotFound { .. } => "PipelineNotFound",
             Self::TaskNotFound { .. } => "TaskNotFound",
-            Self::Source(_) => "Unreadable",
+            Self::Source(error) => error.reason,
             Self::Incomplete { .. } => "Incomplete",
             Self::UndeclaredWorkspace { .. } => "UndeclaredWorkspace",
             Self::Graph { .. } => "InvalidGraph",
