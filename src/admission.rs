@@ -36,7 +36,7 @@ use crate::{
     log::Format,
     resolve::{
         Source,
-        cluster::{Cluster, ConnectError},
+        cluster::{self, Cluster, ConnectError},
     },
     wrap::Settings,
 };
@@ -59,6 +59,9 @@ pub struct Args {
     /// How to reach the cluster; inside one, its own account is used
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// How things are found in it
+    #[command(flatten)]
+    pub cluster: cluster::Options,
     /// After SIGTERM, how long to go on serving until every client has learnt of it
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub linger: u64,
@@ -111,7 +114,7 @@ pub async fn serve(args: Args) -> Result<(), Error> {
         },
         certificate: Certificate::load(&args.tls_dir)?,
         poll: tls::POLL,
-        source: Cluster::connect(args.kubeconfig.as_deref()).await?,
+        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster).await?,
         settings: Settings { image: args.image },
         limits: Limits::default(),
         linger: Duration::from_secs(args.linger),

@@ -3,15 +3,20 @@
 mod api;
 pub mod cluster;
 mod decode;
+mod policy;
 mod requests;
 pub mod v1beta1;
 
-use std::{collections::HashMap, future::Future};
+use std::{
+    collections::HashMap,
+    future::{Future, ready},
+};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use serde_json::Value;
 use tokio::time::Instant;
 
+pub use self::policy::Flags;
 use crate::{
     tekton::reference::Reference,
     wrap::{self, Found, Refusal, Request, Rewrite, Settings},
@@ -46,6 +51,16 @@ pub trait Source: Sync {
         reference: &Reference,
         creation: &Creation<'_>,
     ) -> impl Future<Output = Result<Option<Found>, SourceError>> + Send;
+
+    /// Tekton's feature flags. Files have none.
+    fn flags(&self) -> impl Future<Output = Result<Flags, SourceError>> + Send {
+        ready(Ok(Flags::default()))
+    }
+
+    /// The VerificationPolicies of the namespace. Files have none.
+    fn policies(&self, _creation: &Creation<'_>) -> impl Future<Output = Result<Vec<Value>, SourceError>> + Send {
+        ready(Ok(Vec::new()))
+    }
 }
 
 /// An object could not be read, though it may exist.
@@ -108,7 +123,9 @@ pub async fn wrap_run<'a, S: Source>(
     let Some(request) = Request::read(run, namespace)? else { return Ok(None) };
     let not_found =
         || Refusal::PipelineNotFound { name: request.pipeline.to_string(), namespace: namespace.to_owned() };
-    let pipeline = source.get(Kind::Pipeline, &request.pipeline, &creation).await?.ok_or_else(not_found)?;
+    let (flags, pipeline) = try_join(source.flags(), source.get(Kind::Pipeline, &request.pipeline, &creation)).await?;
+    flags.allow_inlining()?;
+    let pipeline = pipeline.ok_or_else(not_found)?;
     let wanted = wrap::tasks_to_inline(run, namespace, &request, &pipeline.object)?;
     let tasks = try_join_all(wanted.into_iter().map(|reference| async {
         let found = source.get(Kind::Task, &reference, &creation).await?;
@@ -122,5 +139,27 @@ pub async fn wrap_run<'a, S: Source>(
     }))
     .await?;
     let tasks: HashMap<Reference, Found> = tasks.into_iter().collect();
+    verify(source, &creation, &flags, &request, &pipeline, &tasks).await?;
     wrap::rewrite(run, namespace, &request, &pipeline, &tasks, settings).map(Some)
+}
+
+/// That nothing that a resolver brought has to be verified.
+async fn verify<S: Source>(
+    source: &S,
+    creation: &Creation<'_>,
+    flags: &Flags,
+    request: &Request,
+    pipeline: &Found,
+    tasks: &HashMap<Reference, Found>,
+) -> Result<(), Refusal> {
+    let tasks = tasks.iter().map(|(reference, found)| (Kind::Task, reference, found));
+    let all = tasks.chain([(Kind::Pipeline, &request.pipeline, pipeline)]);
+    let remote: Vec<_> = all.filter(|(_, reference, _)| reference.resolver().is_some()).collect();
+    if remote.is_empty() {
+        return Ok(());
+    }
+    let policies = source.policies(creation).await?;
+    remote.into_iter().try_for_each(|(kind, reference, found)| {
+        flags.allow_unverified(&format!("the {} {reference}", kind.word()), found, &policies)
+    })
 }

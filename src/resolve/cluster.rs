@@ -10,19 +10,43 @@ use kube::{
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use serde_json::Value;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{error::Elapsed, timeout},
+};
 
 use super::{
-    Creation, Kind, Source, SourceError, api, decode,
+    Creation, Flags, Kind, Source, SourceError, api, decode,
     requests::{Ask, Requests},
 };
 use crate::{
-    tekton::reference::{Reference, is_object_name},
+    tekton::{
+        fields::items,
+        reference::{Reference, is_object_name},
+    },
     wrap::Found,
 };
 
 /// Time for one object: a Pipeline and its Tasks, one after the other, fit into the budget of a review.
 const PATIENCE: Duration = Duration::from_millis(3500);
+
+/// What the operator decides.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The namespace of Tekton, for its feature flags
+    #[arg(long, value_name = "NAME", default_value = "tekton-pipelines")]
+    pub tekton_namespace: String,
+    /// How long a resolver may take before its ResolutionRequest is deleted; after an answer that came too late for a
+    /// PipelineRun, the next one finds it
+    #[arg(long, value_name = "SECONDS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub resolution_timeout: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { tekton_namespace: "tekton-pipelines".to_owned(), resolution_timeout: 90 }
+    }
+}
 
 /// Requests to the apiserver at a time. Each has a connection of its own (HTTP/1.1), and a hundred creations at once must
 /// not become a thousand TLS handshakes.
@@ -32,6 +56,7 @@ const AT_A_TIME: usize = 64;
 pub struct Cluster {
     client: Client,
     requests: Requests,
+    options: Options,
     turns: Semaphore,
     patience: Duration,
 }
@@ -58,21 +83,21 @@ pub enum ConnectError {
 
 impl Cluster {
     /// The cluster that `kubeconfig` names in its current context, or the one around this pod.
-    pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, ConnectError> {
+    pub async fn connect(kubeconfig: Option<&Path>, options: Options) -> Result<Self, ConnectError> {
         let config = match kubeconfig {
             None => Config::incluster()?,
             Some(path) => {
                 from_file(path).await.map_err(|source| ConnectError::Kubeconfig { path: path.to_owned(), source })?
             }
         };
-        let mut cluster = Self::new(Client::try_from(config)?, PATIENCE);
+        let mut cluster = Self::new(Client::try_from(config)?, PATIENCE, options);
         cluster.requests.start();
         Ok(cluster)
     }
 
-    fn new(client: Client, patience: Duration) -> Self {
-        let requests = Requests::new(client.clone());
-        Self { client, requests, turns: Semaphore::new(AT_A_TIME), patience }
+    fn new(client: Client, patience: Duration, options: Options) -> Self {
+        let requests = Requests::new(client.clone(), Duration::from_secs(options.resolution_timeout));
+        Self { client, requests, options, turns: Semaphore::new(AT_A_TIME), patience }
     }
 
     async fn read(&self, path: String) -> Result<Value, kube::Error> {
@@ -115,9 +140,56 @@ impl Source for Cluster {
             }
         }
     }
+
+    async fn flags(&self) -> Result<Flags, SourceError> {
+        let namespace = &self.options.tekton_namespace;
+        let path = format!("/api/v1/namespaces/{namespace}/configmaps/feature-flags");
+        match timeout(self.patience, self.read(path)).await {
+            Ok(Ok(map)) => Ok(Flags(Some(map))),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Flags(None)),
+            other => Err(self.unreadable(
+                &format!("the ConfigMap \"feature-flags\" of Tekton in namespace {namespace:?}"),
+                "get it",
+                other,
+            )),
+        }
+    }
+
+    async fn policies(&self, creation: &Creation<'_>) -> Result<Vec<Value>, SourceError> {
+        let namespace = creation.namespace;
+        let path = format!("/apis/tekton.dev/v1alpha1/namespaces/{namespace}/verificationpolicies");
+        match timeout(self.patience, self.read(path)).await {
+            Ok(Ok(list)) => Ok(items(&list, "items").to_vec()),
+            // The cluster has no such kind.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Vec::new()),
+            other => Err(self.unreadable(
+                &format!("the VerificationPolicies of namespace {namespace:?}"),
+                "list them",
+                other,
+            )),
+        }
+    }
 }
 
 impl Cluster {
+    /// What a run may depend on must be known: a run that might break a rule is refused.
+    fn unreadable(&self, what: &str, verb: &str, answer: Result<Result<Value, kube::Error>, Elapsed>) -> SourceError {
+        let why = match answer {
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+                format!(
+                    "the webhook's account lacks the right to {verb}; apply webhook-config, or say with --tekton-namespace where Tekton is"
+                )
+            }
+            Ok(Err(error)) => api::sentence(&error),
+            Ok(Ok(_)) => "the answer makes no sense".to_owned(),
+            Err(_) => format!(
+                "the Kubernetes API gave no answer within {} s; create the PipelineRun again",
+                self.patience.as_secs_f32()
+            ),
+        };
+        SourceError::unreadable(format!("{what} can't be read: {why}"))
+    }
+
     async fn named(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Value>, SourceError> {
         let word = kind.word();
         // A name that no object can have might lead to another path, and so to another namespace.
@@ -193,7 +265,7 @@ mod tests {
             }
         });
         let client = Client::try_from(Config::new(uri)).unwrap();
-        (Cluster::new(client, Duration::from_millis(300)), asked)
+        (Cluster::new(client, Duration::from_millis(300), Options::default()), asked)
     }
 
     #[tokio::test]
@@ -242,7 +314,7 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let client = Client::try_from(Config::new(format!("http://{closed}").parse().unwrap())).unwrap();
-        let error = Cluster::new(client, PATIENCE)
+        let error = Cluster::new(client, PATIENCE, Options::default())
             .get(Kind::Task, &Reference::Name("build".to_owned()), &"team".into())
             .await
             .unwrap_err()
@@ -264,7 +336,7 @@ mod tests {
     async fn configurations() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("kubeconfig");
-        let error = async || Cluster::connect(Some(&file)).await.err().unwrap().to_string();
+        let error = async || Cluster::connect(Some(&file), Options::default()).await.err().unwrap().to_string();
         assert!(error().await.starts_with(&format!("--kubeconfig {}: ", file.display())));
         std::fs::write(&file, "clusters: 7").unwrap();
         assert!(error().await.starts_with(&format!("--kubeconfig {}: ", file.display())));

@@ -137,7 +137,7 @@ mod tests {
             ),
             (
                 &format!("{pipeline}# {}", "x".repeat(MAX_BYTES)),
-                "it has 1048677 bytes, more than the 1048576 that are read",
+                "it has 1048669 bytes, more than the 1048576 that are read",
             ),
         ] {
             let error = decode(data.as_bytes()).unwrap_err();

@@ -43,9 +43,6 @@ const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", "tekton-wrap");
 /// What names the resolver (Tekton: pkg/resolution/common/labels.go).
 const RESOLVER: &str = "resolution.tekton.dev/type";
 
-/// A flight ends after this time. Resolvers have a minute (Tekton: pkg/apis/config/default.go), and may begin late.
-const LONGEST: Duration = Duration::from_secs(90);
-
 /// How long an answer is kept that came too late for someone.
 const KEEP: Duration = Duration::from_secs(120);
 
@@ -87,6 +84,8 @@ struct Shared {
     client: Client,
     board: Arc<Board>,
     flights: Mutex<HashMap<Ask, Flight>>,
+    /// A flight ends after this time.
+    longest: Duration,
 }
 
 #[derive(Clone)]
@@ -103,16 +102,17 @@ type Outcome = Result<Answer, SourceError>;
 struct Waiting(Option<Arc<AtomicBool>>);
 
 impl Requests {
-    /// For the cluster of `client`. Nothing is sent yet.
-    pub fn new(client: Client) -> Self {
-        let shared = Shared { client, board: Arc::default(), flights: Mutex::default() };
+    /// For the cluster of `client`, with a time after which an answer is waited for no longer. Resolvers themselves have a
+    /// minute (Tekton: pkg/apis/config/default.go), and may begin late. Nothing is sent yet.
+    pub fn new(client: Client, longest: Duration) -> Self {
+        let shared = Shared { client, board: Arc::default(), flights: Mutex::default(), longest };
         Self { shared: Arc::new(shared), watch: None }
     }
 
     /// Watches the requests from now on, and deletes those that nobody deletes any more.
     pub fn start(&mut self) {
         let (client, board) = (self.shared.client.clone(), self.shared.board.clone());
-        self.watch = Some(tokio::spawn(watch::run(client, board)));
+        self.watch = Some(tokio::spawn(watch::run(client, board, self.shared.longest)));
     }
 
     /// What the resolver answers before `deadline`.
@@ -209,8 +209,8 @@ impl Shared {
                 }
             }
         };
-        let given_up = || ask.failed(&format!("its resolver gave no answer within {} s", LONGEST.as_secs()));
-        timeout(LONGEST, answered).await.unwrap_or_else(|_| Err(given_up()))
+        let given_up = || ask.failed(&format!("its resolver gave no answer within {} s", self.longest.as_secs()));
+        timeout(self.longest, answered).await.unwrap_or_else(|_| Err(given_up()))
     }
 
     async fn create(&self, ask: &Ask, name: &str) -> Result<(), SourceError> {

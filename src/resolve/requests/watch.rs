@@ -12,7 +12,7 @@ use kube::{Client, core::WatchEvent};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
-    API, LONGEST, OURS,
+    API, OURS,
     board::{Board, Object},
     delete,
 };
@@ -21,7 +21,7 @@ use crate::resolve::api;
 /// The apiserver ends a watch after so many seconds, before the client takes the silence for a broken connection.
 const WATCH_SECONDS: u64 = 240;
 
-/// Between two sweeps.
+/// Between two sweeps, at most.
 const SWEEP: Duration = Duration::from_secs(20);
 
 /// So many are deleted in one sweep.
@@ -30,8 +30,9 @@ const AT_A_TIME: usize = 100;
 /// The first and the longest pause after a watch that could not be had.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
-/// Watches for ever.
-pub async fn run(client: Client, board: Arc<Board>) {
+/// Watches for ever. No flight takes longer than `longest`.
+pub async fn run(client: Client, board: Arc<Board>, longest: Duration) {
+    let pause_of_sweeps = SWEEP.min(longest);
     let watching = async {
         let mut pause = PAUSES.0;
         loop {
@@ -49,11 +50,11 @@ pub async fn run(client: Client, board: Arc<Board>) {
         }
     };
     let sweeping = async {
-        let mut ticks = interval(SWEEP);
+        let mut ticks = interval(pause_of_sweeps);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            sweep(&client, &board).await;
+            sweep(&client, &board, longest + pause_of_sweeps).await;
         }
     };
     tokio::join!(watching, sweeping);
@@ -77,9 +78,9 @@ async fn watch(client: &Client, board: &Board) -> Result<(), kube::Error> {
     Ok(())
 }
 
-/// Deletes what no flight anywhere can need any more: each ends before [`LONGEST`] is over.
-async fn sweep(client: &Client, board: &Board) {
-    for key in board.left(LONGEST + SWEEP).into_iter().take(AT_A_TIME) {
+/// Deletes what no flight anywhere can need any more, since it is older than `age`.
+async fn sweep(client: &Client, board: &Board, age: Duration) {
+    for key in board.left(age).into_iter().take(AT_A_TIME) {
         let (namespace, name) = &key;
         match delete(client, namespace, name).await {
             Ok(()) => {
