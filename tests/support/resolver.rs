@@ -3,9 +3,10 @@
 //!
 //! | param | |
 //! |---|---|
-//! | `object` | the text to answer with |
+//! | `object` | the data to answer with, in base64 ([`data`]), so that nobody takes variables in it for variables of the request |
+//! | `padding` | further bytes of data |
 //! | `delay` | milliseconds to take |
-//! | `mode` | `answer` (default); `fail`, with `object` as the message; `never`; `raw`: `object` is the base64 |
+//! | `mode` | `answer` (default); `fail`, with `object` as the message; `never` |
 
 use std::{
     sync::{Mutex, OnceLock},
@@ -27,6 +28,11 @@ pub const NAME: &str = "test-resolver";
 
 /// All requests that it has seen: namespace and params.
 static SEEN: Mutex<Vec<(String, Value)>> = Mutex::new(Vec::new());
+
+/// What param `object` has to be for the text `object`.
+pub fn data(object: &str) -> String {
+    BASE64_STANDARD.encode(object)
+}
 
 /// A ResolutionRequest to take the API for its kind from.
 pub fn like() -> Value {
@@ -73,16 +79,13 @@ async fn answer(client: Client, request: DynamicObject) {
         found.and_then(|param| param["value"].as_str()).unwrap_or_default().to_owned()
     };
     tokio::time::sleep(Duration::from_millis(param("delay").parse().unwrap_or(0))).await;
-    let object = param("object");
+    let object = param("object") + &"A".repeat(param("padding").parse().unwrap_or(0));
     let succeeded = |status: &str, reason: &str, message: &str| json!({"conditions": [{"type": "Succeeded", "status": status, "reason": reason, "message": message}]});
     let source = json!({"uri": "git+https://example.com/repo.git", "digest": {"sha1": "abc"}, "entryPoint": "p.yaml"});
     let statuses = match param("mode").as_str() {
         "never" => vec![],
         "fail" => vec![succeeded("False", "ResolutionFailed", &object)],
-        mode => {
-            let data = if mode == "raw" { object } else { BASE64_STANDARD.encode(object) };
-            vec![json!({"data": data, "refSource": source}), succeeded("True", "", "")]
-        }
+        _ => vec![json!({"data": object, "refSource": source}), succeeded("True", "", "")],
     };
     let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &manifests::resource(&like()));
     for status in statuses {
