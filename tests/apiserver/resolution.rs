@@ -166,11 +166,18 @@ async fn an_answer_that_came_too_late_is_used_the_next_time() {
     let webhook = Webhook::start(Cluster::shared().await).await;
     webhook.register_with(&namespace, true, |hook| hook["timeoutSeconds"] = json!(3)).await;
     let run = run(&[("object", &pipeline(TASK)), ("delay", "3500")]);
-    let error = namespace.rejects(&run).await;
-    assert!(error.starts_with(r#"resolver "test-resolver" gave no answer for 2 s to what was asked of it: the pipeline through resolver "test-resolver" (object="#), "{error}");
-    assert!(error.ends_with("create the PipelineRun again, which is safe: nothing was stored, and an answer that comes meanwhile is used"), "{error}");
-    nothing_left(&namespace).await;
-    namespace.accepts(&run).await;
+    // The client of these tests tries again by itself after a time-out.
+    if namespace.create(&run).await.is_err() {
+        nothing_left(&namespace).await;
+        namespace.accepts(&run).await;
+    }
+    let log = webhook.log();
+    for part in [
+        r#"resolver "test-resolver" gave no answer for 2 s to what was asked of it: the pipeline through resolver "test-resolver" (object="#,
+        "create the PipelineRun again, which is safe: nothing was stored, and an answer that comes meanwhile is used",
+    ] {
+        assert!(log.contains(part), "{log}");
+    }
     let asked = resolver::asked(&namespace.name);
     let pipelines = asked.iter().filter(|params| params.as_array().map(Vec::len) == Some(2));
     assert_eq!(pipelines.count(), 1, "{asked:?}");
