@@ -6,10 +6,10 @@
 
 mod admin;
 mod metrics;
-mod review;
+pub(crate) mod review;
 mod server;
 mod tls;
-mod verdict;
+pub(crate) mod verdict;
 mod webhook;
 
 #[cfg(test)]
@@ -33,7 +33,6 @@ use self::{
     webhook::Webhook,
 };
 use crate::{
-    log::Format,
     resolve::{
         Source,
         cluster::{self, Cluster, ConnectError},
@@ -65,9 +64,6 @@ pub struct Args {
     /// After SIGTERM, how long to go on serving until every client has learnt of it
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub linger: u64,
-    /// How the log on stderr is written
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub log_format: Format,
 }
 
 /// Where the admin listener is, if anywhere.
@@ -104,7 +100,6 @@ pub enum Error {
 /// # Errors
 /// Where it can't start. The process must have a rustls crypto provider installed.
 pub async fn serve(args: Args) -> Result<(), Error> {
-    crate::log::start(args.log_format);
     let signals = signals().map_err(Error::Signals)?;
     let server = Server {
         listener: listen("--listen", args.listen).await?,

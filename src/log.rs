@@ -1,6 +1,16 @@
 //! The log: lines on stderr, as text or as JSON.
 
-use tracing_subscriber::EnvFilter;
+use std::fmt;
+
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
 
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -11,18 +21,65 @@ pub enum Format {
     Json,
 }
 
+/// Who writes the log: it says what a line of text looks like. JSON is the same for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Runs for long: each line has a time and fields.
+    Service,
+    /// Does one thing: a line is a sentence that says everything.
+    Tool,
+}
+
 /// Starts the log; `RUST_LOG` says what it holds, `info` where it is not set. Panics are logged too.
-pub fn start(format: Format) {
+pub fn start(format: Format, program: Program) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // There is another log already where this is not the first server of the process: that one stays.
-    let _ = match format {
-        Format::Text => lines.with_ansi(false).try_init(),
-        Format::Json => lines.json().flatten_event(true).try_init(),
+    let _ = match (format, program) {
+        (Format::Json, _) => lines.json().flatten_event(true).try_init(),
+        (Format::Text, Program::Service) => lines.with_ansi(false).try_init(),
+        (Format::Text, Program::Tool) => lines.event_format(Sentence).try_init(),
     };
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let message = panic.payload_as_str().unwrap_or_default();
-        tracing::error!(place, "panic: {message}");
+        match place {
+            Some(place) => tracing::error!(event = "panic", place, "panic at {place}: {message}"),
+            None => tracing::error!(event = "panic", "panic: {message}"),
+        }
     }));
+}
+
+/// The last line of a program that failed; `RUST_LOG` has no say in it as text.
+pub fn failed(format: Format, error: &dyn std::error::Error) {
+    match format {
+        Format::Text => eprintln!("tekton-wrap: {error}"),
+        Format::Json => tracing::error!(event = "failed", "{error}"),
+    }
+}
+
+/// `tekton-wrap: <message>`, without fields: the message says it all.
+struct Sentence;
+
+impl<S, N> FormatEvent<S, N> for Sentence
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let warning = if *event.metadata().level() == Level::WARN { "warning: " } else { "" };
+        writeln!(to, "tekton-wrap: {warning}{}", message.0)
+    }
+}
+
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tekton_wrap::{admission, inspect, log, render, workspace};
+use tekton_wrap::{admission, inspect, log, prune, render, workspace};
 
 /// Runs Tekton Pipelines without PersistentVolumeClaims: workspaces travel as image layers through a registry.
 #[derive(Parser)]
@@ -11,6 +11,9 @@ use tekton_wrap::{admission, inspect, log, render, workspace};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// How the log on stderr is written
+    #[arg(long, global = true, value_enum, default_value = "text", env = "TEKTON_WRAP_LOG_FORMAT")]
+    log_format: log::Format,
 }
 
 #[derive(Subcommand)]
@@ -43,6 +46,8 @@ enum Command {
     },
     /// Show what an image of a run holds and what each task did, without downloading a layer
     Inspect(inspect::Args),
+    /// Delete the snapshots that the tasks of a run left beside its target
+    Prune(prune::Args),
 }
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -50,10 +55,9 @@ type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     // The one provider of the process; it is only refused where there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let command = Cli::parse().command;
-    if matches!(command, Command::Restore { .. } | Command::Save { .. } | Command::Inspect(_)) {
-        log::start(log::Format::Text);
-    }
+    let Cli { command, log_format } = Cli::parse();
+    let program = if matches!(command, Command::Webhook(_)) { log::Program::Service } else { log::Program::Tool };
+    log::start(log_format, program);
     let result = match command {
         Command::Webhook(args) => run_webhook(args),
         Command::Render(args) => run_render(&args),
@@ -65,12 +69,13 @@ fn main() -> ExitCode {
             workspace::save_dir(&dir, &target, baseline.as_deref()).map_err(Into::into)
         }
         Command::Save { .. } => workspace::save_step().map_err(Into::into),
+        Command::Prune(args) => prune::prune(&args, &mut std::io::stdout().lock()).map_err(Into::into),
         Command::Inspect(args) => inspect::inspect(&args, &mut std::io::stdout().lock()).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tekton-wrap: {error}");
+            log::failed(log_format, &*error);
             ExitCode::FAILURE
         }
     }
@@ -83,7 +88,7 @@ fn run_webhook(args: admission::Args) -> Result {
 fn run_render(args: &render::Args) -> Result {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (text, warnings) = runtime.block_on(render::render(args))?;
-    warnings.iter().for_each(|warning| eprintln!("tekton-wrap: warning: {warning}"));
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     print!("{text}");
     Ok(())
 }

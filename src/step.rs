@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// The environment variable of an injected step that holds its [`StepConfig`].
 pub const ENV: &str = "TEKTON_WRAP_STEP";
 
+/// The folder of the program, of the workspaces and of the state in an injected step.
+pub const ROOT: &str = "/tekton-wrap";
+
 /// Where an injected step finds the volume that only injected steps mount: what restore saw, for save to compare with.
 pub const STATE_DIR: &str = "/tekton-wrap/state";
 
@@ -31,10 +34,9 @@ pub struct StepConfig {
     /// open. Unique in the run. Later tasks win under [`Conflict::Last`]. The combinations of a matrix are tasks of their
     /// own, parallel to each other: the first one has this order, the next one the next.
     pub order: u32,
-    /// Name of the TaskRun where the task has a matrix: its end says which combination this is, see
-    /// [`StepConfig::own_order`].
+    /// Where the task has a matrix: which of its combinations this is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task_run: Option<String>,
+    pub matrix: Option<MatrixStep>,
     /// What a join does with paths that parallel tasks changed differently.
     #[serde(default, skip_serializing_if = "is_default")]
     pub conflict: Conflict,
@@ -46,6 +48,20 @@ pub struct StepConfig {
     pub expires: Option<String>,
     /// The wrapped workspaces of the task that this step restores or saves.
     pub workspaces: Vec<WorkspaceStep>,
+}
+
+/// How a step tells which combination of its task's matrix it belongs to: there is no variable for that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MatrixStep {
+    /// Name of the TaskRun. Its end is the number of the combination.
+    pub task_run: String,
+    /// Name of the TaskRun, as long as it may be, if there is one combination: then it carries no number
+    /// (Tekton: pipelinerunresolution.go `getNewRunNames`). None where there surely are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub single: Option<String>,
+    /// How many combinations there may be.
+    pub most: u32,
 }
 
 /// One workspace of a step.
@@ -116,24 +132,28 @@ pub enum Compression {
     None,
 }
 
-impl StepConfig {
-    /// The place of this very step's task: in a matrix it depends on the combination, whose number is the end of the
-    /// TaskRun's name. A matrix of one combination has no number (Tekton: pipelinerunresolution.go `getNewRunNames`).
-    pub fn own_order(&self) -> u32 {
-        let Some(name) = &self.task_run else { return self.order };
-        if name.ends_with(&format!("-{}", self.task)) {
-            return self.order;
-        }
-        let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
-        self.order.saturating_add(number.unwrap_or_default())
-    }
+/// A matrix has more combinations than were reckoned with when the run was created.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "combination {combination} of the matrix of task {task:?} can't be told apart from other tasks: a matrix whose values come from results may have {most} combinations at most"
+)]
+pub struct TooManyCombinations {
+    task: String,
+    combination: u32,
+    most: u32,
+}
 
-    /// How messages and snapshots name this step's task: `build`, or `build[2]` for a combination of a matrix.
-    pub fn own_name(&self) -> String {
-        match &self.task_run {
-            None => self.task.clone(),
-            Some(_) => format!("{}[{}]", self.task, self.own_order() - self.order),
+impl StepConfig {
+    /// The same for this very combination of a matrix, as if it were a task like any other. Messages and snapshots name it
+    /// `build[2]`.
+    pub fn of_combination(self) -> Result<Self, TooManyCombinations> {
+        let Some(matrix) = &self.matrix else { return Ok(self) };
+        let combination = matrix.combination(&self.task);
+        if combination >= matrix.most {
+            return Err(TooManyCombinations { task: self.task, combination, most: matrix.most });
         }
+        let task = format!("{}[{combination}]", self.task);
+        Ok(Self { order: self.order + combination, task, matrix: None, ..self })
     }
 
     /// Whether `order` is in one of the inclusive `ranges`.
@@ -157,6 +177,17 @@ impl StepConfig {
     }
 }
 
+impl MatrixStep {
+    /// The number of the combination of `task`.
+    fn combination(&self, task: &str) -> u32 {
+        if self.single.as_ref().is_some_and(|single| is_single(&self.task_run, single, task)) {
+            return 0;
+        }
+        let number = self.task_run.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
+        number.unwrap_or_default()
+    }
+}
+
 impl Predecessor {
     /// How messages name the task at `order`, one of those that this stands for.
     pub fn name_of(&self, order: u32) -> String {
@@ -165,6 +196,21 @@ impl Predecessor {
             Some(_) => format!("{}[{}]", self.task, order - self.order),
         }
     }
+}
+
+/// Whether `name` is the TaskRun's name `single`, which is cut and hashed where it is too long: the hash stands in front of
+/// the task's name or of the beginning of it (knative: kmeta/names.go `ChildName`).
+fn is_single(name: &str, single: &str, task: &str) -> bool {
+    const LONGEST: usize = 63;
+    const HASH: usize = 32;
+    if single.len() <= LONGEST {
+        return name == single;
+    }
+    let suffix = format!("-{task}");
+    (0..=suffix.len()).filter_map(|end| name.strip_suffix(suffix.get(..end)?)).any(|rest| {
+        let start = rest.len().saturating_sub(HASH);
+        rest.len() >= HASH && rest[start..].bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -177,25 +223,59 @@ mod tests {
 
     #[test]
     fn combinations_of_a_matrix() {
-        for (task_run, order, name) in [
-            (None, 7, "build-2"),
-            (Some("run-build-2"), 7, "build-2[0]"),
-            (Some("run-build-2-0"), 7, "build-2[0]"),
-            (Some("run-build-2-13"), 20, "build-2[13]"),
-            (Some("a-very-long-name-cut-to-fit-d41d8cd98f00b204e9800998ecf8427e-3"), 10, "build-2[3]"),
+        let hash = "d41d8cd98f00b204e9800998ecf8427e";
+        let long = "a-task-whose-name-is-longer-than-a-hash-leaves-3-room";
+        for (task, run, task_run, combination) in [
+            ("build-2", "run", None, None),
+            ("build-2", "run", Some("run-build-2".to_owned()), Some(0)),
+            ("build-2", "run", Some("run-build-2-0".to_owned()), Some(0)),
+            ("build-2", "run", Some("run-build-2-13".to_owned()), Some(13)),
+            // A task whose name is a number.
+            ("1", "run", Some("run-1".to_owned()), Some(0)),
+            ("1", "run", Some("run-1-1".to_owned()), Some(1)),
+            ("1", "run-1", Some("run-1-1".to_owned()), Some(0)),
+            // Cut and hashed, the name of the task behind the hash, or the beginning of it.
+            ("build-2", &"r".repeat(60), Some(format!("{}{hash}-build-2", "r".repeat(23))), Some(0)),
+            ("build-2", &"r".repeat(60), Some(format!("{}{hash}-build-2-7", "r".repeat(21))), Some(7)),
+            (long, "run", Some(format!("run{hash}-{}", &long[..27])), Some(0)),
+            (long, "run", Some(format!("run{hash}-{}-3", &long[..24])), Some(3)),
+            (long, &"r".repeat(60), Some(format!("{}{hash}", "r".repeat(31))), Some(0)),
+            (long, &"r".repeat(60), Some(format!("{}{}-12", "r".repeat(31), &hash[..29])), Some(12)),
         ] {
             let config = StepConfig {
                 run: String::new(),
-                task: "build-2".to_owned(),
+                task: task.to_owned(),
                 order: 7,
-                task_run: task_run.map(str::to_owned),
+                matrix: task_run.map(|task_run| MatrixStep {
+                    task_run,
+                    single: Some(format!("{run}-{task}")),
+                    most: 14,
+                }),
                 conflict: Conflict::Fail,
                 compression: Compression::Zstd,
                 expires: None,
                 workspaces: Vec::new(),
             };
-            assert_eq!((config.own_order(), config.own_name().as_str()), (order, name), "{task_run:?}");
+            let shown = format!("{:?}", config.matrix);
+            let of = config.of_combination().unwrap();
+            let name = combination.map_or(task.to_owned(), |number| format!("{task}[{number}]"));
+            assert_eq!((of.order, of.task), (7 + combination.unwrap_or(0), name), "{shown}");
         }
+    }
+
+    #[test]
+    fn combinations_that_are_known_to_be_several() {
+        let config = |number: u32| {
+            let text = format!(
+                r#"{{"run":"u","task":"1","order":7,"matrix":{{"taskRun":"run-1-{number}","most":2}},"workspaces":[]}}"#
+            );
+            serde_json::from_str::<StepConfig>(&text).unwrap()
+        };
+        assert_eq!(config(1).of_combination().unwrap().order, 8);
+        assert_eq!(
+            config(2).of_combination().unwrap_err().to_string(),
+            r#"combination 2 of the matrix of task "1" can't be told apart from other tasks: a matrix whose values come from results may have 2 combinations at most"#
+        );
     }
 
     #[test]

@@ -8,36 +8,41 @@
 //! | [`archive`], [`codec`], [`toc`], [`layer`] | the form of a layer |
 //! | [`image`], [`lineage`], [`load`] | manifests and configs; what a workspace is made of; reading both |
 //! | [`merge`], [`view`], [`stack`] | several tasks' changes as one tree; what a plain stack of layers shows instead |
-//! | [`extract`], [`foreign`], [`untar`] | making files safely; layers that others made, and their archives |
-//! | [`save`], [`restore`], [`target`] | the three operations |
+//! | [`extract`], [`sparse`], [`foreign`], [`untar`] | making files safely, with holes; layers that others made, and their archives |
+//! | [`save`], [`restore`] | the two operations |
+//! | [`publish`], [`target`] | what others see of a save: snapshots, and the image that any tool reads |
 //!
 //! `merge`, `archive`, `toc` and `stack` are pure. Only `tree`, `scan`, `extract` and `baseline` touch files.
 
-mod archive;
+pub(crate) mod archive;
 mod baseline;
-mod codec;
+pub(crate) mod codec;
 mod diff;
 pub(crate) mod entry;
 mod error;
-mod extract;
-mod foreign;
+pub(crate) mod extract;
+pub(crate) mod foreign;
 pub(crate) mod image;
 pub(crate) mod layer;
 pub(crate) mod lineage;
 pub(crate) mod load;
 pub(crate) mod merge;
 pub(crate) mod path;
+pub(crate) mod progress;
+mod publish;
 mod restore;
 mod save;
-mod scan;
+pub(crate) mod scan;
+mod space;
+mod sparse;
 mod stack;
 mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 mod threads;
 pub(crate) mod toc;
-mod tree;
-mod untar;
+pub(crate) mod tree;
+pub(crate) mod untar;
 pub(crate) mod view;
 
 use std::{
@@ -46,29 +51,45 @@ use std::{
 };
 
 pub use self::error::Error;
-use self::{image::Snapshot, lineage::Lineage, restore::Restored, save::Saved, target::Labels};
+use self::{
+    lineage::Lineage,
+    progress::{Action, INTERVAL, Phase, Progress},
+    publish::Unpublished,
+    restore::Restored,
+    save::Saved,
+    target::Labels,
+};
 use crate::{
     step::{Compression, Conflict, ENV, STATE_DIR, StepConfig, WorkspaceStep},
     store::{self, Store},
     units::{count, size},
 };
 
-/// The injected restore step: makes each workspace of the step in the environment variable [`ENV`].
+/// The injected restore step, which is told in the environment variable [`ENV`] what to do.
 pub fn restore_step() -> Result<(), Error> {
-    let step = step()?;
+    restore_task(step("an image and a directory")?, Path::new(STATE_DIR))
+}
+
+/// The injected save step, which is told in [`ENV`] what to do.
+pub fn save_step() -> Result<(), Error> {
+    save_task(step("a directory and an image")?, Path::new(STATE_DIR))
+}
+
+/// Makes each workspace of a restore step. What a save of the same task has to know is left in the folder `state`, if
+/// there is one.
+pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
+    let step = step.of_combination().map_err(|e| Error::Run(e.to_string()))?;
     step.workspaces.iter().try_for_each(|workspace| {
         let store = store::open(&load::target(&workspace.target)?)?;
-        restore_workspace(&*store, &step, workspace, Path::new(STATE_DIR))
+        restore_workspace(&*store, &step, workspace, state)
     })
 }
 
-/// The injected save step: stores what the task changed in each workspace of the step in [`ENV`].
-pub fn save_step() -> Result<(), Error> {
-    let step = step()?;
-    step.workspaces.iter().try_for_each(|workspace| {
-        let store = store::open(&load::target(&workspace.target)?)?;
-        save_workspace(&*store, &step, workspace, Path::new(STATE_DIR))
-    })
+/// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`.
+pub fn save_task(step: StepConfig, state: &Path) -> Result<(), Error> {
+    let step = step.of_combination().map_err(|e| Error::Run(e.to_string()))?;
+    let saved = step.workspaces.iter().map(|workspace| save_workspace(&step, workspace, state));
+    publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
 }
 
 /// By hand: makes in `dir` what the image `source` holds, a snapshot or any other. A `baseline` lets [`save_dir`] store
@@ -79,8 +100,7 @@ pub fn restore_image(source: &str, dir: &Path, baseline: Option<&Path>) -> Resul
     let lineage = load::lineage(&*store, &target)?;
     std::fs::create_dir_all(dir).map_err(Error::file(dir.display(), "can't be made"))?;
     // What conflicts a snapshot's tasks had was settled when it was made.
-    report_restored(source, &restore::restore(&*store, &lineage, dir, baseline, Conflict::Last, source)?);
-    Ok(())
+    restore_logged(&*store, &lineage, dir, baseline, Conflict::Last, source)
 }
 
 /// By hand: stores what is in `dir` as the image `target`: all of it, or what changed since `baseline` on top of the image
@@ -90,13 +110,18 @@ pub fn save_dir(dir: &Path, target: &str, baseline: Option<&Path>) -> Result<(),
     let to = load::target(target)?;
     let store = store::open(&to)?;
     let mut lineage = lineage_of(baseline)?;
-    let saved = save::save(&*store, dir, baseline, Compression::default())?;
-    let order = lineage.orders().last().map_or(0, |last| last + 1);
-    report_saved(target, &saved, start);
-    if !saved.layers.is_empty() {
-        lineage.writers.push(target::writer("save", order, &lineage, saved.layers));
-    }
-    target::put_whole(&*store, &to.reference(), &lineage, Compression::default(), &Labels::default()).map(drop)
+    let progress = Progress::new(Action::Save, target);
+    progress.logged(INTERVAL, || {
+        let saved = save::save(&*store, dir, baseline, Compression::default(), &progress)?;
+        progress.enter(Phase::Finishing);
+        let order = lineage.orders().last().map_or(0, |last| last + 1);
+        if !saved.layers.is_empty() {
+            lineage.writers.push(target::writer("save", order, &lineage, saved.layers.clone()));
+        }
+        target::put_whole(&*store, &to.reference(), &lineage, Compression::default(), &Labels::default())?;
+        report_saved(target, &saved, start);
+        Ok(())
+    })
 }
 
 fn restore_workspace(
@@ -109,48 +134,49 @@ fn restore_workspace(
     // Without the volume there is no save step.
     let baseline = state.is_dir().then(|| baseline_path(step, workspace, state));
     let (root, name) = (Path::new(&workspace.path), &workspace.name);
-    report_restored(name, &restore::restore(store, &lineage, root, baseline.as_deref(), step.conflict, name)?);
+    restore_logged(store, &lineage, root, baseline.as_deref(), step.conflict, name)
+}
+
+fn restore_logged(
+    store: &dyn Store,
+    lineage: &Lineage,
+    root: &Path,
+    baseline: Option<&Path>,
+    conflict: Conflict,
+    name: &str,
+) -> Result<(), Error> {
+    let progress = Progress::new(Action::Restore, name);
+    let restore = || restore::restore(store, lineage, root, baseline, conflict, &progress);
+    report_restored(name, &progress.logged(INTERVAL, restore)?);
     Ok(())
 }
 
-fn save_workspace(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> Result<(), Error> {
+fn save_workspace<'a>(
+    step: &'a StepConfig,
+    workspace: &'a WorkspaceStep,
+    state: &Path,
+) -> Result<Unpublished<'a>, Error> {
     let start = Instant::now();
+    let store = store::open(&load::target(&workspace.target)?)?;
     // A task without a restore step starts from nothing.
     let baseline = Some(baseline_path(step, workspace, state)).filter(|path| path.exists());
     let input = lineage_of(baseline.as_deref())?;
-    let labels = Labels::of_step(step, workspace);
-    let mut saved = save::save(store, Path::new(&workspace.path), baseline.as_deref(), step.compression)?;
+    let progress = Progress::new(Action::Save, &workspace.name);
+    let root = Path::new(&workspace.path);
+    let save = || save::save(&*store, root, baseline.as_deref(), step.compression, &progress);
+    let mut saved = progress.logged(INTERVAL, save)?;
     for layer in &mut saved.layers {
         layer.annotations.insert(image::TASK.to_owned(), step.task.clone());
     }
-    let snapshot = Snapshot {
-        format: 1,
-        run: step.run.clone(),
-        workspace: workspace.name.clone(),
-        task: step.task.clone(),
-        order: step.order,
-        base: input.base.clone(),
-        ancestors: input.writers.clone(),
-    };
-    let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
-    let digest = target::put_snapshot(store, &tag, &saved.layers, snapshot, &labels)?;
     report_saved(&workspace.name, &saved, start);
-    let mut own = target::writer(&step.task, step.order, &input, saved.layers);
-    own.manifest = Some(digest);
-    let mut lineage = input;
-    lineage.join(Lineage { writers: vec![own], ..Lineage::default() })?;
-    target::publish(store, step, workspace, &lineage, &labels)
+    Ok(Unpublished { store, step, workspace, input, layers: saved.layers })
 }
 
-fn step() -> Result<StepConfig, Error> {
-    let text = std::env::var(ENV).map_err(|_| {
-        Error::Run(format!("the environment variable {ENV} is not set; by hand, give a place and a directory"))
-    })?;
-    let mut step: StepConfig = serde_json::from_str(&text)
-        .map_err(|e| Error::Run(format!("the environment variable {ENV} is not the configuration of a step: {e}")))?;
-    // From here on a combination of a matrix is a task like any other.
-    (step.order, step.task, step.task_run) = (step.own_order(), step.own_name(), None);
-    Ok(step)
+fn step(by_hand: &str) -> Result<StepConfig, Error> {
+    let text = std::env::var(ENV)
+        .map_err(|_| Error::Run(format!("the environment variable {ENV} is not set; by hand, give {by_hand}")))?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::Run(format!("the environment variable {ENV} is not the configuration of a step: {e}")))
 }
 
 fn baseline_path(step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> PathBuf {
@@ -163,28 +189,45 @@ fn lineage_of(baseline: Option<&Path>) -> Result<Lineage, Error> {
 
 fn report_restored(name: &str, restored: &Restored) {
     let Restored { files, bytes, layers, tasks, time } = *restored;
-    eprintln!(
-        "tekton-wrap: restored {name}: {}, {} from {} of {} in {:.2} s",
+    let seconds = time.as_secs_f64();
+    tracing::info!(
+        event = "restored",
+        workspace = name,
+        files,
+        bytes,
+        layers,
+        tasks,
+        seconds,
+        "restored {name}: {}, {} from {} of {} in {seconds:.2} s",
         count(files, "file"),
         size(bytes),
         count(layers as u64, "layer"),
         count(tasks as u64, "task"),
-        time.as_secs_f64()
     );
 }
 
 fn report_saved(name: &str, saved: &Saved, start: Instant) {
-    let time = start.elapsed().as_secs_f64();
-    if saved.layers.is_empty() {
-        return eprintln!("tekton-wrap: saved {name}: nothing changed, in {time:.2} s");
-    }
-    let sent = saved.layers.iter().map(|layer| layer.size).sum();
-    eprintln!(
-        "tekton-wrap: saved {name}: {}, {}, {} deleted in {} of {} in {time:.2} s",
-        count(saved.files, "file"),
-        size(saved.bytes),
-        saved.deleted,
-        count(saved.layers.len() as u64, "layer"),
-        size(sent),
+    let (Saved { files, bytes, deleted, .. }, layers) = (saved, saved.layers.len());
+    let (seconds, stored_bytes) = (start.elapsed().as_secs_f64(), saved.layers.iter().map(|layer| layer.size).sum());
+    let what = match layers {
+        0 => "nothing changed,".to_owned(),
+        _ => format!(
+            "{}, {}, {deleted} deleted in {} of {}",
+            count(*files, "file"),
+            size(*bytes),
+            count(layers as u64, "layer"),
+            size(stored_bytes)
+        ),
+    };
+    tracing::info!(
+        event = "saved",
+        workspace = name,
+        files,
+        bytes,
+        deleted,
+        layers,
+        stored_bytes,
+        seconds,
+        "saved {name}: {what} in {seconds:.2} s"
     );
 }

@@ -7,11 +7,15 @@ mod doubles;
 pub mod explain;
 mod inline;
 mod patch;
+mod pipeline_name;
 mod plan;
+mod pod_template;
 mod refusal;
 mod request;
+mod resources;
 mod security;
 mod steps;
+mod task_spec;
 mod values;
 mod working_dir;
 
@@ -24,12 +28,11 @@ pub use refusal::Refusal;
 pub use request::Request;
 
 use crate::tekton::{
-    fields::{change_texts, field, items, text},
+    fields::{field, items, text},
     graph::Graph,
     matrix::{Fan, fan},
     reference::Reference,
     scope::Scope,
-    variables::substitute,
     workspaces::{Use, uses},
 };
 
@@ -92,18 +95,23 @@ pub fn rewrite(
     let name = request.pipeline_name(&pipeline.object);
     let scope = Scope::of_run(run, namespace).in_pipeline(request.pipeline_spec(&pipeline.object)?, name);
     let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
-    let used = embed(run, request, &mut spec, &graph, &scope, tasks)?;
+    let (used, renamings) = embed(run, request, &mut spec, &graph, &scope, tasks)?;
     let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec));
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
         let restored: Vec<&Use> =
             used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
         let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));
         working_dir::enter_later(task, &restored, non_root)?;
-        steps::inject(task, plan, used, run, request, settings);
+        steps::inject(task, plan, used, run, request, settings)?;
     }
-    keep_pipeline_name(&mut spec, name);
-    let bindings = bindings::bind(run, request)?;
-    let (patch, run) = patch::build(run, pipeline, spec, bindings, request)?;
+    pipeline_name::keep(&mut spec, name);
+    let changes = patch::Changes {
+        spec,
+        bindings: bindings::bind(run, request)?,
+        values: pipeline_name::in_run(run, name),
+        task_run_specs: pod_template::rename(run, &renamings),
+    };
+    let (patch, run) = patch::build(run, pipeline, changes, request)?;
     let size = run.to_string().len();
     if size > MAX_RUN_BYTES {
         return Err(Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES });
@@ -116,7 +124,8 @@ pub fn rewrite(
     Ok(Rewrite { patch, warnings, run, notes })
 }
 
-/// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses.
+/// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses, and the params
+/// that got another name.
 fn embed(
     run: &Value,
     request: &Request,
@@ -124,7 +133,7 @@ fn embed(
     graph: &Graph,
     scope: &Scope<'_>,
     tasks: &HashMap<Reference, Found>,
-) -> Result<Vec<Vec<Use>>, Refusal> {
+) -> Result<(Vec<Vec<Use>>, Vec<values::Renaming>), Refusal> {
     let bindings = run.get("spec").map_or(&[][..], |spec| items(spec, "workspaces"));
     let bound = |name: &str| bindings.iter().find(|binding| text(binding, "name") == name);
     let binds = |name: &str| request.wraps(name) || bound(name).is_some();
@@ -145,8 +154,8 @@ fn embed(
         embedded.push(values::Inlined { task, from, in_dag: index < graph.dag_len });
         all_used.push(used);
     }
-    values::keep(&mut embedded, run, &spec_params, &binds);
-    Ok(all_used)
+    let renamings = values::keep(&mut embedded, run, &spec_params, &binds);
+    Ok((all_used, renamings))
 }
 
 /// The fan-outs of the tasks' matrices, with the values that the run gives the params or the Pipeline's defaults.
@@ -169,13 +178,6 @@ fn origins(request: &Request, tasks: &HashMap<Reference, Found>) -> Vec<String> 
     let mut tasks: Vec<String> = tasks.keys().filter_map(|reference| remote(("task", reference))).collect();
     tasks.sort_unstable();
     remote(("pipeline", &request.pipeline)).into_iter().chain(tasks).collect()
-}
-
-/// Inlined, `$(context.pipeline.name)` would become the run's name (Tekton: pipelinespec.go, pipelineMeta).
-fn keep_pipeline_name(spec: &mut Value, name: &str) {
-    change_texts(spec, &mut |text| {
-        substitute(text, |reference| (reference == "context.pipeline.name").then(|| name.to_owned()))
-    });
 }
 
 fn all_tasks(spec: &Value) -> impl Iterator<Item = &Value> {

@@ -66,6 +66,8 @@ fn a_wrapped_run_is_left_alone() {
         let objects = objects(&case);
         let wrapped = wrap(&objects, objects.runs().next().unwrap()).unwrap().run;
         assert!(wrap(&objects, &wrapped).is_none(), "{case}");
+        // What is printed is the same run when it is read again.
+        assert_eq!(yaml::parse(&yaml::to_string(&wrapped)).unwrap(), [wrapped], "{case}");
     }
 }
 
@@ -82,6 +84,8 @@ fn patches_give_the_run_and_touch_only_what_they_must() {
             let path = operation.path().to_string();
             let allowed = [
                 "/metadata/labels",
+                "/spec/params",
+                "/spec/taskRunSpecs",
                 "/metadata/annotations",
                 "/spec/workspaces",
                 "/spec/pipelineRef",

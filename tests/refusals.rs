@@ -241,13 +241,13 @@ fn refused_with_a_sentence() {
             PIPELINE,
             "/spec/tasks/0/runAfter",
             json!(["two"]),
-            r#"pipeline "p" can't be run: cycle detected; the tasks "one", "two" wait for each other"#,
+            r#"pipeline "p" can't be run: cycle detected; task "one" depends on "two""#,
         ),
         (
             PIPELINE,
             "/spec/tasks/1/runAfter",
             json!(["three"]),
-            r#"pipeline "p" can't be run: task "two" depends on "three" but "three" wasn't present in Pipeline"#,
+            r#"pipeline "p" can't be run: task two depends on three but three wasn't present in Pipeline"#,
         ),
         (TASK, "/spec/steps", json!([]), r#"task "two" has no steps: it can't be run"#),
         (
@@ -287,6 +287,30 @@ fn refused_with_a_sentence() {
                 "steps": [{"name": "s", "image": "i", "command": ["make"]}],
             }}),
             r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "w/src" below it, which can't be made before the files are restored where it does not run as root: change directory in a shell script instead"#,
+        ),
+        (
+            TASK,
+            "/spec/workspaces/0/mountPath",
+            json!("/tekton-wrap/"),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "/tekton-wrap/", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            TASK,
+            "/spec/stepTemplate",
+            json!({"volumeMounts": [{"name": "v", "mountPath": "/tekton-wrap2"}, {"name": "v", "mountpath": "/tekton-wrap/bin"}]}),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "/tekton-wrap/bin", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}], "taskSpec": {
+                "workspaces": [{"name": "w"}],
+                "steps": [
+                    {"name": "a", "image": "i", "workspaces": [{"name": "w", "mountPath": "/own"}], "securityContext": {"runAsUser": 5},
+                     "command": ["make"], "workingDir": "/own/src"},
+                ],
+            }}),
+            r#"task "two" uses the wrapped workspace "w", but step "a" has the workingDir "/own/src" below it, which can't be made before the files are restored where it does not run as root: change directory in a shell script instead"#,
         ),
         (
             TASK,

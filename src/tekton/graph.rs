@@ -30,19 +30,24 @@ pub struct Graph {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum GraphError {
     /// Two tasks with one name.
-    #[error("two tasks are called {0:?}")]
+    #[error("task {0} is already present in Graph, can't add it again: duplicate pipeline task")]
     Duplicate(String),
     /// A `runAfter` or a result reference to a task that is not in `tasks`.
-    #[error("task {task:?} depends on {dependency:?} but {dependency:?} wasn't present in Pipeline")]
+    #[error("task {task} depends on {dependency} but {dependency} wasn't present in Pipeline")]
     Unknown {
         /// The task with the reference.
         task: String,
         /// What it names.
         dependency: String,
     },
-    /// Tasks that wait for each other.
-    #[error("cycle detected; the tasks {0} wait for each other")]
-    Cycle(String),
+    /// Tasks that wait for each other: the first of them by name, and those that it waits for.
+    #[error("cycle detected; task {task:?} depends on {dependencies}")]
+    Cycle {
+        /// The task.
+        task: String,
+        /// Names, quoted, with commas.
+        dependencies: String,
+    },
 }
 
 /// A set of task indices.
@@ -135,9 +140,19 @@ impl Graph {
         if place as usize == self.len() {
             return Ok(());
         }
-        // A finally task that waits for the cycle is not part of it.
-        let stuck = (0..self.dag_len).filter(|&task| waiting[task] > 0).map(|task| format!("{:?}", self.names[task]));
-        Err(GraphError::Cycle(stuck.collect::<Vec<_>>().join(", ")))
+        Err(self.cycle(&waiting))
+    }
+
+    /// What Tekton says of a cycle (dag.go `getInterdependencyError`); `waiting` is how many dependencies each task still
+    /// waits for. A finally task that waits for the cycle is not part of it.
+    fn cycle(&self, waiting: &[usize]) -> GraphError {
+        let stuck = (0..self.dag_len).filter(|&task| waiting[task] > 0);
+        let first = stuck.min_by_key(|&task| &self.names[task]).unwrap_or_default();
+        let open = self.dependencies[first].iter().filter(|&&dependency| waiting[dependency] > 0);
+        let mut names: Vec<&String> = open.map(|&dependency| &self.names[dependency]).collect();
+        names.sort_unstable();
+        let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+        GraphError::Cycle { task: self.names[first].clone(), dependencies: names.join(", ") }
     }
 }
 
@@ -289,13 +304,21 @@ mod tests {
     #[test]
     fn rejects() {
         for (spec, message) in [
-            (json!({"tasks": [task("a", &["b"])]}), r#"task "a" depends on "b" but "b" wasn't present in Pipeline"#),
+            (json!({"tasks": [task("a", &["b"])]}), "task a depends on b but b wasn't present in Pipeline"),
             (
-                json!({"tasks": [task("a", &["b"]), task("b", &["a"]), task("c", &[])], "finally": [{"name": "f"}]}),
-                r#"cycle detected; the tasks "a", "b" wait for each other"#,
+                json!({"tasks": [task("z", &["b"]), task("c", &["b", "z", "x"]), task("b", &["z", "c"]), task("x", &[])], "finally": [{"name": "a"}]}),
+                r#"cycle detected; task "b" depends on "c", "z""#,
             ),
-            (json!({"tasks": [task("a", &["a"])]}), r#"cycle detected; the tasks "a" wait for each other"#),
-            (json!({"tasks": [task("a", &[])], "finally": [task("a", &[])]}), r#"two tasks are called "a""#),
+            (json!({"tasks": [task("a", &["a"])]}), r#"cycle detected; task "a" depends on "a""#),
+            (
+                json!({"tasks": [task("a", &[])], "finally": [task("a", &[])]}),
+                "task a is already present in Graph, can't add it again: duplicate pipeline task",
+            ),
+            // A finally task is no dependency.
+            (
+                json!({"tasks": [task("a", &["f"])], "finally": [{"name": "f"}]}),
+                "task a depends on f but f wasn't present in Pipeline",
+            ),
         ] {
             assert_eq!(Graph::new(&spec).err().unwrap().to_string(), message);
         }

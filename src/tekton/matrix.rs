@@ -1,11 +1,9 @@
 //! How many TaskRuns a matrix makes (Tekton: pkg/apis/pipeline/v1/matrix_types.go).
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::{
-    fields::{field, items, text, texts},
+    fields::{field, items, text},
     variables::{name_after, references, result_task},
 };
 
@@ -23,9 +21,6 @@ pub struct Fan {
     pub may_be_empty: bool,
 }
 
-/// One combination of param values.
-type Combination = BTreeMap<String, String>;
-
 /// The fan-out of a pipeline task; none where it has no matrix. `param` gives the value of a param of the pipeline.
 pub fn fan<'a>(task: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> Option<Fan> {
     let matrix = field(task, "matrix")?;
@@ -35,25 +30,20 @@ pub fn fan<'a>(task: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> O
     let Some(lists) = lists else {
         return Some(Fan { least: 1, most: MAX_UNKNOWN, may_be_empty: true });
     };
-    let product = lists.iter().map(|(_, values)| values.len() as u32).fold(1, u32::saturating_mul);
     if params.is_empty() {
         let count = include.len() as u32;
         return Some(Fan { least: count, most: count, may_be_empty: false });
     }
+    let product = lists.iter().map(|(_, values)| values.len() as u32).fold(1, u32::saturating_mul);
     if product == 0 {
         return Some(Fan { least: 0, most: 1, may_be_empty: true });
     }
-    let mut literal = true;
-    include.iter().for_each(|include| texts(include, &mut |text| literal &= !text.contains("$(")));
-    literal &= lists.iter().all(|(_, values)| values.iter().all(|value| !value.contains("$(")));
-    let (least, most) = match literal {
-        _ if include.is_empty() => (product, product),
-        true => {
-            let count = combinations(&lists, include);
-            (count, count)
-        }
-        false => (product, product.saturating_add(include.len() as u32)),
-    };
+    let (mut least, mut most) = (product, product);
+    for include in include {
+        let (sure, possible) = added(include, &lists);
+        least = least.saturating_add(sure);
+        most = most.saturating_add(possible);
+    }
     Some(Fan { least, most, may_be_empty: false })
 }
 
@@ -81,37 +71,22 @@ fn values<'a>(given: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> O
     }
 }
 
-/// The number of combinations with those that `include` adds (Tekton: matrix_types.go `FanOut`).
-fn combinations(lists: &[(&str, Vec<&str>)], include: &[Value]) -> u32 {
-    let mut all = vec![Combination::new()];
-    for (name, values) in lists {
-        let with = |combination: &Combination, value: &str| {
-            let mut combination = combination.clone();
-            combination.insert((*name).to_owned(), value.to_owned());
-            combination
-        };
-        all = values.iter().flat_map(|value| all.iter().map(move |combination| with(combination, value))).collect();
-    }
-    let include: Vec<Combination> = include
-        .iter()
-        .map(|include| {
-            items(include, "params").iter().map(|p| (text(p, "name").to_owned(), text(p, "value").to_owned())).collect()
-        })
-        .collect();
-    for combination in &mut all {
-        for extra in &include {
-            if extra.iter().all(|(name, value)| combination.get(name).is_none_or(|have| have == value)) {
-                combination.extend(extra.clone());
-            }
+/// How many TaskRuns one `include` adds: surely, and at most. Tekton names TaskRuns by this count and not by the number of
+/// combinations, which is smaller where one `include` has several new values (Tekton: matrix_types.go
+/// `countNewCombinationsFromInclude`, pipelinerunresolution.go).
+fn added(include: &Value, lists: &[(&str, Vec<&str>)]) -> (u32, u32) {
+    let (mut sure, mut possible, mut known) = (0, 0, true);
+    for given in items(include, "params") {
+        let Some((_, values)) = lists.iter().find(|(name, _)| *name == text(given, "name")) else { continue };
+        let value = text(given, "value");
+        if values.contains(&value) {
+            break;
         }
+        known &= !value.contains("$(") && !values.iter().any(|value| value.contains("$("));
+        possible += 1;
+        sure += u32::from(known);
     }
-    for extra in include {
-        let known = |combination: &Combination| extra.iter().any(|(name, value)| combination.get(name) == Some(value));
-        if !extra.is_empty() && !all.iter().any(known) {
-            all.push(extra);
-        }
-    }
-    all.len() as u32
+    (sure, possible)
 }
 
 #[cfg(test)]
@@ -143,9 +118,28 @@ mod tests {
                 ]}),
                 exact(3),
             ),
+            // Two new values in one include count twice, and a known one ends the count.
             (
-                json!({"params": [{"name": "p", "value": ["x", "y"]}], "include": [{"params": [{"name": "p", "value": "$(params.v)"}]}]}),
-                Fan { least: 2, most: 3, may_be_empty: false },
+                json!({"params": [{"name": "p", "value": ["x"]}, {"name": "q", "value": ["1"]}], "include": [
+                    {"params": [{"name": "p", "value": "z"}, {"name": "q", "value": "2"}]},
+                    {"params": [{"name": "q", "value": "1"}, {"name": "p", "value": "z"}]},
+                    {"params": [{"name": "other", "value": "z"}]},
+                ]}),
+                exact(3),
+            ),
+            (
+                json!({"params": [{"name": "p", "value": ["x", "y"]}, {"name": "q", "value": ["1"]}], "include": [
+                    {"params": [{"name": "q", "value": "2"}, {"name": "p", "value": "$(params.v)"}, {"name": "q", "value": "3"}]},
+                ]}),
+                Fan { least: 3, most: 5, may_be_empty: false },
+            ),
+            (
+                json!({"params": [{"name": "p", "value": ["$(params.v)"]}], "include": [{"params": [{"name": "p", "value": "x"}]}]}),
+                Fan { least: 1, most: 2, may_be_empty: false },
+            ),
+            (
+                json!({"params": [{"name": "p", "value": ["x", "y"]}, {"name": "q", "value": []}]}),
+                Fan { least: 0, most: 1, may_be_empty: true },
             ),
             (
                 json!({"params": [{"name": "p", "value": "$(tasks.t.results.r[*])"}]}),

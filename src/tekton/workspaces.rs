@@ -48,6 +48,14 @@ pub fn is_read_only(task_spec: &Value, name: &str) -> bool {
     items(task_spec, "workspaces").iter().any(|declared| text(declared, "name") == name && flag(declared, "readOnly"))
 }
 
+/// Where a declared workspace is mounted (Tekton: workspace_types.go `GetMountPath`).
+pub fn mount_path(declared: &Value) -> String {
+    match text(declared, "mountPath") {
+        "" => format!("/workspace/{}", text(declared, "name")),
+        path => path.to_owned(),
+    }
+}
+
 /// The workspaces that the texts of an embedded task name (Tekton: pkg/workspace/apply.go `FindWorkspacesUsedByTask`).
 fn propagated(spec: &Value) -> BTreeSet<&str> {
     let mut found = BTreeSet::new();

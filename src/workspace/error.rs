@@ -60,6 +60,22 @@ pub enum Error {
     /// An image that is to be read does not exist.
     #[error("{0}: there is no such image")]
     NoImage(String),
+    /// The volume of the workspace is too small.
+    #[error(
+        "{workspace}: its {files} files take {need}, but its volume has room for {free_files} files and {free}; give the volume more room (an emptyDir in memory its sizeLimit, any other one the disk of the node)"
+    )]
+    NoSpace {
+        /// How messages name the workspace.
+        workspace: String,
+        /// Files that are to be made.
+        files: u64,
+        /// Their size, for people.
+        need: String,
+        /// How many more the volume can hold.
+        free_files: u64,
+        /// Its free bytes, for people.
+        free: String,
+    },
     /// The parts of a run do not fit together.
     #[error("{0}")]
     Run(String),

@@ -2,8 +2,7 @@
 //! is taken name by name from an open directory and no symbolic link is followed.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
     os::fd::{AsFd, BorrowedFd},
     path::Path,
 };
@@ -17,6 +16,7 @@ use super::{
     entry::{Device, Entry, Node, Time},
     error::Error,
     path::TreePath,
+    sparse::{SparseFile, fill},
     tree::{self, Access, Cursor},
 };
 
@@ -160,17 +160,17 @@ impl Extractor {
             Ok(())
         })?;
         let Some(fd) = made else { return Ok(()) };
-        let mut file = File::from(fd);
+        let mut file = SparseFile::new(fd.into());
         loop {
-            let len = match content.read(&mut self.buffer) {
+            let len = match fill(content, &mut self.buffer) {
                 Ok(0) => break,
                 Ok(len) => len,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(Error::file(&entry.path, "its content can't be read")(e)),
             };
             seen(&self.buffer[..len]);
-            file.write_all(&self.buffer[..len]).map_err(Error::file(&entry.path, "can't be written"))?;
+            file.append(&self.buffer[..len]).map_err(Error::file(&entry.path, "can't be written"))?;
         }
+        let file = file.finish().map_err(Error::file(&entry.path, "can't be written"))?;
         let set = || -> io::Result<()> {
             if self.is_root {
                 let (uid, gid) = owner(entry);
@@ -219,9 +219,9 @@ impl Extractor {
     }
 }
 
-/// Says something on stderr that a user should know, although the work goes on.
+/// Says something in the log that a user should know, although the work goes on.
 pub fn warn(text: &str) {
-    eprintln!("tekton-wrap: warning: {text}");
+    tracing::warn!("{text}");
 }
 
 fn set_xattrs(fd: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {

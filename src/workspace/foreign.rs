@@ -17,9 +17,13 @@ use super::{
     extract::Extractor,
     image::Descriptor,
     path::TreePath,
+    progress::Progress,
     untar::{Member, Untar},
 };
-use crate::store::Store;
+use crate::{store::Store, units::size};
+
+/// Longer paths are refused: no system call takes them (Linux: limits.h, PATH_MAX).
+const MAX_PATH: usize = 4096;
 
 /// The whiteout of everything that lower layers have in a directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -31,25 +35,41 @@ pub struct Base {
     ours: bool,
     /// What is there, with the number of the layer that made it.
     entries: BTreeMap<TreePath, (usize, Entry)>,
+    /// Bytes of these files, a further name of a file counted as a file, and how many there may be.
+    bytes: u64,
+    room: u64,
 }
 
 impl Base {
-    /// For the workspace in the directory `root`, which is empty.
-    pub fn new(root: &Path) -> Result<Self, Error> {
-        Ok(Self { extractor: Extractor::new(root)?, ours: false, entries: BTreeMap::new() })
+    /// For the workspace in the directory `root`, which is empty and has room for files of `room` bytes.
+    pub fn new(root: &Path, room: u64) -> Result<Self, Error> {
+        Ok(Self { extractor: Extractor::new(root)?, ours: false, entries: BTreeMap::new(), bytes: 0, room })
     }
 
     /// Applies `layer`, the next higher one. Directories get no attributes yet.
-    pub fn apply(&mut self, store: &dyn Store, number: usize, layer: &Descriptor) -> Result<(), Error> {
-        let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
+    pub fn apply(
+        &mut self,
+        store: &dyn Store,
+        number: usize,
+        layer: &Descriptor,
+        progress: &Progress,
+    ) -> Result<(), Error> {
         self.ours = layer.escapes_names();
+        let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
         let input = codec::decoder(layer.compression()?, store.blob(&layer.blob())?).map_err(unreadable)?;
+        self.unpack(number, input, progress).map_err(|e| match e {
+            Error::Run(problem) => Error::damaged(layer.place(), problem),
+            other => other,
+        })
+    }
+
+    /// Applies an archive. The caller adds to [`Error::Run`] where it is from.
+    pub fn unpack(&mut self, number: usize, input: impl Read, progress: &Progress) -> Result<(), Error> {
+        let unreadable = |e: io::Error| Error::Run(format!("it can't be read: {e}"));
         let mut archive = Untar::new(input);
         while let Some(member) = archive.next().map_err(unreadable)? {
-            self.add(number, &member, &mut archive.content()).map_err(|e| match e {
-                Error::Run(problem) => Error::damaged(layer.place(), problem),
-                other => other,
-            })?;
+            progress.file();
+            self.add(number, &member, &mut progress.counting(&mut archive.content()))?;
         }
         // Whatever follows: the digest of the whole layer is checked at its end.
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(unreadable)?;
@@ -85,6 +105,7 @@ impl Base {
             self.entries.insert(path, (number, described));
             return Ok(());
         }
+        self.reserve(&described)?;
         self.make_parents(&path, number)?;
         let was_dir = self.entries.get(&path).is_some_and(|(_, old)| old.is_dir());
         if was_dir != described.is_dir() && self.entries.contains_key(&path) {
@@ -92,8 +113,20 @@ impl Base {
             self.delete(&path)?;
         }
         let described = self.make(described, content)?;
-        self.entries.insert(path, (number, described));
+        self.bytes = self.bytes.saturating_add(bytes_of(&described));
+        if let Some((_, old)) = self.entries.insert(path, (number, described)) {
+            self.bytes -= bytes_of(&old);
+        }
         Ok(())
+    }
+
+    /// Archives may unpack to any size: what the volume can't hold is refused before it is full.
+    fn reserve(&self, entry: &Entry) -> Result<(), Error> {
+        if self.bytes.saturating_add(bytes_of(entry)) <= self.room {
+            return Ok(());
+        }
+        let problem = format!("would make it larger than the {} that the volume has free", size(self.room));
+        Err(refused(entry.path.as_bytes(), &problem))
     }
 
     fn unescaped(&self, path: TreePath) -> TreePath {
@@ -132,18 +165,24 @@ impl Base {
 
     /// Directories that an archive leaves out.
     fn make_parents(&mut self, path: &TreePath, number: usize) -> Result<(), Error> {
-        let Some(parent) = path.parent().filter(|parent| !parent.is_root()) else { return Ok(()) };
-        match self.entries.get(&parent) {
-            Some((_, there)) if there.is_dir() => return Ok(()),
-            Some(_) => return Err(refused(path.as_bytes(), "lies below what is not a directory")),
-            None => {}
+        let Some(parent) = path.parent() else { return Ok(()) };
+        if self.entries.get(&parent).is_some_and(|(_, there)| there.is_dir()) {
+            return Ok(());
         }
-        self.make_parents(&parent, number)?;
-        self.extractor.make_dir(&parent)?;
-        let node = Node::Dir { touched: false };
-        let (mtime, xattrs) = (Time::default(), Vec::new());
-        let implied = Entry { path: parent.clone(), node, mode: 0o755, uid: 0, gid: 0, mtime, xattrs };
-        self.entries.insert(parent, (number, implied));
+        let mut dir = TreePath::root();
+        for name in parent.names() {
+            dir = dir.join(name);
+            match self.entries.get(&dir) {
+                Some((_, there)) if there.is_dir() => continue,
+                Some(_) => return Err(refused(path.as_bytes(), "lies below what is not a directory")),
+                None => {}
+            }
+            self.extractor.make_dir(&dir)?;
+            let node = Node::Dir { touched: false };
+            let (mtime, xattrs) = (Time::default(), Vec::new());
+            let implied = Entry { path: dir.clone(), node, mode: 0o755, uid: 0, gid: 0, mtime, xattrs };
+            self.entries.insert(dir.clone(), (number, implied));
+        }
         Ok(())
     }
 
@@ -165,9 +204,15 @@ impl Base {
     }
 
     fn delete(&mut self, path: &TreePath) -> Result<(), Error> {
-        self.entries.remove(path);
+        if let Some((_, old)) = self.entries.remove(path) {
+            self.bytes -= bytes_of(&old);
+        }
         self.extractor.remove(path)
     }
+}
+
+fn bytes_of(entry: &Entry) -> u64 {
+    entry.content().map_or(0, |content| content.size)
 }
 
 fn describe(path: TreePath, member: &Member) -> Result<Entry, Error> {
@@ -192,7 +237,10 @@ fn describe(path: TreePath, member: &Member) -> Result<Entry, Error> {
 }
 
 /// `./a/b/` and the like as a path; what leads elsewhere is refused.
-fn clean(bytes: &[u8]) -> Result<TreePath, Error> {
+pub fn clean(bytes: &[u8]) -> Result<TreePath, Error> {
+    if bytes.len() > MAX_PATH {
+        return Err(refused(bytes, "has a path that is too long"));
+    }
     if bytes.first() == Some(&b'/') {
         return Err(refused(bytes, "is absolute"));
     }

@@ -22,8 +22,9 @@ use super::{
     load,
     merge::{Outcome, Write},
     path::TreePath,
+    progress::{Phase, Progress},
     scan::{Found, Walk},
-    threads,
+    space, threads,
     toc::Toc,
     tree::Access,
     view::View,
@@ -52,34 +53,44 @@ pub struct Restored {
     pub time: Duration,
 }
 
-/// A set of small numbers.
+/// Which entries of a layer are to be made, directories aside: a set of their indexes.
 #[derive(Default)]
-struct Bits(Vec<u64>);
+struct Wins {
+    bits: Vec<u64>,
+    files: u64,
+    bytes: u64,
+}
 
-/// Makes what `lineage` says in the directory `root` and writes a baseline of it. `store` has the layers. `workspace`
-/// names it in messages.
+/// Makes what `lineage` says in the directory `root` and writes a baseline of it. `store` has the layers.
 pub fn restore(
     store: &dyn Store,
     lineage: &Lineage,
     root: &Path,
     baseline: Option<&Path>,
     conflict: Conflict,
-    workspace: &str,
+    progress: &Progress,
 ) -> Result<Restored, Error> {
     let start = Instant::now();
+    let space = space::Space::of(root)?;
     let mut restored = Restored::default();
     let tocs = load::tocs(store, lineage)?;
     // The verdict comes before anything is made. The base has no say in it: it is an ancestor of every task.
     let mut view = View::new(lineage, &[], &tocs)?;
-    check(&view, conflict, workspace)?;
-    let base = restore_base(lineage, root, &mut restored)?;
+    check(&view, conflict, progress.workspace())?;
+    let base = restore_base(lineage, root, &space, progress, &mut restored)?;
     if !base.is_empty() {
         view = View::new(lineage, &base, &tocs)?;
     }
 
+    progress.enter(Phase::Files);
     let winners = make_directories(&view, root, 1 + tocs.len())?;
-    let layers: Vec<_> = lineage.layers().zip(&tocs).zip(&winners[1..]).filter(|(_, wins)| !wins.is_empty()).collect();
-    let made = threads::for_each(&layers, |_, (((_, layer), toc), wins)| extract(store, layer, toc, wins, root))?;
+    let layers: Vec<_> = lineage.layers().zip(&tocs).zip(&winners[1..]).filter(|(_, wins)| wins.files > 0).collect();
+    let sum = |of: fn(&Wins) -> u64| winners[1..].iter().map(of).sum::<u64>();
+    let least = layers.iter().map(|(((_, layer), _), wins)| space::least(wins.bytes, layer.size)).sum();
+    space.check(progress.workspace(), sum(|wins| wins.files), least)?;
+    progress.expect(sum(|wins| wins.files), sum(|wins| wins.bytes));
+    let made =
+        threads::for_each(&layers, |_, (((_, layer), toc), wins)| extract(store, layer, toc, wins, root, progress))?;
     restored.layers += layers.len();
     let mut tasks: Vec<usize> = layers.iter().map(|(((writer, _), _), _)| *writer).collect();
     tasks.dedup();
@@ -87,6 +98,7 @@ pub fn restore(
     restored.files += made.iter().map(|(files, _)| files).sum::<u64>();
     restored.bytes += made.iter().map(|(_, bytes)| bytes).sum::<u64>();
 
+    progress.enter(Phase::Finishing);
     finish_directories(&view, root)?;
     if let Some(path) = baseline {
         write_baseline(&view, root, baseline::Writer::create(path, lineage)?)?;
@@ -103,26 +115,41 @@ fn check(view: &View<'_>, conflict: Conflict, workspace: &str) -> Result<(), Err
         Conflict::Fail => Err(Error::Conflict { workspace: workspace.to_owned(), conflicts }),
         Conflict::Last => {
             for lost in &conflicts.listed {
-                eprintln!(
-                    "tekton-wrap: {workspace}: {}: kept what task {:?} left, dropped what task {:?} left",
-                    lost.path, lost.names[1], lost.names[0]
+                let [dropped, kept] = &lost.names;
+                let path = lost.path.to_string();
+                tracing::info!(
+                    event = "conflict",
+                    workspace,
+                    path,
+                    kept,
+                    dropped,
+                    "{workspace}: {path}: kept what task {kept:?} left, dropped what task {dropped:?} left"
                 );
             }
             match conflicts.count - conflicts.listed.len() {
                 0 => {}
-                more => eprintln!("tekton-wrap: {workspace}: the same with {more} more paths"),
+                more => tracing::info!(event = "conflict", workspace, "{workspace}: the same with {more} more paths"),
             }
             Ok(())
         }
     }
 }
 
-fn restore_base(lineage: &Lineage, root: &Path, restored: &mut Restored) -> Result<Vec<Entry>, Error> {
+fn restore_base(
+    lineage: &Lineage,
+    root: &Path,
+    space: &space::Space,
+    progress: &Progress,
+    restored: &mut Restored,
+) -> Result<Vec<Entry>, Error> {
     let Some(base) = &lineage.base else { return Ok(Vec::new()) };
+    progress.enter(Phase::Base);
+    // How large it is unpacked, nobody says: hardly smaller than packed.
+    space.check(progress.workspace(), 0, base.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add))?;
     let store = store::open(&load::target(&base.image)?)?;
-    let mut made = foreign::Base::new(root)?;
+    let mut made = foreign::Base::new(root, space.bytes())?;
     for (number, layer) in base.layers.iter().enumerate() {
-        made.apply(&*store, number, layer)?;
+        made.apply(&*store, number, layer, progress)?;
     }
     let entries = made.finish();
     restored.layers += base.layers.len();
@@ -133,8 +160,8 @@ fn restore_base(lineage: &Lineage, root: &Path, restored: &mut Restored) -> Resu
 }
 
 /// Makes all directories, removes what the base has and no longer is, and finds which entry of which layer wins.
-fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<Bits>, Error> {
-    let mut winners: Vec<Bits> = (0..layers).map(|_| Bits::default()).collect();
+fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<Wins>, Error> {
+    let mut winners: Vec<Wins> = (0..layers).map(|_| Wins::default()).collect();
     let mut extractor = Extractor::new(root)?;
     view.for_each(&mut |group, outcome| {
         let base = group.first().filter(|write| write.layer == 0);
@@ -148,7 +175,7 @@ fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<B
                 if winner.entry.is_dir() {
                     extractor.make_dir(&winner.entry.path)?;
                 } else {
-                    winners[winner.layer].insert(winner.index);
+                    winners[winner.layer].insert(winner);
                 }
             }
             Outcome::Gone { visible: true } => {
@@ -164,12 +191,22 @@ fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<B
 }
 
 /// Makes those entries of one layer that win. Returns the number of files and of their bytes.
-fn extract(store: &dyn Store, layer: &Descriptor, toc: &Toc, wins: &Bits, root: &Path) -> Result<(u64, u64), Error> {
+fn extract(
+    store: &dyn Store,
+    layer: &Descriptor,
+    toc: &Toc,
+    wins: &Wins,
+    root: &Path,
+    progress: &Progress,
+) -> Result<(u64, u64), Error> {
     let names = first_names(layer, toc, wins)?;
     let mut extractor = Extractor::new(root)?;
     let (mut files, mut bytes) = (0, 0);
     layer::read(store, layer, toc, &mut |index, entry, content| {
         let won = wins.contains(index);
+        if won {
+            progress.file();
+        }
         match &entry.node {
             Node::Link { to, .. } if won => {
                 files += 1;
@@ -185,7 +222,8 @@ fn extract(store: &dyn Store, layer: &Descriptor, toc: &Toc, wins: &Bits, root: 
                 }
                 files += u64::from(won);
                 bytes += size;
-                extractor.make_entry(promoted.as_ref().unwrap_or(entry), content, &mut |_| {})
+                let mut content = progress.counting(content);
+                extractor.make_entry(promoted.as_ref().unwrap_or(entry), &mut content, &mut |_| {})
             }
             Node::Dir { .. } => Ok(()),
             _ if won => extractor.make_entry(entry, &mut io::empty(), &mut |_| {}),
@@ -196,7 +234,7 @@ fn extract(store: &dyn Store, layer: &Descriptor, toc: &Toc, wins: &Bits, root: 
 }
 
 /// For files that lost at the path where the layer has their content, but won under a further name: the first such name.
-fn first_names(layer: &Descriptor, toc: &Toc, wins: &Bits) -> Result<HashMap<TreePath, TreePath>, Error> {
+fn first_names(layer: &Descriptor, toc: &Toc, wins: &Wins) -> Result<HashMap<TreePath, TreePath>, Error> {
     let (mut files, mut promoted) = (HashMap::new(), HashMap::new());
     if layer.info()?.hardlinks == 0 {
         return Ok(promoted);
@@ -291,20 +329,20 @@ fn known(entry: Entry, found: &Found, sure: bool) -> Known {
     Known { entry, identity: sure.then_some(found.status.identity), nlink: found.status.nlink }
 }
 
-impl Bits {
-    fn insert(&mut self, index: u64) {
-        let (word, bit) = ((index / 64) as usize, index % 64);
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
+impl Wins {
+    fn insert(&mut self, winner: &Write) {
+        let (word, bit) = ((winner.index / 64) as usize, winner.index % 64);
+        if self.bits.len() <= word {
+            self.bits.resize(word + 1, 0);
         }
-        self.0[word] |= 1 << bit;
+        self.bits[word] |= 1 << bit;
+        self.files += 1;
+        if let Node::File(content) = &winner.entry.node {
+            self.bytes = self.bytes.saturating_add(content.size);
+        }
     }
 
     fn contains(&self, index: u64) -> bool {
-        self.0.get((index / 64) as usize).is_some_and(|word| word >> (index % 64) & 1 == 1)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.iter().all(|&word| word == 0)
+        self.bits.get((index / 64) as usize).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 }

@@ -16,6 +16,7 @@ use super::{
     image::Descriptor,
     layer::{self, LayerWriter},
     path::TreePath,
+    progress::{Phase, Progress},
     threads,
     tree::{self, Access, Cursor},
 };
@@ -44,15 +45,22 @@ pub struct Saved {
 }
 
 /// Stores what is in the directory `root` and was not so in `baseline`, or everything.
-pub fn save(store: &dyn Store, root: &Path, baseline: Option<&Path>, compression: Compression) -> Result<Saved, Error> {
+pub fn save(
+    store: &dyn Store,
+    root: &Path,
+    baseline: Option<&Path>,
+    compression: Compression,
+    progress: &Progress,
+) -> Result<Saved, Error> {
     let mut attempt = 1;
     loop {
         let strict = attempt < ATTEMPTS;
         let mut known = baseline.map(baseline::Reader::open).transpose()?;
         let known = known.as_mut().map(|known| known as &mut dyn Iterator<Item = Result<Known, Error>>);
         let access = Access::temporary();
+        progress.enter(Phase::Looking);
         let saved = diff::changes(root, &access, known)
-            .and_then(|changes| write(store, root, &access, changes, compression, strict));
+            .and_then(|changes| write(store, root, &access, changes, (compression, strict), progress));
         match saved {
             Err(Error::Changed(path)) if strict => {
                 warn(&format!("{path} changed while it was being saved; saving again"));
@@ -68,18 +76,22 @@ pub fn write(
     root: &Path,
     access: &Arc<Access>,
     changes: Changes,
-    compression: Compression,
-    strict: bool,
+    (compression, strict): (Compression, bool),
+    progress: &Progress,
 ) -> Result<Saved, Error> {
     let mut saved = Saved { deleted: changes.whiteouts.len() as u64, ..Saved::default() };
     for entry in changes.entries.values() {
         saved.files += u64::from(entry.content().is_some());
         saved.bytes += if let Node::File(content) = &entry.node { content.size } else { 0 };
     }
+    progress.enter(Phase::Files);
+    progress.expect(saved.files, saved.bytes);
     if !changes.is_empty() {
         let parts = changes.split(LAYER_SIZE, MOST_LAYERS);
         saved.layers = threads::for_each(&parts, |_, part| {
-            layer::store(store, compression, &part.whiteouts, &mut |layer| fill(layer, root, access, part, strict))
+            layer::store(store, compression, &part.whiteouts, &mut |layer| {
+                fill(layer, root, access, part, strict, progress)
+            })
         })?;
     }
     Ok(saved)
@@ -91,10 +103,11 @@ fn fill(
     access: &Arc<Access>,
     part: &Changes,
     strict: bool,
+    progress: &Progress,
 ) -> Result<(), Error> {
     let unwritable = || Error::file("a new layer", "can't be stored");
     let mut cursor = Cursor::new(root, access.clone()).map_err(Error::file(root.display(), "can't be opened"))?;
-    let mut contents: HashMap<&TreePath, Content> = HashMap::new();
+    let mut firsts: HashMap<&TreePath, Entry> = HashMap::new();
     let linked: std::collections::HashSet<&TreePath> = part
         .entries
         .values()
@@ -104,17 +117,20 @@ fn fill(
         })
         .collect();
     for entry in part.entries.values() {
+        if entry.content().is_some() {
+            progress.file();
+        }
         match &entry.node {
             Node::File(_) => {
-                let content = add_file(layer, &mut cursor, entry, strict)?;
+                let added = add_file(layer, &mut cursor, entry, strict, progress)?;
                 if linked.contains(&entry.path) {
-                    contents.insert(&entry.path, content);
+                    firsts.insert(&entry.path, added);
                 }
             }
             Node::Link { to, .. } => {
-                let content = contents.get(to).copied().ok_or_else(|| Error::Changed(to.clone()))?;
-                let node = Node::Link { to: to.clone(), content };
-                layer.push(&Entry { node, ..entry.clone() }).map_err(unwritable())?;
+                let first = firsts.get(to).ok_or_else(|| Error::Changed(to.clone()))?;
+                let node = Node::Link { to: to.clone(), content: first.content().copied().unwrap_or_default() };
+                layer.push(&Entry { path: entry.path.clone(), node, ..first.clone() }).map_err(unwritable())?;
             }
             _ => layer.push(entry).map_err(unwritable())?,
         }
@@ -123,8 +139,14 @@ fn fill(
 }
 
 /// Adds a file as it is now. If it is not what it was when it was found, or changes while it is read, that is an error,
-/// as long as `strict`; one that becomes shorter always is.
-fn add_file(layer: &mut LayerWriter<'_>, cursor: &mut Cursor, entry: &Entry, strict: bool) -> Result<Content, Error> {
+/// as long as `strict`; one that becomes shorter always is. Returns what was added.
+fn add_file(
+    layer: &mut LayerWriter<'_>,
+    cursor: &mut Cursor,
+    entry: &Entry,
+    strict: bool,
+    progress: &Progress,
+) -> Result<Entry, Error> {
     let changed = || Error::Changed(entry.path.clone());
     let unreadable = || Error::file(&entry.path, "can't be read");
     let open = cursor.parent(&entry.path).and_then(|parent| tree::open_file(parent, entry.path.name()));
@@ -140,8 +162,8 @@ fn add_file(layer: &mut LayerWriter<'_>, cursor: &mut Cursor, entry: &Entry, str
     let xattrs = tree::xattrs(&file).map_err(unreadable())?;
     let mut now = before.entry(entry.path.clone(), Node::File(Content { size: before.size, hash: [0; 32] }), xattrs);
     now.mode = entry.mode;
-    let mut input = Marked { file: &file, failed: false };
-    let content = layer.push_file(now, &mut input).map_err(|e| match input.failed {
+    let mut input = Marked { file: &file, failed: false, progress };
+    let content = layer.push_file(now.clone(), &mut input).map_err(|e| match input.failed {
         true => unreadable()(e),
         false if e.kind() == io::ErrorKind::UnexpectedEof => changed(),
         false => Error::file("a new layer", "can't be stored")(e),
@@ -153,18 +175,20 @@ fn add_file(layer: &mut LayerWriter<'_>, cursor: &mut Cursor, entry: &Entry, str
         }
         warn(&format!("{} changed while it was being saved; what is saved may be a mix", entry.path));
     }
-    Ok(content)
+    Ok(Entry { node: Node::File(content), ..now })
 }
 
 /// Remembers whether reading the file failed, as opposed to writing the layer.
 struct Marked<'a> {
     file: &'a std::fs::File,
     failed: bool,
+    progress: &'a Progress,
 }
 
 impl Read for Marked<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let result = (&mut &*self.file).read(buffer);
+        self.progress.bytes(*result.as_ref().unwrap_or(&0) as u64);
         self.failed = matches!(&result, Err(e) if e.kind() != io::ErrorKind::Interrupted);
         result
     }

@@ -1,6 +1,6 @@
 //! The ordinary image that any tool can read: base, layers of all tasks, and what corrects their stack.
 
-use std::{collections::BTreeSet, io};
+use std::io;
 
 use super::{
     archive::END,
@@ -10,14 +10,13 @@ use super::{
     layer,
     lineage::{Lineage, Writer},
     load,
-    merge::Conflicts,
     stack::{self, Fixes},
     toc::Toc,
     view::View,
 };
 use crate::{
     digest::Digest,
-    step::{Compression, Conflict, StepConfig, WorkspaceStep},
+    step::{Compression, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -86,69 +85,6 @@ pub fn put_whole(
     layers.extend(fix(store, lineage, compression)?);
     let about = About::Run(Lineage { origin: None, ..lineage.clone() });
     put_image(store, tag, layers, about, labels)
-}
-
-/// Writes `target` from all that can be seen: the task's own lineage, itself included, and the snapshots of parallel
-/// tasks. Each task stores its own snapshot before it comes here and looks again after it wrote, so that whoever writes
-/// last has seen every other one.
-pub fn publish(
-    store: &dyn Store,
-    step: &StepConfig,
-    workspace: &WorkspaceStep,
-    own: &Lineage,
-    labels: &Labels,
-) -> Result<(), Error> {
-    let target = load::target(&workspace.target)?;
-    let parallel = workspace.parallel.iter().flat_map(|&(first, last)| first..=last);
-    let mut absent: Vec<u32> = parallel.filter(|&order| order != step.order).collect();
-    let mut whole = own.clone();
-    let mut written = false;
-    loop {
-        let found = super::threads::for_each(&absent, |_, &order| load::snapshot(store, step, workspace, order))?;
-        let news = found.iter().any(Option::is_some);
-        if written && !news {
-            return Ok(());
-        }
-        absent = absent.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(&order, _)| order).collect();
-        for parallel in found.into_iter().flatten() {
-            whole.join(parallel)?;
-        }
-        let agreed = agree(store, step, workspace, &whole)?;
-        if agreed {
-            put_whole(store, &target.reference(), &whole, step.compression, labels)?;
-        }
-        written = true;
-    }
-}
-
-/// Whether `target` can be written. A conflict of this task with a parallel one is an error, unless a later task restores
-/// both: that one will fail, with the whole list. One among others is theirs to report.
-fn agree(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep, whole: &Lineage) -> Result<bool, Error> {
-    if whole.is_chain() {
-        return Ok(true);
-    }
-    let tocs = load::tocs(store, whole)?;
-    let conflicts = View::new(whole, &[], &tocs)?.conflicts;
-    if conflicts.count == 0 || step.conflict == Conflict::Last {
-        return Ok(true);
-    }
-    let partners = partners(&conflicts, whole, step.order);
-    if partners.iter().any(|&order| !StepConfig::in_ranges(&workspace.joined, order)) {
-        return Err(Error::Conflict { workspace: workspace.name.clone(), conflicts });
-    }
-    super::extract::warn(&format!(
-        "workspace {:?}: {conflicts}; {} is left as it was",
-        workspace.name, workspace.target
-    ));
-    Ok(false)
-}
-
-/// The order of the tasks that differ from the one at `order`.
-fn partners(conflicts: &Conflicts, whole: &Lineage, order: u32) -> BTreeSet<u32> {
-    // Source 0 is the base.
-    let order_of = |source: usize| whole.writers.get(source.wrapping_sub(1)).map(|writer| writer.order);
-    let pairs = conflicts.pairs.iter().filter_map(|&(a, b)| Some((order_of(a)?, order_of(b)?)));
-    pairs.filter_map(|(a, b)| if a == order { Some(b) } else { (b == order).then_some(a) }).collect()
 }
 
 /// Stores the layers that make the stack of all layers of `lineage` show the merged view.

@@ -4,6 +4,7 @@ mod edits;
 mod hostile;
 mod merging;
 mod parallel;
+mod progressing;
 mod round_trip;
 mod seen;
 mod traps;
@@ -66,7 +67,7 @@ impl Run {
             run: self.uid.to_owned(),
             task: format!("t{}", task.order),
             order: task.order,
-            task_run: None,
+            matrix: None,
             conflict: self.conflict,
             compression: self.compression,
             expires: Some("1d".to_owned()),
@@ -95,7 +96,7 @@ impl Run {
     fn save(&self, task: &Task) -> Result<(), Error> {
         let mut step = self.step(task);
         step.workspaces[0].after.clear();
-        save_workspace(&*self.store(), &step, &step.workspaces[0], &self.state(task))
+        save_task(step, &self.state(task))
     }
 
     /// A whole task that does `work` in its directory.
@@ -131,7 +132,8 @@ impl Run {
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
         let lineage = Lineage { base, ..Lineage::default() };
-        restore::restore(&*store, &lineage, &plain, None, Conflict::Fail, "ws").unwrap();
+        restore::restore(&*store, &lineage, &plain, None, Conflict::Fail, &Progress::new(Action::Restore, "ws"))
+            .unwrap();
         [ours, plain]
     }
 

@@ -15,6 +15,9 @@ pub const VERSION: &str = "1";
 /// No record is longer: a path, a link target and extended attributes are each far below.
 const MAX_RECORD: u32 = 4 << 20;
 
+/// Tables that need a larger window, 8 MiB, are refused: a decoder holds it in memory (RFC 8878, 3.1.1.1.2).
+const MAX_WINDOW_LOG: u32 = 23;
+
 /// Builds a table. Entries must come in tree order.
 pub struct TocWriter {
     out: zstd::stream::write::Encoder<'static, Vec<u8>>,
@@ -78,7 +81,11 @@ impl Entries<'_> {
     fn read(&mut self) -> io::Result<Entry> {
         let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
-            None => self.decoder.insert(zstd::stream::read::Decoder::new(&self.toc.payload[..])?),
+            None => {
+                let mut decoder = zstd::stream::read::Decoder::new(&self.toc.payload[..])?;
+                decoder.window_log_max(MAX_WINDOW_LOG)?;
+                self.decoder.insert(decoder)
+            }
         };
         let mut len = [0; 4];
         decoder.read_exact(&mut len)?;

@@ -5,16 +5,25 @@
 
 use serde_json::{Value, json};
 
-use super::{Refusal, values::drop_declarations};
+use super::{
+    Refusal,
+    task_spec::{change_spec_texts, drop_declarations},
+};
 use crate::tekton::{
-    fields::{change_texts, field, field_mut, flag, items, items_mut, text},
+    fields::{field, field_mut, flag, items, items_mut, text},
     variables::substitute,
-    workspaces::Use,
+    workspaces::{Use, is_read_only, mount_path},
 };
 
-/// Leaves each wrapped workspace under its first name only; gives the uses that remain.
-pub fn merge(task: &mut Value, used: Vec<Use>, run_sub_path: &impl Fn(&str) -> String) -> Result<Vec<Use>, Refusal> {
+/// Leaves each wrapped workspace under one name only, the first one that may be written; gives the uses that remain.
+pub fn merge(
+    task: &mut Value,
+    mut used: Vec<Use>,
+    run_sub_path: &impl Fn(&str) -> String,
+) -> Result<Vec<Use>, Refusal> {
     let mut kept: Vec<Use> = Vec::new();
+    let spec = field(task, "taskSpec").unwrap_or(&Value::Null);
+    used.sort_by_key(|used| is_read_only(spec, &used.task));
     for second in used {
         let Some(first) = kept.iter().find(|first| first.pipeline == second.pipeline) else {
             kept.push(second);
@@ -33,10 +42,7 @@ fn fold(task: &mut Value, first: &Use, second: &Use, run_sub_path: &str) -> Resu
         [run_sub_path, sub_path].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/");
     let spec = field(task, "taskSpec").unwrap_or(&Value::Null);
     let declared = items(spec, "workspaces").iter().find(|declared| text(declared, "name") == second.task);
-    let path = match declared.map_or("", |declared| text(declared, "mountPath")) {
-        "" => format!("/workspace/{}", second.task),
-        path => path.to_owned(),
-    };
+    let path = declared.map_or_else(|| format!("/workspace/{}", second.task), mount_path);
     let mut mount = json!({"name": format!("$(workspaces.{}.volume)", first.task), "mountPath": path});
     if !sub_path.is_empty() {
         mount["subPath"] = json!(sub_path);
@@ -60,7 +66,7 @@ fn fold(task: &mut Value, first: &Use, second: &Use, run_sub_path: &str) -> Resu
             _ => None,
         }
     };
-    change_texts(spec, &mut |text| substitute(text, value));
+    change_spec_texts(spec, &mut |text| substitute(text, value));
     let Some(spec) = spec.as_object_mut() else { return Ok(()) };
     // Steps take the mount from the template; sidecars have none.
     let key = spec.keys().find(|key| key.eq_ignore_ascii_case("stepTemplate")).cloned();

@@ -71,7 +71,7 @@ fn restores(planned: &TaskPlan, used: &[Use]) -> String {
 fn saves(planned: &TaskPlan, used: &[Use]) -> String {
     let place = |step: &WorkspaceStep| {
         let tag = StepConfig::tag("<run uid>", planned.order, &step.name);
-        let more = if planned.numbered { " and the next ones" } else { "" };
+        let more = if planned.numbered.is_some() { " and the next ones" } else { "" };
         format!("{} as {tag}{more}", step.name)
     };
     let read_only = used.iter().filter(|used| !planned.save.iter().any(|step| step.name == used.pipeline));

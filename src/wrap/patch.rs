@@ -1,6 +1,6 @@
 //! The answer as explicit JSON-patch operations.
 
-use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, jsonptr::PointerBuf};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -10,14 +10,20 @@ use super::{
 };
 use crate::tekton::fields::field;
 
+/// What has to change in a run.
+pub struct Changes {
+    /// The wrapped pipeline's spec.
+    pub spec: Value,
+    /// The bindings of the wrapped workspaces.
+    pub bindings: Vec<Binding>,
+    /// Values with their places.
+    pub values: Vec<([String; 4], Value)>,
+    /// All `taskRunSpecs`, where one of them changes.
+    pub task_run_specs: Option<Value>,
+}
+
 /// The patch that turns `run` into the wrapped one, and what it gives.
-pub fn build(
-    run: &Value,
-    pipeline: &Found,
-    spec: Value,
-    bindings: Vec<Binding>,
-    request: &Request,
-) -> Result<(Patch, Value), Refusal> {
+pub fn build(run: &Value, pipeline: &Found, changes: Changes, request: &Request) -> Result<(Patch, Value), Refusal> {
     let metadata = field(&pipeline.object, "metadata").unwrap_or(&Value::Null);
     let name = request.pipeline_name(&pipeline.object);
     let mut labels = field(metadata, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -32,9 +38,14 @@ pub fn build(
     let mut operations = Vec::new();
     add_missing(&mut operations, run, "labels", labels);
     add_missing(&mut operations, run, "annotations", annotations);
-    add_bindings(&mut operations, run, bindings);
+    for (path, value) in changes.values {
+        let path = PointerBuf::from_tokens(path);
+        operations.push(PatchOperation::Replace(ReplaceOperation { path, value }));
+    }
+    add_bindings(&mut operations, run, changes.bindings);
+    operations.extend(changes.task_run_specs.map(|specs| add(&["spec", "taskRunSpecs"], specs)));
     operations.push(PatchOperation::Remove(RemoveOperation { path: pointer(&["spec", "pipelineRef"]) }));
-    operations.push(add(&["spec", "pipelineSpec"], spec));
+    operations.push(add(&["spec", "pipelineSpec"], changes.spec));
 
     let patch = Patch(operations);
     let mut result = run.clone();

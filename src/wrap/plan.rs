@@ -24,8 +24,8 @@ pub struct Plan {
 pub struct TaskPlan {
     /// The task's place in pipeline order, the first one where it has a matrix.
     pub order: u32,
-    /// Whether the names of its TaskRuns end with the number of a combination.
-    pub numbered: bool,
+    /// The least and the most TaskRuns of its matrix, where their names end with the number of the combination.
+    pub numbered: Option<(u32, u32)>,
     /// The workspaces that a step in front restores.
     pub restore: Vec<WorkspaceStep>,
     /// The workspaces that a step at the end saves.
@@ -120,9 +120,9 @@ impl Place {
         self.first + self.width() - 1
     }
 
-    /// A single combination has no number in its TaskRun's name.
-    fn numbered(&self) -> bool {
-        self.fan.is_some_and(|fan| fan.most > 1)
+    /// The least and the most combinations; none where there is one at most, which has no number in its TaskRun's name.
+    fn numbered(&self) -> Option<(u32, u32)> {
+        self.fan.filter(|fan| fan.most > 1).map(|fan| (fan.least, fan.most))
     }
 
     /// What a restore step is told of the task: those of its combinations that must be there, those that may be.
@@ -178,7 +178,7 @@ impl Wrapped<'_> {
     fn parallel(&self, task: usize) -> Vec<usize> {
         let ancestors = &self.graph.ancestors;
         let related = |other: usize| match other == task {
-            true => !self.places[task].numbered(),
+            true => self.places[task].numbered().is_none(),
             false => ancestors[task].contains(other) || ancestors[other].contains(task),
         };
         (0..self.graph.len()).filter(|&other| self.saves[other] && !related(other)).collect()

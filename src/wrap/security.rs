@@ -11,27 +11,57 @@ use crate::tekton::fields::{field, items, text};
 /// Who an injected step runs as where the run forbids root and names no user (Kubernetes can't tell from the image).
 const NON_ROOT: u32 = 65532;
 
-/// The security context of the injected steps of a task; `template` and `pod` are those that apply to all its steps.
+/// The security context of the injected steps of a task; `pod` is the one that applies to all containers.
 pub fn context(task_spec: &Value, pod: &Value) -> Option<Value> {
     let empty = Map::new();
     let (template, steps) = effective(task_spec);
     let (first, others) = steps.split_first()?;
     let mut context = first.clone();
     context.retain(|key, value| others.iter().all(|step| step.get(key) == Some(value)));
+    restrict(&mut context, &steps);
 
     let pod = pod.as_object().unwrap_or(&empty);
-    let non_root = is_non_root(pod) || steps.iter().any(is_non_root);
-    let user_of = |step: &Map<String, Value>| step.get("runAsUser").or(pod.get("runAsUser")).cloned();
-    let users: Vec<Option<Value>> = steps.iter().map(user_of).collect();
-    if users.iter().any(|user| *user != users[0]) {
-        let last = users.iter().rev().flatten().find(|user| **user != json!(0)).cloned();
-        context.insert("runAsUser".to_owned(), if non_root { last.unwrap_or(json!(NON_ROOT)) } else { json!(0) });
-    } else if non_root && users[0].is_none() {
-        context.insert("runAsUser".to_owned(), json!(NON_ROOT));
+    let of_step = |step: &Map<String, Value>, name: &str| step.get(name).or(pod.get(name)).cloned();
+    let no_root = steps.iter().all(|step| of_step(step, "runAsNonRoot") == Some(json!(true)));
+    let users: Vec<Option<Value>> = steps.iter().map(|step| of_step(step, "runAsUser")).collect();
+    let user = match users.iter().all(|user| *user == users[0]) {
+        true => users[0].clone(),
+        // Only root can read what they all wrote.
+        false if !no_root => Some(json!(0)),
+        false => users.iter().rev().flatten().find(|user| **user != json!(0)).cloned(),
+    };
+    let user = user.or_else(|| no_root.then(|| json!(NON_ROOT)));
+    if let Some(user) =
+        user.as_ref().filter(|user| pod.get("runAsUser") != Some(*user) || template.contains_key("runAsUser"))
+    {
+        context.insert("runAsUser".to_owned(), user.clone());
+    }
+    let forbids = [&template, pod].into_iter().any(is_non_root);
+    if forbids && !no_root && user.is_none_or(|user| user == json!(0)) {
+        context.insert("runAsNonRoot".to_owned(), json!(false));
     }
     // The template gives these to our step anyway.
     context.retain(|key, value| template.get(key) != Some(value));
     (!context.is_empty()).then_some(Value::Object(context))
+}
+
+/// Pods must be "restricted" in every container or they are not admitted: where all steps are, each in its own way, so is
+/// ours (Kubernetes: Pod Security Standards).
+fn restrict(context: &mut Map<String, Value>, steps: &[Map<String, Value>]) {
+    let drops_all = |step: &Map<String, Value>| {
+        let capabilities = step.get("capabilities").unwrap_or(&Value::Null);
+        items(capabilities, "drop").contains(&json!("ALL"))
+    };
+    if !context.contains_key("capabilities") && steps.iter().all(drops_all) {
+        context.insert("capabilities".to_owned(), json!({"drop": ["ALL"]}));
+    }
+    let confined = |step: &Map<String, Value>| {
+        step.get("seccompProfile")
+            .is_some_and(|profile| ["RuntimeDefault", "Localhost"].contains(&text(profile, "type")))
+    };
+    if !context.contains_key("seccompProfile") && steps.iter().all(confined) {
+        context.insert("seccompProfile".to_owned(), json!({"type": "RuntimeDefault"}));
+    }
 }
 
 /// Whether the run keeps some step of the pipeline's `task` from running as root.
@@ -93,6 +123,39 @@ mod tests {
                 json!({"steps": [{"securityContext": {"runAsUser": 5}}, {"securityContext": {"runAsUser": 6}}]}),
                 json!({"runAsNonRoot": true}),
                 json!({"runAsUser": 6}),
+            ),
+            // Some steps may run as root: so may ours, which has to read what these wrote.
+            (
+                json!({"stepTemplate": {"securityContext": {"runAsNonRoot": true}}, "steps": [
+                    {"securityContext": {"runAsNonRoot": false, "runAsUser": 0}}, {"securityContext": {"runAsUser": 5}},
+                ]}),
+                json!({}),
+                json!({"runAsUser": 0, "runAsNonRoot": false}),
+            ),
+            (
+                json!({"steps": [{"securityContext": {"runAsNonRoot": false}}, {}]}),
+                json!({"runAsNonRoot": true}),
+                json!({"runAsNonRoot": false}),
+            ),
+            (
+                json!({"steps": [{"securityContext": {"runAsNonRoot": false}}, {}]}),
+                json!({"runAsNonRoot": true, "runAsUser": 7}),
+                Value::Null,
+            ),
+            // Restricted in different ways.
+            (
+                json!({"steps": [
+                    {"securityContext": {"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}, "seccompProfile": {"type": "RuntimeDefault"}}},
+                    {"securityContext": {"capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "Localhost", "localhostProfile": "p"}}},
+                ]}),
+                json!({"runAsUser": 7}),
+                json!({"capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}}),
+            ),
+            // The template's user is not ours where the steps have another.
+            (
+                json!({"stepTemplate": {"securityContext": {"runAsUser": 3}}, "steps": [{"securityContext": {"runAsUser": 7}}]}),
+                json!({"runAsUser": 7}),
+                json!({"runAsUser": 7}),
             ),
             // Root forbidden and nobody named.
             (json!({"steps": [{}]}), json!({"runAsNonRoot": true}), json!({"runAsUser": NON_ROOT})),

@@ -2,14 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Request, Settings, inline::name_steps, plan::TaskPlan, security};
+use super::{Refusal, Request, Settings, inline::name_steps, plan::TaskPlan, resources, security};
 use crate::{
-    step::{ENV, PROGRAM, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{ENV, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
-        fields::{field, field_mut, items_mut, text},
-        workspaces::Use,
+        fields::{field, field_mut, items, items_mut, text},
+        workspaces::{Use, mount_path},
     },
 };
+
+/// With this annotation Tekton takes the network from every step that has no variable of the second name
+/// (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go).
+const HERMETIC: (&str, &str) = ("experimental.tekton.dev/execution-mode", "TEKTON_RESOURCE_NAME");
 
 /// Puts the restore step in front and the save step at the end, each only where there is something for it to do.
 pub fn inject(
@@ -19,18 +23,31 @@ pub fn inject(
     run: &Value,
     request: &Request,
     settings: &Settings,
-) {
-    if plan.restore.is_empty() && plan.save.is_empty() {
-        return;
-    }
+) -> Result<(), Refusal> {
+    let Some(step) = plan.restore.first().or(plan.save.first()) else { return Ok(()) };
     let task = text(pipeline_task, "name").to_owned();
-    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return };
+    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(()) };
+    if let Some(path) = mounted_over(spec) {
+        let problem = format!("it mounts {path:?}, and the injected steps need {ROOT}: choose another mountPath");
+        return Err(Refusal::Task { task, workspace: step.name.clone(), problem });
+    }
     let security = security::context(spec, &security::pod_context(run, &task));
-    let template = field(spec, "stepTemplate").cloned();
-    let Some(spec) = spec.as_object_mut() else { return };
-    let state = (!plan.restore.is_empty() && !plan.save.is_empty()).then(|| add_state_volume(spec));
-    let context = Context { task: &task, plan, used, request, settings, state: state.as_deref(), template, security };
-    let Some(steps) = items_mut(spec, "steps") else { return };
+    let own_spec = spec.clone();
+    let Some(spec) = spec.as_object_mut() else { return Ok(()) };
+    let state = (!plan.restore.is_empty() && !plan.save.is_empty()).then(|| add_state_volume(spec, run));
+    let context = Context {
+        task: &task,
+        spec: &own_spec,
+        plan,
+        used,
+        run,
+        request,
+        settings,
+        state: state.as_deref(),
+        security,
+        hermetic: is_hermetic(run, &task, &own_spec),
+    };
+    let Some(steps) = items_mut(spec, "steps") else { return Ok(()) };
     let restore = (!plan.restore.is_empty()).then(|| context.step("restore", &plan.restore, steps));
     let save = (!plan.save.is_empty()).then(|| context.step("save", &plan.save, steps));
     if let Some(restore) = restore {
@@ -38,18 +55,22 @@ pub fn inject(
         steps.insert(0, restore);
     }
     steps.extend(save);
+    Ok(())
 }
 
 /// What both steps of a task share.
 struct Context<'a> {
     task: &'a str,
+    /// The task's spec without them.
+    spec: &'a Value,
     plan: &'a TaskPlan,
     used: &'a [Use],
+    run: &'a Value,
     request: &'a Request,
     settings: &'a Settings,
     state: Option<&'a str>,
-    template: Option<Value>,
     security: Option<Value>,
+    hermetic: bool,
 }
 
 impl Context<'_> {
@@ -59,7 +80,11 @@ impl Context<'_> {
             run: "$(context.pipelineRun.uid)".to_owned(),
             task: self.task.to_owned(),
             order: self.plan.order,
-            task_run: self.plan.numbered.then(|| "$(context.taskRun.name)".to_owned()),
+            matrix: self.plan.numbered.map(|(least, most)| MatrixStep {
+                task_run: "$(context.taskRun.name)".to_owned(),
+                single: (least < 2).then(|| format!("$(context.pipelineRun.name)-{}", self.task)),
+                most,
+            }),
             conflict: self.request.conflict,
             compression: self.request.compression,
             expires: self.request.expires.clone(),
@@ -84,7 +109,13 @@ impl Context<'_> {
             ],
             "volumeMounts": mounts,
         });
-        set_resources(&mut step, self.template.as_ref());
+        if self.hermetic
+            && let Some(Value::Array(env)) = step.get_mut("env")
+        {
+            env.push(json!({"name": HERMETIC.1, "value": PROGRAM}));
+        }
+        let in_memory = workspaces.iter().any(|step| resources::in_memory(self.run, &step.name));
+        resources::set(&mut step, self.spec, in_memory);
         if let (Some(security), Some(map)) = (&self.security, step.as_object_mut()) {
             map.insert("securityContext".to_owned(), security.clone());
         }
@@ -98,24 +129,37 @@ impl Context<'_> {
     }
 }
 
-/// Adds the volume that only injected steps mount; gives its name.
-fn add_state_volume(spec: &mut Map<String, Value>) -> String {
+/// Whether an annotation of the run or of its task takes the network from the task's steps; that of the injected ones is
+/// left to them.
+fn is_hermetic(run: &Value, task: &str, spec: &Value) -> bool {
+    let own = items(run.get("spec").unwrap_or(&Value::Null), "taskRunSpecs");
+    let own = own.iter().filter(|own| text(own, "pipelineTaskName") == task);
+    let annotations = |object| field(field(object, "metadata")?, "annotations");
+    own.chain([run, spec]).filter_map(annotations).any(|annotations| annotations.get(HERMETIC.0).is_some())
+}
+
+/// Adds the volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod.
+fn add_state_volume(spec: &mut Map<String, Value>, run: &Value) -> String {
+    let run = run.get("spec").unwrap_or(&Value::Null);
+    let holders = items(run, "taskRunSpecs").iter().chain(field(run, "taskRunTemplate"));
+    let templates = holders.filter_map(|holder| field(holder, "podTemplate"));
+    let of_pods: Vec<Value> = templates.flat_map(|template| items(template, "volumes")).cloned().collect();
     let Some(volumes) = items_mut(spec, "volumes") else { return String::new() };
-    let name = free_name("tekton-wrap-state", volumes);
+    let others: Vec<Value> = volumes.iter().cloned().chain(of_pods).collect();
+    let name = free_name("tekton-wrap-state", &others);
     volumes.push(json!({"name": name, "emptyDir": {}}));
     name
 }
 
-/// Requests that fit any node, and where the template sets limits or a pull policy, values that fit our program.
-fn set_resources(step: &mut Value, template: Option<&Value>) {
-    step["computeResources"] = json!({"requests": {"cpu": "50m", "memory": "64Mi"}});
-    let Some(template) = template else { return };
-    if field(template, "computeResources").is_some_and(|resources| field(resources, "limits").is_some()) {
-        step["computeResources"]["limits"] = json!({"cpu": "2", "memory": "512Mi"});
-    }
-    if !text(template, "imagePullPolicy").is_empty() {
-        step["imagePullPolicy"] = json!("IfNotPresent");
-    }
+/// A path that all steps mount and that would hide what the injected ones need.
+fn mounted_over(spec: &Value) -> Option<String> {
+    let workspaces = items(spec, "workspaces").iter().map(mount_path);
+    let template = field(spec, "stepTemplate").map_or(&[][..], |template| items(template, "volumeMounts"));
+    let mounts = template.iter().map(|mount| text(mount, "mountPath").to_owned());
+    workspaces.chain(mounts).find(|path| {
+        let path = path.trim_end_matches('/');
+        path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 /// `wanted`, or with a number behind it where one of `others` is already called so.

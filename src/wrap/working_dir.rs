@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Refusal;
 use crate::tekton::{
     fields::{field, field_mut, items, set, text},
-    workspaces::{Use, is_read_only},
+    workspaces::{Use, is_read_only, mount_path},
 };
 
 /// Shells that understand what is put in front of a script.
@@ -26,12 +26,13 @@ pub fn enter_later(task: &mut Value, restored: &[&Use], non_root: bool) -> Resul
     for step in steps {
         let own = text(step, "workingDir");
         let dir = if own.is_empty() { inherited.clone() } else { own.to_owned() };
-        let Some(place) = places.iter().find(|place| place.holds(&dir)) else { continue };
+        let seen = places.iter().filter_map(|place| Some((place, place.path_in(step)?)));
+        let Some((place, path)) = seen.into_iter().find(|(place, path)| place.holds(&dir, path)) else { continue };
         match entered(text(step, "script"), &dir) {
             Some(script) => {
                 let Some(step) = step.as_object_mut() else { continue };
                 set(step, "script", json!(script));
-                set(step, "workingDir", json!(place.path));
+                set(step, "workingDir", json!(path));
             }
             // Root can still give the directory what it has to have.
             None if !non_root && !place.read_only => {}
@@ -51,34 +52,48 @@ pub fn enter_later(task: &mut Value, restored: &[&Use], non_root: bool) -> Resul
 /// Where a task sees a wrapped workspace.
 struct Place {
     workspace: String,
-    variable: String,
+    name: String,
     path: String,
     read_only: bool,
+    /// Whether only the steps mount it that list it.
+    isolated: bool,
 }
 
 impl Place {
     fn new(task_spec: &Value, used: &Use) -> Self {
         let declared = items(task_spec, "workspaces").iter().find(|declared| text(declared, "name") == used.task);
-        let path = match declared.map_or("", |declared| text(declared, "mountPath")) {
-            "" => format!("/workspace/{}", used.task),
-            path => path.trim_end_matches('/').to_owned(),
-        };
+        let path = declared.map_or_else(|| format!("/workspace/{}", used.task), mount_path);
+        let containers = items(task_spec, "steps").iter().chain(items(task_spec, "sidecars"));
+        let isolated =
+            containers.flat_map(|container| items(container, "workspaces")).any(|own| text(own, "name") == used.task);
         Self {
             workspace: used.pipeline.clone(),
-            variable: format!("$(workspaces.{}.path)", used.task),
-            path,
+            name: used.task.clone(),
+            isolated,
+            path: path.trim_end_matches('/').to_owned(),
             read_only: is_read_only(task_spec, &used.task),
         }
     }
 
-    /// Whether `dir` lies below it. A relative one begins at /workspace (Tekton: pkg/pod/workingdir_init.go).
-    fn holds(&self, dir: &str) -> bool {
+    /// Where `step` sees it; none where it does not (Tekton: pkg/workspace/apply.go `mountAsIsolatedWorkspace`).
+    fn path_in(&self, step: &Value) -> Option<String> {
+        let own = items(step, "workspaces").iter().find(|own| text(own, "name") == self.name);
+        match own.map(|own| text(own, "mountPath")) {
+            None if self.isolated => None,
+            None | Some("") => Some(self.path.clone()),
+            Some(path) => Some(path.trim_end_matches('/').to_owned()),
+        }
+    }
+
+    /// Whether `dir` lies below it where it is seen at `path`. A relative one begins at /workspace
+    /// (Tekton: pkg/pod/workingdir_init.go).
+    fn holds(&self, dir: &str, path: &str) -> bool {
         let below = |dir: &str, start: &str| {
             dir.strip_prefix(start).is_some_and(|rest| rest.starts_with('/') && !rest.trim_matches('/').is_empty())
         };
         let relative = !dir.is_empty() && !dir.starts_with(['/', '$']);
         let absolute = if relative { format!("/workspace/{dir}") } else { dir.to_owned() };
-        below(dir, &self.variable) || below(&absolute, &self.path)
+        below(dir, &format!("$(workspaces.{}.path)", self.name)) || below(&absolute, path)
     }
 }
 
@@ -126,14 +141,26 @@ mod tests {
         let spec = json!({"workspaces": [{"name": "in", "mountPath": "/custom/"}, {"name": "w"}]});
         let used = |name: &str| Use { pipeline: name.to_owned(), task: name.to_owned(), bound: true };
         let (custom, plain) = (Place::new(&spec, &used("in")), Place::new(&spec, &used("w")));
+        let holds = |place: &Place, dir: &str| place.holds(dir, &place.path);
         for dir in ["$(workspaces.in.path)/a", "/custom/a/b"] {
-            assert!(custom.holds(dir) && !plain.holds(dir), "{dir}");
+            assert!(holds(&custom, dir) && !holds(&plain, dir), "{dir}");
         }
         for dir in ["/workspace/w/a", "w/a", "$(workspaces.w.path)/$(params.x)"] {
-            assert!(plain.holds(dir), "{dir}");
+            assert!(holds(&plain, dir), "{dir}");
         }
         for dir in ["", "/", "/custom", "/custom/", "/customs/a", "$(workspaces.in.path)", "w", "/workspace/w2/a"] {
-            assert!(!custom.holds(dir) && !plain.holds(dir), "{dir}");
+            assert!(!holds(&custom, dir) && !holds(&plain, dir), "{dir}");
         }
+    }
+
+    #[test]
+    fn seen_by_the_steps_that_list_it() {
+        let listing = json!({"workspaces": [{"name": "w", "mountpath": "/own/"}]});
+        let spec = json!({"workspaces": [{"name": "w"}], "steps": [listing, {}]});
+        let place = Place::new(&spec, &Use { pipeline: "w".to_owned(), task: "w".to_owned(), bound: true });
+        assert_eq!(place.path_in(&listing).as_deref(), Some("/own"));
+        assert_eq!(place.path_in(&json!({"workspaces": [{"name": "w"}]})).as_deref(), Some("/workspace/w"));
+        assert_eq!(place.path_in(&json!({})), None);
+        assert!(place.holds("/own/a", "/own") && !place.holds("/workspace/w/a", "/own"));
     }
 }

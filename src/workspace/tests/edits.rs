@@ -56,6 +56,10 @@ pub enum Edit {
     Delete {
         path: u16,
     },
+    /// A directory becomes a file, anything else a directory.
+    Replace {
+        path: u16,
+    },
     Rename {
         path: u16,
         dir: u16,
@@ -114,6 +118,7 @@ pub fn edits(most: usize) -> impl Strategy<Value = Vec<Edit>> {
         2 => (any::<u16>(), any::<u8>()).prop_map(|(file, fill)| Edit::Append { file, fill }),
         1 => any::<u16>().prop_map(|file| Edit::Copy { file }),
         3 => any::<u16>().prop_map(|path| Edit::Delete { path }),
+        1 => any::<u16>().prop_map(|path| Edit::Replace { path }),
         3 => (any::<u16>(), any::<u16>(), any::<u8>()).prop_map(|(path, dir, name)| Edit::Rename { path, dir, name }),
         2 => (any::<u16>(), any::<u8>()).prop_map(|(path, mode)| Edit::Chmod { path, mode }),
         1 => (any::<u16>(), any::<u8>()).prop_map(|(path, owner)| Edit::Chown { path, owner }),
@@ -202,9 +207,10 @@ fn one(root: &Path, edit: &Edit) {
             fs::set_permissions(path, meta.permissions()).unwrap();
             fs::File::options().write(true).open(path).unwrap().set_modified(meta.modified().unwrap()).unwrap();
         }),
-        Edit::Delete { path } => match choose(paths(root, |_| true), *path) {
-            Some(path) if path.is_dir() && !path.is_symlink() => fs::remove_dir_all(path).unwrap(),
-            Some(path) => fs::remove_file(path).unwrap(),
+        Edit::Delete { path } => drop(choose(paths(root, |_| true), *path).map(|path| remove(&path))),
+        Edit::Replace { path } => match choose(paths(root, |_| true), *path) {
+            Some(path) if remove(&path) => fs::write(path, "was a directory").unwrap(),
+            Some(path) => fs::create_dir(path).unwrap(),
             None => {}
         },
         Edit::Rename { path, dir, name } => {
@@ -238,6 +244,13 @@ fn one(root: &Path, edit: &Edit) {
         }
         Edit::Chmod { .. } => {}
     }
+}
+
+/// Removes what is there; true if it was a directory.
+fn remove(path: &Path) -> bool {
+    let is_dir = path.is_dir() && !path.is_symlink();
+    if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+    is_dir
 }
 
 /// Lets `work` write to the file; its mode is then what it was.

@@ -158,6 +158,8 @@ fn a_name_outlives_the_file_that_it_was_linked_to() {
     let links = |dir: &Path| {
         write(dir, "a", "linked");
         ["b", "c"].iter().for_each(|name| fs::hard_link(dir.join("a"), dir.join(name)).unwrap());
+        // Not every file system has them.
+        let _ = rustix::fs::lsetxattr(dir.join("a"), "user.a", b"kept", rustix::fs::XattrFlags::empty());
     };
     let join = fork(
         &run,
@@ -230,9 +232,29 @@ fn a_conflict_of_last_tasks_fails_the_later_save_unless_a_join_will_report_it() 
         write(&run.restore(&right).unwrap(), "a", "right");
         let saved = run.save(&right);
         assert_eq!(saved.is_ok(), joined, "{saved:?}");
+        let step = run.step(&right);
+        let snapshot = super::load::snapshot(&*run.store(), &step, &step.workspaces[0], 2).unwrap();
+        assert_eq!(snapshot.is_some(), joined, "a task that fails leaves no snapshot");
         let [end, _] = run.ends();
         assert_eq!(files(&end), expected(&[("a", "left")]));
     }
+}
+
+#[test]
+fn a_save_that_fails_leaves_no_snapshot_of_any_workspace() {
+    let run = Run::new();
+    let first = task(0, &[]);
+    write(&run.dir(0), "a", "");
+    let mut step = run.step(&first);
+    let mut other = step.workspaces[0].clone();
+    "other".clone_into(&mut other.name);
+    // Layers can be stored there, but no manifest.
+    write(&run.dir(1), "index.json/in-the-way", "");
+    other.target = format!("dir://{}:done", run.dir(1).display());
+    step.workspaces.push(other);
+    super::save_task(step.clone(), &run.state(&first)).unwrap_err();
+    let left = super::load::snapshot(&*run.store(), &step, &step.workspaces[0], 0).unwrap();
+    assert!(left.is_none_or(|left| left.writers.iter().all(|writer| writer.layers.is_empty())));
 }
 
 #[test]

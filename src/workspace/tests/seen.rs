@@ -27,18 +27,25 @@ pub struct Item {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// The names of each regular file, by device and inode.
+pub type Files = BTreeMap<(u64, u64), BTreeSet<PathBuf>>;
+
 /// What is in `root`; of the root itself only the mtime.
 pub fn see(root: &Path) -> Seen {
+    see_files(root).0
+}
+
+/// What is in `root`, and which names are of which file.
+pub fn see_files(root: &Path) -> (Seen, Files) {
     let mut seen = Seen::new();
-    let mut names = BTreeMap::<(u64, u64), BTreeSet<PathBuf>>::new();
-    visit(root, Path::new(""), &mut seen, &mut names);
-    let files: Vec<PathBuf> =
-        seen.iter().filter(|(_, item)| item.kind == "file").map(|(path, _)| path.clone()).collect();
-    for path in files {
-        let all = names.values().find(|names| names.contains(&path)).unwrap().clone();
-        seen.get_mut(&path).unwrap().names = all;
+    let mut files = Files::new();
+    visit(root, Path::new(""), &mut seen, &mut files);
+    for names in files.values() {
+        for name in names {
+            seen.get_mut(name).unwrap().names = names.clone();
+        }
     }
-    seen
+    (seen, files)
 }
 
 /// Contents alone: paths with what they are and hold.
@@ -59,7 +66,7 @@ pub fn open_up(root: &Path) {
     }
 }
 
-fn visit(root: &Path, path: &Path, seen: &mut Seen, names: &mut BTreeMap<(u64, u64), BTreeSet<PathBuf>>) {
+fn visit(root: &Path, path: &Path, seen: &mut Seen, names: &mut Files) {
     let full = root.join(path);
     let meta = fs::symlink_metadata(&full).unwrap();
     let kind = meta.file_type();

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     time::{Duration, SystemTime},
 };
 
@@ -82,6 +82,22 @@ fn all_names_of_a_changed_file_are_in_one_layer() {
         |dir| fs::write(dir.join("c"), "two").unwrap(),
     );
     assert_eq!(paths(&run, &layers), [".", "a", "b", "c"]);
+}
+
+#[test]
+fn a_file_that_loses_a_name_is_unchanged() {
+    let run = Run::new();
+    let layers = second(
+        &run,
+        |dir| {
+            fs::write(dir.join("a"), "one").unwrap();
+            ["b", "c"].iter().for_each(|name| fs::hard_link(dir.join("a"), dir.join(name)).unwrap());
+            // Not every file system has them.
+            let _ = rustix::fs::lsetxattr(dir.join("a"), "user.a", b"kept", rustix::fs::XattrFlags::empty());
+        },
+        |dir| fs::remove_file(dir.join("a")).unwrap(),
+    );
+    assert_eq!(paths(&run, &layers), [".", "a"]);
 }
 
 #[test]
@@ -203,7 +219,14 @@ fn a_file_that_becomes_shorter_while_it_is_saved_is_an_error_in_the_end() {
     fs::write(&path, vec![0; 10_000]).unwrap();
     let found = diff::changes(&run.dir(0), &Access::temporary(), None).unwrap();
     fs::write(&path, "short").unwrap();
-    let stored = save::write(&*run.store(), &run.dir(0), &Access::temporary(), found, Compression::Zstd, true);
+    let stored = save::write(
+        &*run.store(),
+        &run.dir(0),
+        &Access::temporary(),
+        found,
+        (Compression::Zstd, true),
+        &Progress::new(Action::Save, "ws"),
+    );
     assert!(matches!(stored, Err(Error::Changed(path)) if path.to_string() == "a"));
 }
 
@@ -225,6 +248,29 @@ fn large_saves_are_several_layers_with_disjoint_paths() {
     assert_eq!(all.len(), 42);
     let dir = run.restore(&task(1, &[0])).unwrap();
     assert_eq!(seen::see(&run.dir(0)), seen::see(&dir));
+}
+
+#[test]
+fn a_sparse_file_stays_sparse() {
+    let run = Run::new();
+    let size = 256 << 20;
+    let left = run.play(&task(0, &[]), |dir| {
+        let file = File::create(dir.join("disk.img")).unwrap();
+        file.set_len(size).unwrap();
+        file.write_all_at(b"boot", 0).unwrap();
+        file.write_all_at(b"middle", size / 2 + 12345).unwrap();
+    });
+    let dir = run.restore(&task(1, &[0])).unwrap();
+    let [before, after] = [left, dir].map(|dir| File::open(dir.join("disk.img")).unwrap());
+    let meta = after.metadata().unwrap();
+    assert_eq!((meta.len(), meta.mtime_nsec()), (size, before.metadata().unwrap().mtime_nsec()));
+    assert!(meta.blocks() * 512 < 1 << 20, "{} blocks", meta.blocks());
+    let mut read = [vec![0; 1 << 20], vec![0; 1 << 20]];
+    for at in (0..size).step_by(1 << 20) {
+        before.read_exact_at(&mut read[0], at).unwrap();
+        after.read_exact_at(&mut read[1], at).unwrap();
+        assert!(read[0] == read[1], "at {at}");
+    }
 }
 
 #[test]

@@ -1,0 +1,284 @@
+//! How far a restore or a save is: counted where the work is done, at no cost, and told every few seconds.
+
+use std::{
+    io::{self, Read},
+    sync::{
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::units::{count, size};
+
+/// How often long work says how far it is.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The counters of one restore or save.
+pub struct Progress {
+    action: Action,
+    workspace: String,
+    start: Instant,
+    phase: AtomicU8,
+    files: AtomicU64,
+    bytes: AtomicU64,
+    total_files: AtomicU64,
+    total_bytes: AtomicU64,
+}
+
+/// Which operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A workspace is made.
+    Restore,
+    /// A workspace is stored.
+    Save,
+}
+
+/// What is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Manifests and tables of contents are read, or the tree is walked through.
+    Looking,
+    /// The layers of the base are unpacked, one after the other.
+    Base,
+    /// Files are read or written.
+    Files,
+    /// What was made is written down, or the image of the run is stored.
+    Finishing,
+}
+
+/// How far it was at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moment {
+    /// What was going on.
+    pub phase: Phase,
+    /// Files that were read or written.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many there will be; 0 as long as nobody knows.
+    pub total_files: u64,
+    /// Their bytes.
+    pub total_bytes: u64,
+    /// Since the beginning.
+    pub time: Duration,
+}
+
+impl Progress {
+    /// Nothing is done yet. `workspace` names it in messages.
+    pub fn new(action: Action, workspace: &str) -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            action,
+            workspace: workspace.to_owned(),
+            start: Instant::now(),
+            phase: AtomicU8::new(Phase::Looking as u8),
+            files: zero(),
+            bytes: zero(),
+            total_files: zero(),
+            total_bytes: zero(),
+        }
+    }
+
+    /// How messages name the workspace.
+    pub fn workspace(&self) -> &str {
+        &self.workspace
+    }
+
+    /// Says what is going on now.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// Says how much there is to do, and that nothing of it is done.
+    pub fn expect(&self, files: u64, bytes: u64) {
+        self.total_files.store(files, Relaxed);
+        self.total_bytes.store(bytes, Relaxed);
+        self.files.store(0, Relaxed);
+        self.bytes.store(0, Relaxed);
+    }
+
+    /// A file is done.
+    pub fn file(&self) {
+        self.files.fetch_add(1, Relaxed);
+    }
+
+    /// A part of a file is done.
+    pub fn bytes(&self, count: u64) {
+        self.bytes.fetch_add(count, Relaxed);
+    }
+
+    /// Counts what is read from `input`.
+    pub fn counting<'a>(&'a self, input: &'a mut dyn Read) -> impl Read + 'a {
+        Counting { progress: self, input }
+    }
+
+    /// How far it is.
+    pub fn now(&self) -> Moment {
+        let phase = match self.phase.load(Relaxed) {
+            0 => Phase::Looking,
+            1 => Phase::Base,
+            2 => Phase::Files,
+            _ => Phase::Finishing,
+        };
+        Moment {
+            phase,
+            files: self.files.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            total_files: self.total_files.load(Relaxed),
+            total_bytes: self.total_bytes.load(Relaxed),
+            time: self.start.elapsed(),
+        }
+    }
+
+    /// Does `work`; as long as it takes, [`Progress::log`] is called once in `interval`.
+    pub fn logged<T>(&self, interval: Duration, work: impl FnOnce() -> T) -> T {
+        self.every(interval, &|last, now| self.log(last, now), work)
+    }
+
+    /// Does `work`; as long as it takes, `tell` gets the last moment and this one, once in `interval`.
+    pub fn every<T>(&self, interval: Duration, tell: &(dyn Fn(Moment, Moment) + Sync), work: impl FnOnce() -> T) -> T {
+        thread::scope(|scope| {
+            // Dropped when the work is done, and also if it panics.
+            let (_working, done) = mpsc::channel::<()>();
+            scope.spawn(move || {
+                let mut last = self.now();
+                while done.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                    let now = self.now();
+                    tell(last, now);
+                    last = now;
+                }
+            });
+            work()
+        })
+    }
+
+    fn log(&self, last: Moment, now: Moment) {
+        let action = if self.action == Action::Restore { "restore" } else { "save" };
+        tracing::info!(
+            event = "progress",
+            action,
+            workspace = self.workspace,
+            phase = now.phase.name(),
+            files = now.files,
+            bytes = now.bytes,
+            total_files = now.total_files,
+            total_bytes = now.total_bytes,
+            bytes_per_second = now.rate_since(last),
+            seconds = now.time.as_secs_f64(),
+            "{}",
+            self.line(last, now)
+        );
+    }
+
+    fn line(&self, last: Moment, now: Moment) -> String {
+        let doing = match (self.action, now.phase) {
+            (Action::Restore, Phase::Looking) => "reading tables of contents",
+            (Action::Save, Phase::Looking) => "looking for changes",
+            (Action::Restore, Phase::Base) | (Action::Save, Phase::Base) => "unpacking the base",
+            (Action::Restore, Phase::Files) => "restoring",
+            (Action::Save, Phase::Files) => "saving",
+            (Action::Restore, Phase::Finishing) => "setting attributes of directories",
+            (Action::Save, Phase::Finishing) => "storing the image of the run",
+        };
+        let of = |total: u64, text: String| if total == 0 { String::new() } else { format!(" of {text}") };
+        format!(
+            "{}: {doing}: {}{}, {}{}, {}/s, {} s",
+            self.workspace,
+            count(now.files, "file"),
+            of(now.total_files, now.total_files.to_string()),
+            size(now.bytes),
+            of(now.total_bytes, size(now.total_bytes)),
+            size(now.rate_since(last)),
+            now.time.as_secs()
+        )
+    }
+}
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Looking => "looking",
+            Self::Base => "base",
+            Self::Files => "files",
+            Self::Finishing => "finishing",
+        }
+    }
+}
+
+impl Moment {
+    /// Bytes a second; none where the counter began anew.
+    fn rate_since(self, last: Self) -> u64 {
+        let seconds = (self.time - last.time).as_secs_f64();
+        let bytes = self.bytes.saturating_sub(last.bytes);
+        if seconds > 0.0 { (bytes as f64 / seconds) as u64 } else { 0 }
+    }
+}
+
+struct Counting<'a> {
+    progress: &'a Progress,
+    input: &'a mut dyn Read,
+}
+
+impl Read for Counting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.input.read(buffer)?;
+        self.progress.bytes(len as u64);
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_going_on() {
+        let progress = Progress::new(Action::Restore, "sources");
+        let moment = |phase, files, bytes, seconds| Moment {
+            phase,
+            files,
+            bytes,
+            total_files: 56_939,
+            total_bytes: 713_000_000,
+            time: Duration::from_secs(seconds),
+        };
+        let (last, now) = (moment(Phase::Files, 1, 200_000_000, 5), moment(Phase::Files, 12_034, 712_000_000, 10));
+        let line = "sources: restoring: 12034 files of 56939, 712.0 MB of 713.0 MB, 102.4 MB/s, 10 s";
+        assert_eq!(progress.line(last, now), line);
+        let unknown = Moment { total_files: 0, total_bytes: 0, ..moment(Phase::Base, 1, 5, 5) };
+        assert_eq!(progress.line(last, unknown), "sources: unpacking the base: 1 file, 5 B, 0 B/s, 5 s");
+    }
+
+    #[test]
+    fn long_work_is_told_and_short_work_is_not() {
+        let progress = Progress::new(Action::Save, "ws");
+        let told = Mutex::new(Vec::new());
+        let tell = |_, now| told.lock().unwrap().push(now);
+        assert_eq!(progress.every(Duration::from_secs(3600), &tell, || 7), 7);
+        assert_eq!(told.lock().unwrap().len(), 0);
+        let long = || {
+            progress.expect(3, 30);
+            while told.lock().unwrap().len() < 3 {
+                thread::yield_now();
+                progress.file();
+            }
+        };
+        progress.every(Duration::from_millis(1), &tell, long);
+        let told = told.lock().unwrap();
+        assert!(told.is_sorted_by_key(|moment: &Moment| (moment.files, moment.time)), "{told:?}");
+        assert_eq!(told[2].total_files, 3);
+    }
+
+    #[test]
+    fn work_that_panics_ends_the_telling() {
+        let progress = Progress::new(Action::Save, "ws");
+        let work = || progress.every(Duration::from_secs(3600), &|_, _| {}, || panic!("on purpose"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! Makes what a task saved visible: its snapshot to later tasks, the whole as `target` to everybody.
+
+use super::{
+    error::Error,
+    extract::warn,
+    image::{Descriptor, Snapshot},
+    lineage::Lineage,
+    load,
+    merge::Conflicts,
+    target::{self, Labels},
+    threads,
+    view::View,
+};
+use crate::{
+    digest::Digest,
+    step::{Conflict, StepConfig, WorkspaceStep},
+    store::Store,
+};
+
+/// What a task changed in one workspace: its layers are stored, but nobody knows of them yet.
+pub struct Unpublished<'a> {
+    /// Where the layers are.
+    pub store: Box<dyn Store>,
+    /// The task.
+    pub step: &'a StepConfig,
+    /// The workspace.
+    pub workspace: &'a WorkspaceStep,
+    /// What the task started from.
+    pub input: Lineage,
+    /// What it changed.
+    pub layers: Vec<Descriptor>,
+}
+
+/// All that can be seen of a workspace: what the task itself left, and what parallel tasks did.
+struct Visible {
+    whole: Lineage,
+    /// Parallel tasks that have not been seen.
+    absent: Vec<u32>,
+}
+
+/// Publishes all workspaces of a task or none: a task that fails leaves no snapshot of any.
+pub fn all(workspaces: &[Unpublished<'_>]) -> Result<(), Error> {
+    workspaces.iter().try_for_each(Unpublished::check)?;
+    let published = publish(workspaces);
+    if published.is_err() {
+        // A snapshot without changes says the same as none. What is reported is why it had to come to that.
+        workspaces.iter().for_each(|own| drop(own.put_snapshot(&[])));
+    }
+    published
+}
+
+fn publish(workspaces: &[Unpublished<'_>]) -> Result<(), Error> {
+    let put = |own: &Unpublished<'_>| own.put_snapshot(&own.layers);
+    let digests = workspaces.iter().map(put).collect::<Result<Vec<_>, _>>()?;
+    workspaces.iter().zip(digests).try_for_each(|(own, digest)| own.write_target(digest))
+}
+
+impl Unpublished<'_> {
+    /// Finds a conflict that nobody will report later before anybody can see what the task left.
+    fn check(&self) -> Result<(), Error> {
+        let WorkspaceStep { parallel, joined, .. } = self.workspace;
+        if self.step.conflict == Conflict::Last || parallel == joined {
+            return Ok(());
+        }
+        let mut visible = self.visible(None)?;
+        visible.look(self)?;
+        visible.agree(self).map(drop)
+    }
+
+    fn put_snapshot(&self, layers: &[Descriptor]) -> Result<Digest, Error> {
+        let Self { store, step, workspace, input, .. } = self;
+        let snapshot = Snapshot {
+            format: 1,
+            run: step.run.clone(),
+            workspace: workspace.name.clone(),
+            task: step.task.clone(),
+            order: step.order,
+            base: input.base.clone(),
+            ancestors: input.writers.clone(),
+        };
+        let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
+        target::put_snapshot(&**store, &tag, layers, snapshot, &Labels::of_step(step, workspace))
+    }
+
+    /// Writes `target` from all that can be seen. Each task stores its own snapshot before it comes here and looks again
+    /// after it wrote, so that whoever writes last has seen every other one.
+    fn write_target(&self, own: Digest) -> Result<(), Error> {
+        let target = load::target(&self.workspace.target)?;
+        let labels = Labels::of_step(self.step, self.workspace);
+        let mut visible = self.visible(Some(own))?;
+        let mut written = false;
+        while visible.look(self)? || !written {
+            if visible.agree(self)? {
+                let compression = self.step.compression;
+                target::put_whole(&*self.store, &target.reference(), &visible.whole, compression, &labels)?;
+            } else {
+                warn(&format!("workspace {:?}: {target} is left as it was", self.workspace.name));
+            }
+            written = true;
+        }
+        Ok(())
+    }
+
+    /// What the task itself left, before anything else is looked for.
+    fn visible(&self, manifest: Option<Digest>) -> Result<Visible, Error> {
+        let mut own = target::writer(&self.step.task, self.step.order, &self.input, self.layers.clone());
+        own.manifest = manifest;
+        let mut whole = self.input.clone();
+        whole.join(Lineage { writers: vec![own], ..Lineage::default() })?;
+        let parallel = self.workspace.parallel.iter().flat_map(|&(first, last)| first..=last);
+        Ok(Visible { whole, absent: parallel.filter(|&order| order != self.step.order).collect() })
+    }
+}
+
+impl Visible {
+    /// Looks for parallel tasks that were not there before. Whether there are any.
+    fn look(&mut self, own: &Unpublished<'_>) -> Result<bool, Error> {
+        let Unpublished { store, step, workspace, .. } = own;
+        let found = threads::for_each(&self.absent, |_, &order| load::snapshot(&**store, step, workspace, order))?;
+        let mut is_absent = found.iter().map(Option::is_none);
+        self.absent.retain(|_| is_absent.next().unwrap_or(true));
+        let before = self.whole.writers.len();
+        found.into_iter().flatten().try_for_each(|parallel| self.whole.join(parallel))?;
+        Ok(self.whole.writers.len() > before)
+    }
+
+    /// Whether `target` can be written. A conflict of this task with a parallel one is an error, unless a later task
+    /// restores both: that one will fail, with the whole list. One among others is theirs to report.
+    fn agree(&self, own: &Unpublished<'_>) -> Result<bool, Error> {
+        let Unpublished { store, step, workspace, .. } = own;
+        if self.whole.is_chain() {
+            return Ok(true);
+        }
+        let tocs = load::tocs(&**store, &self.whole)?;
+        let conflicts = View::new(&self.whole, &[], &tocs)?.conflicts;
+        if conflicts.count == 0 || step.conflict == Conflict::Last {
+            return Ok(true);
+        }
+        if self.partners(&conflicts, step.order).any(|order| !StepConfig::in_ranges(&workspace.joined, order)) {
+            return Err(Error::Conflict { workspace: workspace.name.clone(), conflicts });
+        }
+        warn(&format!("workspace {:?}: {conflicts}", workspace.name));
+        Ok(false)
+    }
+
+    /// The order of the tasks that differ from the one at `order`.
+    fn partners(&self, conflicts: &Conflicts, order: u32) -> impl Iterator<Item = u32> {
+        // Source 0 is the base.
+        let order_of = |source: usize| self.whole.writers.get(source.wrapping_sub(1)).map(|writer| writer.order);
+        let pairs = conflicts.pairs.iter().filter_map(move |&(a, b)| Some((order_of(a)?, order_of(b)?)));
+        pairs.filter_map(move |(a, b)| if a == order { Some(b) } else { (b == order).then_some(a) })
+    }
+}

@@ -1,0 +1,51 @@
+//! What is told while a tree is saved and restored is what was really done.
+
+use std::{fs, sync::Mutex, time::Duration};
+
+use super::{
+    progress::{Action, Moment, Phase, Progress},
+    *,
+};
+
+#[test]
+fn of_a_real_save_and_restore() {
+    let run = Run::new();
+    let tree = run.folder.path().join("tree");
+    for i in 0..200 {
+        let dir = tree.join(format!("{:02}", i % 10));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(i.to_string()), vec![i as u8; 100_000]).unwrap();
+    }
+    fs::hard_link(tree.join("00/0"), tree.join("00/link")).unwrap();
+    let all = (201, 200 * 100_000);
+    let interval = Duration::from_micros(500);
+    let told = Mutex::new(Vec::<Moment>::new());
+    let tell = |_, now| told.lock().unwrap().push(now);
+
+    let progress = Progress::new(Action::Save, "ws");
+    let save = || save::save(&*run.store(), &tree, None, Compression::Zstd, &progress);
+    let saved = progress.every(interval, &tell, save).unwrap();
+    check(&told, progress.now(), all);
+    assert_eq!((saved.files, saved.bytes), all);
+
+    let progress = Progress::new(Action::Restore, "ws");
+    let writers = vec![target::writer("save", 0, &Lineage::default(), saved.layers)];
+    let lineage = Lineage { writers, ..Lineage::default() };
+    let dir = run.dir(0);
+    fs::create_dir(&dir).unwrap();
+    let restore = || restore::restore(&*run.store(), &lineage, &dir, None, Conflict::Fail, &progress);
+    progress.every(interval, &tell, restore).unwrap();
+    check(&told, progress.now(), all);
+    assert_eq!(seen::see(&tree), seen::see(&dir));
+}
+
+/// What was told never runs ahead of what is to be done, and the end is all of it.
+fn check(told: &Mutex<Vec<Moment>>, end: Moment, all: (u64, u64)) {
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    assert!(told.iter().any(|moment| moment.phase == Phase::Files), "{told:?}");
+    for moment in told.iter().filter(|moment| moment.total_files > 0) {
+        assert_eq!((moment.total_files, moment.total_bytes), all);
+        assert!(moment.files <= all.0 && moment.bytes <= all.1, "{moment:?}");
+    }
+    assert_eq!((end.files, end.bytes), all);
+}

@@ -1,0 +1,100 @@
+//! The params that the run gives or the Pipeline declares, and which params of a Task they would reach.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::tekton::{
+    fields::{field, items, text, texts},
+    variables::references,
+};
+
+/// The type of a param.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    String,
+    Array,
+    Object,
+}
+
+/// A param that the run gives or the Pipeline declares.
+pub struct Scoped {
+    /// Its type.
+    pub kind: Type,
+    /// No value that it can have holds a variable: substituting it early gives the same text.
+    plain: bool,
+}
+
+/// All params of the pipeline by name: those that the run gives though the Pipeline does not declare them too
+/// (Tekton: apply.go `paramsFromPipelineRun`).
+pub fn scope(run: &Value, spec_params: &[Value]) -> HashMap<String, Scoped> {
+    let mut scope: HashMap<String, Scoped> = HashMap::new();
+    let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
+    for param in given {
+        let value = field(param, "value").unwrap_or(&Value::Null);
+        scope.insert(text(param, "name").to_owned(), Scoped { kind: type_of(value), plain: is_plain(value) });
+    }
+    for param in spec_params {
+        let plain = field(param, "default").is_none_or(is_plain);
+        let scoped =
+            scope.entry(text(param, "name").to_owned()).or_insert(Scoped { kind: declared_type(param), plain });
+        scoped.plain &= plain;
+    }
+    scope
+}
+
+/// The params of the task that the pipeline's value of the same name would reach, wholly or in part.
+pub fn shadowed(task: &Value, scope: &HashMap<String, Scoped>) -> Vec<String> {
+    let spec = field(task, "taskSpec").unwrap_or(&Value::Null);
+    let reached = |param: &&Value| {
+        let name = text(param, "name");
+        let Some(scoped) = scope.get(name) else { return scope.keys().any(|other| overlap(name, other)) };
+        let both_strings = declared_type(param) == Type::String && scoped.kind == Type::String;
+        // A string that the pipeline's task passes takes the outer one's place, unless its text is substituted once more.
+        let passed = items(task, "params").iter().find(|passed| text(passed, "name") == name);
+        let passed_plainly = passed
+            .and_then(|passed| field(passed, "value"))
+            .is_some_and(|value| value.as_str().is_some_and(|text| references(text).all(is_settled_in_a_task)));
+        !(both_strings && scoped.plain && passed_plainly)
+    };
+    items(spec, "params").iter().filter(reached).map(|param| text(param, "name").to_owned()).collect()
+}
+
+/// The type of a declared param (Tekton: param_types.go `SetDefaults`).
+pub fn declared_type(param: &Value) -> Type {
+    match text(param, "type") {
+        "array" => Type::Array,
+        "object" => Type::Object,
+        "string" => Type::String,
+        _ if field(param, "properties").is_some() => Type::Object,
+        _ => field(param, "default").map_or(Type::String, type_of),
+    }
+}
+
+/// The type of a param with this value.
+pub fn type_of(value: &Value) -> Type {
+    match value {
+        Value::Array(_) => Type::Array,
+        Value::Object(_) => Type::Object,
+        _ => Type::String,
+    }
+}
+
+/// Whether `$(params.a.b)` may be the param `a.b` as well as key `b` of the object `a`.
+fn overlap(name: &str, other: &str) -> bool {
+    let below = |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
+    below(name, other) || below(other, name)
+}
+
+/// Whether Tekton substitutes the reference in an embedded task as it does in what the pipeline passes to it.
+fn is_settled_in_a_task(reference: &str) -> bool {
+    reference.starts_with("params.")
+        || reference.starts_with("context.pipelineRun.")
+        || reference == "context.pipeline.name"
+}
+
+fn is_plain(value: &Value) -> bool {
+    let mut plain = true;
+    texts(value, &mut |text| plain &= !text.contains("$("));
+    plain
+}

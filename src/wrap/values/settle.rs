@@ -1,0 +1,73 @@
+//! Variables of an inlined Task that are known when it is inlined, and texts that only look like variables.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::super::task_spec::{change_spec_texts, drop_declarations};
+use crate::tekton::{
+    fields::{change_texts, field, field_mut, flag, items, text},
+    variables::{name_after, result_task, substitute},
+    workspaces::mount_path,
+};
+
+/// Gives the variables of `task` the values that they have in the Task `from`, which it refers to. `binds` tells whether the
+/// run binds a workspace.
+pub fn settle(task: &mut Value, from: &str, binds: &impl Fn(&str) -> bool) {
+    // In an embedded task this is the TaskRun's name (Tekton: taskspec.go, taskMeta).
+    let mut known = HashMap::from([("context.task.name".to_owned(), from.to_owned())]);
+    for part in ["params", "matrix"] {
+        if let Some(part) = field_mut(task, part) {
+            change_texts(part, &mut |text| substitute(text, |reference| known.get(reference).cloned()));
+        }
+    }
+    let unbound = settle_workspaces(task, binds, &mut known);
+    let Some(spec) = field_mut(task, "taskSpec") else { return };
+    let declared: Vec<String> =
+        items(spec, "workspaces").iter().map(|declared| text(declared, "name").to_owned()).collect();
+    let value = |reference: &str| {
+        let value = known.get(reference).cloned();
+        value.or_else(|| is_plain_text(reference, &declared, &unbound).then(|| format!("$( {reference})")))
+    };
+    change_spec_texts(spec, &mut |text| substitute(text, value));
+    drop_declarations(spec, &unbound);
+}
+
+/// Puts into `known` what the task's workspaces are: `$(workspaces.x.bound)` of an embedded task tells of the *pipeline's*
+/// workspace x, and a workspace that the pipeline's task does not bind is bound to the run's of that name where a text names
+/// it (Tekton: pipelinerun.go `propagateWorkspaces`). Gives those that are optional and not bound.
+fn settle_workspaces(task: &Value, binds: &impl Fn(&str) -> bool, known: &mut HashMap<String, String>) -> Vec<String> {
+    let spec = field(task, "taskSpec").unwrap_or(&Value::Null);
+    let mut unbound = Vec::new();
+    for declared in items(spec, "workspaces") {
+        let name = text(declared, "name");
+        let binding = items(task, "workspaces").iter().find(|binding| text(binding, "name") == name);
+        let bound = match binding.map(|binding| text(binding, "workspace")) {
+            Some("") => binds(name),
+            Some(other) => binds(other),
+            // Tekton's own default binding, or its refusal.
+            None => !flag(declared, "optional"),
+        };
+        known.insert(format!("workspaces.{name}.bound"), bound.to_string());
+        if binding.is_none() {
+            let path = if bound { mount_path(declared) } else { String::new() };
+            known.insert(format!("workspaces.{name}.path"), path);
+            if !bound {
+                unbound.push(name.to_owned());
+            }
+        }
+    }
+    unbound
+}
+
+/// Whether a reference means nothing in a Task but something in an embedded one. A space keeps it as it is for Tekton and
+/// for a shell (Tekton: substitution.go, resultref.go: names begin right behind the parenthesis).
+fn is_plain_text(reference: &str, declared: &[String], unbound: &[String]) -> bool {
+    if let Some(name) = name_after(reference, "workspaces") {
+        let is = |list: &[String]| list.iter().any(|other| other == name);
+        return is(unbound) || !is(declared) || !reference.starts_with("workspaces.");
+    }
+    ["context.pipelineRun.name", "context.pipelineRun.namespace", "context.pipelineRun.uid", "context.pipeline.name"]
+        .contains(&reference)
+        || result_task(reference).is_some()
+}
