@@ -153,7 +153,7 @@ impl Objects {
     }
 
     /// Makes all Tekton objects v1 ones, as the API would give them.
-    fn convert(&mut self) -> Result<(), RenderError> {
+    pub fn convert(&mut self) -> Result<(), RenderError> {
         let ours = ["PipelineRun", Kind::Pipeline.name(), Kind::Task.name()];
         for object in self.0.iter_mut().filter(|object| ours.contains(&text(object, "kind"))) {
             let converted = match text(object, "apiVersion") {

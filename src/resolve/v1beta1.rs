@@ -1,11 +1,12 @@
 //! tekton.dev/v1beta1 objects in their v1 form, as Tekton converts them (Tekton: pkg/apis/pipeline/v1beta1/*_conversion.go).
 //!
 //! Fields that Tekton moves into an annotation for the way back (`tekton.dev/v1beta1.task-deprecations`) are dropped, as they
-//! do nothing. Those that its validation of v1beta1 refuses are refused here: nobody else would see them.
+//! do nothing. Those that its validation of v1beta1 refuses are refused here: nobody else would see them. All others stay as
+//! they are, for Tekton's admission to judge.
 
 use serde_json::{Map, Value, json};
 
-use crate::tekton::fields::{field, field_mut, items, remove, set, text};
+use crate::tekton::fields::{field, field_mut, remove, set, text};
 
 /// Fields of a step or stepTemplate without effect (Tekton: container_types.go, `Deprecated…`).
 const WITHOUT_EFFECT: [&str; 10] = [
@@ -20,6 +21,12 @@ const WITHOUT_EFFECT: [&str; 10] = [
     "stdinOnce",
     "tty",
 ];
+
+/// Why a field is refused: Tekton's validation of v1beta1 does (Tekton: v1beta1/*_validation.go `ErrDisallowedFields`).
+const GONE: &str = "Tekton takes no longer: take it out";
+
+/// Why a field is refused: v1 has it, but Tekton's conversion forgets it, and what it said would not be done.
+const LOST: &str = "Tekton loses on the way from v1beta1 to v1: write the object as tekton.dev/v1";
 
 /// `object`, a Pipeline, Task or PipelineRun of v1beta1, in v1. An error is a clause that says what is in the way.
 pub fn to_v1(mut object: Value) -> Result<Value, String> {
@@ -40,15 +47,15 @@ pub fn to_v1(mut object: Value) -> Result<Value, String> {
 }
 
 fn task_spec(spec: &mut Value, place: &str) -> Result<(), String> {
-    refuse(spec, place, &["resources", "inputs", "outputs"])?;
+    refuse(spec, place, &["resources", "inputs", "outputs"], GONE)?;
     for (list, dropped) in [("steps", &WITHOUT_EFFECT[..]), ("sidecars", &[])] {
         for (index, container) in items_mut(spec, list).enumerate() {
-            compute_resources(container, &format!("{place}.{list}[{index}]"))?;
+            rename(container, &format!("{place}.{list}[{index}]"), "resources", "computeResources")?;
             drop_all(container, dropped);
         }
     }
     if let Some(template) = field_mut(spec, "stepTemplate") {
-        compute_resources(template, &format!("{place}.stepTemplate"))?;
+        rename(template, &format!("{place}.stepTemplate"), "resources", "computeResources")?;
         drop_all(template, &WITHOUT_EFFECT);
         drop_all(template, &["name"]);
     }
@@ -56,19 +63,16 @@ fn task_spec(spec: &mut Value, place: &str) -> Result<(), String> {
 }
 
 fn pipeline_spec(spec: &mut Value, place: &str) -> Result<(), String> {
-    refuse(spec, place, &["resources"])?;
+    refuse(spec, place, &["resources"], GONE)?;
     for list in ["tasks", "finally"] {
         for (index, task) in items_mut(spec, list).enumerate() {
             let place = format!("{place}.{list}[{index}]");
-            refuse(task, &place, &["resources", "conditions"])?;
-            if let Some(reference) = field(task, "taskRef") {
-                refuse(reference, &format!("{place}.taskRef"), &["bundle"])?;
+            refuse(task, &place, &["resources", "conditions"], GONE)?;
+            refuse(task, &place, &["pipelineRef", "pipelineSpec"], LOST)?;
+            if let Some(reference) = field_mut(task, "taskRef") {
+                refuse(reference, &format!("{place}.taskRef"), &["bundle"], GONE)?;
             }
-            if let Some(inner) = field_mut(task, "pipelineSpec") {
-                pipeline_spec(inner, &format!("{place}.pipelineSpec"))?;
-            }
-            // With apiVersion and kind it is the spec of a custom task.
-            if let Some(inner) = field_mut(task, "taskSpec").filter(|spec| text(spec, "kind").is_empty()) {
+            if let Some(inner) = field_mut(task, "taskSpec").filter(|spec| !is_custom(spec)) {
                 task_spec(inner, &format!("{place}.taskSpec"))?;
             }
         }
@@ -76,79 +80,92 @@ fn pipeline_spec(spec: &mut Value, place: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a taskSpec is that of a custom task, whose fields are not Tekton's (Tekton: pipeline_types.go `IsCustomTask`).
+fn is_custom(spec: &Value) -> bool {
+    !text(spec, "apiVersion").is_empty() && !text(spec, "kind").is_empty()
+}
+
 fn run_spec(spec: &mut Value) -> Result<(), String> {
-    refuse(spec, "spec", &["resources"])?;
-    if let Some(reference) = field(spec, "pipelineRef") {
-        refuse(reference, "spec.pipelineRef", &["bundle"])?;
+    refuse(spec, "spec", &["resources"], GONE)?;
+    refuse(spec, "spec", &["managedBy"], LOST)?;
+    if let Some(reference) = field_mut(spec, "pipelineRef") {
+        refuse(reference, "spec.pipelineRef", &["bundle"], GONE)?;
     }
     if let Some(inner) = field_mut(spec, "pipelineSpec") {
         pipeline_spec(inner, "spec.pipelineSpec")?;
     }
     for (index, own) in items_mut(spec, "taskRunSpecs").enumerate() {
-        rename(own, "taskServiceAccountName", "serviceAccountName");
-        rename(own, "taskPodTemplate", "podTemplate");
+        let place = format!("spec.taskRunSpecs[{index}]");
+        rename(own, &place, "taskServiceAccountName", "serviceAccountName")?;
+        rename(own, &place, "taskPodTemplate", "podTemplate")?;
         for (old, new) in [("stepOverrides", "stepSpecs"), ("sidecarOverrides", "sidecarSpecs")] {
-            rename(own, old, new);
-            for container in items_mut(own, new) {
-                compute_resources(container, &format!("spec.taskRunSpecs[{index}].{old}"))?;
+            rename(own, &place, old, new)?;
+            for (index, container) in items_mut(own, new).enumerate() {
+                rename(container, &format!("{place}.{old}[{index}]"), "resources", "computeResources")?;
             }
         }
     }
+    task_run_template(spec)?;
     let Some(map) = spec.as_object_mut() else { return Ok(()) };
     if let Some(timeout) = take(map, "timeout") {
-        if map.keys().any(|key| key.eq_ignore_ascii_case("timeouts")) {
+        if take(map, "timeouts").is_some() {
             return Err("spec has timeout beside timeouts: keep timeouts".to_owned());
         }
         set(map, "timeouts", json!({"pipeline": timeout}));
     }
-    let mut template = Map::new();
-    for name in ["serviceAccountName", "podTemplate"] {
-        template.extend(take(map, name).map(|value| (name.to_owned(), value)));
-    }
+    Ok(())
+}
+
+/// What v1 has in `taskRunTemplate`.
+fn task_run_template(spec: &mut Value) -> Result<(), String> {
+    let names = ["serviceAccountName", "podTemplate"];
+    not_yet(spec, "spec", "taskRunTemplate", &names.join(" and "))?;
+    let Some(map) = spec.as_object_mut() else { return Ok(()) };
+    let taken = names.into_iter().filter_map(|name| Some((name.to_owned(), take(map, name)?)));
+    let template: Map<String, Value> = taken.collect();
     if !template.is_empty() {
         set(map, "taskRunTemplate", Value::Object(template));
     }
     Ok(())
 }
 
-/// `resources` of a container, which v1 calls `computeResources`.
-fn compute_resources(container: &mut Value, place: &str) -> Result<(), String> {
-    if field(container, "computeResources").is_some() {
-        return Err(format!(
-            "{place} has computeResources, which v1beta1 calls resources: rename it, or write the object as tekton.dev/v1"
-        ));
+/// Refuses those of the fields `names` that say something, and takes out those that do not, as v1 has no such fields.
+fn refuse(object: &mut Value, place: &str, names: &[&str], why: &str) -> Result<(), String> {
+    let says = |name: &&&str| field(object, name).is_some_and(|value| value != "");
+    if let Some(name) = names.iter().find(says) {
+        return Err(format!("{place} has {name}, which {why}"));
     }
-    rename(container, "resources", "computeResources");
+    drop_all(object, names);
     Ok(())
 }
 
-/// Fields that Tekton has no longer.
-fn refuse(object: &Value, place: &str, names: &[&str]) -> Result<(), String> {
-    match names.iter().find(|name| field(object, name).is_some_and(|value| !is_empty(value))) {
-        Some(name) => Err(format!("{place} has {name}, which Tekton takes no longer: take it out")),
-        None => Ok(()),
+/// Gives field `old` its name in v1, in its place. One that is null goes: v1 would not know it.
+fn rename(object: &mut Value, place: &str, old: &str, new: &str) -> Result<(), String> {
+    not_yet(object, place, new, old)?;
+    let Some(map) = object.as_object_mut() else { return Ok(()) };
+    if map.keys().any(|key| key.eq_ignore_ascii_case(old)) {
+        let renamed = |(key, value): (String, Value)| match key.eq_ignore_ascii_case(old) {
+            true => (!value.is_null()).then(|| (new.to_owned(), value)),
+            false => Some((key, value)),
+        };
+        *map = std::mem::take(map).into_iter().filter_map(renamed).collect();
     }
+    Ok(())
 }
 
-fn is_empty(value: &Value) -> bool {
-    matches!(value, Value::String(text) if text.is_empty())
+/// Refuses a field that is v1's: Tekton does not know it in v1beta1, and here it would become one.
+fn not_yet(object: &Value, place: &str, new: &str, old: &str) -> Result<(), String> {
+    match object.as_object().is_some_and(|map| map.keys().any(|key| key.eq_ignore_ascii_case(new))) {
+        true => Err(format!(
+            "{place} has {new}, which v1beta1 calls {old}: rename it, or write the object as tekton.dev/v1"
+        )),
+        false => Ok(()),
+    }
 }
 
 fn drop_all(object: &mut Value, names: &[&str]) {
     if let Some(map) = object.as_object_mut() {
         names.iter().for_each(|name| remove(map, name));
-    }
-}
-
-/// Renames a field in its place; one that is null or absent stays as it is.
-fn rename(object: &mut Value, old: &str, new: &str) {
-    if field(object, old).is_none() {
-        return;
-    }
-    if let Some(map) = object.as_object_mut() {
-        let renamed =
-            |(key, value): (String, Value)| (if key.eq_ignore_ascii_case(old) { new.to_owned() } else { key }, value);
-        *map = std::mem::take(map).into_iter().map(renamed).collect();
     }
 }
 
@@ -161,8 +178,7 @@ fn take(map: &mut Map<String, Value>, name: &str) -> Option<Value> {
 }
 
 fn items_mut<'a>(object: &'a mut Value, name: &str) -> impl Iterator<Item = &'a mut Value> {
-    let found = if items(object, name).is_empty() { None } else { field_mut(object, name) };
-    found.and_then(Value::as_array_mut).into_iter().flatten()
+    field_mut(object, name).and_then(Value::as_array_mut).into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -239,6 +255,39 @@ mod tests {
             assert_eq!(converted["apiVersion"], "tekton.dev/v1");
             assert_eq!(converted["spec"], after, "{kind}");
         }
+        // What is null says nothing, and v1 does not know it.
+        for (kind, before, after) in [
+            ("Task", json!({"resources": null, "steps": null}), json!({"steps": null})),
+            ("Task", json!({"steps": [{"resources": null, "name": "s"}]}), json!({"steps": [{"name": "s"}]})),
+            (
+                "Task",
+                json!({"steps": [{"Resources": {"limits": {}}, "resources": null}]}),
+                json!({"steps": [{"computeResources": {"limits": {}}}]}),
+            ),
+            (
+                "Pipeline",
+                json!({"resources": null, "tasks": [{"taskRef": {"name": "t", "bundle": ""}, "resources": null}]}),
+                json!({"tasks": [{"taskRef": {"name": "t"}}]}),
+            ),
+            (
+                "PipelineRun",
+                json!({"timeout": null, "podTemplate": null, "serviceAccountName": null, "timeouts": {"tasks": "1h"}}),
+                json!({"timeouts": {"tasks": "1h"}}),
+            ),
+            (
+                "PipelineRun",
+                json!({"timeout": "1h", "timeouts": null, "pipelineRef": {"name": "p", "bundle": null}}),
+                json!({"pipelineRef": {"name": "p"}, "timeouts": {"pipeline": "1h"}}),
+            ),
+            // A kind alone makes no custom task.
+            (
+                "Pipeline",
+                json!({"tasks": [{"taskSpec": {"kind": "Task", "steps": [{"resources": {}}]}}]}),
+                json!({"tasks": [{"taskSpec": {"kind": "Task", "steps": [{"computeResources": {}}]}}]}),
+            ),
+        ] {
+            assert_eq!(to_v1(object(kind, before)).unwrap()["spec"], after);
+        }
         // The order of fields stays.
         let step = json!({"image": "i", "resources": {}, "script": "x"});
         let converted = to_v1(object("Task", json!({"steps": [step]}))).unwrap();
@@ -279,6 +328,36 @@ mod tests {
                 "PipelineRun",
                 json!({"timeout": "1h", "timeouts": {"tasks": "1h"}}),
                 "spec has timeout beside timeouts: keep timeouts",
+            ),
+            (
+                "PipelineRun",
+                json!({"serviceAccountName": "a", "taskRunTemplate": {"serviceAccountName": "b"}}),
+                "spec has taskRunTemplate, which v1beta1 calls serviceAccountName and podTemplate: rename it, or write the object as tekton.dev/v1",
+            ),
+            (
+                "PipelineRun",
+                json!({"taskRunSpecs": [{"stepSpecs": [], "stepOverrides": []}]}),
+                "spec.taskRunSpecs[0] has stepSpecs, which v1beta1 calls stepOverrides: rename it, or write the object as tekton.dev/v1",
+            ),
+            (
+                "PipelineRun",
+                json!({"taskRunSpecs": [{"podTemplate": {}}]}),
+                "spec.taskRunSpecs[0] has podTemplate, which v1beta1 calls taskPodTemplate: rename it, or write the object as tekton.dev/v1",
+            ),
+            (
+                "PipelineRun",
+                json!({"managedBy": "x/y"}),
+                "spec has managedBy, which Tekton loses on the way from v1beta1 to v1: write the object as tekton.dev/v1",
+            ),
+            (
+                "Pipeline",
+                json!({"tasks": [{"name": "a", "pipelineSpec": {"tasks": []}}]}),
+                "spec.tasks[0] has pipelineSpec, which Tekton loses on the way from v1beta1 to v1: write the object as tekton.dev/v1",
+            ),
+            (
+                "Pipeline",
+                json!({"tasks": [{"taskSpec": {"Resources": {}}}]}),
+                "spec.tasks[0].taskSpec has resources, which Tekton takes no longer: take it out",
             ),
             ("StepAction", json!({}), r#"a "StepAction" can't be converted from tekton.dev/v1beta1"#),
         ] {
