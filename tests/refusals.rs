@@ -197,7 +197,7 @@ fn refused_with_a_sentence() {
             RUN,
             pipelineref,
             json!("$(context.pipelineRun.name)"),
-            r#"param "pipelineref" of resolver wrap: $(context.pipelineRun.name) is not known when a run is created, only in target and base"#,
+            r#"param "pipelineref" of resolver wrap: $(context.pipelineRun.name) has no value when the run is created: only the run's own params and its namespace have"#,
         ),
         (
             RUN,
