@@ -10,7 +10,7 @@
 
 use std::{
     sync::{Mutex, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -28,6 +28,9 @@ pub const NAME: &str = "test-resolver";
 
 /// All requests that it has seen: namespace and params.
 static SEEN: Mutex<Vec<(String, Value)>> = Mutex::new(Vec::new());
+
+/// For each request that it answered its params, and the time from when it learnt of it to when the answer was stored.
+static TOOK: Mutex<Vec<(Value, Duration)>> = Mutex::new(Vec::new());
 
 /// What param `object` has to be for the text `object`.
 pub fn data(object: &str) -> String {
@@ -57,6 +60,14 @@ pub fn asked(namespace: &str) -> Vec<Value> {
     seen.iter().filter(|(place, _)| place == namespace).map(|(_, params)| params.clone()).collect()
 }
 
+/// How long it took to answer what has the param `name` with this value.
+pub fn took(name: &str, value: &str) -> Option<Duration> {
+    let wanted = json!({"name": name, "value": value});
+    let took = TOOK.lock().expect("no test panicked in it");
+    let is = |params: &Value| params.as_array().is_some_and(|params| params.contains(&wanted));
+    took.iter().find(|(params, _)| is(params)).map(|(_, took)| *took)
+}
+
 async fn run(client: Client) {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &manifests::resource(&like()));
     let params = WatchParams::default().labels(&format!("resolution.tekton.dev/type={NAME}"));
@@ -71,6 +82,7 @@ async fn run(client: Client) {
 }
 
 async fn answer(client: Client, request: DynamicObject) {
+    let start = Instant::now();
     let params = request.data["spec"]["params"].clone();
     let namespace = request.namespace().expect("a namespace");
     SEEN.lock().expect("no test panicked in it").push((namespace.clone(), params.clone()));
@@ -88,9 +100,12 @@ async fn answer(client: Client, request: DynamicObject) {
         _ => vec![json!({"data": object, "refSource": source}), succeeded("True", "", "")],
     };
     let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &manifests::resource(&like()));
-    for status in statuses {
+    for (number, status) in statuses.into_iter().enumerate() {
         // Whoever asked may have given up.
         let patch = json!({"status": status});
         let _ = api.patch_status(&request.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+        if number == 0 {
+            TOOK.lock().expect("no test panicked in it").push((params.clone(), start.elapsed()));
+        }
     }
 }

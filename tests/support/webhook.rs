@@ -20,6 +20,8 @@ pub const IMAGE: &str = "registry.example.com/tekton-wrap:v1";
 
 /// A webhook.
 pub struct Webhook {
+    /// Where its metrics are.
+    pub admin: String,
     url: String,
     ca: String,
     program: Program,
@@ -64,7 +66,12 @@ impl Webhook {
         let program = Program::start(dir, Path::new(env!("CARGO_BIN_EXE_tekton-wrap")), &args, &[]);
         let readyz = format!("http://127.0.0.1:{admin}/readyz");
         program.wait_until("tekton-wrap webhook", async || ureq::get(&readyz).call().is_ok()).await;
-        Self { url: format!("https://127.0.0.1:{port}/wrap"), ca: authority.pem(), program }
+        Self {
+            admin: format!("http://127.0.0.1:{admin}"),
+            url: format!("https://127.0.0.1:{port}/wrap"),
+            ca: authority.pem(),
+            program,
+        }
     }
 
     /// Applies the registration of `webhook-config/` with this webhook's URL in place of the Service, and waits until it is

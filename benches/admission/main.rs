@@ -1,0 +1,150 @@
+//! What the webhook adds to the creation of a PipelineRun, through a real kube-apiserver: `cargo bench --bench admission`.
+//!
+//! Each run is created beside one that is not wrapped, in turn, so that what the machine does meanwhile meets both.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+use support::{
+    cluster::{Cluster, Namespace},
+    resolver,
+    webhook::Webhook,
+};
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+/// Runs of each kind.
+const RUNS: usize = 200;
+
+fn main() {
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(bench());
+}
+
+async fn bench() {
+    let webhook = Webhook::shared().await;
+    resolver::shared().await;
+    let namespace = Cluster::shared().await.namespace().await;
+    for index in 0..10 {
+        namespace.accepts(&object("Task", &format!("task-{index}"), task_spec())).await;
+    }
+    let by_name = |index: usize| json!({"name": format!("task-{index}")});
+    namespace.accepts(&object("Pipeline", "ten", pipeline_spec(10, by_name))).await;
+    println!("idle: the webhook has {} MiB in memory (RSS)\n", resident_mib(webhook));
+    println!("{:44} {:>9} {:>9} {:>9}", "added by the webhook to a creation", "p50", "p90", "p99");
+
+    let plain = json!({"pipelineRef": {"name": "ten"}});
+    let mut added = Vec::new();
+    for _ in 0..RUNS {
+        let without = create(&namespace, &plain).await;
+        added.push(create(&namespace, &wrapped("ten")).await.saturating_sub(without));
+    }
+    row("by name, 10 taskRefs by name", added);
+    nested(&namespace, "through a resolver, one at a time", 1).await;
+    nested(&namespace, "through a resolver, 50 at a time", 50).await;
+
+    let before = histogram(webhook);
+    let run = wrapped("ten");
+    let creations = (0..20 * RUNS).map(|_| async { namespace.dry_run(&run_of(&run)).await.expect("it is wrapped") });
+    let start = Instant::now();
+    stream::iter(creations).buffer_unordered(100).for_each(|_| async {}).await;
+    let rate = (20 * RUNS) as f64 / start.elapsed().as_secs_f64();
+    println!("\n100 reviews in flight, {rate:.0} a second, as the webhook's own histogram has them:");
+    let (after, total) = (histogram(webhook), (20 * RUNS) as f64);
+    for ((bound, after), (_, before)) in after.iter().zip(&before) {
+        println!("  answered within {bound:>6} s: {:6.2} %", (after - before) / total * 100.0);
+    }
+    println!("then: {} MiB in memory (RSS)", resident_mib(webhook));
+}
+
+/// Runs of a pipeline that a resolver brings in 100 ms: what a creation takes beyond the resolver's own time and beyond that
+/// of a run that is not wrapped.
+async fn nested(namespace: &Namespace, what: &str, at_a_time: usize) {
+    let plain = json!({"pipelineRef": {"name": "ten"}});
+    let pipeline = object("Pipeline", "remote", pipeline_spec(1, |_| json!({"name": "task-0"})));
+    let one = |index: usize| {
+        let (id, pipeline, plain) = (format!("{at_a_time}-{index}"), pipeline.to_string(), &plain);
+        async move {
+            let params = json!([{"name": "object", "value": resolver::data(&pipeline)}, {"name": "delay", "value": "100"},
+                {"name": "id", "value": id}]);
+            let reference = json!({"resolver": resolver::NAME, "params": params}).to_string();
+            let without = create(namespace, plain).await;
+            let with = create(namespace, &wrapped(&reference)).await;
+            let resolved = resolver::took("id", &id).expect("the resolver answered");
+            with.saturating_sub(without + resolved)
+        }
+    };
+    row(what, stream::iter((0..RUNS).map(one)).buffer_unordered(at_a_time).collect().await);
+}
+
+async fn create(namespace: &Namespace, spec: &Value) -> Duration {
+    let run = run_of(spec);
+    let start = Instant::now();
+    namespace.create(&run).await.expect("it is created");
+    start.elapsed()
+}
+
+fn row(what: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let at = |percent: usize| format!("{:.1} ms", times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0);
+    println!("{what:44} {:>9} {:>9} {:>9}", at(50), at(90), at(99));
+}
+
+fn wrapped(pipeline: &str) -> Value {
+    json!({"pipelineRef": {"resolver": "wrap", "params": [
+        {"name": "pipelineref", "value": pipeline}, {"name": "workspaces", "value": "source"},
+        {"name": "target", "value": "quay.io/me/bench-$(context.pipelineRun.name):latest"}]}})
+}
+
+fn run_of(spec: &Value) -> Value {
+    json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"generateName": "bench-"}, "spec": spec})
+}
+
+fn object(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "tekton.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+fn pipeline_spec(tasks: usize, reference: impl Fn(usize) -> Value) -> Value {
+    let task = |index: usize| {
+        let after: Vec<String> = index.checked_sub(1).map(|before| format!("t{before}")).into_iter().collect();
+        json!({"name": format!("t{index}"), "runAfter": after, "taskRef": reference(index), "workspaces": [{"name": "source"}]})
+    };
+    json!({"workspaces": [{"name": "source"}], "tasks": (0..tasks).map(task).collect::<Vec<_>>()})
+}
+
+fn task_spec() -> Value {
+    let step = json!({"name": "s", "image": "i", "script": "cd $(workspaces.source.path)\nmake all check\n"});
+    json!({"workspaces": [{"name": "source"}], "steps": [step]})
+}
+
+/// The cumulative buckets of the time for a review, without the last one: upper bound in seconds and count.
+fn histogram(webhook: &Webhook) -> Vec<(String, f64)> {
+    let metrics = ureq::get(format!("{}/metrics", webhook.admin)).call().expect("metrics").body_mut().read_to_string();
+    let metrics = metrics.expect("a text");
+    let bucket = |line: &str| {
+        let (bound, count) =
+            line.strip_prefix("tekton_wrap_admission_duration_seconds_bucket{le=\"")?.split_once("\"} ")?;
+        Some((bound.to_owned(), count.parse().ok()?))
+    };
+    metrics.lines().filter_map(bucket).filter(|(bound, _)| bound != "+Inf").collect()
+}
+
+/// The resident memory of the webhook's process, which is told by the address that it serves its metrics at.
+fn resident_mib(webhook: &Webhook) -> u64 {
+    let listen = webhook.admin.replace("http://", "--admin-listen=");
+    let processes = fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
+    let is = |path: &std::path::PathBuf| {
+        let line = fs::read(path.join("cmdline")).unwrap_or_default();
+        let mut words = line.split(|&byte| byte == 0);
+        let program = words.next().unwrap_or_default();
+        program.ends_with(b"tekton-wrap") && words.any(|word| word == listen.as_bytes())
+    };
+    let path = processes.into_iter().find(is).expect("the webhook's process");
+    let status = fs::read_to_string(path.join("status")).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
+}
