@@ -2,13 +2,16 @@
 //! many runs: what else the machine does hardly counts.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     hint::black_box,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use tekton_wrap::wrap::{self, Request, Settings};
+use tekton_wrap::{
+    tekton::reference::Reference,
+    wrap::{self, Found, Request, Settings},
+};
 
 /// Each size is measured for so long.
 const TIME: Duration = Duration::from_secs(1);
@@ -45,15 +48,15 @@ fn main() {
     }
 }
 
-fn rewrite(run: &Value, pipeline: &Value, tasks: &BTreeMap<String, Value>) -> Value {
+fn rewrite(run: &Value, pipeline: &Found, tasks: &HashMap<Reference, Found>) -> Value {
     let settings = Settings { image: "quay.io/me/tekton-wrap:v1".to_owned() };
-    let request = Request::read(run).expect("a valid request").expect("a run for the resolver wrap");
-    wrap::tasks_to_inline(&request, pipeline).expect("a pipeline that can be wrapped");
-    wrap::rewrite(run, &request, pipeline, tasks, &settings).expect("a pipeline that can be wrapped").run
+    let request = Request::read(run, "ci").expect("a valid request").expect("a run for the resolver wrap");
+    wrap::tasks_to_inline(run, "ci", &request, &pipeline.object).expect("a pipeline that can be wrapped");
+    wrap::rewrite(run, "ci", &request, pipeline, tasks, &settings).expect("a pipeline that can be wrapped").run
 }
 
 /// A run, its pipeline and the Tasks that it refers to. Every third task embeds its spec, one in ten uses no workspace.
-fn objects(count: usize, shape: Shape) -> (Value, Value, BTreeMap<String, Value>) {
+fn objects(count: usize, shape: Shape) -> (Value, Found, HashMap<Reference, Found>) {
     let run = json!({
         "apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"generateName": "bench-", "namespace": "ci"},
         "spec": {
@@ -93,12 +96,10 @@ fn objects(count: usize, shape: Shape) -> (Value, Value, BTreeMap<String, Value>
     });
     let referenced = (0..7).map(|index| {
         let name = format!("build-{index}");
-        (
-            name.clone(),
-            json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": name}, "spec": spec()}),
-        )
+        let object = json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": name}, "spec": spec()});
+        (Reference::Name(name), Found { object, source: None })
     });
-    (run, pipeline, referenced.collect())
+    (run, Found { object: pipeline, source: None }, referenced.collect())
 }
 
 /// A Task of two steps, one of them a script of a few lines.
