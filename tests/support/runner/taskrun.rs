@@ -28,6 +28,8 @@ pub struct Run<'a> {
     pub uid: &'a str,
     /// Its namespace.
     pub namespace: &'a str,
+    /// The PipelineRun's own spec.
+    pub spec: &'a Value,
     /// Its workspace bindings.
     pub workspaces: &'a [Value],
     /// A folder for its claims and pods.
@@ -131,6 +133,8 @@ fn resolve(
     for step in items_mut(&mut spec, "steps").filter(|step| step["ref"].is_object()) {
         step_action::resolve(run.runner, &own, step)?;
     }
+    let mut pod_env = pod_env(run.spec, name(task));
+    own.deep(&mut pod_env);
     for vars in [own, context(run, names, retry), result_paths(&spec)] {
         replace::in_task(&vars, &mut spec);
     }
@@ -140,6 +144,7 @@ fn resolve(
     for step in items_mut(&mut spec, "steps") {
         template::inherit(step, &template);
         replace::in_container(&of_step(step, &bindings), step);
+        step["env"] = items(step, "env").iter().chain(pod_env.as_array().into_iter().flatten()).cloned().collect();
     }
     replace::in_task(&whole_task, &mut spec);
     Ok((spec, bindings))
@@ -244,6 +249,15 @@ fn metadata(run: Run<'_>, task: &str, names: Names<'_>) -> Value {
         "tekton.dev/taskRun": names.name, "tekton.dev/taskRunUID": names.uid,
     });
     json!({"name": format!("{}-pod", names.name), "namespace": run.namespace, "labels": labels})
+}
+
+/// `env` of the task's pod template, which all its steps get behind their own (Tekton: pkg/pod/pod.go; pod/template.go,
+/// MergePodTemplateWithDefault).
+fn pod_env(run: &Value, task: &str) -> Value {
+    let own = items(run, "taskRunSpecs").iter().find(|own| own["pipelineTaskName"] == task);
+    let own = own.map_or(&[][..], |own| items(&own["podTemplate"], "env"));
+    let shared = items(&run["taskRunTemplate"]["podTemplate"], "env").iter();
+    shared.filter(|shared| own.iter().all(|own| name(own) != name(shared))).chain(own).cloned().collect()
 }
 
 fn params(spec: &Value, task: &Value) -> Vars {
