@@ -407,7 +407,7 @@ proptest! {
         let view = View::new(&lineage, &[], &tocs).unwrap();
         prop_assert_eq!(view.conflicts.count, 0);
         prop_assert_eq!(&shown(&view), &played.last().unwrap().output);
-        prop_assert_eq!(stack::fixes(&view).unwrap(), stack::Fixes::default());
+        prop_assert_eq!(stack::fixes(&view, &[]).unwrap(), stack::Fixes::default());
     }
 
     #[test]
@@ -422,22 +422,34 @@ proptest! {
     }
 
     #[test]
-    fn the_stack_with_its_fixes_shows_the_merged_view(tasks in tasks()) {
+    fn the_stack_with_its_fixes_shows_the_merged_view(
+        mut tasks in tasks(),
+        has_base: bool,
+        left_out in prop::collection::vec(prop::bool::weighted(0.3), 6),
+    ) {
+        // The first task may stand for a base, of whose entries the fixes know nothing.
+        tasks.iter_mut().skip(usize::from(has_base)).for_each(|task| task.after[0] |= has_base);
         let played = play(&tasks);
         let all: BTreeSet<usize> = (0..played.len()).collect();
-        let (lineage, tocs) = lineage(&played, &all);
+        let wanted = lineage(&played, &all);
+        let wanted = shown(&View::new(&wanted.0, &[], &wanted.1).unwrap());
+        let (base, above) = all.iter().partition(|task| has_base && **task == 0);
+        let (_, base) = lineage(&played, &base);
+        let (lineage, tocs) = lineage(&played, &above);
         let view = View::new(&lineage, &[], &tocs).unwrap();
+        let fixes = stack::fixes(&view, &left_out).unwrap();
+        let entries = |toc: &Toc| toc.iter().collect::<Result<Vec<_>, _>>().unwrap();
         let mut stacked = Tree::new();
-        for toc in &tocs {
-            apply_layer(&mut stacked, &toc.iter().collect::<Result<Vec<_>, _>>().unwrap());
+        base.iter().for_each(|toc| apply_layer(&mut stacked, &entries(toc)));
+        if has_base {
+            apply_layer(&mut stacked, &fixes.base_whiteouts.into_iter().map(Entry::whiteout).collect::<Vec<_>>());
         }
-        let fixes = stack::fixes(&view).unwrap();
-        for files in fixes.files.values() {
-            let files: Vec<Entry> = files.values().flatten().cloned().collect();
-            apply_layer(&mut stacked, &files);
+        for (toc, _) in tocs.iter().zip(&left_out).filter(|(_, left_out)| !**left_out) {
+            apply_layer(&mut stacked, &entries(toc));
         }
         let whiteouts = fixes.whiteouts.into_iter().map(Entry::whiteout);
-        apply_layer(&mut stacked, &whiteouts.chain(fixes.entries).collect::<Vec<_>>());
-        prop_assert_eq!(stacked, shown(&view));
+        let files = fixes.files.into_values().flat_map(BTreeMap::into_values).flatten();
+        apply_layer(&mut stacked, &whiteouts.chain(fixes.entries).chain(files).collect::<Vec<_>>());
+        prop_assert_eq!(stacked, wanted);
     }
 }
