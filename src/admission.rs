@@ -5,10 +5,10 @@
 
 mod admin;
 mod metrics;
-mod review;
+pub(crate) mod review;
 mod server;
 mod tls;
-mod verdict;
+pub(crate) mod verdict;
 mod webhook;
 
 #[cfg(test)]

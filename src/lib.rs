@@ -6,6 +6,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`admission`] | serves the mutating admission webhook over HTTPS |
+//! | [`prune`] | deletes what a run left beside its target |
 //! | [`render`] | the same rewrite over files, without a cluster |
 //! | [`resolve`] | turns `pipelineref` and taskRefs into objects |
 //! | [`wrap`] | the rewrite itself: no I/O, no clock, no cluster |
@@ -17,12 +18,15 @@
 //! | [`store`] | where snapshots are kept: a registry or a folder |
 //! | [`target`] | the parsed form of param `target` |
 //!
-//! Dependencies point downward only: `admission`, `render` → `resolve`, `wrap` → `tekton`, `step`, `target`; `inspect` → `workspace` → `store` → `target`.
+//! Dependencies point downward only: `admission`, `render` → `resolve`, `wrap` → `tekton`, `step`, `target`; `inspect`, `prune` → `workspace` → `store` → `target`.
 
 pub mod admission;
 pub mod digest;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inspect;
 pub mod log;
+pub mod prune;
 pub mod render;
 pub mod resolve;
 pub mod step;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tekton_wrap::{admission, inspect, log, render, workspace};
+use tekton_wrap::{admission, inspect, log, prune, render, workspace};
 
 /// Runs Tekton Pipelines without PersistentVolumeClaims: workspaces travel as image layers through a registry.
 #[derive(Parser)]
@@ -46,6 +46,8 @@ enum Command {
     },
     /// Show what an image of a run holds and what each task did, without downloading a layer
     Inspect(inspect::Args),
+    /// Delete the snapshots that the tasks of a run left beside its target
+    Prune(prune::Args),
 }
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
             workspace::save_dir(&dir, &target, baseline.as_deref()).map_err(Into::into)
         }
         Command::Save { .. } => workspace::save_step().map_err(Into::into),
+        Command::Prune(args) => prune::prune(&args, &mut std::io::stdout().lock()).map_err(Into::into),
         Command::Inspect(args) => inspect::inspect(&args, &mut std::io::stdout().lock()).map_err(Into::into),
     };
     match result {

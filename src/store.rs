@@ -72,6 +72,10 @@ pub trait Store: Send + Sync {
     /// Stores `bytes` as a manifest under `tag`, in place of what was there. All blobs that it names must be stored.
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError>;
 
+    /// Deletes the manifest and with it all its tags; false where it is not there. Blobs that nothing else needs go with it
+    /// at once or when the registry collects them.
+    fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError>;
+
     /// Whether the blob is stored.
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError>;
 

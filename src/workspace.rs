@@ -14,25 +14,25 @@
 //!
 //! `merge`, `archive`, `toc` and `stack` are pure. Only `tree`, `scan`, `extract` and `baseline` touch files.
 
-mod archive;
+pub(crate) mod archive;
 mod baseline;
-mod codec;
+pub(crate) mod codec;
 mod diff;
 pub(crate) mod entry;
 mod error;
-mod extract;
-mod foreign;
+pub(crate) mod extract;
+pub(crate) mod foreign;
 pub(crate) mod image;
 pub(crate) mod layer;
 pub(crate) mod lineage;
 pub(crate) mod load;
 pub(crate) mod merge;
 pub(crate) mod path;
-mod progress;
+pub(crate) mod progress;
 mod publish;
 mod restore;
 mod save;
-mod scan;
+pub(crate) mod scan;
 mod space;
 mod sparse;
 mod stack;
@@ -41,8 +41,8 @@ mod target;
 pub(crate) mod tests;
 mod threads;
 pub(crate) mod toc;
-mod tree;
-mod untar;
+pub(crate) mod tree;
+pub(crate) mod untar;
 pub(crate) mod view;
 
 use std::{

@@ -183,5 +183,26 @@ proptest! {
                 prop_assert_eq!(StepConfig::in_ranges(parallel, order), !related, "t{} and t{}", index, other);
             }
         }
+
+        // A conflict is left to a later task only if that one runs and has to succeed, whatever is skipped.
+        let guarded = tasks.iter().any(|task| task.when.is_some() || task.may_fail.is_some());
+        for (index, [_, save]) in steps.iter().enumerate() {
+            let Some(WorkspaceStep { joined, .. }) = save.as_ref().map(|step| &step.workspaces[0]) else { continue };
+            for (&order, &other) in &order_of {
+                let meets = |later: &usize| {
+                    let both = [index, other].iter().all(|task| ancestors[*later].contains(task));
+                    tasks[*later].uses && both && index != other
+                };
+                let parallel = !ancestors[index].contains(&other) && !ancestors[other].contains(&index);
+                let all_met = || (0..tasks.len()).any(|later| meets(&later)) && parallel;
+                let found_out = (0..tasks.len()).filter(meets).any(|later| {
+                    tasks[later].may_fail.is_none() && ends[later] == End::Succeeded
+                });
+                let left_to_later = StepConfig::in_ranges(joined, order);
+                let both_left = [index, other].iter().all(|task| ends[*task] == End::Succeeded);
+                prop_assert!(!left_to_later || !both_left || found_out, "t{index} and t{other}");
+                prop_assert!(guarded || left_to_later == all_met(), "t{index} and t{other}");
+            }
+        }
     }
 }

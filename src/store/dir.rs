@@ -54,6 +54,16 @@ impl DirStore {
         }
     }
 
+    /// Config, layers and other manifests that a manifest names.
+    fn named_by(&self, manifest: &Digest) -> Result<Vec<Digest>, StoreError> {
+        let path = self.blob_path(manifest);
+        let bytes = fs::read(&path).map_err(|e| at(&path, e))?;
+        let manifest: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(&path, &e.to_string()))?;
+        let lists = ["layers", "manifests"].iter().filter_map(|list| manifest[list].as_array()).flatten();
+        let named = lists.chain([&manifest["config"]]).filter_map(|named| named["digest"].as_str()?.parse().ok());
+        Ok(named.collect())
+    }
+
     /// The entries of `index.json`, none where there is no such file.
     fn index(&self) -> Result<Value, StoreError> {
         let path = self.index_path();
@@ -147,6 +157,34 @@ impl Store for DirStore {
         file.rename(&self.index_path())?;
         drop(lock);
         Ok(digest)
+    }
+
+    fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let path = self.blob_path(digest);
+        if !path.try_exists().map_err(|e| at(&path, e))? {
+            return Ok(false);
+        }
+        let lock = self.lock()?;
+        let mut index = self.index()?;
+        if let Some(entries) = index["manifests"].as_array_mut() {
+            entries.retain(|entry| entry["digest"] != digest.to_string());
+        }
+        let mut file = self.temporary()?;
+        file.write_all(index.to_string().as_bytes()).map_err(|e| at(&self.path, e))?;
+        file.rename(&self.index_path())?;
+        let mut unused = self.named_by(digest)?;
+        unused.push(*digest);
+        for entry in index["manifests"].as_array().into_iter().flatten() {
+            let other = entry["digest"].as_str().and_then(|digest| digest.parse().ok());
+            let needed = other.map(|digest| self.named_by(&digest)).transpose()?.unwrap_or_default();
+            unused.retain(|digest| !needed.contains(digest));
+        }
+        for digest in unused {
+            // One that is not there is gone already.
+            let _ = fs::remove_file(self.blob_path(&digest));
+        }
+        drop(lock);
+        Ok(true)
     }
 
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError> {

@@ -138,6 +138,38 @@ impl RegistryStore {
             }
         }
     }
+
+    fn delete(&self, digest: &Digest) -> Result<bool, Failure> {
+        const ACTION: &str = "delete the image";
+        let place = self.session.place(&digest.to_string());
+        let answer = self.session.call(Call {
+            action: ACTION,
+            place: &place,
+            method: Method::DELETE,
+            url: self.session.url(&format!("manifests/{digest}"))?,
+            headers: &[],
+            body: Payload::None,
+            scope: &self.session.delete_scope(),
+        })?;
+        match answer.status() {
+            StatusCode::METHOD_NOT_ALLOWED => Err(Failure::Final(StoreError::Registry {
+                place,
+                problem: format!(
+                    "{} deletes no images (405); its operator can allow it, or the param expires can limit how long images are kept",
+                    self.session.image.registry
+                ),
+            })),
+            StatusCode::NOT_FOUND => {
+                drain(answer);
+                Ok(false)
+            }
+            status if status.is_success() => {
+                drain(answer);
+                Ok(true)
+            }
+            _ => Err(self.session.refused_to(ACTION, &place, answer)),
+        }
+    }
 }
 
 impl Store for RegistryStore {
@@ -147,6 +179,10 @@ impl Store for RegistryStore {
 
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
         self.session.backoff().run(|| self.write_manifest(tag, media_type, bytes))
+    }
+
+    fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.session.backoff().run(|| self.delete(digest))
     }
 
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError> {

@@ -54,16 +54,22 @@ impl Base {
         layer: &Descriptor,
         progress: &Progress,
     ) -> Result<(), Error> {
-        let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
         self.ours = layer.escapes_names();
+        let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
         let input = codec::decoder(layer.compression()?, store.blob(&layer.blob())?).map_err(unreadable)?;
+        self.unpack(number, input, progress).map_err(|e| match e {
+            Error::Run(problem) => Error::damaged(layer.place(), problem),
+            other => other,
+        })
+    }
+
+    /// Applies an archive. The caller adds to [`Error::Run`] where it is from.
+    pub fn unpack(&mut self, number: usize, input: impl Read, progress: &Progress) -> Result<(), Error> {
+        let unreadable = |e: io::Error| Error::Run(format!("it can't be read: {e}"));
         let mut archive = Untar::new(input);
         while let Some(member) = archive.next().map_err(unreadable)? {
             progress.file();
-            self.add(number, &member, &mut progress.counting(&mut archive.content())).map_err(|e| match e {
-                Error::Run(problem) => Error::damaged(layer.place(), problem),
-                other => other,
-            })?;
+            self.add(number, &member, &mut progress.counting(&mut archive.content()))?;
         }
         // Whatever follows: the digest of the whole layer is checked at its end.
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(unreadable)?;
@@ -231,7 +237,7 @@ fn describe(path: TreePath, member: &Member) -> Result<Entry, Error> {
 }
 
 /// `./a/b/` and the like as a path; what leads elsewhere is refused.
-fn clean(bytes: &[u8]) -> Result<TreePath, Error> {
+pub fn clean(bytes: &[u8]) -> Result<TreePath, Error> {
     if bytes.len() > MAX_PATH {
         return Err(refused(bytes, "has a path that is too long"));
     }

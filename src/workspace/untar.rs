@@ -204,6 +204,9 @@ fn records(mut bytes: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
 }
 
 fn check_sum(header: &Header, block: &[u8]) -> io::Result<()> {
+    if cfg!(fuzzing) {
+        return Ok(()); // Hardly any input would get beyond it.
+    }
     let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
     let field: u32 = block[148..156].iter().map(|&byte| u32::from(byte)).sum();
     match header.cksum() {

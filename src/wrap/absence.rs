@@ -24,15 +24,17 @@ impl Absence {
     pub fn new(tasks: &[&Value], graph: &Graph, fans: &[Option<Fan>]) -> Self {
         let mut passed_over = vec![false; tasks.len()];
         let mut uncertain = vec![false; tasks.len()];
+        // Skipped in a way that takes all tasks after it along.
+        let mut takes_along = vec![false; tasks.len()];
         for task in graph.in_order() {
             let guarded = !items(tasks[task], "when").is_empty();
             let may_fail = !matches!(text(tasks[task], "onError"), "" | "stopAndFail");
             passed_over[task] = guarded || may_fail;
             let no_result = graph.result_dependencies[task].iter().any(|&on| uncertain[on]);
             let empty = fans[task].is_some_and(|fan| fan.may_be_empty);
-            let taken_along =
-                graph.dependencies[task].iter().any(|&on| task < graph.dag_len && uncertain[on] && !passed_over[on]);
-            uncertain[task] = passed_over[task] || no_result || empty || taken_along;
+            let taken_along = graph.dependencies[task].iter().any(|&on| task < graph.dag_len && takes_along[on]);
+            takes_along[task] = no_result || empty || taken_along;
+            uncertain[task] = passed_over[task] || takes_along[task];
         }
         Self { dag_len: graph.dag_len, passed_over, uncertain }
     }
@@ -45,5 +47,27 @@ impl Absence {
     /// Whether `ancestor` may have left nothing when `task` runs. A finally task runs after whatever happened.
     pub fn of(&self, ancestor: usize, task: usize) -> bool {
         task >= self.dag_len || self.passed_over[ancestor]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_guarded_task_may_take_others_along_all_the_same() {
+        let when = json!([{"input": "a", "operator": "in", "values": ["b"]}]);
+        let spec = json!({"tasks": [
+            {"name": "a", "when": when},
+            {"name": "b", "when": when, "params": [{"name": "p", "value": "$(tasks.a.results.r)"}]},
+            {"name": "after-a", "runAfter": ["a"]},
+            {"name": "after-b", "runAfter": ["b"]},
+        ]});
+        let graph = Graph::new(&spec).unwrap();
+        let tasks: Vec<&Value> = items(&spec, "tasks").iter().collect();
+        let absent = Absence::new(&tasks, &graph, &[None; 4]);
+        assert_eq!([0, 1, 2, 3].map(|task| absent.may_be_absent(task)), [true, true, false, true]);
     }
 }

@@ -9,6 +9,7 @@ mod environment;
 mod faults;
 mod hosts;
 mod inspect;
+mod prune;
 
 use std::{
     fs,

@@ -97,13 +97,14 @@ pub enum Next {
     Start,
 }
 
-pub fn pipelines() -> impl Strategy<Value = Pipeline> {
+/// With `conflict: last` or `fail`.
+pub fn pipelines(last: bool) -> impl Strategy<Value = Pipeline> {
     let tasks = (2usize..9).prop_flat_map(|count| (0..count).map(task).collect::<Vec<_>>());
     let base = prop::option::weighted(0.3, edits::edits(10));
     let compression = prop::sample::select(vec!["zstd", "zstd", "gzip", "none"]);
     let first = [edits::edits(25), edits::edits(15)];
-    (tasks, first, 0usize..3, any::<bool>(), any::<bool>(), base, compression).prop_map(
-        |(mut tasks, first, finally, reversed, last, base, compression)| {
+    (tasks, first, 0usize..3, any::<bool>(), base, compression).prop_map(
+        move |(mut tasks, first, finally, reversed, base, compression)| {
             let finally = finally.min(tasks.len() - 1);
             let dag = tasks.len() - finally;
             // The first task makes a tree that most others start from.
@@ -210,18 +211,17 @@ impl Pipeline {
 
     /// Whether nothing but the end of the run keeps `task` from being started, and from ending it if it fails.
     pub fn is_certain(&self, task: usize) -> bool {
-        let Task { when, continues, matrix, .. } = &self.tasks[task];
-        let skips = |on: usize| !self.is_certain(on) && !self.is_passed_over(on);
-        when.is_none()
-            && !continues
-            && !matrix.is_some_and(|matrix| matrix.from_result)
-            && self.tasks[task].results.iter().all(|&on| self.is_certain(on))
-            && (task >= self.dag() || !self.parents(task).into_iter().any(skips))
+        let Task { when, continues, .. } = &self.tasks[task];
+        when.is_none() && !continues && !self.may_be_taken_along(task)
     }
 
-    /// Whether those after `task` are started although it was skipped or has failed.
-    fn is_passed_over(&self, task: usize) -> bool {
-        self.tasks[task].when.is_some() || self.tasks[task].continues
+    /// Whether `task` may be skipped for another reason than its own `when`, as are then all after it.
+    fn may_be_taken_along(&self, task: usize) -> bool {
+        let Task { results, matrix, .. } = &self.tasks[task];
+        let mut parents = self.parents(task).into_iter().filter(|_| task < self.dag());
+        matrix.is_some_and(|matrix| matrix.from_result)
+            || results.iter().any(|&on| !self.is_certain(on))
+            || parents.any(|on| self.may_be_taken_along(on))
     }
 
     /// What is to be done with `task` now (Tekton: docs/pipelines.md, "Guard Task execution" and "Using onError").

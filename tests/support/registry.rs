@@ -24,14 +24,14 @@ pub struct Registry {
 impl Registry {
     /// A registry that lets everybody read and write.
     pub async fn start() -> Self {
-        Self::start_in(process::folder("registry"), "").await
+        Self::start_in(process::folder("registry"), "", true).await
     }
 
     /// A registry that knows only [`USER`] (basic authentication).
     pub async fn start_with_user() -> Self {
         let dir = process::folder("registry");
         fs::write(dir.join("htpasswd"), HTPASSWD).expect("htpasswd");
-        Self::start_in(dir, "auth: {htpasswd: {realm: test, path: DIR/htpasswd}}\n").await
+        Self::start_in(dir, "auth: {htpasswd: {realm: test, path: DIR/htpasswd}}\n", true).await
     }
 
     /// A registry that wants tokens (service and issuer `test`) of the token server at `realm`, which signs them with a key
@@ -40,14 +40,20 @@ impl Registry {
         let dir = process::folder("registry");
         fs::write(dir.join("ca.crt"), authority.pem()).expect("ca.crt");
         let token = format!("{{realm: '{realm}', service: test, issuer: test, rootcertbundle: DIR/ca.crt}}");
-        Self::start_in(dir, &format!("auth: {{token: {token}}}\n")).await
+        Self::start_in(dir, &format!("auth: {{token: {token}}}\n"), true).await
     }
 
     /// A registry that speaks HTTPS, with a certificate for `names`.
     pub async fn start_with_tls(authority: &Authority, names: &[&str]) -> Self {
         let dir = process::folder("registry");
         authority.issue_for(names, &dir);
-        Self::start_in(dir, "  tls: {certificate: DIR/tls.crt, key: DIR/tls.key}\n").await
+        Self::start_in(dir, "  tls: {certificate: DIR/tls.crt, key: DIR/tls.key}\n", true).await
+    }
+
+    /// A registry that deletes nothing.
+    pub async fn start_that_keeps_all() -> Self {
+        let dir = process::folder("registry");
+        Self::start_in(dir, "", false).await
     }
 
     /// What the registry printed so far: one line for each request among it.
@@ -56,12 +62,12 @@ impl Registry {
     }
 
     /// `more` is added to the configuration, the last part of which is `http`.
-    async fn start_in(dir: PathBuf, more: &str) -> Self {
+    async fn start_in(dir: PathBuf, more: &str, deletes: bool) -> Self {
         let address = format!("127.0.0.1:{}", process::free_port());
         let config = format!(
             "version: 0.1\n\
              log: {{level: info}}\n\
-             storage: {{filesystem: {{rootdirectory: DIR/data}}, delete: {{enabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: DIR/data}}, delete: {{enabled: {deletes}}}}}\n\
              http:\n  addr: '{address}'\n{more}"
         );
         let config = config.replace("DIR", dir.to_str().expect("UTF-8"));

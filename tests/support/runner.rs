@@ -22,6 +22,7 @@ use std::{
 
 use serde_json::Value;
 
+mod cel;
 mod container;
 mod env;
 mod graph;

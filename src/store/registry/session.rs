@@ -73,6 +73,10 @@ impl Session {
         format!("repository:{}:pull,push", self.image.repository)
     }
 
+    pub fn delete_scope(&self) -> String {
+        format!("repository:{}:pull,delete", self.image.repository)
+    }
+
     /// The address of `path` in this repository.
     pub fn url(&self, path: &str) -> Result<Uri, Failure> {
         let url = self.origin()?.url(&format!("/v2/{}/{path}", self.image.repository));

@@ -162,7 +162,7 @@ impl Pod<'_> {
             let folder = volume::folder(self.runner, self.places, &binding.source, &binding.volume)?;
             volumes.insert(&binding.volume, folder);
         }
-        for dir in ["workspace", "home", "results", "steps", "scripts"] {
+        for dir in ["workspace", "home", "results", "steps", "scripts", "run"] {
             volume::open_folder(self.dir(dir))?;
         }
         Ok(volumes)
@@ -178,6 +178,7 @@ impl Pod<'_> {
             mount(&self.dir("results"), "/tekton/results", false),
             mount(&self.dir("steps"), "/tekton/steps", false),
             mount(&self.dir("scripts"), "/tekton/scripts", true),
+            mount(&self.dir("run"), "/tekton/run", true),
         ];
         if let Some(config) = &self.runner.docker_config {
             mounts.push(mount(&self.credentials(step.name, config)?, CREDENTIALS, false));

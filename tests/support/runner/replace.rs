@@ -82,6 +82,7 @@ pub fn in_container(vars: &Vars, container: &mut Value) {
 /// Replaces in one `when` expression.
 fn in_when(vars: &Vars, when: &mut Value) {
     deep(vars, when, "input");
+    deep(vars, when, "cel");
     list(vars, when, "values");
 }
 

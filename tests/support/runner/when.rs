@@ -2,19 +2,20 @@
 
 use serde_json::Value;
 
-use super::json::{items, text};
+use super::{
+    cel,
+    json::{items, text},
+};
 
 /// Whether all expressions hold, after their variables were replaced.
 pub fn holds(expressions: &[Value]) -> Result<bool, String> {
     for expression in expressions {
-        if text(expression, "cel").is_some() {
-            return Err("the runner can't evaluate CEL in when".to_owned());
-        }
-        let found = items(expression, "values").contains(&expression["input"]);
-        let holds = match text(expression, "operator").map(str::to_lowercase).as_deref() {
-            Some("in") => found,
-            Some("notin") => !found,
-            other => return Err(format!("when has no operator {other:?}")),
+        let found = || items(expression, "values").contains(&expression["input"]);
+        let holds = match (text(expression, "cel"), text(expression, "operator").map(str::to_lowercase).as_deref()) {
+            (Some(program), _) => cel::holds(program)?,
+            (None, Some("in")) => found(),
+            (None, Some("notin")) => !found(),
+            (None, other) => return Err(format!("when has no operator {other:?}")),
         };
         if !holds {
             return Ok(false);

@@ -1,0 +1,81 @@
+//! `prune`: the snapshots of a run go, its target stays whole.
+
+use std::process::Command;
+
+use super::*;
+
+fn run(args: &[&str], env: &[(&str, String)]) -> (bool, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tekton-wrap"));
+    let output = command.args(args).envs(env.iter().map(|(name, value)| (name, value))).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+/// Two parallel tasks save a workspace each as the injected step does it.
+fn play(folder: &Path, target: &str) {
+    for (order, task) in ["one", "two"].iter().enumerate() {
+        let dir = folder.join(task);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(task), task).unwrap();
+        let workspace = json!({"name": "ws", "path": dir, "target": target, "parallel": [[0, 1]]});
+        let step = json!({"run": "uid", "task": task, "order": order, "workspaces": [workspace]}).to_string();
+        let (succeeded, _, error) = run(&["save"], &[("TEKTON_WRAP_STEP", step)]);
+        assert!(succeeded, "{error}");
+    }
+}
+
+fn check(target: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    play(folder.path(), target);
+    let snapshot = |order: u32| target.replace(":done", &format!(":uid.{order}.ws"));
+    let exists = |image: &str| run(&["inspect", image], &[]).0;
+
+    let (_, dry, _) = run(&["prune", target, "--dry-run"], &[]);
+    let lines: Vec<_> = dry.lines().map(|line| line.split(" (").next().unwrap().to_owned()).collect();
+    assert_eq!(lines, [0, 1].map(|order| format!("would delete: {}", snapshot(order))));
+    assert!(exists(&snapshot(0)) && exists(&snapshot(1)));
+    let (succeeded, _, error) = run(&["prune", &snapshot(0)], &[]);
+    assert!(!succeeded && error.contains("name the target of the run"), "{error}");
+
+    let (succeeded, said, error) = run(&["prune", target], &[]);
+    assert!(succeeded && said.ends_with("2 images deleted\n"), "{said}{error}");
+    assert!(!exists(&snapshot(0)) && !exists(&snapshot(1)));
+    let copy = folder.path().join("copy");
+    let (succeeded, _, error) = run(&["restore", target, copy.to_str().unwrap()], &[]);
+    assert!(succeeded, "{error}");
+    assert_eq!(
+        (fs::read(copy.join("one")).unwrap(), fs::read(copy.join("two")).unwrap()),
+        (b"one".into(), b"two".into())
+    );
+    let (_, again, _) = run(&["prune", target], &[]);
+    assert_eq!(again, "0 images deleted\n");
+    assert!(run(&["prune", target, "--all"], &[]).1.ends_with("1 image deleted\n"));
+    assert!(!exists(target));
+}
+
+#[test]
+fn of_a_registry() {
+    check(&format!("{}/{}:done", REGISTRY.address, repository()));
+}
+
+#[test]
+fn of_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    check(&format!("dir://{}:done", folder.path().join("store").display()));
+    let left = fs::read_dir(folder.path().join("store/blobs/sha256")).unwrap().count();
+    assert_eq!(left, 2, "manifest and config of the target as the first task wrote it have no name any more");
+}
+
+#[test]
+fn a_registry_that_deletes_nothing_says_so() {
+    let registry = wait_for(Registry::start_that_keeps_all());
+    let folder = tempfile::tempdir().unwrap();
+    let target = format!("{}/{}:done", registry.address, repository());
+    play(folder.path(), &target);
+    let (succeeded, _, error) = run(&["prune", &target], &[]);
+    assert!(!succeeded && error.contains("deletes no images (405)"), "{error}");
+    let saved = folder.path().join("one");
+    assert!(run(&["save", saved.to_str().unwrap(), &target.replace("done", "hand")], &[]).0);
+    let (succeeded, _, error) = run(&["prune", &target.replace("done", "hand")], &[]);
+    assert!(!succeeded && error.contains("it is not the target of a run"), "{error}");
+}
