@@ -5,6 +5,9 @@
 //! an earlier one, or brings back a directory that it deleted. A hard link to a path that another layer replaced is
 //! nothing that tools which flatten images agree on, so such files are written anew as well.
 //!
+//! `crane export` does not apply layers but goes through them from the top (go-containerregistry, mutate.Extract), and overlooks
+//! a whiteout of a directory that a higher layer has again: what was in it is deleted once more, path by path.
+//!
 //! Layers can be left out of the stack, where an image would have too many: the correction then has what they alone had.
 
 use std::collections::{BTreeMap, HashSet};
@@ -38,8 +41,24 @@ pub struct Fixes {
 /// Looks at a stack of layers from the top, one path after the other.
 struct Stack<'a> {
     left_out: &'a [bool],
-    /// Paths that further ones may lie below, each with the highest layer that deleted what lower ones have there.
-    cuts: Vec<(TreePath, Option<usize>)>,
+    /// Paths that further ones may lie below.
+    cuts: Vec<Cut>,
+}
+
+/// Below a path, what hides the content of lower layers.
+struct Cut {
+    path: TreePath,
+    /// The highest layer that deleted it.
+    applied: Option<usize>,
+    /// The same for those who go through layers from the top.
+    flattened: Option<usize>,
+}
+
+/// What is seen at a path.
+#[derive(Clone, Copy, Default)]
+struct Top<'g> {
+    applied: Option<&'g Write>,
+    flattened: Option<&'g Write>,
 }
 
 /// Which of the layers with these `sizes`, on top of a base of so many layers, are left out of an image: the smallest ones,
@@ -65,12 +84,12 @@ pub fn fixes(view: &View<'_>, left_out: &[bool]) -> Result<Fixes, Error> {
     // Files of a layer that the stack shows under their first name: what links of the same layer may point to.
     let mut shown: HashSet<(usize, TreePath)> = HashSet::new();
     view.for_each(&mut |group, outcome| {
-        let top = stack.top(group);
+        let Top { applied: top, flattened } = stack.top(group);
         let path = &group[0].entry.path;
         let cut = || group.iter().any(|write| stack.lacks(write) && !write.entry.is_dir());
         match outcome {
             Outcome::Gone { visible } => {
-                if visible && top.is_some() {
+                if visible && (top.is_some() || flattened.is_some()) {
                     fixes.whiteouts.push(path.clone());
                 }
                 if visible && cut() {
@@ -92,6 +111,7 @@ pub fn fixes(view: &View<'_>, left_out: &[bool]) -> Result<Fixes, Error> {
                     fixes.hide_in_base(path);
                 }
                 if !same {
+                    stack.fixed(&entry);
                     fixes.add(wanted.layer, entry);
                 }
             }
@@ -127,17 +147,32 @@ impl Stack<'_> {
     }
 
     /// The entry that is seen at the path of `group`, whose entries are sorted by layer.
-    fn top<'g>(&mut self, group: &'g [Write]) -> Option<&'g Write> {
-        let path = &group.first()?.entry.path;
-        while self.cuts.last().is_some_and(|(above, _)| !above.contains(path)) {
+    fn top<'g>(&mut self, group: &'g [Write]) -> Top<'g> {
+        let Some(path) = group.first().map(|write| &write.entry.path) else { return Top::default() };
+        while self.cuts.last().is_some_and(|above| !above.path.contains(path)) {
             self.cuts.pop();
         }
-        let cut_above = self.cuts.last().and_then(|(_, cut)| *cut);
+        let above = self.cuts.last().map_or((None, None), |above| (above.applied, above.flattened));
         let there = || group.iter().filter(|write| !self.lacks(write));
-        let cut_here = there().filter(|write| !write.entry.is_dir()).map(|write| write.layer).max();
-        let top = there().next_back().filter(|top| !top.entry.is_whiteout());
-        self.cuts.push((path.clone(), cut_above.max(cut_here)));
-        top.filter(|top| cut_above.is_none_or(|cut| cut <= top.layer))
+        let cuts = |write: &&Write| !write.entry.is_dir();
+        let (top, cut) = (there().next_back(), there().filter(cuts).next_back());
+        let layer = |write: &Write| write.layer;
+        let seen = |cut: Option<usize>| {
+            top.filter(|top| !top.entry.is_whiteout()).filter(|top| cut.is_none_or(|cut| cut <= top.layer))
+        };
+        let shown = Top { applied: seen(above.0), flattened: seen(above.1) };
+        let (applied, flattened) = (above.0.max(cut.map(layer)), above.1.max(top.filter(cuts).map(layer)));
+        self.cuts.push(Cut { path: path.clone(), applied, flattened });
+        shown
+    }
+
+    /// The path that was looked at last is this on top of the stack: a directory lets through what is below its own cut.
+    fn fixed(&mut self, entry: &Entry) {
+        if let [.., above, here] = &mut self.cuts[..]
+            && entry.is_dir()
+        {
+            here.flattened = above.flattened;
+        }
     }
 }
 

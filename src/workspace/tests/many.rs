@@ -123,6 +123,10 @@ impl Store for Counted {
         self.store.put_manifest(tag, media_type, bytes)
     }
 
+    fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.store.delete_manifest(digest)
+    }
+
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
         self.store.has_blob(digest)
     }

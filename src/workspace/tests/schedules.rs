@@ -241,6 +241,10 @@ impl Store for Replay {
         Err(over())
     }
 
+    fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.blobs.delete_manifest(digest)
+    }
+
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
         self.blobs.has_blob(digest)
     }
