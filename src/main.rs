@@ -27,7 +27,7 @@ enum Command {
         /// A snapshot, or any other image
         #[arg(requires = "dir")]
         source: Option<String>,
-        /// Where its files go
+        /// Where its files go; what is there stays, unless the image has something else at the same path
         dir: Option<PathBuf>,
         /// Writes down what was restored, for a later save
         #[arg(long, value_name = "FILE", requires = "dir")]

@@ -65,6 +65,8 @@ fn a_wrapped_run_is_left_alone() {
         let objects = objects(&case);
         let wrapped = wrap(&objects, objects.runs().next().unwrap()).unwrap().run;
         assert!(wrap(&objects, &wrapped).is_none(), "{case}");
+        // What is printed is the same run when it is read again.
+        assert_eq!(yaml::parse(&yaml::to_string(&wrapped)).unwrap(), [wrapped], "{case}");
     }
 }
 

@@ -20,10 +20,27 @@ struct Task {
     results: BTreeSet<usize>,
     uses: bool,
     read_only: bool,
+    how: How,
+    optional: bool,
+    /// How many combinations its matrix has.
+    matrix: Option<u32>,
+    retries: bool,
     /// Has a `when`; and whether it holds in this run.
     when: Option<bool>,
     /// Has `onError: continue`; and whether it fails in this run.
     may_fail: Option<bool>,
+}
+
+/// How a task says that it uses the workspace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    SameName,
+    Omitted,
+    Renamed,
+    /// Only in a text.
+    Propagated,
+    /// In a Task that it refers to.
+    Referenced,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,14 +54,20 @@ enum End {
 fn tasks(count: usize) -> impl Strategy<Value = Vec<Task>> {
     let earlier = |index: usize| prop::collection::btree_set(0..index.max(1), 0..3);
     let task = move |index: usize| {
-        let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.2));
+        let how =
+            prop::sample::select(vec![How::SameName, How::Omitted, How::Renamed, How::Propagated, How::Referenced]);
+        let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.2), how, any::<bool>(), any::<bool>());
         let ends = (prop::option::weighted(0.3, any::<bool>()), prop::option::weighted(0.2, any::<bool>()));
-        (earlier(index), earlier(index), flags, ends).prop_map(
-            move |(after, results, (uses, read_only), (when, may_fail))| {
+        (earlier(index), earlier(index), flags, ends, prop::option::weighted(0.3, 1u32..4)).prop_map(
+            move |(after, results, (uses, read_only, how, optional, retries), (when, may_fail), matrix)| {
                 let known = |set: BTreeSet<usize>| set.into_iter().filter(|&on| on < index).collect();
                 // Results in a third of the tasks only, so that not all graphs fall to pieces.
                 let results = if index.is_multiple_of(3) { known(results) } else { BTreeSet::new() };
-                Task { after: known(after), results, uses, read_only, when, may_fail }
+                // A workspace that is used in a text alone is not declared.
+                let read_only = read_only && how != How::Propagated;
+                // A task that goes on after a failure is not tried again.
+                let retries = retries && may_fail.is_none();
+                Task { after: known(after), results, uses, read_only, how, optional, matrix, retries, when, may_fail }
             },
         )
     };
@@ -53,19 +76,26 @@ fn tasks(count: usize) -> impl Strategy<Value = Vec<Task>> {
 
 fn spec(tasks: &[Task], finally: usize) -> Value {
     let one = |task: &Task, index: usize| {
-        let workspaces = if task.uses { json!([{"name": "w"}]) } else { json!([]) };
-        let params: Vec<Value> = task
-            .results
-            .iter()
-            .map(|on| json!({"name": format!("p{on}"), "value": format!("$(tasks.t{on}.results.r)")}))
-            .collect();
-        let mut value = json!({
-            "name": format!("t{index}"), "params": params, "workspaces": workspaces,
-            "taskSpec": {
-                "workspaces": if task.uses { json!([{"name": "w", "readOnly": task.read_only}]) } else { json!([]) },
-                "steps": [{"name": "s", "image": "i", "script": "true"}],
-            },
-        });
+        let results = task.results.iter();
+        let params = results.map(|on| json!({"name": format!("p{on}"), "value": format!("$(tasks.t{on}.results.r)")}));
+        let mut value = json!({"name": format!("t{index}"), "params": params.collect::<Vec<_>>()});
+        match (task.uses, task.how) {
+            (false, _) | (true, How::Propagated) => {}
+            (true, How::Omitted) => value["workspaces"] = json!([{"name": "w"}]),
+            (true, How::SameName) => value["workspaces"] = json!([{"name": "w", "workspace": "w"}]),
+            (true, _) => value["workspaces"] = json!([{"name": "inner", "workspace": "w"}]),
+        }
+        match task.how {
+            How::Referenced => value["taskRef"] = json!({"name": format!("referenced{index}")}),
+            _ => value["taskSpec"] = task_spec(task),
+        }
+        if let Some(count) = task.matrix {
+            let values: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+            value["matrix"] = json!({"params": [{"name": "m", "value": values}]});
+        }
+        if task.retries {
+            value["retries"] = json!(2);
+        }
         if index < tasks.len() - finally {
             value["runAfter"] = task.after.iter().map(|on| json!(format!("t{on}"))).collect();
         }
@@ -82,8 +112,19 @@ fn spec(tasks: &[Task], finally: usize) -> Value {
     json!({"workspaces": [{"name": "w"}], "tasks": dag, "finally": last})
 }
 
+fn task_spec(task: &Task) -> Value {
+    let name = if matches!(task.how, How::Renamed | How::Referenced) { "inner" } else { "w" };
+    let script = if task.uses { format!("ls $(workspaces.{name}.path)") } else { "true".to_owned() };
+    let mut spec =
+        json!({"params": [{"name": "m", "default": ""}], "steps": [{"name": "s", "image": "i", "script": script}]});
+    if task.uses && task.how != How::Propagated {
+        spec["workspaces"] = json!([{"name": name, "readOnly": task.read_only, "optional": task.optional}]);
+    }
+    spec
+}
+
 /// The wrapped tasks' restore and save configurations.
-fn wrapped(spec: &Value) -> Vec<[Option<StepConfig>; 2]> {
+fn wrapped(tasks: &[Task], spec: &Value) -> Vec<[Option<StepConfig>; 2]> {
     let mut objects = Objects::default();
     let run = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"name": "r"}, "spec": {
         "pipelineRef": {"resolver": "wrap", "params": [
@@ -91,7 +132,11 @@ fn wrapped(spec: &Value) -> Vec<[Option<StepConfig>; 2]> {
         ]},
     }});
     let pipeline = json!({"apiVersion": "tekton.dev/v1", "kind": "Pipeline", "metadata": {"name": "p"}, "spec": spec});
-    objects.add(&json!({"kind": "List", "items": [run, pipeline]}).to_string()).unwrap();
+    let referenced = tasks.iter().enumerate().map(|(index, task)| {
+        json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": format!("referenced{index}")}, "spec": task_spec(task)})
+    });
+    let items: Vec<Value> = [run.clone(), pipeline].into_iter().chain(referenced).collect();
+    objects.add(&json!({"kind": "List", "items": items}).to_string()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let settings = Settings { image: "i".to_owned() };
     let wrap = |run: &Value| runtime.block_on(wrap_run(&objects, run, "ns", &settings)).unwrap();
@@ -99,7 +144,7 @@ fn wrapped(spec: &Value) -> Vec<[Option<StepConfig>; 2]> {
     assert!(wrap(&result).is_none(), "a wrapped run is wrapped again");
     let spec = &result["spec"]["pipelineSpec"];
     let config = |task: &Value, verb: &str| {
-        let steps = task["taskSpec"]["steps"].as_array().unwrap();
+        let steps = task["taskSpec"]["steps"].as_array()?;
         let step = steps.iter().find(|step| step["name"] == format!("tekton-wrap-{verb}"))?;
         let env = step["env"].as_array().unwrap().iter().find(|env| env["name"] == ENV).unwrap();
         Some(serde_json::from_str(env["value"].as_str().unwrap()).unwrap())
@@ -126,7 +171,7 @@ fn play(tasks: &[Task], dag: usize) -> Vec<End> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_task_restores_what_its_ancestors_left(mut tasks in (2usize..14).prop_flat_map(tasks), finally in 0usize..3) {
@@ -144,43 +189,58 @@ proptest! {
             let further = direct.iter().flat_map(|&on| ancestors[on].clone());
             ancestors.push(direct.iter().copied().chain(further).collect());
         }
-        let steps = wrapped(&spec(&tasks, finally));
+        let steps = wrapped(&tasks, &spec(&tasks, finally));
         let ends = play(&tasks, dag);
         let saves = |index: usize| tasks[index].uses && !tasks[index].read_only;
-        let order_of: BTreeMap<u32, usize> = steps.iter().enumerate()
-            .filter_map(|(index, [_, save])| Some((save.as_ref()?.order, index))).collect();
+        let width = |index: usize| tasks[index].matrix.unwrap_or(1);
+        // The places of each task's combinations, and the tasks by place.
+        let places: Vec<Vec<u32>> = steps.iter().enumerate()
+            .map(|(index, [_, save])| save.iter().flat_map(|save| save.order..save.order + width(index)).collect())
+            .collect();
+        let all: BTreeMap<u32, usize> = places.iter().enumerate()
+            .flat_map(|(index, places)| places.iter().map(move |&place| (place, index))).collect();
+        prop_assert_eq!(all.len(), places.iter().map(Vec::len).sum::<usize>(), "no place is taken twice");
 
-        // The ancestors that each snapshot names, as the save step would write them.
-        let mut named: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        // The places that each snapshot names, as the save step would write them.
+        let mut named: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for (index, [restore, save]) in steps.iter().enumerate() {
             prop_assert_eq!(save.is_some(), saves(index));
+            if let Some(save) = save {
+                let numbered = save.matrix.as_ref().map(|matrix| (matrix.single.is_some(), matrix.most));
+                prop_assert_eq!(numbered, Some((false, width(index))).filter(|(_, most)| *most > 1));
+            }
             if !tasks[index].uses || matches!(ends[index], End::SkippedByWhen | End::SkippedOtherwise) {
                 continue;
             }
             let empty = Vec::new();
             let after = restore.as_ref().map_or(&empty, |step: &StepConfig| &step.workspaces[0].after);
-            let mut found: BTreeSet<usize> = BTreeSet::new();
+            let mut found: BTreeSet<u32> = BTreeSet::new();
             for predecessor in after {
-                let on = order_of[&predecessor.order];
-                match named.get(&on) {
-                    Some(theirs) => found.extend(theirs.iter().copied().chain([on])),
-                    None => prop_assert!(predecessor.optional, "t{index} insists on t{on}"),
+                for place in predecessor.order..=predecessor.last.unwrap_or(predecessor.order) {
+                    prop_assert_eq!(format!("t{}", all[&place]), predecessor.task.clone());
+                    match named.get(&place) {
+                        Some(theirs) => found.extend(theirs.iter().copied().chain([place])),
+                        None => prop_assert!(predecessor.optional, "t{index} insists on {}", predecessor.task),
+                    }
                 }
             }
-            let expected: BTreeSet<usize> = ancestors[index].iter().copied()
-                .filter(|&on| saves(on) && ends[on] == End::Succeeded).collect();
+            let expected: BTreeSet<u32> = ancestors[index].iter()
+                .flat_map(|&on| &places[on]).copied().filter(|place| named.contains_key(place)).collect();
             prop_assert_eq!(&found, &expected, "t{} restores", index);
-            if saves(index) && ends[index] == End::Succeeded {
-                named.insert(index, found);
-            }
+            // Of a task that fails the first combination does.
+            let left = places[index].iter().skip(usize::from(ends[index] == End::Failed));
+            named.extend(left.map(|&place| (place, found.clone())));
         }
 
-        // Parallel are those that no path connects.
+        // Parallel are those that no path connects, and the combinations of one matrix.
         for (index, [_, save]) in steps.iter().enumerate() {
             let Some(WorkspaceStep { parallel, .. }) = save.as_ref().map(|step| &step.workspaces[0]) else { continue };
-            for (&order, &other) in &order_of {
-                let related = index == other || ancestors[index].contains(&other) || ancestors[other].contains(&index);
-                prop_assert_eq!(StepConfig::in_ranges(parallel, order), !related, "t{} and t{}", index, other);
+            for (&place, &other) in &all {
+                let related = match index == other {
+                    true => width(index) == 1,
+                    false => ancestors[index].contains(&other) || ancestors[other].contains(&index),
+                };
+                prop_assert_eq!(StepConfig::in_ranges(parallel, place), !related, "t{} and t{}", index, other);
             }
         }
 
@@ -188,10 +248,10 @@ proptest! {
         let guarded = tasks.iter().any(|task| task.when.is_some() || task.may_fail.is_some());
         for (index, [_, save]) in steps.iter().enumerate() {
             let Some(WorkspaceStep { joined, .. }) = save.as_ref().map(|step| &step.workspaces[0]) else { continue };
-            for (&order, &other) in &order_of {
+            for (&order, &other) in &all {
                 let meets = |later: &usize| {
                     let both = [index, other].iter().all(|task| ancestors[*later].contains(task));
-                    tasks[*later].uses && both && index != other
+                    tasks[*later].uses && both && (index != other || width(index) > 1)
                 };
                 let parallel = !ancestors[index].contains(&other) && !ancestors[other].contains(&index);
                 let all_met = || (0..tasks.len()).any(|later| meets(&later)) && parallel;

@@ -61,8 +61,8 @@ fn containers_start_before_the_first_step() {
 fn what_it_cannot_play_it_says() {
     for (task, sentence) in [
         (json!({"taskSpec": {"steps": [{"image": "i"}]}}), "neither command nor script"),
-        (json!({"taskSpec": {"steps": [{"image": "i", "ref": {"name": "r"}}]}}), "can't play StepActions"),
-        (json!({"taskSpec": {"steps": [], "sidecars": [{}]}}), "can't play sidecars"),
+        (json!({"taskSpec": {"steps": [{"ref": {"name": "absent"}}]}}), "there is no StepAction \"absent\""),
+        (json!({"taskSpec": {"steps": [{"ref": {"resolver": "git"}}]}}), "can't play resolvers"),
         (json!({"taskRef": {"name": "absent"}}), "there is no Task \"absent\""),
         (json!({"runAfter": ["absent"], "taskSpec": {"steps": []}}), "follows \"absent\""),
         (json!({"runAfter": ["a"], "taskSpec": {"steps": []}}), "waits for itself"),

@@ -1,11 +1,12 @@
-//! All seeds, and for each of them a few mutants, the same ones each time.
+//! All seeds, and a few mutants of them, the same ones each time. `MUTANTS=100000 SEED=7 cargo test --lib fuzzing` tries more
+//! and others.
 
 use std::{fs, path::Path};
 
 use super::*;
 
-/// Mutants of each kind of input.
-const MUTANTS: usize = 400;
+/// Mutants of each kind of input, where the environment does not say it.
+const MUTANTS: u64 = 400;
 
 /// xorshift64*: the same numbers everywhere.
 struct Numbers(u64);
@@ -56,17 +57,21 @@ fn with_mutants(folders: &[&str], mend: fn(&mut [u8]), check: impl Fn(&[u8]) -> 
     paths.sort();
     let seeds: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
     let seeds_accepted = seeds.iter().filter(|seed| check(seed)).count();
-    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let (mutants, mut numbers) = (number("MUTANTS", MUTANTS) as usize, Numbers(number("SEED", 0x9e37_79b9_7f4a_7c15)));
     let mut accepted = 0;
-    for turn in 0..MUTANTS {
+    for turn in 0..mutants {
         let other = numbers.next(seeds.len());
         let mut mutant = numbers.mutate(&seeds[turn % seeds.len()], &seeds[other]);
         mend(&mut mutant);
         accepted += usize::from(check(&mutant));
     }
     // Else hardly anything was tried.
-    assert!(seeds_accepted > 0 && (MUTANTS / 40..MUTANTS).contains(&accepted), "{seeds_accepted}, {accepted}");
-    println!("{folders:?}: {seeds_accepted} of {} seeds, {accepted} of {MUTANTS} mutants are accepted", seeds.len());
+    assert!(seeds_accepted > 0 && (mutants / 40..mutants).contains(&accepted), "{seeds_accepted}, {accepted}");
+    println!("{folders:?}: {seeds_accepted} of {} seeds, {accepted} of {mutants} mutants are accepted", seeds.len());
+}
+
+fn number(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
 
 /// Gives what looks like a header of an archive its checksum.

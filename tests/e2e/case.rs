@@ -85,7 +85,7 @@ pub struct Values<'a> {
 pub struct Rendered {
     /// The wrapped run.
     pub run: Value,
-    /// The Tasks that it may name.
+    /// All objects of the case: the run as it was, the Pipeline, and what they name.
     pub objects: Vec<Value>,
     /// The param `target` as the user wrote it.
     pub target: String,

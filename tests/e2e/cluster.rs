@@ -91,8 +91,8 @@ async fn play_once(client: Client, case: &Case, rendered: &Rendered) -> (String,
     let prefix = format!("tekton-wrap-{}-", case.name.replace('_', "-"));
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": prefix}});
     let namespace = manifests::create(&client, None, &namespace, &params).await.expect("a namespace").name_any();
-    for task in rendered.objects.iter().filter(|o| o["kind"] == "Task") {
-        manifests::create(&client, Some(&namespace), task, &params).await.expect("the Task is accepted");
+    for object in rendered.objects.iter().filter(|o| o["kind"] != "PipelineRun" && o["kind"] != "Pipeline") {
+        manifests::create(&client, Some(&namespace), object, &params).await.expect("the object is accepted");
     }
     let run = manifests::create(&client, Some(&namespace), &rendered.run, &params).await;
     let run = run.unwrap_or_else(|e| panic!("{}: {e}", case.name)).name_any();

@@ -30,8 +30,10 @@ macro_rules! cases {
 }
 
 cases! {
-    base between conflict conflict_last deleted finally join matrix parallel_ends read_only result_edge retry same_name same_values sequential
-    skipped two_names two_workspaces working_dir
+    base beside between conflict conflict_last delete_against_change deleted final_tasks finally isolated join
+    long_names matrix matrix_results optional parallel_ends pod_template propagated read_only result_edge retry same_name
+    same_values sequential sidecar skipped step_actions step_errors sub_paths transitive two_names two_workspaces
+    working_dir
 }
 
 #[test]

@@ -24,7 +24,7 @@ mod play;
 mod seen;
 
 fn config() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(70);
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(120);
     ProptestConfig {
         cases,
         max_shrink_time: 60_000,

@@ -3,8 +3,8 @@
 //! doesn't contain it.
 //!
 //! What it does follows Tekton v1.15 (docs/pipelines.md, docs/tasks.md and the files that the parts name). A step's image
-//! is not used: its commands are this machine's. What it can't play (custom tasks, results of a matrix, sidecars, StepActions, CEL)
-//! fails the run with a sentence. Where it and a real Tekton disagree, it is wrong.
+//! is not used: its commands are this machine's. What it can't play (custom tasks, objects behind resolvers, most of CEL) fails
+//! the run with a sentence. Where it and a real Tekton disagree, it is wrong.
 //!
 //! | part | what it is for |
 //! |---|---|
@@ -12,7 +12,8 @@
 //! | [`taskrun`] | one TaskRun: its variables, its attempts, its results |
 //! | [`pod`] | one attempt: volumes, mounts, steps one after the other |
 //! | [`container`] | one step's process in its own mount namespace |
-//! | [`graph`], [`when`], [`template`], [`replace`], [`vars`], [`json`] | pure rules |
+//! | [`step_action`] | what a StepAction gives a step |
+//! | [`graph`], [`when`], [`cel`], [`template`], [`replace`], [`vars`], [`json`] | pure rules |
 
 use std::{
     collections::BTreeMap,
@@ -31,6 +32,7 @@ mod matrix;
 mod pipeline;
 mod pod;
 mod replace;
+mod step_action;
 mod taskrun;
 mod template;
 mod vars;
@@ -42,7 +44,7 @@ mod when;
 pub struct Runner {
     /// The `tekton-wrap` that the injected steps execute.
     pub program: PathBuf,
-    /// What the run names: Tasks, ConfigMaps and Secrets, as JSON.
+    /// What the run names: Tasks, StepActions, ConfigMaps and Secrets, as JSON.
     pub objects: Vec<Value>,
     /// What Tekton's creds-init would write to `$(credentials.path)/.docker/config.json`.
     pub docker_config: Option<Value>,

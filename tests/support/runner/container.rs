@@ -13,7 +13,7 @@ use std::{
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::OnceLock,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -49,8 +49,8 @@ pub struct Container {
 pub enum Exit {
     /// By itself, or killed by a signal from elsewhere.
     Status(ExitStatus),
-    /// Killed at its deadline.
-    TimedOut,
+    /// Killed because it was over.
+    Killed,
 }
 
 impl Container {
@@ -90,12 +90,12 @@ impl Container {
         }
     }
 
-    /// Runs the command until it ends or the deadline has come, and hands its lines of log to `print`.
+    /// Runs the command until it ends or is `over`, and hands its lines of log to `print`.
     pub fn run(
         mut self,
         argv: &[String],
         env: &[(String, String)],
-        deadline: Instant,
+        over: impl Fn() -> bool,
         print: impl FnMut(String) + Send,
     ) -> io::Result<Exit> {
         let words = env.iter().map(|(k, v)| quote(&format!("{k}={v}"))).chain(argv.iter().map(|a| quote(a)));
@@ -108,7 +108,7 @@ impl Container {
         let mut child = self.child;
         thread::scope(|scope| {
             scope.spawn(move || copy_lines(output, print));
-            wait(&mut child, deadline)
+            wait(&mut child, over)
         })
     }
 
@@ -179,17 +179,17 @@ fn read_only(path: &str) -> String {
     tries.join(" || ")
 }
 
-fn wait(child: &mut Child, deadline: Instant) -> io::Result<Exit> {
+fn wait(child: &mut Child, over: impl Fn() -> bool) -> io::Result<Exit> {
     let group = Pid::from_child(child);
     let mut pause = Duration::from_millis(1);
     let exit = loop {
         if let Some(status) = child.try_wait()? {
             break Exit::Status(status);
         }
-        if Instant::now() >= deadline {
+        if over() {
             kill_process_group(group, Signal::KILL)?;
             child.wait()?;
-            break Exit::TimedOut;
+            break Exit::Killed;
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));

@@ -44,14 +44,22 @@ fn collect(value: &Value, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// `tasks.T.results.R`, `tasks.T.results['R']`, both with `[0]`, `[*]` or `.key` behind.
+/// `tasks.T.results.R`, with `[0]`, `[*]` or `.key` behind. Tekton knows no other spelling here: a result whose name has a
+/// dot can't be used (Tekton: v1/resultref.go, variableSubstitutionFormat; pkg/internal/resultref/resultref.go).
 fn result_reference(name: &str) -> Option<(String, String)> {
-    let (task, rest) = name.strip_prefix("tasks.")?.split_once(".results")?;
-    let result = match rest.strip_prefix('.') {
-        Some(plain) => plain.split(['.', '[']).next()?,
-        None => rest.strip_prefix(['['])?.strip_prefix(['\'', '"'])?.split(['\'', '"']).next()?,
+    let plain = match name.strip_suffix(']').and_then(|name| name.rsplit_once('[')) {
+        Some((plain, index)) if index == "*" || index.bytes().all(|byte| byte.is_ascii_digit()) => plain,
+        _ => name,
     };
-    (!task.contains('.')).then(|| (task.to_owned(), result.to_owned()))
+    if !plain.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) {
+        return None;
+    }
+    match plain.split('.').collect::<Vec<_>>()[..] {
+        ["tasks", task, "results", result] | ["tasks", task, "results", result, _] => {
+            Some((task.to_owned(), result.to_owned()))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -65,7 +73,7 @@ mod tests {
         let task = json!({
             "runAfter": ["a"],
             "params": [{"name": "p", "value": ["$(tasks.b.results.r[*])"]}],
-            "when": [{"input": "$(tasks.c.results['r.x'])", "operator": "in", "values": ["$(tasks.d.results.o.key)"]}],
+            "when": [{"input": "$(tasks.c.results.r[1]) $(tasks.no.results['r.x'])", "operator": "in", "values": ["$(tasks.d.results.o.key)"]}],
             "workspaces": [{"name": "w", "subPath": "$(tasks.no.results.r)"}],
             "taskSpec": {
                 "stepTemplate": {"image": "$(tasks.no.results.r)"},

@@ -67,8 +67,9 @@ pub fn play(
             super::json::items_mut(&mut spec, list).for_each(|task| replace::in_pipeline_task(&vars, task));
         }
     }
-    let timeouts = &run["spec"]["timeouts"];
+    let run_spec = &run["spec"];
     let run = Run {
+        spec: run_spec,
         runner,
         log,
         name: run_name,
@@ -77,7 +78,7 @@ pub fn play(
         workspaces: workspaces.as_array().map_or(&[], Vec::as_slice),
         dir: dir.path(),
     };
-    let ended = play_all(run, items(&spec, "tasks"), items(&spec, "finally"), timeouts);
+    let ended = play_all(run, items(&spec, "tasks"), items(&spec, "finally"), &run_spec["timeouts"]);
     super::remove_all(dir.path());
     ended
 }
@@ -238,7 +239,9 @@ fn next(task: &Value, parents: &[String], tasks: &[Value], done: &Done) -> Resul
     }
     match results(task, done) {
         Ok(vars) => start(task, &[vars]),
-        Err(Missing { of: Some(Status::Succeeded), what }) => Err(format!("there is no result {what}")),
+        Err(Missing { of: Some(Status::Succeeded | Status::Failed(_)), what }) => {
+            Err(format!("there is no result {what}"))
+        }
         Err(_) => Ok(Next::Skip(Skip::Results)),
     }
 }

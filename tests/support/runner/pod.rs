@@ -6,6 +6,8 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -54,23 +56,52 @@ struct Step<'a> {
     argv: Vec<String>,
 }
 
+/// Steps or sidecars, their containers, and whether these are in place.
+type Started<'a> = (Vec<Step<'a>>, Vec<Container>, Vec<Result<(), String>>);
+
 impl Pod<'_> {
     /// Runs the steps; the error says why the attempt failed.
     pub fn run(&self) -> Result<(), String> {
         let volumes = self.volumes()?;
-        let steps: Vec<_> =
-            items(self.spec, "steps").iter().enumerate().map(|(i, s)| self.step(i, s)).collect::<Result<_, _>>()?;
+        let (steps, containers, ready) = self.containers("steps", &volumes)?;
+        let (sidecars, beside, beside_ready) = self.containers("sidecars", &volumes)?;
+        if let Some(why) = beside_ready.into_iter().find_map(Result::err) {
+            return Err(format!("a sidecar can't start: {why}"));
+        }
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Sidecars run as long as the steps do (Tekton: pkg/pod/entrypoint.go, StopSidecars).
+            for (sidecar, container) in sidecars.iter().zip(beside) {
+                let over = || over.load(Ordering::Relaxed);
+                scope.spawn(move || self.run_container(sidecar, container, over));
+            }
+            let result = self.run_steps(&steps, containers, ready);
+            over.store(true, Ordering::Relaxed);
+            result
+        })
+    }
+
+    /// The containers of all steps or sidecars, started, and whether they are in place.
+    fn containers<'s>(&'s self, list: &str, volumes: &BTreeMap<&str, PathBuf>) -> Result<Started<'s>, String> {
+        let specs = items(self.spec, list).iter().enumerate();
+        let steps: Vec<_> = specs.map(|(i, spec)| self.step(list, i, spec)).collect::<Result<_, _>>()?;
         let mut containers = Vec::new();
         for (i, step) in steps.iter().enumerate() {
-            let mounts = self.mounts(step, &volumes)?;
+            let mounts = self.mounts(step, volumes)?;
             let dir = text(step.spec, "workingDir").unwrap_or("/workspace");
-            let root = self.places.pod.join(format!("root-{i}"));
+            let root = self.places.pod.join(format!("root-{list}-{i}"));
             containers.push(Container::start(&root, &mounts, dir).map_err(|e| e.to_string())?);
         }
-        let mut ready = Vec::new();
-        for container in &mut containers {
-            ready.push(container.ready());
-        }
+        let ready = containers.iter_mut().map(Container::ready).collect();
+        Ok((steps, containers, ready))
+    }
+
+    fn run_steps(
+        &self,
+        steps: &[Step<'_>],
+        containers: Vec<Container>,
+        ready: Vec<Result<(), String>>,
+    ) -> Result<(), String> {
         let mut failure = None;
         for ((step, container), ready) in steps.iter().zip(containers).zip(ready) {
             // The steps before one that can't start run all the same; where more follow it, a real TaskRun never ends.
@@ -98,13 +129,13 @@ impl Pod<'_> {
         items(self.spec, "results").iter().filter_map(result).collect()
     }
 
-    fn step<'s>(&self, index: usize, spec: &'s Value) -> Result<Step<'s>, String> {
+    fn step<'s>(&self, list: &str, index: usize, spec: &'s Value) -> Result<Step<'s>, String> {
         let words = |key: &str| items(spec, key).iter().map(super::json::shown).collect::<Vec<_>>();
         let step = name(spec);
         fs::create_dir_all(self.dir("steps").join(format!("step-{step}/results"))).map_err(|e| e.to_string())?;
         let mut argv = words("command");
         if let Some(script) = text(spec, "script") {
-            let file = format!("script-{index}");
+            let file = format!("script-{list}-{index}");
             self.write_script(&file, script).map_err(|e| e.to_string())?;
             argv = vec![format!("/tekton/scripts/{file}")];
         }
@@ -134,14 +165,13 @@ impl Pod<'_> {
             container.drop_unused();
             return Ok(());
         }
-        let env = env::of_step(self.runner, &spec, self.metadata)?;
         let argv = vars.list(&step.argv.iter().cloned().map(Value::String).collect::<Vec<_>>());
-        let argv: Vec<_> = argv.iter().map(|a| env::expand(&super::json::shown(a), &env)).collect();
+        let argv: Vec<_> = argv.iter().map(super::json::shown).collect();
         let limit = text(&spec, "timeout").map(duration).transpose()?;
         let deadline = limit.map_or(self.deadline, |l| self.deadline.min(Instant::now() + l));
-        let print = |text| self.log.add(Line { task: self.task.to_owned(), step: step.name.to_owned(), text });
-        let code = match container.run(&argv, &env, deadline, print).map_err(|e| e.to_string())? {
-            Exit::TimedOut => return Err(format!("step {:?} was killed at its deadline", step.name)),
+        let step = Step { spec: &spec, name: step.name, argv };
+        let code = match self.run_container(&step, container, || Instant::now() >= deadline)? {
+            Exit::Killed => return Err(format!("step {:?} was killed at its deadline", step.name)),
             Exit::Status(status) => status.code().unwrap_or(-1),
         };
         let file = self.dir("steps").join(format!("step-{}/exitCode", step.name));
@@ -150,6 +180,13 @@ impl Pod<'_> {
             return Ok(());
         }
         Err(format!("step {:?} exited with code {code}", step.name))
+    }
+
+    fn run_container(&self, step: &Step<'_>, container: Container, over: impl Fn() -> bool) -> Result<Exit, String> {
+        let env = env::of_step(self.runner, step.spec, self.metadata)?;
+        let argv: Vec<_> = step.argv.iter().map(|word| env::expand(word, &env)).collect();
+        let print = |text| self.log.add(Line { task: self.task.to_owned(), step: step.name.to_owned(), text });
+        container.run(&argv, &env, over, print).map_err(|e| e.to_string())
     }
 
     /// The folder behind each volume's name.

@@ -10,7 +10,7 @@ use super::{
     json::{canonical, items, items_mut, name, text},
     matrix,
     pod::{CREDENTIALS, Pod, duration},
-    replace, template,
+    replace, step_action, template,
     vars::{self, Vars},
     volume::Places,
 };
@@ -28,6 +28,8 @@ pub struct Run<'a> {
     pub uid: &'a str,
     /// Its namespace.
     pub namespace: &'a str,
+    /// The PipelineRun's own spec.
+    pub spec: &'a Value,
     /// Its workspace bindings.
     pub workspaces: &'a [Value],
     /// A folder for its claims and pods.
@@ -62,22 +64,30 @@ pub fn play(run: Run<'_>, task: &Value, deadline: Instant) -> TaskRun {
     done
 }
 
-/// All combinations of a matrix at once, each a TaskRun. Results of combinations are not gathered.
+/// All combinations of a matrix at once, each a TaskRun; of each result a list.
 fn combinations(run: Run<'_>, all: &[Value], deadline: Instant, done: &mut TaskRun) -> Result<(), String> {
     let task = done.task.clone();
     let play = |(number, combination): (usize, &Value)| {
-        // A single one has no number (Tekton: pipelinerunresolution.go, getNewRunNames).
-        let child = if all.len() == 1 { task.clone() } else { format!("{task}-{number}") };
+        let child = match all.len() {
+            1 => child_name(run.name, &task),
+            count => combination_name(run.name, &task, number, count),
+        };
         let mut own =
             TaskRun { task: task.clone(), status: Status::Succeeded, results: Default::default(), attempts: 0 };
-        let result = attempts(run, combination, &child_name(run.name, &child), deadline, &mut own);
-        (result, own.attempts)
+        let result = attempts(run, combination, &child, deadline, &mut own);
+        (result, own)
     };
     let ended: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = all.iter().enumerate().map(|one| scope.spawn(move || play(one))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a combination is played")).collect()
     });
-    done.attempts = ended.iter().map(|(_, attempts)| *attempts).max().unwrap_or_default();
+    for (_, own) in &ended {
+        done.attempts = done.attempts.max(own.attempts);
+        for (name, value) in &own.results {
+            let all = done.results.entry(name.clone()).or_insert_with(|| json!([]));
+            all.as_array_mut().expect("a list").push(value.clone());
+        }
+    }
     ended.into_iter().try_for_each(|(result, _)| result)
 }
 
@@ -119,7 +129,13 @@ fn resolve(
     names: Names<'_>,
     retry: u32,
 ) -> Result<(Value, Vec<Binding>), String> {
-    for vars in [params(&spec, task), context(run, names, retry), result_paths(&spec)] {
+    let own = params(&spec, task);
+    for step in items_mut(&mut spec, "steps").filter(|step| step["ref"].is_object()) {
+        step_action::resolve(run.runner, &own, step)?;
+    }
+    let mut pod_env = pod_env(run.spec, name(task));
+    own.deep(&mut pod_env);
+    for vars in [own, context(run, names, retry), result_paths(&spec)] {
         replace::in_task(&vars, &mut spec);
     }
     let bindings = bind(run, task, &spec)?;
@@ -128,6 +144,7 @@ fn resolve(
     for step in items_mut(&mut spec, "steps") {
         template::inherit(step, &template);
         replace::in_container(&of_step(step, &bindings), step);
+        step["env"] = items(step, "env").iter().chain(pod_env.as_array().into_iter().flatten()).cloned().collect();
     }
     replace::in_task(&whole_task, &mut spec);
     Ok((spec, bindings))
@@ -142,8 +159,7 @@ fn task_spec(runner: &Runner, task: &Value) -> Result<(Option<String>, Value), S
     };
     canonical(&mut spec);
     let cant = [
-        ("sidecars", !items(&spec, "sidecars").is_empty()),
-        ("StepActions", items(&spec, "steps").iter().any(|s| !s["ref"].is_null())),
+        ("resolvers", items(&spec, "steps").iter().any(|s| s["ref"]["resolver"].is_string())),
         (
             "custom tasks",
             text(&spec, "apiVersion").is_some()
@@ -153,9 +169,9 @@ fn task_spec(runner: &Runner, task: &Value) -> Result<(Option<String>, Value), S
     if let Some((what, _)) = cant.iter().find(|(_, found)| *found) {
         return Err(format!("the runner can't play task {:?}: it can't play {what}", name(task)));
     }
-    for (i, step) in items_mut(&mut spec, "steps").enumerate() {
-        if text(step, "name").is_none() {
-            step["name"] = json!(format!("unnamed-{i}"));
+    for (list, prefix) in [("steps", "unnamed"), ("sidecars", "sidecar")] {
+        for (i, step) in items_mut(&mut spec, list).enumerate().filter(|(_, step)| text(step, "name").is_none()) {
+            step["name"] = json!(format!("{prefix}-{i}"));
         }
     }
     Ok((task_name, spec))
@@ -235,6 +251,15 @@ fn metadata(run: Run<'_>, task: &str, names: Names<'_>) -> Value {
     json!({"name": format!("{}-pod", names.name), "namespace": run.namespace, "labels": labels})
 }
 
+/// `env` of the task's pod template, which all its steps get behind their own (Tekton: pkg/pod/pod.go; pod/template.go,
+/// MergePodTemplateWithDefault).
+fn pod_env(run: &Value, task: &str) -> Value {
+    let own = items(run, "taskRunSpecs").iter().find(|own| own["pipelineTaskName"] == task);
+    let own = own.map_or(&[][..], |own| items(&own["podTemplate"], "env"));
+    let shared = items(&run["taskRunTemplate"]["podTemplate"], "env").iter();
+    shared.filter(|shared| own.iter().all(|own| name(own) != name(shared))).chain(own).cloned().collect()
+}
+
 fn params(spec: &Value, task: &Value) -> Vars {
     let mut vars = Vars::default();
     let defaults = items(spec, "params").iter().filter_map(|p| Some((name(p), p.get("default")?)));
@@ -295,14 +320,30 @@ fn of_step(step: &Value, bindings: &[Binding]) -> Vars {
     vars
 }
 
-/// Name of a TaskRun. Too long ones are cut and made unique (Tekton does it with MD5: knative.dev/pkg/kmeta, ChildName).
+/// Name of a TaskRun. Of a name that is too long the middle is hashed (knative.dev/pkg/kmeta, ChildName, which uses MD5).
 fn child_name(run: &str, task: &str) -> String {
-    let name = format!("{run}-{task}");
-    if name.len() <= 63 {
+    let suffix = format!("-{task}");
+    let hash = |text: &str| tekton_wrap::digest::Digest::of(text.as_bytes()).hex()[..32].to_owned();
+    let cut = |text: &str, length: usize| text[..text.len().min(length)].to_owned();
+    match 31usize.checked_sub(suffix.len()) {
+        _ if run.len() + suffix.len() <= 63 => format!("{run}{suffix}"),
+        Some(room @ 1..) => format!("{}{}{suffix}", &run[..room], hash(run)),
+        _ => {
+            let name = cut(run, 31) + &hash(&format!("{run}{suffix}"));
+            let name = format!("{name}{}", cut(&suffix, 63 - name.len()));
+            name.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+        }
+    }
+}
+
+/// Name of one of several combinations, which it ends with (Tekton: pipelinerunresolution.go, getNewRunNames).
+fn combination_name(run: &str, task: &str, number: usize, count: usize) -> String {
+    let name = child_name(run, &format!("{task}-{number}"));
+    if name.ends_with(&format!("-{number}")) {
         return name;
     }
-    let digest = tekton_wrap::digest::Digest::of(name.as_bytes()).hex();
-    format!("{}-{}", &name[..30], &digest[..32])
+    let plain = child_name(run, task);
+    format!("{}-{number}", &plain[..plain.len().min(63 - format!("-{count}").len())])
 }
 
 impl Binding {

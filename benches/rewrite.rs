@@ -1,0 +1,127 @@
+//! The rewrite alone, without a cluster: `cargo bench --bench rewrite` prints a table. Medians of many runs.
+
+use std::{
+    collections::BTreeMap,
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tekton_wrap::wrap::{self, Request, Settings};
+
+/// Each size is measured for so long.
+const TIME: Duration = Duration::from_millis(700);
+
+/// Of which tasks the task at an index waits.
+type Shape = fn(usize) -> Vec<usize>;
+
+const SHAPES: [(&str, Shape); 3] = [
+    ("chain", |task| task.checked_sub(1).into_iter().collect()),
+    // Each layer of ten waits for all of the layer before it.
+    ("layers", |task| (task / 10 * 10).checked_sub(10).map_or(vec![], |first| (first..first + 10).collect())),
+    ("parallel", |_| vec![]),
+];
+
+fn main() {
+    println!("{:>8}  {:>5}  {:>9}  {:>10}  {:>9}  {:>13}", "graph", "tasks", "stored", "time", "per task", "30 to 300");
+    for (name, shape) in SHAPES {
+        let mut at_30 = Duration::ZERO;
+        for tasks in [10, 30, 100, 300] {
+            let (run, pipeline, referenced) = objects(tasks, shape);
+            let wrapped = rewrite(&run, &pipeline, &referenced);
+            let time = median(|| drop(black_box(rewrite(black_box(&run), &pipeline, &referenced))));
+            let ratio = match tasks {
+                30 => {
+                    at_30 = time;
+                    String::new()
+                }
+                300 => format!("x {:.1}", time.as_secs_f64() / at_30.as_secs_f64()),
+                _ => String::new(),
+            };
+            let (stored, each) = (wrapped.to_string().len() / 1024, time / tasks as u32);
+            println!("{name:>8}  {tasks:>5}  {stored:>5} KiB  {time:>10.1?}  {each:>9.2?}  {ratio:>13}");
+        }
+    }
+}
+
+fn rewrite(run: &Value, pipeline: &Value, tasks: &BTreeMap<String, Value>) -> Value {
+    let settings = Settings { image: "quay.io/me/tekton-wrap:v1".to_owned() };
+    let request = Request::read(run).expect("a valid request").expect("a run for the resolver wrap");
+    wrap::tasks_to_inline(&request, pipeline).expect("a pipeline that can be wrapped");
+    wrap::rewrite(run, &request, pipeline, tasks, &settings).expect("a pipeline that can be wrapped").run
+}
+
+/// A run, its pipeline and the Tasks that it refers to. Every third task embeds its spec, one in ten uses no workspace.
+fn objects(count: usize, shape: Shape) -> (Value, Value, BTreeMap<String, Value>) {
+    let run = json!({
+        "apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"generateName": "bench-", "namespace": "ci"},
+        "spec": {
+            "params": [{"name": "revision", "value": "main"}],
+            "pipelineRef": {"resolver": "wrap", "params": [
+                {"name": "pipelineref", "value": "bench"},
+                {"name": "workspaces", "value": "source"},
+                {"name": "target", "value": "quay.io/me/bench-$(context.pipelineRun.name):latest"},
+            ]},
+            "workspaces": [{"name": "token", "secret": {"secretName": "s"}}],
+        },
+    });
+    let task = |index: usize| {
+        let after: Vec<String> = shape(index).into_iter().map(|on| format!("task-{on}")).collect();
+        let mut task = json!({
+            "name": format!("task-{index}"), "runAfter": after,
+            "params": [{"name": "revision", "value": "$(params.revision)"}, {"name": "flags", "value": ["-v", "-race"]}],
+            "workspaces": [{"name": "input", "workspace": "source"}, {"name": "token"}],
+        });
+        match index % 3 {
+            _ if index % 10 == 9 => task["workspaces"] = json!([]),
+            0 => task["taskSpec"] = spec(),
+            _ => {}
+        }
+        if task.get("taskSpec").is_none() {
+            task["taskRef"] = json!({"name": format!("build-{}", index % 7)});
+        }
+        task
+    };
+    let pipeline = json!({
+        "apiVersion": "tekton.dev/v1", "kind": "Pipeline", "metadata": {"name": "bench", "namespace": "ci"},
+        "spec": {
+            "params": [{"name": "revision"}, {"name": "image", "default": "golang:1"}],
+            "workspaces": [{"name": "source"}, {"name": "token"}],
+            "tasks": (0..count).map(task).collect::<Vec<_>>(),
+        },
+    });
+    let referenced = (0..7).map(|index| {
+        let name = format!("build-{index}");
+        (
+            name.clone(),
+            json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": name}, "spec": spec()}),
+        )
+    });
+    (run, pipeline, referenced.collect())
+}
+
+/// A Task of two steps, one of them a script of a few lines.
+fn spec() -> Value {
+    json!({
+        "params": [{"name": "revision"}, {"name": "flags", "type": "array"}, {"name": "image", "default": "golang:1.25"}],
+        "workspaces": [{"name": "input"}, {"name": "token", "optional": true}],
+        "results": [{"name": "commit", "description": "what was built"}],
+        "steps": [
+            {"name": "build", "image": "$(params.image)", "workingDir": "$(workspaces.input.path)", "script":
+                "#!/bin/sh\nset -eu\ngit checkout \"$(params.revision)\"\nif [ \"$(workspaces.token.bound)\" = true ]; then\n  cp \"$(workspaces.token.path)/netrc\" ~/.netrc\nfi\ngo build ./...\ngit rev-parse HEAD > $(results.commit.path)\n"},
+            {"name": "test", "image": "$(params.image)", "command": ["go", "test"], "args": ["$(params.flags[*])", "./..."],
+             "workingDir": "$(workspaces.input.path)"},
+        ],
+    })
+}
+
+fn median(mut work: impl FnMut()) -> Duration {
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while start.elapsed() < TIME {
+        let begin = Instant::now();
+        work();
+        times.push(begin.elapsed());
+    }
+    times.sort_unstable();
+    times[times.len() / 2]
+}
