@@ -155,7 +155,7 @@ impl Stack<'_> {
         let above = self.cuts.last().map_or((None, None), |above| (above.applied, above.flattened));
         let there = || group.iter().filter(|write| !self.lacks(write));
         let cuts = |write: &&Write| !write.entry.is_dir();
-        let (top, cut) = (there().next_back(), there().filter(cuts).next_back());
+        let (top, cut) = (there().next_back(), there().rfind(cuts));
         let layer = |write: &Write| write.layer;
         let seen = |cut: Option<usize>| {
             top.filter(|top| !top.entry.is_whiteout()).filter(|top| cut.is_none_or(|cut| cut <= top.layer))
