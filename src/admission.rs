@@ -1,7 +1,8 @@
 //! The mutating admission webhook: HTTPS in front of [`crate::resolve::wrap_run`].
 //!
 //! Whatever is not the creation of a PipelineRun that asks to be wrapped is allowed untouched. `kubectl --dry-run=server`
-//! gets the same answer as any other creation: nothing is written anywhere.
+//! gets the same answer as any other creation; only what a resolver of the cluster would have to bring is not asked for then,
+//! since that takes an object: such a run passes as it is, with a warning.
 
 mod admin;
 mod metrics;
@@ -34,7 +35,7 @@ use self::{
 use crate::{
     resolve::{
         Source,
-        cluster::{Cluster, ConnectError},
+        cluster::{self, Cluster, ConnectError},
     },
     wrap::Settings,
 };
@@ -57,6 +58,9 @@ pub struct Args {
     /// How to reach the cluster; inside one, its own account is used
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// How things are found in it
+    #[command(flatten)]
+    pub cluster: cluster::Options,
     /// After SIGTERM, how long to go on serving until every client has learnt of it
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub linger: u64,
@@ -105,7 +109,7 @@ pub async fn serve(args: Args) -> Result<(), Error> {
         },
         certificate: Certificate::load(&args.tls_dir)?,
         poll: tls::POLL,
-        source: Cluster::connect(args.kubeconfig.as_deref()).await?,
+        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster).await?,
         settings: Settings { image: args.image },
         limits: Limits::default(),
         linger: Duration::from_secs(args.linger),

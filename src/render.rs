@@ -5,9 +5,12 @@ use std::{io::Read, path::PathBuf};
 use serde_json::Value;
 
 use crate::{
-    resolve::{Kind, Source, SourceError, wrap_run},
-    tekton::fields::{items, text},
-    wrap::{Refusal, Settings, explain},
+    resolve::{Creation, Kind, Source, SourceError, v1beta1, wrap_run},
+    tekton::{
+        fields::{items, text},
+        reference::Reference,
+    },
+    wrap::{Found, Refusal, Settings, explain},
     yaml,
 };
 
@@ -63,15 +66,15 @@ pub enum RenderError {
         /// Where and why.
         source: yaml::YamlError,
     },
-    /// A document of a version that is not read.
-    #[error("{kind} {name:?} has apiVersion {version:?}: write it as tekton.dev/v1")]
+    /// A document that is not of v1 and has no form in it.
+    #[error("{kind} {name:?}: {problem}")]
     Version {
         /// Its kind.
         kind: String,
         /// Its name.
         name: String,
-        /// Its apiVersion.
-        version: String,
+        /// What is in the way.
+        problem: String,
     },
     /// There is nothing to render.
     #[error("no PipelineRun in the files: give one with -f")]
@@ -97,12 +100,12 @@ pub async fn render(args: &Args) -> Result<(String, Vec<String>), RenderError> {
         let text = read(file).map_err(|source| RenderError::Read { file: file.clone(), source })?;
         objects.add(&text).map_err(|source| RenderError::Yaml { file: file.clone(), source })?;
     }
-    objects.check()?;
+    objects.convert()?;
     let settings = Settings { image: args.image.clone() };
     let (mut printed, mut warnings) = (Vec::new(), Vec::new());
     for run in objects.runs() {
         let refused = |source| RenderError::Refused { run: run_name(run), source };
-        let rewrite = wrap_run(&objects, run, &args.namespace, &settings).await.map_err(refused)?;
+        let rewrite = wrap_run(&objects, run, &*args.namespace, &settings).await.map_err(refused)?;
         let Some(rewrite) = rewrite else {
             warnings.push(format!("{}: its pipelineRef is not for the resolver wrap, nothing changes", run_name(run)));
             printed.push(print(run, run, &Value::Array(Vec::new()), args.output));
@@ -149,28 +152,42 @@ impl Objects {
         self.0.iter().filter(|object| text(object, "kind") == "PipelineRun")
     }
 
-    fn check(&self) -> Result<(), RenderError> {
+    /// Makes all Tekton objects v1 ones, as the API would give them.
+    pub fn convert(&mut self) -> Result<(), RenderError> {
         let ours = ["PipelineRun", Kind::Pipeline.name(), Kind::Task.name()];
-        let other = self
-            .0
-            .iter()
-            .find(|object| ours.contains(&text(object, "kind")) && text(object, "apiVersion") != "tekton.dev/v1");
-        other.map_or(Ok(()), |object| {
-            let (kind, version) = (text(object, "kind").to_owned(), text(object, "apiVersion").to_owned());
-            Err(RenderError::Version { kind, version, name: run_name(object) })
-        })
+        for object in self.0.iter_mut().filter(|object| ours.contains(&text(object, "kind"))) {
+            let converted = match text(object, "apiVersion") {
+                "tekton.dev/v1" => continue,
+                "tekton.dev/v1beta1" => v1beta1::to_v1(object.clone()),
+                version => Err(format!("its apiVersion is {version:?}: write it as tekton.dev/v1")),
+            };
+            let (kind, name) = (text(object, "kind").to_owned(), run_name(object));
+            *object = converted.map_err(|problem| RenderError::Version { kind, name, problem })?;
+        }
+        Ok(())
     }
 }
 
 impl Source for Objects {
-    async fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Value>, SourceError> {
+    async fn get(
+        &self,
+        kind: Kind,
+        reference: &Reference,
+        creation: &Creation<'_>,
+    ) -> Result<Option<Found>, SourceError> {
+        let Reference::Name(name) = reference else {
+            let word = kind.word();
+            return Err(SourceError::unreadable(format!(
+                "the {word} {reference} can only be read in a cluster: add the {word} to the files and refer to it by name to see how it would be wrapped"
+            )));
+        };
         let metadata = |object: &Value, field: &str| object.get("metadata").map_or("", |m| text(m, field)).to_owned();
         let found = self.0.iter().find(|object| {
             text(object, "kind") == kind.name()
-                && metadata(object, "name") == name
-                && ["", namespace].contains(&metadata(object, "namespace").as_str())
+                && metadata(object, "name") == *name
+                && ["", creation.namespace].contains(&metadata(object, "namespace").as_str())
         });
-        Ok(found.cloned())
+        Ok(found.map(|object| Found { object: object.clone(), source: None }))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Read-only views of Tekton's JSON: fields, variables, the graph of tasks, the workspaces that a task uses.
+//! Read-only views of Tekton's JSON: fields, variables, the graph of tasks, references to Pipelines and
+//! Tasks, the workspaces that a task uses.
 //!
 //! Tekton objects stay [`serde_json::Value`] with their order kept: a typed round trip would drop fields that we do not
 //! know, and Tekton refuses fields that it does not know.
@@ -6,5 +7,7 @@
 pub mod fields;
 pub mod graph;
 pub mod matrix;
+pub mod reference;
+pub mod scope;
 pub mod variables;
 pub mod workspaces;

@@ -19,10 +19,11 @@ mod task_spec;
 mod values;
 mod working_dir;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use serde_json::Value;
 
+pub use inline::Found;
 pub use refusal::Refusal;
 pub use request::Request;
 
@@ -30,6 +31,8 @@ use crate::tekton::{
     fields::{field, items, text},
     graph::Graph,
     matrix::{Fan, fan},
+    reference::Reference,
+    scope::Scope,
     workspaces::{Use, uses},
 };
 
@@ -57,32 +60,42 @@ pub struct Rewrite {
     pub notes: Vec<explain::TaskNote>,
 }
 
-/// The names of the Tasks that have to be inlined, each once: those that a task refers to by name and that get a wrapped
-/// workspace. A referenced Task gets only what the pipeline binds, so this can be said before the Task is read.
-pub fn tasks_to_inline(request: &Request, pipeline: &Value) -> Result<Vec<String>, Refusal> {
-    let spec = request.pipeline_spec(pipeline)?;
-    let mut names = Vec::new();
-    for task in all_tasks(spec).filter(|task| uses(task).iter().any(|used| request.wraps(&used.pipeline))) {
-        if let Some(name) = inline::referenced_task(task)?
-            && !names.contains(&name)
-        {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-/// The wrapped form of `run`. `pipeline` is what [`Request::pipeline`] names, `tasks` holds what [`tasks_to_inline`] names.
-pub fn rewrite(
+/// The Tasks that have to be inlined, each once: those that a task refers to and that get a wrapped workspace. A referenced
+/// Task gets only what the pipeline binds, so this can be said before the Task is read.
+pub fn tasks_to_inline(
     run: &Value,
+    namespace: &str,
     request: &Request,
     pipeline: &Value,
-    tasks: &BTreeMap<String, Value>,
+) -> Result<Vec<Reference>, Refusal> {
+    let spec = request.pipeline_spec(pipeline)?;
+    let scope = Scope::of_run(run, namespace).in_pipeline(spec, request.pipeline_name(pipeline));
+    let mut references = Vec::new();
+    for task in all_tasks(spec).filter(|task| uses(task).iter().any(|used| request.wraps(&used.pipeline))) {
+        if let Some(reference) = inline::referenced_task(task, &scope)?
+            && !references.contains(&reference)
+        {
+            references.push(reference);
+        }
+    }
+    Ok(references)
+}
+
+/// The wrapped form of `run`, about to be created in `namespace`. `pipeline` is what [`Request::pipeline`] names, `tasks`
+/// holds what [`tasks_to_inline`] names.
+pub fn rewrite(
+    run: &Value,
+    namespace: &str,
+    request: &Request,
+    pipeline: &Found,
+    tasks: &HashMap<Reference, Found>,
     settings: &Settings,
 ) -> Result<Rewrite, Refusal> {
-    let mut spec = request.pipeline_spec(pipeline)?.clone();
-    let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: request.pipeline.clone(), source })?;
-    let (used, renamings) = embed(run, request, &mut spec, &graph, tasks)?;
+    let mut spec = request.pipeline_spec(&pipeline.object)?.clone();
+    let name = request.pipeline_name(&pipeline.object);
+    let scope = Scope::of_run(run, namespace).in_pipeline(request.pipeline_spec(&pipeline.object)?, name);
+    let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
+    let (used, renamings) = embed(run, request, &mut spec, &graph, &scope, tasks)?;
     let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec));
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
         let restored: Vec<&Use> =
@@ -91,7 +104,6 @@ pub fn rewrite(
         working_dir::enter_later(task, &restored, non_root)?;
         steps::inject(task, plan, used, run, request, settings)?;
     }
-    let name = text(field(pipeline, "metadata").unwrap_or(&Value::Null), "name");
     pipeline_name::keep(&mut spec, name);
     let changes = patch::Changes {
         spec,
@@ -102,10 +114,12 @@ pub fn rewrite(
     let (patch, run) = patch::build(run, pipeline, changes, request)?;
     let size = run.to_string().len();
     if size > MAX_RUN_BYTES {
-        return Err(Refusal::TooLarge { pipeline: request.pipeline.clone(), size, limit: MAX_RUN_BYTES });
+        return Err(Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES });
     }
     let idle = request.workspaces.iter().filter(|name| !used.iter().flatten().any(|used| used.pipeline == **name));
-    let warnings = idle.map(|name| format!("workspace {name:?} is wrapped, but no task uses it")).collect();
+    let mut warnings: Vec<String> =
+        idle.map(|name| format!("workspace {name:?} is wrapped, but no task uses it")).collect();
+    warnings.extend(origins(request, tasks));
     let notes = explain::notes(&graph, &plan, &used);
     Ok(Rewrite { patch, warnings, run, notes })
 }
@@ -117,7 +131,8 @@ fn embed(
     request: &Request,
     spec: &mut Value,
     graph: &Graph,
-    tasks: &BTreeMap<String, Value>,
+    scope: &Scope<'_>,
+    tasks: &HashMap<Reference, Found>,
 ) -> Result<(Vec<Vec<Use>>, Vec<values::Renaming>), Refusal> {
     let bindings = run.get("spec").map_or(&[][..], |spec| items(spec, "workspaces"));
     let bound = |name: &str| bindings.iter().find(|binding| text(binding, "name") == name);
@@ -132,7 +147,7 @@ fn embed(
         let mut from = None;
         if let Some(first) = used.first() {
             let workspace = first.pipeline.clone();
-            from = inline::inline(task, &used, tasks)?;
+            from = inline::inline(task, &used, scope, tasks)?;
             inline::refuse_windows(task, &workspace, run)?;
             used = doubles::merge(task, used, &sub_path)?;
         }
@@ -152,6 +167,17 @@ fn fans(run: &Value, spec: &Value) -> Vec<Option<Fan>> {
         None => of(items(spec, "params"), name).and_then(|found| field(&items(spec, "params")[found], "default")),
     };
     all_tasks(spec).map(|task| fan(task, &param)).collect()
+}
+
+/// What else than objects of the run's namespace the run is made of: where Tekton refuses the run for something in them, its
+/// message names only a place in the run.
+fn origins(request: &Request, tasks: &HashMap<Reference, Found>) -> Vec<String> {
+    let remote = |(kind, reference): (&str, &Reference)| {
+        reference.resolver().map(|_| format!("spec.pipelineSpec has the {kind} {reference} in it"))
+    };
+    let mut tasks: Vec<String> = tasks.keys().filter_map(|reference| remote(("task", reference))).collect();
+    tasks.sort_unstable();
+    remote(("pipeline", &request.pipeline)).into_iter().chain(tasks).collect()
 }
 
 fn all_tasks(spec: &Value) -> impl Iterator<Item = &Value> {

@@ -35,7 +35,7 @@ pub struct Metrics {
 pub struct Request {
     /// The operation of the review; `none` where there was none to read.
     pub operation: &'static str,
-    /// `untouched`, `wrapped`, `refused` (an answer to the user) or `rejected` (an answer to the apiserver).
+    /// `untouched`, `passed` (a dry run), `wrapped`, `refused` (an answer to the user) or `rejected` (an answer to the apiserver).
     pub outcome: &'static str,
     /// CamelCase code of a refusal or rejection, else empty.
     pub reason: &'static str,

@@ -105,6 +105,11 @@ impl Response {
         Self { uid: uid.to_owned(), allowed: true, status: None, patch: None, patch_type: None, warnings: Vec::new() }
     }
 
+    /// The object may be stored as it is, and its creator should know something.
+    pub fn warned(uid: &str, text: &str) -> Self {
+        Self { warnings: vec![warning(text)], ..Self::allow(uid) }
+    }
+
     /// The object may be stored after `patch`, the text of a JSON patch (RFC 6902), was applied.
     pub fn patched(uid: &str, patch: &[u8], warnings: &[String]) -> Self {
         Self {

@@ -1,20 +1,27 @@
 //! What is to become of one admission request.
 
+use std::time::Duration;
+
 use json_patch::patch_unsafe;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::review::Request;
 use crate::{
-    resolve::{Source, wrap_run},
-    wrap::{Rewrite, Settings},
+    resolve::{Creation, Source, SourceError, wrap_run},
+    wrap::{Refusal, Rewrite, Settings},
 };
+
+/// After the deadline, the time to say what was not there by then.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// The answer to a request, before it is put on the wire.
 #[derive(Debug)]
 pub enum Verdict {
     /// It is not for us.
     Untouched,
+    /// It is for us, but only tried, and to wrap it something would have to be created.
+    Passed(String),
     /// The run is stored wrapped.
     Wrapped(Rewrite),
     /// The run is not stored.
@@ -40,8 +47,16 @@ pub async fn judge<S: Source>(
     }
     let object = request.object.ok_or("its request has no object")?;
     let run: Value = serde_json::from_str(object.get()).map_err(|e| format!("its object: {e}"))?;
-    let verdict = match timeout_at(deadline, wrap_run(source, &run, &request.namespace, settings)).await {
+    let creation = Creation { namespace: &request.namespace, deadline: Some(deadline), dry_run: request.dry_run };
+    let late = deadline + LAST_WORD;
+    let verdict = match timeout_at(late, wrap_run(source, &run, creation, settings)).await {
         Ok(Ok(None)) => return Ok(Verdict::Untouched),
+        Ok(Err(Refusal::Source(error))) if error.reason == SourceError::DRY_RUN => Verdict::Passed(format!(
+            "this dry run shows the PipelineRun as it was sent, not as it will be wrapped: {error}"
+        )),
+        Ok(Err(refusal @ Refusal::Source(SourceError { reason: SourceError::TIMEOUT, .. }))) => {
+            Verdict::Refused { code: 504, reason: refusal.reason(), message: refusal.to_string() }
+        }
         Ok(Ok(Some(rewrite))) => wrapped(request, &run, rewrite),
         Ok(Err(refusal)) => Verdict::Refused { code: 400, reason: refusal.reason(), message: refusal.to_string() },
         Err(_) => Verdict::Refused {
@@ -92,6 +107,7 @@ fn log(request: &Request<'_>, run: &Value, verdict: &Verdict) {
     let name = text("name").or_else(|| text("generateName")).unwrap_or_default();
     match verdict {
         Verdict::Untouched => {}
+        Verdict::Passed(warning) => tracing::info!(uid, namespace, name, dry_run, "passed: {warning}"),
         Verdict::Wrapped(rewrite) => {
             let operations = rewrite.patch.len();
             tracing::info!(uid, namespace, name, dry_run, operations, "wrapped");

@@ -89,6 +89,7 @@ impl<S: Source> Webhook<S> {
         let verdict = judge(&self.source, &self.settings, &request, deadline).await.map_err(Rejection::Unreadable)?;
         let (outcome, reason, response) = match verdict {
             Verdict::Untouched => ("untouched", "", Response::allow(&request.uid)),
+            Verdict::Passed(warning) => ("passed", "", Response::warned(&request.uid, &warning)),
             Verdict::Wrapped(rewrite) => {
                 let patch = serde_json::to_vec(&rewrite.patch).map_err(Rejection::Unwritable)?;
                 self.metrics.patched(rewrite.patch.len(), patch.len());

@@ -10,12 +10,43 @@ use kube::{
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use serde_json::Value;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{error::Elapsed, timeout},
+};
 
-use super::{Kind, Source, SourceError};
+use super::{
+    Creation, Flags, Kind, Source, SourceError, api, decode,
+    requests::{Ask, Requests},
+};
+use crate::{
+    tekton::{
+        fields::items,
+        reference::{Reference, is_object_name},
+    },
+    wrap::Found,
+};
 
 /// Time for one object: a Pipeline and its Tasks, one after the other, fit into the budget of a review.
 const PATIENCE: Duration = Duration::from_millis(3500);
+
+/// What the operator decides.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The namespace of Tekton, for its feature flags
+    #[arg(long, value_name = "NAME", default_value = "tekton-pipelines")]
+    pub tekton_namespace: String,
+    /// How long a resolver may take before its ResolutionRequest is deleted; after an answer that came too late for a
+    /// PipelineRun, the next one finds it
+    #[arg(long, value_name = "SECONDS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub resolution_timeout: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { tekton_namespace: "tekton-pipelines".to_owned(), resolution_timeout: 90 }
+    }
+}
 
 /// Requests to the apiserver at a time. Each has a connection of its own (HTTP/1.1), and a hundred creations at once must
 /// not become a thousand TLS handshakes.
@@ -24,6 +55,8 @@ const AT_A_TIME: usize = 64;
 /// A cluster's Tekton objects, read through the Kubernetes API in their v1 form, as JSON with every field and its order.
 pub struct Cluster {
     client: Client,
+    requests: Requests,
+    options: Options,
     turns: Semaphore,
     patience: Duration,
 }
@@ -49,19 +82,22 @@ pub enum ConnectError {
 }
 
 impl Cluster {
-    /// The cluster that `kubeconfig` names in its current context, or the one around this pod. Nothing is sent yet.
-    pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, ConnectError> {
+    /// The cluster that `kubeconfig` names in its current context, or the one around this pod.
+    pub async fn connect(kubeconfig: Option<&Path>, options: Options) -> Result<Self, ConnectError> {
         let config = match kubeconfig {
             None => Config::incluster()?,
             Some(path) => {
                 from_file(path).await.map_err(|source| ConnectError::Kubeconfig { path: path.to_owned(), source })?
             }
         };
-        Ok(Self::new(Client::try_from(config)?, PATIENCE))
+        let mut cluster = Self::new(Client::try_from(config)?, PATIENCE, options);
+        cluster.requests.start();
+        Ok(cluster)
     }
 
-    fn new(client: Client, patience: Duration) -> Self {
-        Self { client, turns: Semaphore::new(AT_A_TIME), patience }
+    fn new(client: Client, patience: Duration, options: Options) -> Self {
+        let requests = Requests::new(client.clone(), Duration::from_secs(options.resolution_timeout));
+        Self { client, requests, options, turns: Semaphore::new(AT_A_TIME), patience }
     }
 
     async fn read(&self, path: String) -> Result<Value, kube::Error> {
@@ -73,14 +109,96 @@ impl Cluster {
 }
 
 impl Source for Cluster {
-    async fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Value>, SourceError> {
+    async fn get(
+        &self,
+        kind: Kind,
+        reference: &Reference,
+        creation: &Creation<'_>,
+    ) -> Result<Option<Found>, SourceError> {
+        match reference {
+            Reference::Name(name) => {
+                let object = self.named(kind, creation.namespace, name).await?;
+                Ok(object.map(|object| Found { object, source: None }))
+            }
+            Reference::Remote { resolver, params } => {
+                let ask = Ask {
+                    kind,
+                    namespace: creation.namespace.to_owned(),
+                    resolver: resolver.clone(),
+                    params: params.clone(),
+                };
+                if creation.dry_run {
+                    let message = format!(
+                        "the {} {reference} is not resolved in a dry run, which may create nothing",
+                        kind.word()
+                    );
+                    return Err(SourceError { reason: SourceError::DRY_RUN, message });
+                }
+                let answer = self.requests.resolve(&ask, creation.deadline).await?;
+                let object = decode::object(kind, reference, &answer.data).map_err(SourceError::unreadable)?;
+                Ok(Some(Found { object, source: answer.source }))
+            }
+        }
+    }
+
+    async fn flags(&self) -> Result<Flags, SourceError> {
+        let namespace = &self.options.tekton_namespace;
+        let path = format!("/api/v1/namespaces/{namespace}/configmaps/feature-flags");
+        match timeout(self.patience, self.read(path)).await {
+            Ok(Ok(map)) => Ok(Flags(Some(map))),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Flags(None)),
+            other => Err(self.unreadable(
+                &format!("the ConfigMap \"feature-flags\" of Tekton in namespace {namespace:?}"),
+                "get it",
+                other,
+            )),
+        }
+    }
+
+    async fn policies(&self, creation: &Creation<'_>) -> Result<Vec<Value>, SourceError> {
+        let namespace = creation.namespace;
+        let path = format!("/apis/tekton.dev/v1alpha1/namespaces/{namespace}/verificationpolicies");
+        match timeout(self.patience, self.read(path)).await {
+            Ok(Ok(list)) => Ok(items(&list, "items").to_vec()),
+            // The cluster has no such kind.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Vec::new()),
+            other => Err(self.unreadable(
+                &format!("the VerificationPolicies of namespace {namespace:?}"),
+                "list them",
+                other,
+            )),
+        }
+    }
+}
+
+impl Cluster {
+    /// What a run may depend on must be known: a run that might break a rule is refused.
+    fn unreadable(&self, what: &str, verb: &str, answer: Result<Result<Value, kube::Error>, Elapsed>) -> SourceError {
+        let why = match answer {
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+                format!(
+                    "the webhook's account lacks the right to {verb}; apply webhook-config, or say with --tekton-namespace where Tekton is"
+                )
+            }
+            Ok(Err(error)) => api::sentence(&error),
+            Ok(Ok(_)) => "the answer makes no sense".to_owned(),
+            Err(_) => format!(
+                "the Kubernetes API gave no answer within {} s; create the PipelineRun again",
+                self.patience.as_secs_f32()
+            ),
+        };
+        SourceError::unreadable(format!("{what} can't be read: {why}"))
+    }
+
+    async fn named(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Value>, SourceError> {
         let word = kind.word();
         // A name that no object can have might lead to another path, and so to another namespace.
         if !is_object_name(namespace) || !is_object_name(name) {
             return Ok(None);
         }
-        let failed =
-            |why: String| SourceError(format!("{word} {name:?} in namespace {namespace:?} can't be read: {why}"));
+        let failed = |why: String| {
+            SourceError::unreadable(format!("{word} {name:?} in namespace {namespace:?} can't be read: {why}"))
+        };
         let path = format!("/apis/tekton.dev/v1/namespaces/{namespace}/{word}s/{name}");
         match timeout(self.patience, self.read(path)).await {
             Ok(Ok(object)) => Ok(Some(object)),
@@ -91,11 +209,7 @@ impl Source for Cluster {
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(failed(format!(
                 "the webhook's account lacks the right to get {word}s of tekton.dev; grant it to its ClusterRole"
             ))),
-            Ok(Err(kube::Error::Api(status))) => {
-                let message = status.message.split_whitespace().collect::<Vec<_>>().join(" ");
-                Err(failed(format!("the Kubernetes API answered {} {message}", status.code)))
-            }
-            Ok(Err(error)) => Err(failed(format!("the Kubernetes API can't be used: {}", root(&error)))),
+            Ok(Err(error)) => Err(failed(api::sentence(&error))),
             Err(_) => Err(failed(format!(
                 "the Kubernetes API gave no answer within {} s; create the PipelineRun again",
                 self.patience.as_secs_f32()
@@ -106,26 +220,6 @@ impl Source for Cluster {
 
 async fn from_file(path: &Path) -> Result<Config, KubeconfigError> {
     Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await
-}
-
-/// Whether an object can have this name: a DNS subdomain (Kubernetes: "Object Names and IDs").
-fn is_object_name(name: &str) -> bool {
-    let alnum = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let label = |label: &str| match label.as_bytes() {
-        [first, .., last] => alnum(*first) && alnum(*last) && label.bytes().all(|c| alnum(c) || c == b'-'),
-        [only] => alnum(*only),
-        [] => false,
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
-/// What lies at the bottom of a client's error: "Connection refused" rather than "client error".
-fn root(error: &kube::Error) -> String {
-    let mut deepest: &dyn std::error::Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 #[cfg(test)]
@@ -171,15 +265,16 @@ mod tests {
             }
         });
         let client = Client::try_from(Config::new(uri)).unwrap();
-        (Cluster::new(client, Duration::from_millis(300)), asked)
+        (Cluster::new(client, Duration::from_millis(300), Options::default()), asked)
     }
 
     #[tokio::test]
     async fn an_object_keeps_its_order_and_all_fields() {
         let text = r#"{"kind":"Pipeline","spec":{"z":1,"a":{"unknown":null,"b":1.50}},"apiVersion":"tekton.dev/v1"}"#;
         let (cluster, _) = api(Some(("200 OK", text))).await;
-        let object = cluster.get(Kind::Pipeline, "team", "chain").await.unwrap().unwrap();
-        assert_eq!(object.to_string(), text.replace("1.50", "1.5"));
+        let object =
+            cluster.get(Kind::Pipeline, &Reference::Name("chain".to_owned()), &"team".into()).await.unwrap().unwrap();
+        assert_eq!(object.object.to_string(), text.replace("1.50", "1.5"));
     }
 
     #[tokio::test]
@@ -202,10 +297,10 @@ mod tests {
             (None, Some("no answer within 0.3 s")),
         ] {
             let (cluster, asked) = api(answer).await;
-            let got = cluster.get(Kind::Pipeline, "team", "chain").await;
+            let got = cluster.get(Kind::Pipeline, &Reference::Name("chain".to_owned()), &"team".into()).await;
             assert!(asked.load(Relaxed) > 0);
             let Some(expected) = expected else {
-                assert_eq!(got.unwrap(), None);
+                assert!(got.unwrap().is_none());
                 continue;
             };
             let error = got.unwrap_err().to_string();
@@ -219,7 +314,11 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let client = Client::try_from(Config::new(format!("http://{closed}").parse().unwrap())).unwrap();
-        let error = Cluster::new(client, PATIENCE).get(Kind::Task, "team", "build").await.unwrap_err().to_string();
+        let error = Cluster::new(client, PATIENCE, Options::default())
+            .get(Kind::Task, &Reference::Name("build".to_owned()), &"team".into())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with(r#"task "build" in namespace "team" can't be read: "#), "{error}");
         assert!(error.contains("Connection refused"), "{error}");
     }
@@ -228,7 +327,7 @@ mod tests {
     async fn a_name_never_leads_out_of_its_namespace() {
         let (cluster, asked) = api(Some(("200 OK", "{}"))).await;
         for (namespace, name) in [("team", "../../other/pipelines/x"), ("team", "x?y"), ("../team", "x"), ("", "x")] {
-            assert_eq!(cluster.get(Kind::Pipeline, namespace, name).await.unwrap(), None);
+            assert_eq!(cluster.named(Kind::Pipeline, namespace, name).await.unwrap(), None);
         }
         assert_eq!(asked.load(Relaxed), 0);
     }
@@ -237,21 +336,9 @@ mod tests {
     async fn configurations() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("kubeconfig");
-        let error = async || Cluster::connect(Some(&file)).await.err().unwrap().to_string();
+        let error = async || Cluster::connect(Some(&file), Options::default()).await.err().unwrap().to_string();
         assert!(error().await.starts_with(&format!("--kubeconfig {}: ", file.display())));
         std::fs::write(&file, "clusters: 7").unwrap();
         assert!(error().await.starts_with(&format!("--kubeconfig {}: ", file.display())));
-    }
-
-    #[test]
-    fn object_names() {
-        for name in ["a", "build", "my-pipeline.v1", "0", &"a".repeat(253)] {
-            assert!(is_object_name(name), "{name}");
-        }
-        for name in ["", ".", "..", "a/b", "../../x/pipelines/y", "a?b", "A", "a b", "-a", "a-", "a..b", "a%2fb", "ä"]
-        {
-            assert!(!is_object_name(name), "{name}");
-        }
-        assert!(!is_object_name(&"a".repeat(254)));
     }
 }

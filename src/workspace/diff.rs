@@ -120,7 +120,7 @@ impl Diff {
         }
         let unreadable =
             |e: io::Error| Error::File { path: found.path.to_string(), action: "can't be read", source: e };
-        let mut file = match tree::open_file(walk.parent(), found.path.name()) {
+        let (mut file, _) = match tree::open_file(walk.parent(), found.path.name()) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::Changed(found.path.clone())),
             other => other.map_err(unreadable)?,
         };

@@ -150,11 +150,10 @@ fn add_file(
     let changed = || Error::Changed(entry.path.clone());
     let unreadable = || Error::file(&entry.path, "can't be read");
     let open = cursor.parent(&entry.path).and_then(|parent| tree::open_file(parent, entry.path.name()));
-    let file = match open {
+    let (file, before) = match open {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(unreadable()(e)),
         other => other.map_err(|_| changed())?,
     };
-    let before = tree::status_of(&file).map_err(unreadable())?;
     let size = entry.content().map_or(0, |content| content.size);
     if strict && (before.size, before.mtime) != (size, entry.mtime) {
         return Err(changed());

@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use rustix::{
@@ -224,8 +224,9 @@ pub fn status_of(fd: impl AsFd) -> io::Result<Status> {
     Ok(sys::fstat(fd)?.into())
 }
 
-/// Opens the regular file `name` in `parent` for reading, also our own one with a mode that forbids it.
-pub fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
+/// Opens the regular file `name` in `parent` for reading, also our own one with a mode that forbids it. Says too what it
+/// is.
+pub fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, Status)> {
     let fd = match sys::openat(parent, name, READ, Mode::empty()) {
         Err(Errno::ACCESS) => {
             let (handle, before) = allow(parent, name, FileType::RegularFile, 0o400)?;
@@ -235,10 +236,11 @@ pub fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
         }
         other => other?,
     };
-    if status_of(&fd)?.kind != FileType::RegularFile {
+    let status = status_of(&fd)?;
+    if status.kind != FileType::RegularFile {
         return Err(io::Error::other("it is not a regular file any more"));
     }
-    Ok(fd.into())
+    Ok((fd.into(), status))
 }
 
 /// Removes `name` in `parent`, and everything in it where it is a directory. Nothing there is fine.
@@ -293,7 +295,8 @@ pub fn keeps_xattr(name: &[u8]) -> bool {
 
 /// Whether this process may set owners.
 pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    static IS_ROOT: LazyLock<bool> = LazyLock::new(|| rustix::process::geteuid().is_root());
+    *IS_ROOT
 }
 
 /// Reads what a system call gives into a buffer whose size is not known beforehand.

@@ -1,12 +1,14 @@
 //! A task that refers to a Task becomes one with the Task's spec inlined, so that steps can be injected.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
 use super::Refusal;
 use crate::tekton::{
     fields::{field, field_mut, items, items_mut, remove, set, text},
+    reference::{Reference, is_object_name, source_text},
+    scope::Scope,
     workspaces::Use,
 };
 
@@ -15,50 +17,62 @@ use crate::tekton::{
 const NOT_COPIED: [&str; 3] =
     ["kubectl.kubernetes.io/last-applied-configuration", "tekton.dev/v1beta1", "chains.tekton.dev/"];
 
-/// The name of the Task in the run's namespace that a pipeline task refers to; none where it is embedded.
-pub fn referenced_task(pipeline_task: &Value) -> Result<Option<String>, Refusal> {
+/// A Task that was found, to be inlined.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The object in its v1 form.
+    pub object: Value,
+    /// The `refSource` that its resolver gave, if it came through one (Tekton: refsource.go).
+    pub source: Option<Value>,
+}
+
+/// Which Task a pipeline task refers to; none where it is embedded. `scope` has the values of variables in the reference.
+pub fn referenced_task(pipeline_task: &Value, scope: &Scope<'_>) -> Result<Option<Reference>, Refusal> {
     let refuse = |problem: String| {
         let workspace = items(pipeline_task, "workspaces").first();
         let workspace = workspace.map_or("", |used| match text(used, "workspace") {
             "" => text(used, "name"),
             name => name,
         });
-        Err(Refusal::Task { task: text(pipeline_task, "name").to_owned(), workspace: workspace.to_owned(), problem })
+        Refusal::Task { task: text(pipeline_task, "name").to_owned(), workspace: workspace.to_owned(), problem }
     };
     if ["pipelineRef", "pipelineSpec"].iter().any(|name| field(pipeline_task, name).is_some()) {
-        return refuse(
+        return Err(refuse(
             "it is a pipeline in a pipeline, whose run gets a volume of its own: wrap the inner pipeline instead"
-                .into(),
-        );
+                .to_owned(),
+        ));
     }
     if let Some(spec) = field(pipeline_task, "taskSpec") {
         return match (text(spec, "apiVersion"), text(spec, "kind")) {
             ("", "") => Ok(None),
             (_, kind) => {
-                refuse(format!("it is a custom task ({kind}), which has no steps: take the workspace out of it"))
+                Err(refuse(format!("it is a custom task ({kind}), which has no steps: take the workspace out of it")))
             }
         };
     }
     let Some(reference) = field(pipeline_task, "taskRef") else {
-        return refuse("it has neither taskRef nor taskSpec: add one".into());
+        return Err(refuse("it has neither taskRef nor taskSpec: add one".to_owned()));
     };
     match (text(reference, "apiVersion"), text(reference, "kind")) {
         ("" | "tekton.dev/v1" | "tekton.dev/v1beta1", "" | "Task") => {}
         (version, kind) => {
-            return refuse(format!(
+            return Err(refuse(format!(
                 "it refers to {version:?} kind {kind:?}, a custom task, which has no steps: take the workspace out of it"
-            ));
+            )));
         }
     }
-    match (text(reference, "resolver"), text(reference, "name")) {
-        ("", "") => refuse("its taskRef has no name: add one".into()),
-        ("", name) if name.contains("$(") => {
-            refuse(format!("its taskRef's name {name:?} is a variable, which is not supported yet: write the name"))
+    let read = Reference::read(reference, &["apiVersion", "kind"]);
+    let reference = read.map_err(|problem| refuse(format!("its taskRef {problem}")))?;
+    let unknown = |variable| {
+        refuse(format!(
+            "its taskRef needs $({variable}), which has no value when the run is created: write the value, or use a param"
+        ))
+    };
+    match reference.resolved(scope).map_err(unknown)? {
+        Reference::Name(name) if !is_object_name(&name) => {
+            Err(refuse(format!("its taskRef names {name:?}, which is not the name of a Task")))
         }
-        ("", name) => Ok(Some(name.to_owned())),
-        (resolver, _) => refuse(format!(
-            "its taskRef goes through resolver {resolver:?}, which is not supported yet: refer to a Task of the namespace"
-        )),
+        reference => Ok(Some(reference)),
     }
 }
 
@@ -67,11 +81,14 @@ pub fn referenced_task(pipeline_task: &Value) -> Result<Option<String>, Refusal>
 pub fn inline(
     pipeline_task: &mut Value,
     used: &[Use],
-    tasks: &BTreeMap<String, Value>,
+    scope: &Scope<'_>,
+    tasks: &HashMap<Reference, Found>,
 ) -> Result<Option<String>, Refusal> {
-    let name = referenced_task(pipeline_task)?;
-    if let Some((name, task)) = name.as_ref().and_then(|name| Some((name, tasks.get(name)?))) {
-        let spec = embedded(task, name)?;
+    let reference = referenced_task(pipeline_task, scope)?;
+    let mut from = None;
+    if let Some((reference, task)) = reference.and_then(|reference| tasks.get_key_value(&reference)) {
+        let (name, spec) = embedded(reference, task)?;
+        from = Some(name);
         if let Some(map) = pipeline_task.as_object_mut() {
             remove(map, "taskRef");
             map.insert("taskSpec".to_owned(), spec);
@@ -85,7 +102,7 @@ pub fn inline(
         let name = text(pipeline_task, "name").to_owned();
         return Err(Refusal::Incomplete { kind: "task", name, field: "steps" });
     }
-    Ok(name)
+    Ok(from)
 }
 
 /// A pod is for Windows where its nodeSelector says so or a script is for it (Tekton: pkg/pod/pod.go, docs/windows.md): the
@@ -107,21 +124,40 @@ pub fn refuse_windows(pipeline_task: &Value, workspace: &str, run: &Value) -> Re
     Err(Refusal::Task { task: name.to_owned(), workspace: workspace.to_owned(), problem })
 }
 
-/// The spec of `task` as an embedded one, with the labels and annotations that Tekton would copy from a referenced Task.
-fn embedded(task: &Value, name: &str) -> Result<Value, Refusal> {
+/// The name of `task` and its spec as an embedded one, with the labels and annotations that Tekton would copy from a
+/// referenced Task (Tekton: taskrun.go `storeTaskSpecAndMergeMeta`).
+fn embedded(reference: &Reference, task: &Found) -> Result<(String, Value), Refusal> {
+    let metadata = field(&task.object, "metadata").unwrap_or(&Value::Null);
+    let name = match reference {
+        Reference::Name(name) => name,
+        Reference::Remote { .. } => text(metadata, "name"),
+    };
     let incomplete = || Refusal::Incomplete { kind: "task", name: name.to_owned(), field: "spec" };
-    let mut spec = field(task, "spec").and_then(Value::as_object).ok_or_else(incomplete)?.clone();
-    let metadata = field(task, "metadata").unwrap_or(&Value::Null);
+    let mut spec = field(&task.object, "spec").and_then(Value::as_object).ok_or_else(incomplete)?.clone();
     let mut labels = field(metadata, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
     labels.insert("tekton.dev/task".to_owned(), json!(name));
     let mut copied = Map::new();
     copied.insert("labels".to_owned(), Value::Object(labels));
-    let annotations = copied_annotations(metadata);
+    let mut annotations = copied_annotations(metadata);
+    annotations.extend(origin("task", reference, task.source.as_ref()));
     if !annotations.is_empty() {
         copied.insert("annotations".to_owned(), Value::Object(annotations));
     }
     spec.insert("metadata".to_owned(), Value::Object(copied));
-    Ok(Value::Object(spec))
+    Ok((name.to_owned(), Value::Object(spec)))
+}
+
+/// Annotations that say where the inlined `kind` came from, if not from the run's namespace: Tekton keeps that in a run's
+/// status only for what it resolves itself (Tekton: pipelinespec.go, taskspec.go).
+pub fn origin(kind: &str, reference: &Reference, source: Option<&Value>) -> Map<String, Value> {
+    let mut annotations = Map::new();
+    if reference.resolver().is_some() {
+        annotations.insert(format!("tekton-wrap.dev/{kind}-ref"), json!(reference.to_string()));
+    }
+    if let Some(source) = source {
+        annotations.insert(format!("tekton-wrap.dev/{kind}-source"), json!(source_text(source)));
+    }
+    annotations
 }
 
 /// The annotations of `metadata` that Tekton would copy to what is made from the object.

@@ -3,7 +3,11 @@
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, jsonptr::PointerBuf};
 use serde_json::{Map, Value, json};
 
-use super::{Refusal, Request, bindings::Binding, inline::copied_annotations};
+use super::{
+    Found, Refusal, Request,
+    bindings::Binding,
+    inline::{copied_annotations, origin},
+};
 use crate::tekton::fields::field;
 
 /// What has to change in a run.
@@ -19,13 +23,15 @@ pub struct Changes {
 }
 
 /// The patch that turns `run` into the wrapped one, and what it gives.
-pub fn build(run: &Value, pipeline: &Value, changes: Changes, request: &Request) -> Result<(Patch, Value), Refusal> {
-    let metadata = field(pipeline, "metadata").unwrap_or(&Value::Null);
+pub fn build(run: &Value, pipeline: &Found, changes: Changes, request: &Request) -> Result<(Patch, Value), Refusal> {
+    let metadata = field(&pipeline.object, "metadata").unwrap_or(&Value::Null);
+    let name = request.pipeline_name(&pipeline.object);
     let mut labels = field(metadata, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut annotations = copied_annotations(metadata);
     // What Tekton would say of a referenced pipeline; without it the run would be labelled with its own name.
-    labels.insert("tekton.dev/pipeline".to_owned(), json!(request.pipeline));
-    annotations.insert("tekton-wrap.dev/pipeline".to_owned(), json!(request.pipeline));
+    labels.insert("tekton.dev/pipeline".to_owned(), json!(name));
+    annotations.insert("tekton-wrap.dev/pipeline".to_owned(), json!(name));
+    annotations.extend(origin("pipeline", &request.pipeline, pipeline.source.as_ref()));
     annotations.insert("tekton-wrap.dev/workspaces".to_owned(), json!(request.workspaces.join(",")));
     labels.retain(|_, value| value.as_str().is_some_and(|text| text.len() <= 63));
 

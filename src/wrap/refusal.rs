@@ -35,20 +35,20 @@ pub enum Refusal {
     },
     /// The Pipeline does not exist.
     #[error(
-        "pipeline {name:?} was not found in namespace {namespace:?}: create it first, or correct param \"pipelineref\""
+        "pipeline {name} was not found in namespace {namespace:?}: create it first, or correct param \"pipelineref\""
     )]
     PipelineNotFound {
-        /// Its name.
+        /// Its name, quoted.
         name: String,
         /// Where it was looked for.
         namespace: String,
     },
     /// A Task does not exist.
     #[error(
-        "task {name:?}, which pipeline {pipeline:?} refers to, was not found in namespace {namespace:?}: create it first"
+        "task {name}, which pipeline {pipeline:?} refers to, was not found in namespace {namespace:?}: create it first"
     )]
     TaskNotFound {
-        /// Its name.
+        /// Its name, quoted.
         name: String,
         /// The Pipeline.
         pipeline: String,
@@ -103,6 +103,29 @@ pub enum Refusal {
         "pipelineRef has a name ({0:?}) beside its resolver wrap: name the pipeline in param \"pipelineref\" alone"
     )]
     NamedTwice(String),
+    /// The operator of Tekton forbids inlined specs.
+    #[error(
+        "Tekton's feature flag disable-inline-spec is {0:?}: pipelines may not be inlined in this cluster, and wrapping inlines them; run the pipeline unwrapped, or ask for the flag to be changed"
+    )]
+    InliningForbidden(String),
+    /// A policy is in force for something that a resolver brought.
+    #[error(
+        "{what} is subject to VerificationPolicy {policy:?}, which wrapping would get around: run it unwrapped, or put a verified copy into the namespace and refer to it by name"
+    )]
+    Verified {
+        /// The Pipeline or Task, with its reference.
+        what: String,
+        /// Name of the VerificationPolicy.
+        policy: String,
+    },
+    /// Everything that a resolver brings must be verified.
+    #[error(
+        "{what} would have to be verified, which wrapping would get around (Tekton's feature flag trusted-resources-verification-no-match-policy is \"fail\"): run it unwrapped, or put a verified copy into the namespace and refer to it by name"
+    )]
+    VerificationRequired {
+        /// The Pipeline or Task, with its reference.
+        what: String,
+    },
     /// A task of a kind that can't use a wrapped workspace.
     #[error("task {task:?} uses the wrapped workspace {workspace:?}, but {problem}")]
     Task {
@@ -140,12 +163,14 @@ impl Refusal {
             Self::InvalidParam { .. } => "InvalidParam",
             Self::PipelineNotFound { .. } => "PipelineNotFound",
             Self::TaskNotFound { .. } => "TaskNotFound",
-            Self::Source(_) => "Unreadable",
+            Self::Source(error) => error.reason,
             Self::Incomplete { .. } => "Incomplete",
             Self::UndeclaredWorkspace { .. } => "UndeclaredWorkspace",
             Self::Graph { .. } => "InvalidGraph",
             Self::Bound { .. } => "WorkspaceBound",
             Self::NamedTwice(_) => "PipelineNamedTwice",
+            Self::InliningForbidden(_) => "InliningForbidden",
+            Self::Verified { .. } | Self::VerificationRequired { .. } => "VerificationPolicy",
             Self::Task { .. } => "UnsupportedTask",
             Self::TooLarge { .. } => "TooLarge",
             Self::Patch(_) => "PatchDoesNotApply",

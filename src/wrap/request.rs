@@ -8,6 +8,8 @@ use crate::{
     target::Target,
     tekton::{
         fields::{field, items, text},
+        reference::{Reference, is_object_name},
+        scope::Scope,
         variables::{references, substitute},
     },
 };
@@ -22,8 +24,8 @@ const WORKSPACE: &str = "{{workspace}}";
 /// What a run asks for.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Name of the Pipeline in the run's namespace.
-    pub pipeline: String,
+    /// Which Pipeline.
+    pub pipeline: Reference,
     /// Names of the Pipeline's workspaces to wrap, each once.
     pub workspaces: Vec<String>,
     /// Param `target`, with the run's params resolved and `$(context.pipelineRun.…)` left.
@@ -39,26 +41,22 @@ pub struct Request {
 }
 
 impl Request {
-    /// What `run` asks for; none where its pipelineRef is not for the resolver `wrap`.
-    pub fn read(run: &Value) -> Result<Option<Self>, Refusal> {
+    /// What `run`, about to be created in `namespace`, asks for; none where its pipelineRef is not for the resolver `wrap`.
+    pub fn read(run: &Value, namespace: &str) -> Result<Option<Self>, Refusal> {
         let Some(pipeline_ref) = run.pointer("/spec/pipelineRef") else { return Ok(None) };
         let resolver = text(pipeline_ref, "resolver");
-        let suffix = match resolver.strip_prefix("wrap") {
-            Some("") => None,
-            Some(rest) if rest.starts_with('.') => Some(&rest[1..]),
-            _ => return Ok(None),
-        };
+        let Some(suffix) = wrapper_of(resolver) else { return Ok(None) };
         match text(pipeline_ref, "name") {
             "" => {}
             name => return Err(Refusal::NamedTwice(name.to_owned())),
         }
-        let params = Params::new(pipeline_ref, run)?;
+        let params = Params::new(pipeline_ref, Scope::of_run(run, namespace))?;
         let target = params.required(
             "target",
             "name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest",
         )?;
         let request = Self {
-            pipeline: pipeline_name(&params.required("pipelineref", "name the pipeline to run")?)?,
+            pipeline: params.pipeline()?,
             workspaces: params.workspaces()?,
             base: params.text("base")?,
             conflict: params.choice("conflict", &[("fail", Conflict::Fail), ("last", Conflict::Last)])?,
@@ -88,9 +86,18 @@ impl Request {
         self.base.as_ref().map(|base| base.replace(WORKSPACE, workspace))
     }
 
+    /// The name of `pipeline`; one that a resolver brought may have none.
+    pub fn pipeline_name<'a>(&'a self, pipeline: &'a Value) -> &'a str {
+        match &self.pipeline {
+            Reference::Name(name) => name,
+            Reference::Remote { .. } => field(pipeline, "metadata").map_or("", |metadata| text(metadata, "name")),
+        }
+    }
+
     /// The spec of `pipeline`, which must declare the workspaces to wrap.
     pub fn pipeline_spec<'a>(&self, pipeline: &'a Value) -> Result<&'a Value, Refusal> {
-        let incomplete = |field| Refusal::Incomplete { kind: "pipeline", name: self.pipeline.clone(), field };
+        let name = || self.pipeline_name(pipeline).to_owned();
+        let incomplete = |field| Refusal::Incomplete { kind: "pipeline", name: name(), field };
         let spec = field(pipeline, "spec").ok_or_else(|| incomplete("spec"))?;
         if items(spec, "tasks").is_empty() {
             return Err(incomplete("tasks"));
@@ -98,7 +105,7 @@ impl Request {
         let declared: Vec<&str> = items(spec, "workspaces").iter().map(|declared| text(declared, "name")).collect();
         if let Some(workspace) = self.workspaces.iter().find(|name| !declared.contains(&name.as_str())) {
             let declared = if declared.is_empty() { "none".to_owned() } else { quoted(&declared) };
-            let (workspace, pipeline) = (workspace.clone(), self.pipeline.clone());
+            let (workspace, pipeline) = (workspace.clone(), name());
             return Err(Refusal::UndeclaredWorkspace { workspace, pipeline, declared });
         }
         Ok(spec)
@@ -152,43 +159,22 @@ fn check_wrapper(wrapper: &str, target: &Target, text: &str) -> Result<(), Refus
     Err(invalid("wrapper", format!("{wrapper:?} does not agree with the target {text:?}, which is of kind {scheme:?}")))
 }
 
-/// Param `pipelineref`: a name, or YAML with `name:`.
-fn pipeline_name(value: &str) -> Result<String, Refusal> {
-    let invalid = |problem| Err(invalid("pipelineref", problem));
-    let value = value.trim();
-    if is_object_name(value) {
-        return Ok(value.to_owned());
-    }
-    match crate::yaml::parse(value).as_deref() {
-        Ok([reference @ Value::Object(_)]) => match (text(reference, "name"), text(reference, "resolver")) {
-            (name, "") if is_object_name(name) => Ok(name.to_owned()),
-            (_, "") => invalid(format!("{value:?} names no pipeline: write its name")),
-            (_, resolver) => invalid(format!(
-                "resolver {resolver:?} is not supported in it yet: name a pipeline of the run's namespace"
-            )),
-        },
-        _ => invalid(format!("{value:?} is not the name of a pipeline")),
+/// What follows `wrap.` in the name of our resolver; none where it is not ours.
+fn wrapper_of(resolver: &str) -> Option<Option<&str>> {
+    match resolver.strip_prefix("wrap")? {
+        "" => Some(None),
+        rest => rest.strip_prefix('.').map(Some),
     }
 }
 
-/// A DNS-1123 subdomain (Kubernetes: names of objects).
-fn is_object_name(name: &str) -> bool {
-    let alnum = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    !name.is_empty()
-        && name.len() <= 253
-        && name.split('.').all(|label| {
-            label.starts_with(alnum) && label.ends_with(alnum) && label.chars().all(|c| alnum(c) || c == '-')
-        })
-}
-
-/// The params of the pipelineRef, and the run's own for `$(params.x)` in them.
+/// The params of the pipelineRef, and what variables in them stand for.
 struct Params<'a> {
     given: Vec<(&'a str, &'a Value)>,
-    run: &'a Value,
+    scope: Scope<'a>,
 }
 
 impl<'a> Params<'a> {
-    fn new(pipeline_ref: &'a Value, run: &'a Value) -> Result<Self, Refusal> {
+    fn new(pipeline_ref: &'a Value, scope: Scope<'a>) -> Result<Self, Refusal> {
         let mut given: Vec<(&str, &Value)> = Vec::new();
         for param in items(pipeline_ref, "params") {
             let name = text(param, "name");
@@ -200,7 +186,7 @@ impl<'a> Params<'a> {
             }
             given.push((name, field(param, "value").unwrap_or(&Value::Null)));
         }
-        Ok(Self { given, run })
+        Ok(Self { given, scope })
     }
 
     fn value(&self, name: &str) -> Option<&'a Value> {
@@ -214,6 +200,47 @@ impl<'a> Params<'a> {
             Some(Value::String(value)) if value.trim().is_empty() => Ok(None),
             Some(Value::String(value)) => self.resolve(name, value).map(Some),
             Some(_) => Err(invalid(name, "it must be a string".to_owned())),
+        }
+    }
+
+    /// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are put in where its values are, so that no
+    /// value can become YAML.
+    fn pipeline(&self) -> Result<Reference, Refusal> {
+        let name = "pipelineref";
+        let value = match self.value(name) {
+            Some(Value::String(text)) if !text.trim().is_empty() => text.trim(),
+            None | Some(Value::Null | Value::String(_)) => {
+                return Err(Refusal::MissingParam { name, hint: "name the pipeline to run" });
+            }
+            Some(_) => {
+                return Err(invalid(name, "it must be a string: a name, or the YAML of a pipelineRef".to_owned()));
+            }
+        };
+        let bad = |problem: String| invalid(name, problem);
+        let reference = match crate::yaml::parse(value) {
+            Ok(documents) if matches!(documents[..], [Value::Object(_)]) => {
+                Reference::read(&documents[0], &["apiVersion"]).map_err(|problem| bad(format!("it {problem}")))?
+            }
+            Ok(documents) if documents.len() > 1 => {
+                return Err(bad("it has several YAML documents: keep one".to_owned()));
+            }
+            Err(error) if value.contains('\n') => return Err(bad(format!("it is neither a name nor YAML: {error}"))),
+            _ => Reference::Name(value.to_owned()),
+        };
+        if reference.resolver().and_then(wrapper_of).is_some() {
+            let problem = "it names the resolver wrap itself: name the pipeline, or the resolver that brings it";
+            return Err(bad(problem.to_owned()));
+        }
+        let unknown = |variable| {
+            bad(format!(
+                "$({variable}) has no value when the run is created: only the run's own params and its namespace have"
+            ))
+        };
+        match reference.resolved(&self.scope).map_err(unknown)? {
+            Reference::Name(name) if !is_object_name(&name) => {
+                Err(bad(format!("{name:?} is not the name of a pipeline")))
+            }
+            reference => Ok(reference),
         }
     }
 
@@ -281,22 +308,8 @@ impl<'a> Params<'a> {
         Ok(substitute(value, new).unwrap_or_else(|| value.to_owned()))
     }
 
-    /// The value of `params.x`, `params["x"]`, `params.x[0]` or `params.x.key`, where it is a string.
     fn run_param(&self, reference: &str) -> Option<String> {
-        let name = crate::tekton::variables::name_after(reference, "params")?;
-        // A dotted name can be written only in brackets; `params.a.b` is key `b` of the object `a`.
-        let rest = match reference.strip_prefix("params.") {
-            Some(dotted) => &dotted[name.len()..],
-            None => &reference["params[''".len() + name.len() + "]".len()..],
-        };
-        let params = self.run.pointer("/spec/params")?.as_array()?;
-        let value = field(params.iter().find(|param| text(param, "name") == name)?, "value")?;
-        let value = match rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            Some(index) => value.get(index.parse::<usize>().ok()?)?,
-            None if rest.is_empty() => value,
-            None => value.get(rest.strip_prefix('.')?)?,
-        };
-        value.as_str().map(str::to_owned)
+        reference.starts_with("params").then(|| self.scope.text(reference).map(str::to_owned))?
     }
 }
 

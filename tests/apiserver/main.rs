@@ -2,5 +2,6 @@
 
 mod creation;
 mod manifests;
+mod resolution;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::{
     authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec},
-    core::v1::Secret,
+    core::v1::{ConfigMap, Secret},
 };
 use kube::{
     Api, Client,
@@ -126,8 +126,21 @@ async fn the_webhooks_account_reads_pipelines_and_tasks_and_nothing_else() {
 
     // And all that it may do, as the apiserver sees it, beyond what every account may: ask about itself.
     let rights = rights(&account, &namespace.name).await;
-    let expected = ["get tekton.dev/pipelines", "get tekton.dev/tasks"];
+    let expected = [
+        "create resolution.tekton.dev/resolutionrequests",
+        "delete resolution.tekton.dev/resolutionrequests",
+        "get tekton.dev/pipelines",
+        "get tekton.dev/tasks",
+        "list tekton.dev/verificationpolicies",
+        "watch resolution.tekton.dev/resolutionrequests",
+    ];
     assert_eq!(rights, expected.map(str::to_owned).into());
+    // In Tekton's namespace one ConfigMap more.
+    let here: BTreeSet<_> = self::rights(&account, "tekton-pipelines").await;
+    let more: Vec<_> = here.difference(&expected.map(str::to_owned).into()).cloned().collect();
+    assert_eq!(more, ["get /configmaps"]);
+    let maps: Api<ConfigMap> = Api::namespaced(account.clone(), "tekton-pipelines");
+    assert_forbidden(maps.get("config-defaults").await.map(|_| ()), "cannot get resource \"configmaps\"");
 }
 
 /// What an account may do in a namespace, as `verb group/resource`.

@@ -27,6 +27,8 @@ pub struct Left {
     ancestors: BTreeSet<Key>,
     /// What it made of paths that it changed; none where it deleted them.
     changes: BTreeMap<PathBuf, Option<Item>>,
+    /// Directories among the changes that it only brought back.
+    brought_back: BTreeSet<PathBuf>,
     /// The mtime of directories in which, or anywhere below which, it changed something.
     dir_times: BTreeMap<PathBuf, (i64, i64)>,
 }
@@ -40,6 +42,8 @@ pub struct Merged {
     pub conflicts: BTreeMap<PathBuf, (Key, BTreeSet<Key>)>,
     /// Directories that a task removed and that are there only because of what is in them.
     pub revived: BTreeSet<PathBuf>,
+    /// These, and those that a task brought back: which of several modes they have is not the model's business.
+    vague: BTreeSet<PathBuf>,
 }
 
 /// A tree on disk, and what tells its files apart whatever they are called.
@@ -99,10 +103,12 @@ impl Left {
             }
         }
         // Whoever changes something in a directory that another task had removed brings it back.
-        for path in merged.revived.iter().filter(|path| dir_times.contains_key(*path)) {
+        let brought_back: BTreeSet<PathBuf> =
+            merged.revived.iter().filter(|path| dir_times.contains_key(*path)).cloned().collect();
+        for path in &brought_back {
             changes.entry(path.clone()).or_insert_with(|| Some(after.tree[path].clone()));
         }
-        Self { ancestors, changes, dir_times }
+        Self { ancestors, changes, brought_back, dir_times }
     }
 
     /// What it did to `path`, if anything. Where it removed a directory or put something else in its place, it removed
@@ -156,6 +162,7 @@ impl Model {
             item.names.retain(|name| winners.get(name.as_path()) == winners.get(path.as_path()));
         }
         merged.revive();
+        merged.vague = lefts.values().flat_map(|left| &left.brought_back).chain(&merged.revived).cloned().collect();
         let mut times: BTreeMap<Key, (i64, i64)>;
         let root = lefts.values().any(|left| left.dir_times.contains_key(Path::new("")));
         if root {
@@ -181,9 +188,9 @@ impl Merged {
         }
     }
 
-    /// Says where `tree` is not this. Which mode a revived directory has is not the model's business.
+    /// Says where `tree` is not this.
     pub fn compare(&self, tree: &Seen) -> Result<(), String> {
-        let vague = |path: &Path, item: &Item| match self.revived.contains(path) {
+        let vague = |path: &Path, item: &Item| match self.vague.contains(path) {
             true => Item { mode: 0, owner: None, xattrs: Vec::new(), ..item.clone() },
             false => item.clone(),
         };

@@ -101,6 +101,8 @@ impl Cluster {
         self.installed
             .get_or_init(async || {
                 let client = self.admin().await;
+                let tekton = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tekton-pipelines"}});
+                manifests::apply(&client, &tekton).await.expect("the namespace of Tekton");
                 for object in manifests::webhook_config() {
                     if object["kind"] != "MutatingWebhookConfiguration" {
                         manifests::apply(&client, &object).await.expect("webhook-config/ is accepted");

@@ -30,11 +30,16 @@ pub fn parse(yaml: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(yaml).expect("valid YAML")
 }
 
-/// The resource that `object` is of. Its plural is guessed from its kind, which works for all that the tests use.
+/// The resource that `object` is of. Its plural is guessed from its kind, which works for all that the tests
+/// use but one.
 pub fn resource(object: &Value) -> ApiResource {
     let text = |key: &str| object[key].as_str().unwrap_or_else(|| panic!("{key} is missing:\n{object:#}"));
     let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")))
+    let gvk = GroupVersionKind::gvk(group, version, text("kind"));
+    match text("kind") {
+        "VerificationPolicy" => ApiResource::from_gvk_with_plural(&gvk, "verificationpolicies"),
+        _ => ApiResource::from_gvk(&gvk),
+    }
 }
 
 /// Applies `object` on the server's side. Unknown fields and deprecated values are errors.

@@ -2,6 +2,7 @@
 //!
 //! - [`cluster`]: a kube-apiserver with etcd, Tekton's CRDs ([`crds`]) and a fresh [`cluster::Namespace`] for each test
 //! - [`webhook`]: the product's webhook, with the account and the configuration of `webhook-config/`
+//! - [`resolver`]: a resolver of the cluster
 //! - [`registry`]: a registry, and crane; [`tokens`]: a token server for it
 //! - [`faults`]: a server between a client and a registry that makes things go wrong
 //! - [`mod@render`]: the product's `render`
@@ -24,6 +25,7 @@ pub mod manifests;
 pub mod process;
 pub mod registry;
 pub mod render;
+pub mod resolver;
 pub mod runner;
 pub mod tokens;
 pub mod webhook;

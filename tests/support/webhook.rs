@@ -41,13 +41,18 @@ impl Webhook {
 
     /// Starts the webhook with the account of `webhook-config/` and nothing else.
     pub async fn start(cluster: &Cluster) -> Self {
+        Self::start_with(cluster, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn start_with(cluster: &Cluster, more: &[String]) -> Self {
         let dir = process::folder("webhook");
         let authority = Authority::new();
         authority.issue(&dir.join("tls"));
         let kubeconfig = cluster.kubeconfig(&account_token(cluster).await);
         fs::write(dir.join("kubeconfig"), kubeconfig.to_string()).expect("the kubeconfig");
         let (port, admin) = (process::free_port(), process::free_port());
-        let args = [
+        let mut args = vec![
             "webhook".to_owned(),
             format!("--listen=127.0.0.1:{port}"),
             format!("--admin-listen=127.0.0.1:{admin}"),
@@ -55,6 +60,7 @@ impl Webhook {
             format!("--image={IMAGE}"),
             format!("--kubeconfig={}", dir.join("kubeconfig").display()),
         ];
+        args.extend_from_slice(more);
         let program = Program::start(dir, Path::new(env!("CARGO_BIN_EXE_tekton-wrap")), &args, &[]);
         let readyz = format!("http://127.0.0.1:{admin}/readyz");
         program.wait_until("tekton-wrap webhook", async || ureq::get(&readyz).call().is_ok()).await;
@@ -64,8 +70,14 @@ impl Webhook {
     /// Applies the registration of `webhook-config/` with this webhook's URL in place of the Service, and waits until it is
     /// in force in `namespace`. With `only` it is a registration of its own for that namespace.
     pub async fn register(&self, namespace: &Namespace, only: bool) {
+        self.register_with(namespace, only, |_| {}).await;
+    }
+
+    /// The same, with its `webhooks[0]` changed.
+    pub async fn register_with(&self, namespace: &Namespace, only: bool, change: impl FnOnce(&mut Value)) {
         let mut configuration = registration();
         let hook = &mut configuration["webhooks"][0];
+        change(hook);
         hook["clientConfig"] = json!({"url": self.url, "caBundle": BASE64_STANDARD.encode(&self.ca)});
         if only {
             hook["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace.name}});
@@ -74,10 +86,10 @@ impl Webhook {
         }
         manifests::apply(&namespace.client, &configuration).await.expect("the registration is accepted");
 
-        // The apiserver takes notice a moment later: until then it stores this run, which no webhook would let pass.
+        // The apiserver takes notice a moment later: until then this run, which no webhook lets pass, does not reach this one.
         let probe = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"name": "probe"},
             "spec": {"pipelineRef": {"resolver": "wrap"}}});
-        let in_force = async || namespace.dry_run(&probe).await.is_err();
+        let in_force = async || namespace.dry_run(&probe).await.is_err() && self.log().contains("refused: ");
         self.program.wait_until("the registration of tekton-wrap webhook", in_force).await;
     }
 

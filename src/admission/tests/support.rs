@@ -19,7 +19,11 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::super::*;
-use crate::resolve::{Kind, SourceError};
+use crate::{
+    resolve::{Creation, Kind, SourceError},
+    tekton::reference::Reference,
+    wrap::Found,
+};
 
 /// Whatever takes longer has gone wrong.
 pub const FOREVER: Duration = Duration::from_secs(60);
@@ -124,8 +128,13 @@ impl Running {
 }
 
 impl Source for Stage {
-    async fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Value>, SourceError> {
-        assert_eq!(namespace, "team");
+    async fn get(
+        &self,
+        kind: Kind,
+        reference: &Reference,
+        creation: &Creation<'_>,
+    ) -> Result<Option<Found>, SourceError> {
+        assert_eq!(creation.namespace, "team");
         match self {
             Self::Found => {}
             Self::Panics => panic!("this test's source panics"),
@@ -135,10 +144,11 @@ impl Source for Stage {
             }
             Self::Waits(permits) => permits.acquire().await.unwrap().forget(),
         }
-        Ok((kind == Kind::Pipeline && name == "chain").then(|| {
+        let is_chain = kind == Kind::Pipeline && *reference == Reference::Name("chain".to_owned());
+        Ok(is_chain.then(|| {
             let step = |script: &str| json!({"image": "busybox", "script": script});
             let uses = json!([{"name": "sources"}]);
-            json!({
+            let object = json!({
                 "apiVersion": "tekton.dev/v1",
                 "kind": "Pipeline",
                 "metadata": {"name": "chain", "namespace": "team"},
@@ -150,7 +160,8 @@ impl Source for Stage {
                          "taskSpec": {"workspaces": uses, "steps": [step("ls")]}},
                     ],
                 },
-            })
+            });
+            Found { object, source: None }
         }))
     }
 }

@@ -1,0 +1,207 @@
+//! Speed, memory and bytes sent beside the tools that one would use instead, on the same trees, the same registry and the
+//! same machine, interleaved: `cargo bench --bench peers`. Options: `-- --quick` (trees of a tenth, 3 rounds), `--rounds N`,
+//! `--dir DIR` (default: `/dev/shm`), `--save FILE` (the raw results, one line each), `--only PARTS` (of `S`, `B`, `chain`),
+//! `--tools NAMES` (as the table has them), both with commas between.
+
+mod measure;
+mod registry;
+mod table;
+mod tree;
+
+use std::{fs, path::Path, process::Command};
+
+use measure::{Sample, run};
+use registry::Registry;
+
+/// What a tool does with the tree `$TREE`, the image `$IMAGE`, a folder `$TMP` of its own and a new, empty folder `$OUT`.
+struct Peer {
+    name: &'static str,
+    save: &'static str,
+    restore: &'static str,
+}
+
+const PEERS: &[Peer] = &[
+    Peer {
+        name: "tekton-wrap",
+        save: r#""$SELF" --step save "$IMAGE" 0 "$TREE" "$TMP/new""#,
+        restore: r#""$SELF" --step restore "$IMAGE" 1 "$OUT" "$TMP/state""#,
+    },
+    Peer {
+        name: "crane",
+        save: r#"tar -C "$TREE" -cf - . | "$CRANE" append --insecure -f - -t "$IMAGE:crane""#,
+        restore: r#""$CRANE" export --insecure "$IMAGE:crane" - | tar -C "$OUT" -xf -"#,
+    },
+    Peer {
+        name: "oras",
+        save: r#"cd "$TREE/.." && "$ORAS" push --no-tty --plain-http "$IMAGE:oras" "${TREE##*/}""#,
+        restore: r#""$ORAS" pull --no-tty --plain-http -o "$OUT" "$IMAGE:oras""#,
+    },
+    Peer {
+        name: "tar+zstd+oras",
+        save: r#"tar -C "$TREE" -cf - . | zstd -q -1 -T2 -o "$TMP/a.zst" && "$ORAS" blob push --no-tty --plain-http "$IMAGE" "$TMP/a.zst" && sha256sum <"$TMP/a.zst" | cut -c1-64 >"$TMP/a.sum" && rm "$TMP/a.zst""#,
+        restore: r#""$ORAS" blob fetch --plain-http -o - "$IMAGE@sha256:$(cat "$TMP/a.sum")" | zstd -dc | tar -C "$OUT" -xf -"#,
+    },
+    Peer { name: "cp -a", save: "", restore: r#"cp -a "$TREE/." "$OUT""# },
+];
+
+/// How many tasks follow each other in the row for that.
+const CHAIN: u32 = 30;
+
+struct Bench {
+    dir: String,
+    registry: Registry,
+    samples: Vec<Sample>,
+    env: Vec<(&'static str, String)>,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if let [step, what, image, order, dir, state] = &args[..]
+        && step == "--step"
+    {
+        return one_step(what, image, order.parse().expect("a number"), dir, state);
+    }
+    let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|i| args.get(i + 1));
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let rounds = value("--rounds").map_or(if quick { 3 } else { 5 }, |n| n.parse().expect("--rounds N"));
+    let scale = if quick { 10 } else { 1 };
+    let dir = value("--dir").map_or("/dev/shm", |dir| dir).to_owned();
+    let dir = format!("{dir}/tekton-wrap-bench.{}", std::process::id());
+
+    let among = |option: &str, name: &str| value(option).is_none_or(|list| list.split(',').any(|one| one == name));
+    let peers: Vec<&Peer> = PEERS.iter().filter(|peer| among("--tools", peer.name)).collect();
+
+    let mut bench = Bench::new(dir);
+    for (name, make) in [("S", tree::small as fn(&Path, u64)), ("B", tree::large)] {
+        let tree = format!("{}/{name}", bench.dir);
+        make(Path::new(&tree), scale);
+        let rounds_of = if among("--only", name) { rounds } else { 0 };
+        for round in 0..rounds_of {
+            for i in 0..peers.len() {
+                bench.peer(peers[(i + round) % peers.len()], name, &tree);
+            }
+        }
+        if name == "S" && among("--only", "chain") {
+            bench.chain(&tree, rounds);
+        }
+        fs::remove_dir_all(&tree).expect("the tree is removed");
+    }
+    let head = measure::machine(quick, rounds);
+    if let Some(file) = value("--save") {
+        let lines: Vec<String> = bench.samples.iter().map(Sample::to_json).collect();
+        fs::write(file, format!("{head}\n{}\n", lines.join("\n"))).expect("the results are written");
+    }
+    println!("{head}\n\n{}", table::table(&bench.samples));
+}
+
+impl Bench {
+    fn new(dir: String) -> Self {
+        fs::create_dir_all(format!("{dir}/registry")).expect("the folder is made");
+        let registry = Registry::start(&dir, &registry::asset("registry"));
+        let own = std::env::current_exe().expect("it has a path").display().to_string();
+        let env = vec![("SELF", own), ("CRANE", registry::asset("crane")), ("ORAS", registry::asset("oras"))];
+        Self { dir, registry, samples: Vec::new(), env }
+    }
+
+    fn peer(&mut self, peer: &Peer, name: &str, tree: &str) {
+        let tmp = format!("{}/tmp", self.dir);
+        fs::create_dir_all(format!("{tmp}/state")).expect("a folder is made");
+        fs::create_dir_all(format!("{tmp}/new")).expect("a folder is made");
+        self.registry.wipe();
+        if !peer.save.is_empty() {
+            self.step(peer.name, &format!("save {name}"), peer.save, tree);
+        }
+        let out = self.step(peer.name, &format!("restore {name}"), peer.restore, tree);
+        if peer.name == "tekton-wrap" {
+            let save = r#""$SELF" --step save "$IMAGE" 1 "$TREE" "$TMP/state""#;
+            self.step(peer.name, &format!("save {name} unchanged"), save, &out);
+            if name == "S" {
+                tree::edit(Path::new(&out), 100, 1);
+                self.step(peer.name, "save S, 1 % changed", save, &out);
+            }
+        }
+        for dir in [&tmp, &out] {
+            fs::remove_dir_all(dir).expect("a folder is removed");
+        }
+    }
+
+    /// A tree that one task made, and one that each of thirty tasks changed a thirtieth of, restored in turn.
+    fn chain(&mut self, tree: &str, rounds: usize) {
+        let tmp = format!("{}/tmp", self.dir);
+        self.registry.wipe();
+        let mut work = tree.to_owned();
+        for order in 0..=CHAIN {
+            let state = format!("{tmp}/state");
+            fs::create_dir_all(&state).expect("a folder is made");
+            if order > 0 {
+                let restore = format!(r#""$SELF" --step restore "$IMAGE" {order} "$OUT" "$TMP/state""#);
+                let made = self.plain(&restore, tree);
+                if work != tree {
+                    fs::remove_dir_all(&work).expect("a folder is removed");
+                }
+                work = format!("{}/work", self.dir);
+                fs::rename(made, &work).expect("a folder is renamed");
+                tree::edit(Path::new(&work), CHAIN.into(), order.into());
+            }
+            let save = format!(r#""$SELF" --step save "$IMAGE" {order} "$TREE" "$TMP/state""#);
+            self.plain(&save, &work);
+            fs::remove_dir_all(&state).expect("a folder is removed");
+        }
+        fs::remove_dir_all(&work).expect("a folder is removed");
+        for _ in 0..rounds {
+            for (row, order) in [("restore S, one task", 1), ("restore S, 30 tasks", CHAIN + 1)] {
+                fs::create_dir_all(format!("{tmp}/state")).expect("a folder is made");
+                let restore = format!(r#""$SELF" --step restore "$IMAGE" {order} "$OUT" "$TMP/state""#);
+                let out = self.step("tekton-wrap", row, &restore, tree);
+                fs::remove_dir_all(&out).expect("a folder is removed");
+                fs::remove_dir_all(&tmp).expect("a folder is removed");
+            }
+        }
+    }
+
+    /// Runs `script` and keeps what it took. Returns the folder `$OUT`.
+    fn step(&mut self, tool: &str, row: &str, script: &str, tree: &str) -> String {
+        let before = self.registry.stored();
+        let (sample, out) = self.command(script, tree);
+        let sent = self.registry.stored() - before;
+        let sample = Sample { tool: tool.to_owned(), row: row.to_owned(), sent, ..sample };
+        eprintln!("{}", sample.to_json());
+        self.samples.push(sample);
+        out
+    }
+
+    fn plain(&self, script: &str, tree: &str) -> String {
+        self.command(script, tree).1
+    }
+
+    fn command(&self, script: &str, tree: &str) -> (Sample, String) {
+        let out = format!("{}/out", self.dir);
+        fs::create_dir_all(&out).expect("a folder is made");
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("set -euo pipefail; {script}")]).envs(self.env.iter().cloned());
+        command.env("TREE", tree).env("OUT", &out).env("TMP", format!("{}/tmp", self.dir));
+        command.env("IMAGE", format!("{}/bench", self.registry.address));
+        (run(command), out)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// What an injected step does in a process of its own: the task at `order` comes after the one before it.
+fn one_step(what: &str, image: &str, order: u32, dir: &str, state: &str) {
+    let after = match order.checked_sub(1) {
+        Some(before) if what == "restore" => format!(r#","after":[{{"task":"t{before}","order":{before}}}]"#),
+        _ => String::new(),
+    };
+    let step = format!(
+        r#"{{"run":"bench","task":"t{order}","order":{order},
+            "workspaces":[{{"name":"ws","path":"{dir}","target":"{image}:target"{after}}}]}}"#
+    );
+    let step = serde_json::from_str(&step).expect("a configuration");
+    let work = if what == "save" { tekton_wrap::workspace::save_task } else { tekton_wrap::workspace::restore_task };
+    work(step, Path::new(state)).unwrap_or_else(|error| panic!("{error}"));
+}

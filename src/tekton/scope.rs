@@ -1,0 +1,161 @@
+//! The values that a pipeline's variables have when its run is created.
+
+use serde_json::Value;
+
+use super::{
+    fields::{field, items, text},
+    variables::{references, substitute},
+};
+
+/// Params of the run and, where it is known, of its Pipeline; and what is known of the run itself.
+#[derive(Clone, Debug)]
+pub struct Scope<'a> {
+    params: Vec<(&'a str, &'a Value)>,
+    context: Vec<(&'static str, &'a str)>,
+}
+
+impl<'a> Scope<'a> {
+    /// What `run`, about to be created in `namespace`, gives.
+    pub fn of_run(run: &'a Value, namespace: &'a str) -> Self {
+        let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
+        let params = given.iter().filter_map(|param| Some((text(param, "name"), field(param, "value")?))).collect();
+        let mut context = vec![("context.pipelineRun.namespace", namespace)];
+        // With generateName there is none yet, and there never is a uid.
+        let name = run.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty());
+        context.extend(name.map(|name| ("context.pipelineRun.name", name)));
+        Self { params, context }
+    }
+
+    /// The same inside of the pipeline `name`: what its params are by default counts where the run gives nothing
+    /// (Tekton: resources/apply.go `ApplyParameters`).
+    pub fn in_pipeline(mut self, spec: &'a Value, name: &'a str) -> Self {
+        for param in items(spec, "params") {
+            let name = text(param, "name");
+            if let (None, Some(default)) = (self.param(name), field(param, "default")) {
+                self.params.push((name, default));
+            }
+        }
+        self.context.push(("context.pipeline.name", name));
+        self
+    }
+
+    /// The text that `$(reference)` stands for; none where it has no value yet, or one that is no text.
+    pub fn text(&self, reference: &str) -> Option<&'a str> {
+        let context = self.context.iter().find(|(name, _)| *name == reference).map(|(_, value)| *value);
+        context.or_else(|| self.value(reference)?.as_str())
+    }
+
+    /// `value` with every variable in its place, in texts of any depth. An error is a variable without a value.
+    pub fn apply(&self, value: &Value) -> Result<Value, String> {
+        match value {
+            Value::String(text) => match self.whole(text) {
+                Some(value) => Ok(value.clone()),
+                None => self.apply_text(text).map(Value::String),
+            },
+            Value::Array(items) => {
+                let mut applied = Vec::new();
+                for item in items {
+                    match item.as_str().and_then(|text| self.whole(text)) {
+                        Some(Value::Array(more)) => applied.extend(more.iter().cloned()),
+                        _ => applied.push(self.apply(item)?),
+                    }
+                }
+                Ok(Value::Array(applied))
+            }
+            Value::Object(map) => map
+                .iter()
+                .map(|(key, value)| Ok((key.clone(), self.apply(value)?)))
+                .collect::<Result<_, _>>()
+                .map(Value::Object),
+            other => Ok(other.clone()),
+        }
+    }
+
+    /// The same for a text that stays one. What is no variable of Tekton's is left as it is.
+    pub fn apply_text(&self, value: &str) -> Result<String, String> {
+        let variable = |reference: &&str| {
+            ["params", "tasks", "finally", "context", "workspaces"]
+                .iter()
+                .any(|start| reference.strip_prefix(start).is_some_and(|rest| rest.starts_with(['.', '['])))
+        };
+        match references(value).filter(variable).find(|reference| self.text(reference).is_none()) {
+            Some(unknown) => Err(unknown.to_owned()),
+            None => {
+                let new = |reference: &str| self.text(reference).map(str::to_owned);
+                Ok(substitute(value, new).unwrap_or_else(|| value.to_owned()))
+            }
+        }
+    }
+
+    /// The array or object that a text stands for which is nothing but one variable
+    /// (Tekton: param_types.go `applyOrCorrect`).
+    fn whole(&self, text: &str) -> Option<&'a Value> {
+        let reference = text.strip_prefix("$(")?.strip_suffix(')')?;
+        let value = self.value(reference.strip_suffix("[*]").unwrap_or(reference))?;
+        (!value.is_string()).then_some(value)
+    }
+
+    /// The value of `params.x`, `params["x"]`, `params['x']`, and of `[0]` or `.key` behind these. A name may have dots.
+    fn value(&self, reference: &str) -> Option<&'a Value> {
+        let rest = reference.strip_prefix("params")?;
+        self.params.iter().find_map(|(name, value)| {
+            let forms = [format!(".{name}"), format!("[\"{name}\"]"), format!("['{name}']")];
+            let rest = forms.iter().find_map(|form| rest.strip_prefix(form.as_str()))?;
+            match (rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')), rest.strip_prefix('.')) {
+                _ if rest.is_empty() => Some(*value),
+                (Some(index), _) => value.as_array()?.get(index.parse::<usize>().ok()?),
+                (None, key) => value.as_object()?.get(key?),
+            }
+        })
+    }
+
+    fn param(&self, name: &str) -> Option<&'a Value> {
+        self.params.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values() {
+        let run = json!({"metadata": {"name": "r"}, "spec": {"params": [
+            {"name": "s", "value": "text"}, {"name": "a", "value": ["x", "y"]}, {"name": "o", "value": {"k": "v"}},
+            {"name": "s.t", "value": "dotted"},
+        ]}});
+        let spec = json!({"params": [{"name": "s", "default": "unused"}, {"name": "d", "default": "default"}, {"name": "none"}]});
+        let scope = Scope::of_run(&run, "ns").in_pipeline(&spec, "p");
+        for (value, expected) in [
+            (json!("plain $(x) $HOME $(date)"), json!("plain $(x) $HOME $(date)")),
+            (json!("a $(params.s) $(params[\"s\"]) $(params['s'])"), json!("a text text text")),
+            (json!("$(params.s.t) $(params[\"s.t\"]) $(params.d)"), json!("dotted dotted default")),
+            (json!("$(params.a[1])-$(params.o.k)"), json!("y-v")),
+            (json!("$(params.a[*])"), json!(["x", "y"])),
+            (json!("$(params.a)"), json!(["x", "y"])),
+            (json!("$(params.o[*])"), json!({"k": "v"})),
+            (json!(["0", "$(params.a[*])", "$(params.s)"]), json!(["0", "x", "y", "text"])),
+            (json!({"key": "$(params.s)"}), json!({"key": "text"})),
+            (
+                json!("$(context.pipelineRun.namespace)/$(context.pipelineRun.name)/$(context.pipeline.name)"),
+                json!("ns/r/p"),
+            ),
+        ] {
+            assert_eq!(scope.apply(&value), Ok(expected), "{value}");
+        }
+        for (value, unknown) in [
+            ("$(params.none)", "params.none"),
+            ("x $(params.a[*])", "params.a[*]"),
+            ("$(params.a[2])", "params.a[2]"),
+            ("$(params.o.no)", "params.o.no"),
+            ("$(tasks.t.results.r)", "tasks.t.results.r"),
+            ("$(context.pipelineRun.uid)", "context.pipelineRun.uid"),
+        ] {
+            assert_eq!(scope.apply(&json!(value)), Err(unknown.to_owned()), "{value}");
+        }
+        let unnamed = json!({"metadata": {"generateName": "r-"}});
+        assert_eq!(Scope::of_run(&unnamed, "ns").text("context.pipelineRun.name"), None);
+    }
+}
