@@ -179,7 +179,7 @@ fn other_tools_see_the_same() {
 #[test]
 fn an_image_of_many_tasks() {
     let run = Run::new("gzip");
-    for order in 0..66 {
+    for order in 0..66_u32 {
         let after = Vec::from_iter(order.checked_sub(1));
         run.play(run.step(order, &after, None), |dir| {
             write(dir, &format!("d{}/f{order}", order % 5), &order.to_string());
