@@ -330,6 +330,43 @@ fn refused_with_a_sentence() {
             json!({"name": "two", "workspaces": [{"name": "w"}]}),
             r#"task "two" uses the wrapped workspace "w", but it has neither taskRef nor taskSpec: add one"#,
         ),
+        // References through resolvers.
+        (
+            RUN,
+            pipelineref,
+            json!("{resolver: wrap, params: []}"),
+            r#"param "pipelineref" of resolver wrap: it names the resolver wrap itself: name the pipeline, or the resolver that brings it"#,
+        ),
+        (
+            RUN,
+            pipelineref,
+            json!("name: p\nbundle: quay.io/me/b"),
+            r#"param "pipelineref" of resolver wrap: it has a bundle, which Tekton has no longer: use the resolver "bundles""#,
+        ),
+        (
+            RUN,
+            pipelineref,
+            json!("{name: p, kind: Pipeline}"),
+            r#"param "pipelineref" of resolver wrap: it has a field "kind", which Tekton does not know: it takes name, or resolver and params"#,
+        ),
+        (
+            RUN,
+            pipelineref,
+            json!("{resolver: git, params: [{name: url, value: $(params.no)}]}"),
+            r#"param "pipelineref" of resolver wrap: $(params.no) has no value when the run is created: only the run's own params and its namespace have"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"resolver": "git", "params": [{"name": "url", "value": "$(tasks.one.results.url)"}]}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef needs $(tasks.one.results.url), which has no value when the run is created: write the value, or use a param"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"resolver": "git", "name": "t"}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has a name ("t") beside the resolver "git": keep one of them"#,
+        ),
     ] {
         match wrap(&[(object, pointer, value.clone())]) {
             Err(refusal) => assert_eq!(refusal.to_string(), sentence, "{pointer} = {value}"),

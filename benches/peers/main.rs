@@ -38,8 +38,8 @@ const PEERS: &[Peer] = &[
     },
     Peer {
         name: "tar+zstd+oras",
-        save: r#"tar -C "$TREE" -cf - . | zstd -q -1 -T2 -o "$TMP/a.zst" && "$ORAS" blob push --no-tty --plain-http "$IMAGE" "$TMP/a.zst" && sha256sum <"$TMP/a.zst" | cut -c1-64 >"$TMP/a.sum" && rm "$TMP/a.zst""#,
-        restore: r#""$ORAS" blob fetch --plain-http -o - "$IMAGE@sha256:$(cat "$TMP/a.sum")" | zstd -dc | tar -C "$OUT" -xf -"#,
+        save: r#"tar -C "$TREE" -cf - . | zstd -q -1 -T2 -o "$TMP/a.zst"; "$ORAS" blob push --no-tty --plain-http "$IMAGE" "$TMP/a.zst" | sed -n "s/^Digest: //p" >"$TMP/digest"; rm "$TMP/a.zst""#,
+        restore: r#""$ORAS" blob fetch --plain-http -o - "$IMAGE@$(cat "$TMP/digest")" | zstd -dc | tar -C "$OUT" -xf -"#,
     },
     Peer { name: "cp -a", save: "", restore: r#"cp -a "$TREE/." "$OUT""# },
 ];

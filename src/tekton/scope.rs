@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    fields::{field, items, text},
+    fields::{field, items, text, texts},
     variables::{references, substitute},
 };
 
@@ -27,11 +27,13 @@ impl<'a> Scope<'a> {
     }
 
     /// The same inside of the pipeline `name`: what its params are by default counts where the run gives nothing
-    /// (Tekton: resources/apply.go `ApplyParameters`).
+    /// (Tekton: resources/apply.go `ApplyParameters`). A default with variables of its own, which only newer versions of Tekton
+    /// resolve, is as good as none.
     pub fn in_pipeline(mut self, spec: &'a Value, name: &'a str) -> Self {
         for param in items(spec, "params") {
             let name = text(param, "name");
-            if let (None, Some(default)) = (self.param(name), field(param, "default")) {
+            let default = field(param, "default").filter(|default| !has_variables(default));
+            if let (None, Some(default)) = (self.param(name), default) {
                 self.params.push((name, default));
             }
         }
@@ -114,6 +116,12 @@ impl<'a> Scope<'a> {
     }
 }
 
+fn has_variables(value: &Value) -> bool {
+    let mut found = false;
+    texts(value, &mut |text| found |= references(text).any(|reference| reference.starts_with("params")));
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -126,7 +134,8 @@ mod tests {
             {"name": "s", "value": "text"}, {"name": "a", "value": ["x", "y"]}, {"name": "o", "value": {"k": "v"}},
             {"name": "s.t", "value": "dotted"},
         ]}});
-        let spec = json!({"params": [{"name": "s", "default": "unused"}, {"name": "d", "default": "default"}, {"name": "none"}]});
+        let spec = json!({"params": [{"name": "s", "default": "unused"}, {"name": "d", "default": "default"}, {"name": "none"},
+            {"name": "nested", "default": ["$(params.d)"]}]});
         let scope = Scope::of_run(&run, "ns").in_pipeline(&spec, "p");
         for (value, expected) in [
             (json!("plain $(x) $HOME $(date)"), json!("plain $(x) $HOME $(date)")),
@@ -147,6 +156,7 @@ mod tests {
         }
         for (value, unknown) in [
             ("$(params.none)", "params.none"),
+            ("$(params.nested[0])", "params.nested[0]"),
             ("x $(params.a[*])", "params.a[*]"),
             ("$(params.a[2])", "params.a[2]"),
             ("$(params.o.no)", "params.o.no"),

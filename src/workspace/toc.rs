@@ -7,7 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{entry::Entry, error::Error, path::TreePath};
+use super::{
+    entry::{Entry, Node},
+    error::Error,
+    path::TreePath,
+};
 
 /// Version of the records, in the annotation `dev.tekton-wrap.toc`.
 pub const VERSION: &str = "1";
@@ -102,6 +106,9 @@ impl Entries<'_> {
         if entry.mode > 0o7777 || entry.mtime.nsec >= 1_000_000_000 {
             return Err(io::Error::other(format!("{} has an impossible mode or time", entry.path)));
         }
+        if matches!(&entry.node, Node::Symlink(target) if target.contains(&0)) {
+            return Err(io::Error::other(format!("{} is a link to what is no path", entry.path)));
+        }
         if self.last.as_ref().is_some_and(|last| *last >= entry.path) {
             return Err(io::Error::other(format!("{} is out of order", entry.path)));
         }
@@ -129,7 +136,7 @@ impl Iterator for Entries<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::entry::{Node, Time};
+    use crate::workspace::entry::Time;
 
     fn entry(path: &str) -> Entry {
         let path = TreePath::parse(path.as_bytes()).unwrap();
