@@ -4,6 +4,11 @@
 //! parallel tasks that is not quite the merge: the header of a directory that a later task only touched undoes a chmod of
 //! an earlier one, or brings back a directory that it deleted. A hard link to a path that another layer replaced is
 //! nothing that tools which flatten images agree on, so such files are written anew as well.
+//!
+//! `crane export` does not apply layers but goes through them from the top (go-containerregistry, mutate.Extract), and overlooks
+//! a whiteout of a directory that a higher layer has again: what was in it is deleted once more, path by path.
+//!
+//! Layers can be left out of the stack, where an image would have too many: the correction then has what they alone had.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -15,9 +20,15 @@ use super::{
     view::View,
 };
 
+/// No image has more layers if that can be helped. Docker fails at about 125 (moby#26380); others build on ours.
+const MOST_LAYERS: usize = 64;
+
 /// What makes a stack of layers show the merged view.
 #[derive(Debug, Default, PartialEq)]
 pub struct Fixes {
+    /// What the base may have and the merged view has not, because of a layer that was left out: whiteouts right above the
+    /// base, below all layers, in tree order. All other fixes are one layer on top.
+    pub base_whiteouts: Vec<TreePath>,
     /// What the stack has and the merged view has not, in tree order.
     pub whiteouts: Vec<TreePath>,
     /// What the stack has not, or has differently, and has no content: in tree order.
@@ -28,24 +39,61 @@ pub struct Fixes {
 }
 
 /// Looks at a stack of layers from the top, one path after the other.
-#[derive(Default)]
-struct Stack {
-    /// Paths that further ones may lie below, each with the highest layer that deleted what lower ones have there.
-    cuts: Vec<(TreePath, Option<usize>)>,
+struct Stack<'a> {
+    left_out: &'a [bool],
+    /// Paths that further ones may lie below.
+    cuts: Vec<Cut>,
 }
 
-/// Compares the stack of all layers of `view`, which must be without a base, with what it should show.
-pub fn fixes(view: &View<'_>) -> Result<Fixes, Error> {
+/// Below a path, what hides the content of lower layers.
+struct Cut {
+    path: TreePath,
+    /// The highest layer that deleted it.
+    applied: Option<usize>,
+    /// The same for those who go through layers from the top.
+    flattened: Option<usize>,
+}
+
+/// What is seen at a path.
+#[derive(Clone, Copy, Default)]
+struct Top<'g> {
+    applied: Option<&'g Write>,
+    flattened: Option<&'g Write>,
+}
+
+/// Which of the layers with these `sizes`, on top of a base of so many layers, are left out of an image: the smallest ones,
+/// whose files cost least to write anew.
+pub fn left_out(base: usize, sizes: &[u64]) -> Vec<bool> {
+    let mut left_out = vec![false; sizes.len()];
+    // A correction may come on top.
+    if base + sizes.len() < MOST_LAYERS {
+        return left_out;
+    }
+    let room = MOST_LAYERS.saturating_sub(base + 2);
+    let mut by_size: Vec<usize> = (0..sizes.len()).collect();
+    by_size.sort_by_key(|&layer| (sizes[layer], layer));
+    by_size.iter().rev().skip(room).for_each(|&layer| left_out[layer] = true);
+    left_out
+}
+
+/// Compares the stack of the layers of `view`, which must be without a base, with what it should show. Those that are
+/// `left_out` of it, counted from 0, are not in the stack.
+pub fn fixes(view: &View<'_>, left_out: &[bool]) -> Result<Fixes, Error> {
     let mut fixes = Fixes::default();
-    let mut stack = Stack::default();
+    let mut stack = Stack { left_out, cuts: Vec::new() };
     // Files of a layer that the stack shows under their first name: what links of the same layer may point to.
     let mut shown: HashSet<(usize, TreePath)> = HashSet::new();
     view.for_each(&mut |group, outcome| {
-        let top = stack.top(group);
+        let Top { applied: top, flattened } = stack.top(group);
+        let path = &group[0].entry.path;
+        let cut = || group.iter().any(|write| stack.lacks(write) && !write.entry.is_dir());
         match outcome {
             Outcome::Gone { visible } => {
-                if visible && top.is_some() {
-                    fixes.whiteouts.push(group[0].entry.path.clone());
+                if visible && (top.is_some() || flattened.is_some()) {
+                    fixes.whiteouts.push(path.clone());
+                }
+                if visible && cut() {
+                    fixes.hide_in_base(path);
                 }
             }
             Outcome::Keep { from, mtime, .. } => {
@@ -59,7 +107,11 @@ pub fn fixes(view: &View<'_>) -> Result<Fixes, Error> {
                 if same && matches!(entry.node, Node::File(_)) && view.has_links(wanted.layer) {
                     shown.insert((wanted.layer, entry.path.clone()));
                 }
+                if entry.is_dir() && cut() {
+                    fixes.hide_in_base(path);
+                }
                 if !same {
+                    stack.fixed(&entry);
                     fixes.add(wanted.layer, entry);
                 }
             }
@@ -70,6 +122,12 @@ pub fn fixes(view: &View<'_>) -> Result<Fixes, Error> {
 }
 
 impl Fixes {
+    fn hide_in_base(&mut self, path: &TreePath) {
+        if self.base_whiteouts.last().is_none_or(|above| !above.contains(path)) {
+            self.base_whiteouts.push(path.clone());
+        }
+    }
+
     fn add(&mut self, layer: usize, entry: Entry) {
         let from = match &entry.node {
             Node::File(_) => entry.path.clone(),
@@ -82,18 +140,39 @@ impl Fixes {
     }
 }
 
-impl Stack {
+impl Stack<'_> {
+    /// Whether an entry is of a layer that is left out. Layer 0 of a view is the base.
+    fn lacks(&self, write: &Write) -> bool {
+        self.left_out.get(write.layer.wrapping_sub(1)).copied().unwrap_or(false)
+    }
+
     /// The entry that is seen at the path of `group`, whose entries are sorted by layer.
-    fn top<'g>(&mut self, group: &'g [Write]) -> Option<&'g Write> {
-        let path = &group.first()?.entry.path;
-        while self.cuts.last().is_some_and(|(above, _)| !above.contains(path)) {
+    fn top<'g>(&mut self, group: &'g [Write]) -> Top<'g> {
+        let Some(path) = group.first().map(|write| &write.entry.path) else { return Top::default() };
+        while self.cuts.last().is_some_and(|above| !above.path.contains(path)) {
             self.cuts.pop();
         }
-        let cut_above = self.cuts.last().and_then(|(_, cut)| *cut);
-        let cut_here = group.iter().filter(|write| !write.entry.is_dir()).map(|write| write.layer).max();
-        self.cuts.push((path.clone(), cut_above.max(cut_here)));
-        let top = group.last().filter(|top| !top.entry.is_whiteout())?;
-        cut_above.is_none_or(|cut| cut <= top.layer).then_some(top)
+        let above = self.cuts.last().map_or((None, None), |above| (above.applied, above.flattened));
+        let there = || group.iter().filter(|write| !self.lacks(write));
+        let cuts = |write: &&Write| !write.entry.is_dir();
+        let (top, cut) = (there().next_back(), there().rfind(cuts));
+        let layer = |write: &Write| write.layer;
+        let seen = |cut: Option<usize>| {
+            top.filter(|top| !top.entry.is_whiteout()).filter(|top| cut.is_none_or(|cut| cut <= top.layer))
+        };
+        let shown = Top { applied: seen(above.0), flattened: seen(above.1) };
+        let (applied, flattened) = (above.0.max(cut.map(layer)), above.1.max(top.filter(cuts).map(layer)));
+        self.cuts.push(Cut { path: path.clone(), applied, flattened });
+        shown
+    }
+
+    /// The path that was looked at last is this on top of the stack: a directory lets through what is below its own cut.
+    fn fixed(&mut self, entry: &Entry) {
+        if let [.., above, here] = &mut self.cuts[..]
+            && entry.is_dir()
+        {
+            here.flattened = above.flattened;
+        }
     }
 }
 

@@ -11,7 +11,6 @@ use super::{
     lineage::{Lineage, Writer},
     load,
     stack::{self, Fixes},
-    toc::Toc,
     view::View,
 };
 use crate::{
@@ -34,8 +33,8 @@ pub struct Labels {
 enum About {
     /// One task.
     Task(Snapshot),
-    /// All tasks up to now.
-    Run(Lineage),
+    /// All tasks up to now, if their layers are all there.
+    Run(Option<Lineage>),
 }
 
 impl Labels {
@@ -57,12 +56,12 @@ pub fn put_snapshot(
     snapshot: Snapshot,
     labels: &Labels,
 ) -> Result<Digest, Error> {
-    let layers = layers.iter().map(|layer| Ok((layer.clone(), layer.info()?.diff_id))).collect::<Result<_, Error>>()?;
+    let layers = layers.iter().cloned().map(with_diff_id).collect::<Result<_, Error>>()?;
     put_image(store, tag, layers, About::Task(snapshot), labels)
 }
 
 /// Stores the workspace that `lineage` makes under `tag` as an ordinary image, whatever conflicts it has: the later task
-/// wins.
+/// wins. Where it would have too many layers, the smallest ones are merged into the correction on top.
 pub fn put_whole(
     store: &dyn Store,
     tag: &str,
@@ -79,67 +78,74 @@ pub fn put_whole(
         bring(store, base.layers.iter(), &load::target(&base.image)?)?;
         layers.extend(base.layers.iter().map(as_oci).zip(base.diff_ids.iter().copied()));
     }
-    for (_, layer) in lineage.layers() {
-        layers.push((layer.clone(), layer.info()?.diff_id));
+    let sizes: Vec<u64> = lineage.layers().map(|(_, layer)| layer.size).collect();
+    let left_out = stack::left_out(layers.len(), &sizes);
+    let fixes = fixes(store, lineage, &left_out)?;
+    if lineage.base.is_some() && !fixes.base_whiteouts.is_empty() {
+        let layer = layer::store(store, compression, &fixes.base_whiteouts, &mut |_| Ok(()))?;
+        layers.push(with_diff_id(layer)?);
     }
-    layers.extend(fix(store, lineage, compression)?);
-    let about = About::Run(Lineage { origin: None, ..lineage.clone() });
-    put_image(store, tag, layers, about, labels)
+    for ((_, layer), _) in lineage.layers().zip(&left_out).filter(|(_, left_out)| !**left_out) {
+        layers.push(with_diff_id(layer.clone())?);
+    }
+    if !(fixes.whiteouts.is_empty() && fixes.entries.is_empty() && fixes.files.is_empty()) {
+        layers.push(put_fixes(store, lineage, &fixes, compression)?);
+    }
+    // Its layers are to be those of the image.
+    let about = (!left_out.contains(&true)).then(|| Lineage { origin: None, ..lineage.clone() });
+    put_image(store, tag, layers, About::Run(about), labels)
 }
 
-/// Stores the layers that make the stack of all layers of `lineage` show the merged view.
-fn fix(store: &dyn Store, lineage: &Lineage, compression: Compression) -> Result<Vec<(Descriptor, Digest)>, Error> {
+/// What makes the stack of the layers of `lineage` that are not `left_out` show the merged view.
+fn fixes(store: &dyn Store, lineage: &Lineage, left_out: &[bool]) -> Result<Fixes, Error> {
     let has_links = |(_, layer): (usize, &Descriptor)| layer.info().is_ok_and(|info| info.hardlinks > 0);
-    if lineage.is_chain() && !lineage.layers().any(has_links) {
-        return Ok(Vec::new());
+    // With three, what one made the next may have deleted, and the last made again.
+    let is_short = lineage.is_chain() && lineage.writers.len() < 3;
+    if is_short && !lineage.layers().any(has_links) && !left_out.contains(&true) {
+        return Ok(Fixes::default());
     }
     let tocs = load::tocs(store, lineage)?;
-    let fixes = stack::fixes(&View::new(lineage, &[], &tocs)?)?;
-    let mut layers = Vec::new();
-    for (&index, files) in &fixes.files {
-        if let Some(((_, from), toc)) = lineage.layers().zip(&tocs).nth(index) {
-            layers.push(copy_files(store, compression, from, toc, files)?);
-        }
-    }
-    if !fixes.whiteouts.is_empty() || !fixes.entries.is_empty() {
-        let Fixes { whiteouts, entries, .. } = &fixes;
-        let layer = layer::store(store, compression, whiteouts, &mut |out| {
-            entries.iter().try_for_each(|entry| out.push(entry)).map_err(Error::file("a new layer", "can't be stored"))
-        })?;
-        let diff_id = layer.info()?.diff_id;
-        layers.push((layer, diff_id));
-    }
-    Ok(layers)
+    stack::fixes(&View::new(lineage, &[], &tocs)?, left_out)
 }
 
-/// Stores a layer of files whose content is in the layer `from`, each with its names. They come in the order of `from`,
-/// not in that of their names, so that this layer has no table of contents.
-fn copy_files(
+/// Stores the layer that lies on top: whiteouts, then what has no content in tree order, then files as they come in the
+/// layers that their content is from. With files it has no table of contents: names are not in order.
+fn put_fixes(
     store: &dyn Store,
+    lineage: &Lineage,
+    fixes: &Fixes,
     compression: Compression,
-    from: &Descriptor,
-    toc: &Toc,
-    files: &std::collections::BTreeMap<super::path::TreePath, Vec<Entry>>,
 ) -> Result<(Descriptor, Digest), Error> {
     let unwritable = || Error::file("a new layer", "can't be stored");
-    let mut layer = layer::store(store, compression, &[], &mut |out| {
-        layer::read(store, from, toc, &mut |_, entry, content| {
-            let Some((first, more)) = files.get(&entry.path).and_then(|names| names.split_first()) else {
-                return Ok(());
-            };
-            let node = entry.node.clone();
-            out.push_file(Entry { node, ..first.clone() }, content).map_err(unwritable())?;
-            for name in more {
-                let content = entry.content().copied().unwrap_or_default();
-                let node = Node::Link { to: first.path.clone(), content };
-                out.push(&Entry { node, ..name.clone() }).map_err(unwritable())?;
-            }
-            Ok(())
-        })
+    let mut stored = layer::store(store, compression, &fixes.whiteouts, &mut |out| {
+        fixes.entries.iter().try_for_each(|entry| out.push(entry)).map_err(unwritable())?;
+        for (index, (_, from)) in lineage.layers().enumerate() {
+            let Some(files) = fixes.files.get(&index) else { continue };
+            layer::read(store, from, &layer::read_toc(store, from)?, &mut |_, entry, content| {
+                let Some((first, more)) = files.get(&entry.path).and_then(|names| names.split_first()) else {
+                    return Ok(());
+                };
+                let node = entry.node.clone();
+                out.push_file(Entry { node, ..first.clone() }, content).map_err(unwritable())?;
+                for name in more {
+                    let content = entry.content().copied().unwrap_or_default();
+                    let node = Node::Link { to: first.path.clone(), content };
+                    out.push(&Entry { node, ..name.clone() }).map_err(unwritable())?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     })?;
+    let diff_id = stored.info()?.diff_id;
+    if !fixes.files.is_empty() {
+        stored.annotations = Annotations::from([(image::ESCAPED.to_owned(), "true".to_owned())]);
+    }
+    Ok((stored, diff_id))
+}
+
+fn with_diff_id(layer: Descriptor) -> Result<(Descriptor, Digest), Error> {
     let diff_id = layer.info()?.diff_id;
-    layer.annotations.clear();
-    layer.annotations.insert(image::ESCAPED.to_owned(), "true".to_owned());
     Ok((layer, diff_id))
 }
 
@@ -163,7 +169,7 @@ fn put_image(
     let history = layers.iter().map(|(layer, _)| History { created: created.clone(), created_by: created_by(layer) });
     let (snapshot, lineage) = match about {
         About::Task(snapshot) => (Some(snapshot), None),
-        About::Run(lineage) => (None, Some(lineage)),
+        About::Run(lineage) => (None, lineage),
     };
     let config = Config {
         created: created.clone(),

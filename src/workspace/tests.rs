@@ -2,10 +2,12 @@
 
 mod edits;
 mod hostile;
+mod many;
 mod merging;
 mod parallel;
 mod progressing;
 mod round_trip;
+mod schedules;
 mod seen;
 mod traps;
 

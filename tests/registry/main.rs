@@ -10,6 +10,7 @@ mod faults;
 mod hosts;
 mod inspect;
 mod prune;
+mod tools;
 
 use std::{
     fs,

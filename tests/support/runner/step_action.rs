@@ -18,6 +18,10 @@ const FIELDS: [&str; 9] =
 pub fn resolve(runner: &Runner, task: &Vars, step: &mut Value) -> Result<(), String> {
     let mut action = runner.object("StepAction", name(&step["ref"]))?["spec"].clone();
     canonical(&mut action);
+    // Tekton: stepaction_validation.go, validateNoParamSubstitutionsInScript
+    if action["script"].as_str().is_some_and(|script| script.contains("$(params")) {
+        return Err(format!("the script of StepAction {:?} has params, which Tekton refuses", name(&step["ref"])));
+    }
     let mut params = Vars::default();
     for declared in items(&action, "params") {
         let passed = items(step, "params").iter().find(|param| name(param) == name(declared));
