@@ -142,8 +142,8 @@ impl Requests {
         let message = match self.shared.board.trouble() {
             Some(trouble) => format!("{ask} could not be read, since ResolutionRequests can't be watched: {trouble}"),
             None => format!(
-                "resolver {resolver:?} gave no answer for {} s to what was asked of it: {ask}; create the PipelineRun again, which is safe: nothing was stored, and an answer that comes meanwhile is used",
-                waited.as_secs()
+                "resolver {resolver:?} gave no answer for {:.0} s to what was asked of it: {ask}; create the PipelineRun again, which is safe: nothing was stored, and an answer that comes meanwhile is used",
+                waited.as_secs_f64()
             ),
         };
         SourceError { reason: SourceError::TIMEOUT, message }

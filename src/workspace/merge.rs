@@ -219,15 +219,14 @@ impl<'a> Resolver<'a> {
         let cut = inherited.iter().filter(|&&source| group.iter().all(|write| write.source != source));
         let mut effects: Vec<Effect> = direct.into_iter().map(effect).collect();
         effects.extend(cut.map(|&source| Effect { source, keeps: None }));
-        let counting = self.latest(&effects);
-        let Some(decisive) = counting.iter().max_by_key(|effect| effect.source) else { return counting };
-        if decisive.keeps.is_some_and(|i| group[i].entry.is_dir()) {
-            return counting;
-        }
-        // A source that has a directory where this ancestor of it left none brings it back. It never was away for a task
-        // that started from a conflict which went against this ancestor; and in a stack of layers it just is so.
-        let back = |source| self.precedes(decisive.source, source);
-        effects.extend(touched.into_iter().filter(|(_, write)| back(write.source)).map(effect));
+        // A source that has a directory where its ancestors left none brings it back. It never was away for a task that started
+        // from a conflict which went against this directory; and in a stack of layers it just is so.
+        let left = |source| {
+            effects.iter().filter(|effect| self.precedes(effect.source, source)).max_by_key(|effect| effect.source)
+        };
+        let back = |source| left(source).is_some_and(|effect| !effect.keeps.is_some_and(|i| group[i].entry.is_dir()));
+        let back: Vec<Effect> = touched.into_iter().filter(|(_, write)| back(write.source)).map(effect).collect();
+        effects.extend(back);
         self.latest(&effects)
     }
 

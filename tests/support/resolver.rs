@@ -96,8 +96,12 @@ async fn answer(client: Client, request: DynamicObject) {
     let source = json!({"uri": "git+https://example.com/repo.git", "digest": {"sha1": "abc"}, "entryPoint": "p.yaml"});
     let statuses = match param("mode").as_str() {
         "never" => vec![],
-        "fail" => vec![succeeded("False", "ResolutionFailed", &object)],
-        _ => vec![json!({"data": object, "refSource": source}), succeeded("True", "", "")],
+        "fail" => {
+            let mut status = succeeded("False", "ResolutionFailed", &object);
+            (status["data"], status["refSource"], status["source"]) = (json!(""), json!({}), json!({}));
+            vec![status]
+        }
+        _ => vec![json!({"data": object, "refSource": source, "source": source}), succeeded("True", "", "")],
     };
     let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &manifests::resource(&like()));
     for (number, status) in statuses.into_iter().enumerate() {
