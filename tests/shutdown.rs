@@ -65,7 +65,11 @@ impl Webhook {
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(process.stderr.take().unwrap());
         let mut line = String::new();
-        stderr.read_line(&mut line).unwrap();
+        // That its cluster does not answer may be said before.
+        while !line.contains("admin_listen") {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended");
+        }
         let quoted = line.replace("\":\"", "=\"");
         let admin = quoted.split_once("admin_listen=\"").unwrap_or_else(|| panic!("{line}")).1;
         let admin = admin.split_once('"').unwrap().0.to_owned();
