@@ -137,7 +137,7 @@ struct Server<S> {
 impl<S: Source + Send + 'static> Server<S> {
     async fn run(self, mut signals: mpsc::Receiver<()>) -> Result<(), Error> {
         let (phase, phases) = watch::channel(Phase::Serving);
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::default().with(|registry| self.source.register(registry)));
         let certificate = Arc::new(self.certificate);
         let tls = TlsAcceptor::from(Arc::new(certificate.server_config()?));
         let webhook = Webhook { source: self.source, settings: self.settings, metrics: metrics.clone() };

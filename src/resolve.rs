@@ -13,6 +13,7 @@ use std::{
 };
 
 use futures_util::future::{try_join, try_join_all};
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -51,6 +52,9 @@ pub trait Source: Sync {
         reference: &Reference,
         creation: &Creation<'_>,
     ) -> impl Future<Output = Result<Option<Found>, SourceError>> + Send;
+
+    /// Shows what is counted in `registry`. Files count nothing.
+    fn register(&self, _registry: &mut Registry) {}
 
     /// Tekton's feature flags. Files have none.
     fn flags(&self) -> impl Future<Output = Result<Flags, SourceError>> + Send {

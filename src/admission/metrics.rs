@@ -66,6 +66,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// And those that `register` adds.
+    pub fn with(mut self, register: impl FnOnce(&mut Registry)) -> Self {
+        register(&mut self.registry);
+        self
+    }
+
     /// Counts a request until what it returns is dropped.
     pub fn start(&self) -> InFlight {
         self.in_flight.inc();

@@ -9,6 +9,7 @@ use kube::{
     Client, Config,
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::{
     sync::Semaphore,
@@ -109,6 +110,10 @@ impl Cluster {
 }
 
 impl Source for Cluster {
+    fn register(&self, registry: &mut Registry) {
+        self.requests.register(registry);
+    }
+
     async fn get(
         &self,
         kind: Kind,

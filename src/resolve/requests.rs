@@ -7,6 +7,7 @@
 //! what is behind a branch moves.
 
 mod board;
+mod counts;
 mod watch;
 
 use std::{
@@ -23,6 +24,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use kube::Client;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch as channel,
@@ -30,7 +32,10 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use self::board::{Board, Status};
+use self::{
+    board::{Board, Status},
+    counts::Counts,
+};
 use super::{Kind, SourceError, api};
 use crate::tekton::reference::Reference;
 
@@ -48,6 +53,9 @@ const KEEP: Duration = Duration::from_secs(120);
 
 /// Time for creating or deleting one object.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The reason of what was given up, with nobody waiting any more as a rule.
+const UNANSWERED: &str = "Unanswered";
 
 /// How much of a resolver's own message is passed on, in characters.
 const SHOWN: usize = 600;
@@ -84,6 +92,7 @@ struct Shared {
     client: Client,
     board: Arc<Board>,
     flights: Mutex<HashMap<Ask, Flight>>,
+    counts: Counts,
     /// A flight ends after this time.
     longest: Duration,
 }
@@ -105,7 +114,8 @@ impl Requests {
     /// For the cluster of `client`, with a time after which an answer is waited for no longer. Resolvers themselves have a
     /// minute (Tekton: pkg/apis/config/default.go), and may begin late. Nothing is sent yet.
     pub fn new(client: Client, longest: Duration) -> Self {
-        let shared = Shared { client, board: Arc::default(), flights: Mutex::default(), longest };
+        let shared =
+            Shared { client, board: Arc::default(), flights: Mutex::default(), counts: Counts::default(), longest };
         Self { shared: Arc::new(shared), watch: None }
     }
 
@@ -113,6 +123,11 @@ impl Requests {
     pub fn start(&mut self) {
         let (client, board) = (self.shared.client.clone(), self.shared.board.clone());
         self.watch = Some(tokio::spawn(watch::run(client, board, self.shared.longest)));
+    }
+
+    /// Shows what is counted in `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.counts.register(registry);
     }
 
     /// What the resolver answers before `deadline`.
@@ -178,8 +193,10 @@ impl Shared {
 
     async fn fly(self: Arc<Self>, ask: Ask, sender: channel::Sender<Option<Outcome>>, missed: Arc<AtomicBool>) {
         let name = format!("tekton-wrap-{:016x}", RandomState::new().hash_one(&ask));
+        let start = Instant::now();
         let outcome = self.outcome(&ask, &name).await;
         let late = outcome.is_ok() && missed.load(Relaxed);
+        self.counts.ended(&outcome, late, start.elapsed());
         if !late {
             // Before the answer is out: whoever asks after it was used asks anew.
             self.flights().remove(&ask);
@@ -209,7 +226,10 @@ impl Shared {
                 }
             }
         };
-        let given_up = || ask.failed(&format!("its resolver gave no answer within {} s", self.longest.as_secs()));
+        let given_up = || {
+            let why = format!("its resolver gave no answer within {} s", self.longest.as_secs());
+            SourceError { reason: UNANSWERED, ..ask.failed(&why) }
+        };
         timeout(self.longest, answered).await.unwrap_or_else(|_| Err(given_up()))
     }
 

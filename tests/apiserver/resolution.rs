@@ -70,6 +70,14 @@ async fn namespace() -> Namespace {
     Cluster::shared().await.namespace().await
 }
 
+/// How many resolutions of this webhook ended so.
+fn resolutions(webhook: &Webhook, outcome: &str) -> u64 {
+    let metrics = ureq::get(format!("{}/metrics", webhook.admin)).call().expect("metrics").body_mut().read_to_string();
+    let metrics = metrics.expect("a text");
+    let line = format!("tekton_wrap_resolutions_total{{outcome={outcome:?}}} ");
+    metrics.lines().find_map(|l| l.strip_prefix(&line)).map_or(0, |count| count.parse().expect("a number"))
+}
+
 /// Waits until no ResolutionRequest is left.
 async fn nothing_left(namespace: &Namespace) {
     let start = Instant::now();
@@ -96,6 +104,7 @@ async fn what_a_resolver_brings_is_wrapped() {
         assert_eq!(spec["metadata"]["annotations"]["tekton-wrap.dev/task-source"], source);
     }
     nothing_left(&namespace).await;
+    assert!(resolutions(Webhook::shared().await, "answered") >= 2);
     // The same Task is asked for once, and the run's param is in its place.
     let asked = resolver::asked(&namespace.name);
     assert_eq!(asked.len(), 2, "{asked:?}");
@@ -181,6 +190,7 @@ async fn an_answer_that_came_too_late_is_used_the_next_time() {
     let asked = resolver::asked(&namespace.name);
     let pipelines = asked.iter().filter(|params| params.as_array().map(Vec::len) == Some(2));
     assert_eq!(pipelines.count(), 1, "{asked:?}");
+    assert_eq!(resolutions(&webhook, "late"), 1);
     nothing_left(&namespace).await;
 }
 
@@ -209,6 +219,7 @@ async fn what_is_never_answered_is_given_up_and_swept() {
     next.register(&namespace, true).await;
     let error = namespace.rejects(&never).await;
     assert!(error.ends_with("its resolver gave no answer within 2 s"), "{error}");
+    assert_eq!(resolutions(&next, "unanswered"), 1);
     nothing_left(&namespace).await;
 }
 
