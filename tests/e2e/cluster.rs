@@ -3,7 +3,7 @@
 use std::{env, time::Duration};
 
 use futures_util::{StreamExt, future, stream};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, DynamicObject, LogParams, PostParams},
@@ -91,6 +91,11 @@ async fn play_once(client: Client, case: &Case, rendered: &Rendered) -> (String,
     let prefix = format!("tekton-wrap-{}-", case.name.replace('_', "-"));
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": prefix}});
     let namespace = manifests::create(&client, None, &namespace, &params).await.expect("a namespace").name_any();
+    // Pods need it, and a busy cluster makes it a moment later.
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
+    while accounts.get_opt("default").await.expect("an answer").is_none() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     for object in rendered.objects.iter().filter(|o| o["kind"] != "PipelineRun" && o["kind"] != "Pipeline") {
         manifests::create(&client, Some(&namespace), object, &params).await.expect("the object is accepted");
     }
