@@ -169,7 +169,9 @@ pub fn copied_annotations(metadata: &Value) -> Map<String, Value> {
 
 /// Binds and declares a workspace that the task so far uses only through variables: then the injected steps can mount it.
 fn declare(pipeline_task: &mut Value, name: &str) {
-    let binding = json!({"name": name, "workspace": name});
+    // Without `workspace` it is that of the same name, and Tekton does not ask whether an optional one is optional in the task
+    // too, as it does not where a workspace is only propagated (Tekton: validate_dependencies.go).
+    let binding = json!({"name": name});
     if let Some(bindings) = pipeline_task.as_object_mut().and_then(|map| items_mut(map, "workspaces")) {
         bindings.push(binding);
     }

@@ -117,6 +117,18 @@ fn bound_workspaces(spec: &Value, given: &[Value]) -> Result<Vars, String> {
         }
     }
     given.iter().for_each(|w| vars.set(format!("workspaces.{}.bound", name(w)), "true"));
+    let optional = |list: &Value, wanted: &Value| {
+        items(list, "workspaces").iter().any(|w| name(w) == *wanted && w["optional"] == true)
+    };
+    // Only where the binding says `workspace` (Tekton: validate_dependencies.go, ValidateOptionalWorkspaces).
+    for task in items(spec, "tasks").iter().chain(items(spec, "finally")) {
+        for binding in items(task, "workspaces").iter().filter(|binding| optional(spec, &binding["workspace"])) {
+            if task.get("taskSpec").is_some_and(|spec| !optional(spec, &json!(name(binding)))) {
+                let workspace = &binding["workspace"];
+                return Err(format!("the workspace {workspace} is optional, but task {:?} requires it", name(task)));
+            }
+        }
+    }
     Ok(vars)
 }
 
