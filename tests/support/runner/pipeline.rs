@@ -123,7 +123,7 @@ fn bound_workspaces(spec: &Value, given: &[Value]) -> Result<Vars, String> {
     // Only where the binding says `workspace` (Tekton: validate_dependencies.go, ValidateOptionalWorkspaces).
     for task in items(spec, "tasks").iter().chain(items(spec, "finally")) {
         for binding in items(task, "workspaces").iter().filter(|binding| optional(spec, &binding["workspace"])) {
-            if task.get("taskSpec").is_some_and(|spec| !optional(spec, &json!(name(binding)))) {
+            if task.get("taskSpec").is_some_and(|spec| !optional(spec, &binding["name"])) {
                 let workspace = &binding["workspace"];
                 return Err(format!("the workspace {workspace} is optional, but task {:?} requires it", name(task)));
             }
