@@ -157,11 +157,12 @@ impl Model {
                 merged.tree.insert(path.clone(), (*item).clone());
             }
         }
-        // Names of one file are those that one task left so.
-        for (path, item) in &mut merged.tree {
-            item.names.retain(|name| winners.get(name.as_path()) == winners.get(path.as_path()));
-        }
         merged.revive();
+        // Names of one file are those that one task left so, and that no directory came back in place of.
+        for (path, item) in &mut merged.tree {
+            let same_task = |name: &Path| winners.get(name) == winners.get(path.as_path());
+            item.names.retain(|name| same_task(name) && !merged.revived.contains(name));
+        }
         merged.vague = lefts.values().flat_map(|left| &left.brought_back).chain(&merged.revived).cloned().collect();
         let mut times: BTreeMap<Key, (i64, i64)>;
         let root = lefts.values().any(|left| left.dir_times.contains_key(Path::new("")));
