@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`path`], [`entry`] | a path in tree order, and what is kept of it |
 //! | [`tree`], [`scan`] | system calls on a tree; a walk through it |
-//! | [`baseline`], [`diff`] | what a workspace was after its restore; what changed since |
+//! | [`baseline`], [`diff`], [`shard`] | what a workspace was after its restore; what changed since, in parts |
 //! | [`archive`], [`codec`], [`toc`], [`layer`] | the form of a layer |
 //! | [`image`], [`lineage`], [`load`] | manifests and configs; what a workspace is made of; reading both |
 //! | [`merge`], [`view`], [`stack`] | several tasks' changes as one tree; what a plain stack of layers shows instead |
@@ -33,6 +33,7 @@ mod publish;
 mod restore;
 mod save;
 pub(crate) mod scan;
+mod shard;
 mod space;
 mod sparse;
 mod stack;
@@ -52,6 +53,7 @@ use std::{
 
 pub use self::error::Error;
 use self::{
+    diff::Seen,
     lineage::Lineage,
     progress::{Action, INTERVAL, Phase, Progress},
     publish::Unpublished,
@@ -219,6 +221,18 @@ fn report_saved(name: &str, saved: &Saved, start: Instant) {
             size(stored_bytes)
         ),
     };
+    let Seen { relabelled, relabelled_bytes } = saved.seen;
+    if relabelled > 0 {
+        tracing::info!(
+            event = "relabelled",
+            workspace = name,
+            files = relabelled,
+            bytes = relabelled_bytes,
+            "{name}: of {}, {}, only mode, owner or attributes changed; an image holds files whole, so they are stored again",
+            count(relabelled, "file"),
+            size(relabelled_bytes)
+        );
+    }
     tracing::info!(
         event = "saved",
         workspace = name,

@@ -1,29 +1,31 @@
 //! What changed in a workspace since its baseline.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::HashMap,
     io::{self, Read},
     path::Path,
     sync::Arc,
 };
 
+use rustix::fs::FileType;
+
 use super::{
     baseline::Known,
-    entry::{Content, Entry, Node},
+    entry::{Entry, Node},
     error::Error,
     path::TreePath,
     scan::{Found, Walk},
-    tree::{self, Access, Cursor, Identity},
+    shard::{Shard, Sharder},
+    tree::{self, Access, Cursor, Identity, Status},
 };
 
-/// Changes, ready to be written as layers.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// Paths that are gone, in tree order; what was below them is gone too.
-    pub whiteouts: Vec<TreePath>,
-    /// What is new or different, by path. Of regular files only the size is known. Directories above a change are there
-    /// too. Of several names of one file the first is the file, the others are links to it.
-    pub entries: BTreeMap<TreePath, Entry>,
+/// What [`changes`] saw beside the changes themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Regular files of which, as far as can be told without reading them, only mode, owner or extended attributes changed.
+    pub relabelled: u64,
+    /// Their bytes.
+    pub relabelled_bytes: u64,
 }
 
 /// One name of a file that has several.
@@ -32,55 +34,94 @@ struct Name {
     changed: bool,
 }
 
-struct Diff {
+/// A directory that the walk is in.
+struct OpenDir {
+    path: TreePath,
+    /// As it was before it was opened, which may have changed its mode.
+    status: Status,
+    /// It is in a shard.
+    listed: bool,
+}
+
+struct Diff<'a> {
     cursor: Cursor,
-    changes: Changes,
+    shards: Sharder<'a>,
+    seen: Seen,
+    /// From the root to the last path: all directories above it, and itself if it is one.
+    open: Vec<OpenDir>,
     /// Names by file, of files that have several.
     names: HashMap<(u64, u64), Vec<Name>>,
+    /// The directories above them.
+    above_names: HashMap<TreePath, Status>,
     /// What is below this path was known and is gone with it.
     gone: Option<TreePath>,
 }
 
-/// Compares the directory `root` with what was known of it, in tree order.
+/// Compares the directory `root` with what was known of it, in tree order, and hands what changed over as it is found: in
+/// shards, the first ones of `size`. Directories above a change are there too.
 pub fn changes(
     root: &Path,
     access: &Arc<Access>,
     baseline: Option<&mut dyn Iterator<Item = Result<Known, Error>>>,
-) -> Result<Changes, Error> {
+    size: u64,
+    out: &mut dyn FnMut(Shard) -> Result<(), Error>,
+) -> Result<Seen, Error> {
     let has_baseline = baseline.is_some();
     let mut nothing = std::iter::empty();
     let mut baseline = baseline.unwrap_or(&mut nothing).peekable();
     let cursor = Cursor::new(root, access.clone()).map_err(Error::file(root.display(), "can't be opened"))?;
-    let mut diff = Diff { cursor, changes: Changes::default(), names: HashMap::new(), gone: None };
+    let shards = Sharder::new(size, out)?;
+    let mut diff = Diff {
+        cursor,
+        shards,
+        seen: Seen::default(),
+        open: Vec::new(),
+        names: HashMap::new(),
+        above_names: HashMap::new(),
+        gone: None,
+    };
     let mut walk = Walk::new(root, access.clone())?;
     while let Some(found) = walk.next() {
         let found = found?;
         while let Some(old) = next_if(&mut baseline, |path| *path < found.path)? {
-            diff.deleted(&old);
+            diff.deleted(&old)?;
         }
-        match next_if(&mut baseline, |path| *path == found.path)? {
+        diff.leave(&found.path);
+        let listed = match next_if(&mut baseline, |path| *path == found.path)? {
             Some(old) => diff.compare(&walk, &found, &old)?,
             // Without a baseline nothing says that a task changed the root: it belongs to the volume.
-            None if found.path.is_root() && !has_baseline => {}
+            None if found.path.is_root() && !has_baseline => false,
             None => diff.add(&walk, &found, true)?,
+        };
+        if found.status.kind == FileType::Directory {
+            diff.open.push(OpenDir { path: found.path, status: found.status, listed });
         }
     }
     while let Some(old) = next_if(&mut baseline, |_| true)? {
-        diff.deleted(&old);
+        diff.deleted(&old)?;
     }
     diff.finish()
 }
 
-impl Diff {
-    fn deleted(&mut self, old: &Known) {
-        let path = &old.entry.path;
-        if !self.gone.as_ref().is_some_and(|gone| gone.contains(path)) {
-            self.changes.whiteouts.push(path.clone());
-            self.gone = Some(path.clone());
-        }
+impl Diff<'_> {
+    /// Leaves the directories that `path` is not in.
+    fn leave(&mut self, path: &TreePath) {
+        while self.open.pop_if(|dir| !dir.path.contains(path)).is_some() {}
     }
 
-    fn compare(&mut self, walk: &Walk, found: &Found, old: &Known) -> Result<(), Error> {
+    fn deleted(&mut self, old: &Known) -> Result<(), Error> {
+        let path = &old.entry.path;
+        if self.gone.as_ref().is_some_and(|gone| gone.contains(path)) {
+            return Ok(());
+        }
+        self.leave(path);
+        self.list_above()?;
+        self.gone = Some(path.clone());
+        self.shards.whiteout(path.clone())
+    }
+
+    /// Whether it is listed as changed.
+    fn compare(&mut self, walk: &Walk, found: &Found, old: &Known) -> Result<bool, Error> {
         let (now, was) = (&found.status, &old.entry);
         let same_owner = (now.mode, now.uid, now.gid, now.nlink) == (was.mode, was.uid, was.gid, old.nlink);
         let same_size = was.content().is_none_or(|content| content.size == now.size);
@@ -106,12 +147,11 @@ impl Diff {
             Node::File(_) => self.file_changed(walk, found, &mut entry, old)?,
             node => *node != was.node || !entry.same_attributes(was) || entry.mtime != was.mtime,
         };
-        self.keep(found, entry, changed);
-        Ok(())
+        self.keep(found, entry, changed)
     }
 
     /// Whether a file of which the status changed is different, or belongs to another set of names.
-    fn file_changed(&self, walk: &Walk, found: &Found, entry: &mut Entry, old: &Known) -> Result<bool, Error> {
+    fn file_changed(&mut self, walk: &Walk, found: &Found, entry: &mut Entry, old: &Known) -> Result<bool, Error> {
         let other_file = old.identity.is_none_or(|identity| !same_file(&identity, &found.status.identity));
         let several = found.status.nlink > 1 || old.nlink > 1;
         let Some(was) = old.entry.content() else { return Ok(true) };
@@ -126,6 +166,8 @@ impl Diff {
         };
         entry.xattrs = tree::xattrs(&file).map_err(unreadable)?;
         if !entry.same_attributes(&old.entry) {
+            self.seen.relabelled += 1;
+            self.seen.relabelled_bytes += was.size;
             return Ok(true);
         }
         let mut hash = blake3::Hasher::new();
@@ -138,96 +180,74 @@ impl Diff {
         }
     }
 
-    fn add(&mut self, walk: &Walk, found: &Found, changed: bool) -> Result<(), Error> {
+    /// Whether it is listed as changed.
+    fn add(&mut self, walk: &Walk, found: &Found, changed: bool) -> Result<bool, Error> {
         // What did not change is of interest only if it is one of several names.
-        if changed || found.status.nlink > 1 && found.status.kind == rustix::fs::FileType::RegularFile {
+        if changed || found.status.nlink > 1 && found.status.kind == FileType::RegularFile {
             let entry = walk.describe(found)?;
-            self.keep(found, entry, changed);
+            return self.keep(found, entry, changed);
+        }
+        Ok(false)
+    }
+
+    fn keep(&mut self, found: &Found, entry: Entry, changed: bool) -> Result<bool, Error> {
+        if matches!(entry.node, Node::File(_)) && found.status.nlink > 1 {
+            let Identity { dev, ino, .. } = found.status.identity;
+            self.names.entry((dev, ino)).or_default().push(Name { entry, changed });
+            for dir in self.open.iter().rev() {
+                if self.above_names.insert(dir.path.clone(), dir.status).is_some() {
+                    break;
+                }
+            }
+            return Ok(false);
+        }
+        if changed {
+            self.list_above()?;
+            self.shards.push(&entry)?;
+        }
+        Ok(changed)
+    }
+
+    /// Lists the directories above a change that are not listed yet.
+    fn list_above(&mut self) -> Result<(), Error> {
+        let first = self.open.iter().rposition(|dir| dir.listed).map_or(0, |last| last + 1);
+        for dir in &mut self.open[first..] {
+            self.shards.push(&header(&mut self.cursor, &dir.path, &dir.status)?)?;
+            dir.listed = true;
         }
         Ok(())
     }
 
-    fn keep(&mut self, found: &Found, entry: Entry, changed: bool) {
-        if matches!(entry.node, Node::File(_)) && found.status.nlink > 1 {
-            let Identity { dev, ino, .. } = found.status.identity;
-            self.names.entry((dev, ino)).or_default().push(Name { entry, changed });
-        } else if changed {
-            self.changes.entries.insert(entry.path.clone(), entry);
-        }
-    }
-
-    fn finish(mut self) -> Result<Changes, Error> {
-        for names in self.names.into_values().filter(|names| names.iter().any(|name| name.changed)) {
-            let mut first: Option<TreePath> = None;
+    /// Files with several names are listed last, as only then all their names are known.
+    fn finish(mut self) -> Result<Seen, Error> {
+        let mut sets: Vec<_> = self.names.into_values().filter(|names| names.iter().any(|name| name.changed)).collect();
+        sets.sort_by(|a, b| a[0].entry.path.cmp(&b[0].entry.path));
+        for names in sets {
+            let mut entries: Vec<Entry> = Vec::with_capacity(names.len());
+            let first = names[0].entry.path.clone();
             for Name { mut entry, .. } in names {
-                if let Some(to) = &first {
+                let mut path = entry.path.parent();
+                while let Some((dir, status)) = path.and_then(|dir| self.above_names.remove_entry(&dir)) {
+                    entries.push(header(&mut self.cursor, &dir, &status)?);
+                    path = dir.parent();
+                }
+                if entry.path != first {
                     let content = entry.content().copied().unwrap_or_default();
-                    entry.node = Node::Link { to: to.clone(), content };
+                    entry.node = Node::Link { to: first.clone(), content };
                 }
-                first.get_or_insert_with(|| entry.path.clone());
-                self.changes.entries.insert(entry.path.clone(), entry);
+                entries.push(entry);
             }
+            self.shards.push_linked(entries)?;
         }
-        let paths = self.changes.entries.keys().chain(&self.changes.whiteouts);
-        let mut above = BTreeSet::new();
-        for path in paths {
-            let mut path = path.parent();
-            while let Some(dir) = path.filter(|dir| !self.changes.entries.contains_key(dir)) {
-                path = dir.parent();
-                if !above.insert(dir) {
-                    break;
-                }
-            }
-        }
-        for path in above {
-            let describe = |cursor: &mut Cursor| -> io::Result<Entry> {
-                let dir = cursor.dir(&path)?;
-                let node = Node::Dir { touched: true };
-                Ok(tree::status_of(dir)?.entry(path.clone(), node, tree::xattrs(dir)?))
-            };
-            let entry = describe(&mut self.cursor).map_err(|_| Error::Changed(path.clone()))?;
-            self.changes.entries.insert(path, entry);
-        }
-        Ok(self.changes)
+        self.shards.finish()?;
+        Ok(self.seen)
     }
 }
 
-impl Changes {
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        self.whiteouts.is_empty() && self.entries.is_empty()
-    }
-
-    /// Splits them into parts of about equal size, none much smaller than `size` bytes of content and at most `most`, with
-    /// all names of a file in one part.
-    pub fn split(self, size: u64, most: u64) -> Vec<Self> {
-        let weight = |entry: &Entry| match &entry.node {
-            Node::File(Content { size, .. }) => *size + 512,
-            _ => 512,
-        };
-        let total: u64 = self.entries.values().map(weight).sum();
-        let parts = (total / size).clamp(1, most);
-        let mut split: Vec<Self> = (0..parts).map(|_| Self::default()).collect();
-        let mut part_of = HashMap::new();
-        let (mut part, mut filled) = (0, 0);
-        for (path, entry) in self.entries {
-            let weight = weight(&entry);
-            let mut this = part;
-            match &entry.node {
-                Node::Link { to, .. } => this = part_of.get(to).copied().unwrap_or(part),
-                Node::File(_) => drop(part_of.insert(path.clone(), part)),
-                _ => {}
-            }
-            filled += weight;
-            split[this].entries.insert(path, entry);
-            if filled * parts >= (part as u64 + 1) * total && part + 1 < split.len() {
-                part += 1;
-            }
-        }
-        split[0].whiteouts = self.whiteouts;
-        split.retain(|part| !part.is_empty());
-        split
-    }
+/// A directory that is listed because something below it changed.
+fn header(cursor: &mut Cursor, path: &TreePath, status: &Status) -> Result<Entry, Error> {
+    let xattrs = cursor.dir(path).and_then(tree::xattrs).map_err(|_| Error::Changed(path.clone()))?;
+    Ok(status.entry(path.clone(), Node::Dir { touched: true }, xattrs))
 }
 
 fn same_file(a: &Identity, b: &Identity) -> bool {

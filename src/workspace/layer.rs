@@ -3,10 +3,7 @@
 //! In the archive whiteouts come first, then all other entries in tree order. The table of contents has all entries in
 //! tree order.
 
-use std::{
-    collections::VecDeque,
-    io::{self, Read, Write},
-};
+use std::io::{self, Read, Write};
 
 use super::{
     archive::{self, END},
@@ -34,7 +31,7 @@ pub struct LayerWriter<'a> {
     uncompressed: u64,
     toc: TocWriter,
     /// Whiteouts that are in the archive, but not yet in the table.
-    whiteouts: VecDeque<Entry>,
+    whiteouts: &'a [TreePath],
     hardlinks: u64,
     header: Vec<u8>,
     buffer: Vec<u8>,
@@ -77,21 +74,20 @@ pub fn store(
 }
 
 impl<'a> LayerWriter<'a> {
-    fn new(out: &'a mut dyn Write, compression: Compression, whiteouts: &[TreePath]) -> io::Result<Self> {
+    fn new(out: &'a mut dyn Write, compression: Compression, whiteouts: &'a [TreePath]) -> io::Result<Self> {
         let mut layer = Self {
             out: Encoder::new(compression, Counter { out, written: 0 })?,
             compression,
             diff_id: Hasher::default(),
             uncompressed: 0,
             toc: TocWriter::new()?,
-            whiteouts: whiteouts.iter().cloned().map(Entry::whiteout).collect(),
+            whiteouts,
             hardlinks: 0,
             header: Vec::new(),
             buffer: vec![0; 256 * 1024],
         };
-        for i in 0..layer.whiteouts.len() {
-            let whiteout = layer.whiteouts[i].clone();
-            layer.header(&whiteout)?;
+        for path in whiteouts {
+            layer.header(&Entry::whiteout(path.clone()))?;
         }
         Ok(layer)
     }
@@ -134,8 +130,8 @@ impl<'a> LayerWriter<'a> {
 
     fn finish(mut self) -> io::Result<LayerInfo> {
         self.plain(&END)?;
-        while let Some(whiteout) = self.whiteouts.pop_front() {
-            self.toc.push(&whiteout)?;
+        for path in self.whiteouts {
+            self.toc.push(&Entry::whiteout(path.clone()))?;
         }
         let (toc, entries) = self.toc.finish()?;
         let (stored, at) = codec::wrap_toc(self.compression, &toc)?;
@@ -159,10 +155,11 @@ impl<'a> LayerWriter<'a> {
     }
 
     fn list(&mut self, entry: &Entry) -> io::Result<()> {
-        while self.whiteouts.front().is_some_and(|whiteout| whiteout.path < entry.path) {
-            if let Some(whiteout) = self.whiteouts.pop_front() {
-                self.toc.push(&whiteout)?;
-            }
+        while let [path, later @ ..] = self.whiteouts
+            && *path < entry.path
+        {
+            self.toc.push(&Entry::whiteout(path.clone()))?;
+            self.whiteouts = later;
         }
         self.toc.push(entry)
     }

@@ -93,12 +93,18 @@ impl Progress {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Says how much there is to do, and that nothing of it is done.
+    /// Says what is going on now, that nothing of it is done, and that nobody knows how much it is.
+    pub fn begin(&self, phase: Phase) {
+        self.enter(phase);
+        [&self.files, &self.bytes, &self.total_files, &self.total_bytes]
+            .iter()
+            .for_each(|count| count.store(0, Relaxed));
+    }
+
+    /// Says how much there is to do, done or not.
     pub fn expect(&self, files: u64, bytes: u64) {
         self.total_files.store(files, Relaxed);
         self.total_bytes.store(bytes, Relaxed);
-        self.files.store(0, Relaxed);
-        self.bytes.store(0, Relaxed);
     }
 
     /// A file is done.

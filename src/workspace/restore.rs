@@ -82,7 +82,7 @@ pub fn restore(
         view = View::new(lineage, &base, &tocs)?;
     }
 
-    progress.enter(Phase::Files);
+    progress.begin(Phase::Files);
     let winners = make_directories(&view, root, 1 + tocs.len())?;
     let layers: Vec<_> = lineage.layers().zip(&tocs).zip(&winners[1..]).filter(|(_, wins)| wins.files > 0).collect();
     let sum = |of: fn(&Wins) -> u64| winners[1..].iter().map(of).sum::<u64>();

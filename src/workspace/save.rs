@@ -1,7 +1,7 @@
 //! Stores what changed in a workspace as layers, several at a time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, Read},
     path::Path,
     sync::Arc,
@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     baseline::{self, Known},
-    diff::{self, Changes},
+    diff::{self, Seen},
     entry::{Content, Entry, Node},
     error::Error,
     extract::warn,
@@ -17,16 +17,11 @@ use super::{
     layer::{self, LayerWriter},
     path::TreePath,
     progress::{Phase, Progress},
+    shard::{self, Shard},
     threads,
     tree::{self, Access, Cursor},
 };
 use crate::{step::Compression, store::Store};
-
-/// A layer holds about this many bytes of files, unless there would be more than [`MOST_LAYERS`].
-const LAYER_SIZE: u64 = 64 << 20;
-
-/// A save makes no more layers than this: images may have about a hundred.
-const MOST_LAYERS: u64 = 8;
 
 /// How often a save is begun anew because files change meanwhile.
 const ATTEMPTS: usize = 3;
@@ -42,6 +37,8 @@ pub struct Saved {
     pub bytes: u64,
     /// Paths that are gone.
     pub deleted: u64,
+    /// What else is worth telling.
+    pub seen: Seen,
 }
 
 /// Stores what is in the directory `root` and was not so in `baseline`, or everything.
@@ -57,10 +54,7 @@ pub fn save(
         let strict = attempt < ATTEMPTS;
         let mut known = baseline.map(baseline::Reader::open).transpose()?;
         let known = known.as_mut().map(|known| known as &mut dyn Iterator<Item = Result<Known, Error>>);
-        let access = Access::temporary();
-        progress.enter(Phase::Looking);
-        let saved = diff::changes(root, &access, known)
-            .and_then(|changes| write(store, root, &access, changes, (compression, strict), progress));
+        let saved = store_changes(store, root, known, (compression, strict), progress);
         match saved {
             Err(Error::Changed(path)) if strict => {
                 warn(&format!("{path} changed while it was being saved; saving again"));
@@ -71,60 +65,67 @@ pub fn save(
     }
 }
 
-pub fn write(
+/// Packs what changed while the rest is being looked for.
+fn store_changes(
     store: &dyn Store,
     root: &Path,
-    access: &Arc<Access>,
-    changes: Changes,
+    known: Option<&mut dyn Iterator<Item = Result<Known, Error>>>,
     (compression, strict): (Compression, bool),
     progress: &Progress,
 ) -> Result<Saved, Error> {
-    let mut saved = Saved { deleted: changes.whiteouts.len() as u64, ..Saved::default() };
-    for entry in changes.entries.values() {
-        saved.files += u64::from(entry.content().is_some());
-        saved.bytes += if let Node::File(content) = &entry.node { content.size } else { 0 };
-    }
-    progress.enter(Phase::Files);
-    progress.expect(saved.files, saved.bytes);
-    if !changes.is_empty() {
-        let parts = changes.split(LAYER_SIZE, MOST_LAYERS);
-        saved.layers = threads::for_each(&parts, |_, part| {
-            layer::store(store, compression, &part.whiteouts, &mut |layer| {
-                fill(layer, root, access, part, strict, progress)
-            })
+    let access = Access::temporary();
+    let mut saved = Saved::default();
+    progress.begin(Phase::Looking);
+    let find = |hand_over: &mut dyn FnMut(Shard) -> Result<(), Error>| {
+        let seen = diff::changes(root, &access, known, shard::size(), &mut |shard| {
+            saved.deleted += shard.whiteouts.len() as u64;
+            saved.files += shard.files;
+            saved.bytes += shard.bytes;
+            progress.enter(Phase::Files);
+            hand_over(shard)
         })?;
-    }
-    Ok(saved)
+        progress.expect(saved.files, saved.bytes);
+        Ok(seen)
+    };
+    let pack = |shard| pack(store, root, &access, &shard, (compression, strict), progress);
+    let (seen, layers) = threads::pipeline(find, pack)?;
+    Ok(Saved { layers, seen, ..saved })
+}
+
+/// Stores one layer.
+pub fn pack(
+    store: &dyn Store,
+    root: &Path,
+    access: &Arc<Access>,
+    shard: &Shard,
+    (compression, strict): (Compression, bool),
+    progress: &Progress,
+) -> Result<Descriptor, Error> {
+    layer::store(store, compression, &shard.whiteouts, &mut |layer| fill(layer, root, access, shard, strict, progress))
 }
 
 fn fill(
     layer: &mut LayerWriter<'_>,
     root: &Path,
     access: &Arc<Access>,
-    part: &Changes,
+    shard: &Shard,
     strict: bool,
     progress: &Progress,
 ) -> Result<(), Error> {
     let unwritable = || Error::file("a new layer", "can't be stored");
     let mut cursor = Cursor::new(root, access.clone()).map_err(Error::file(root.display(), "can't be opened"))?;
-    let mut firsts: HashMap<&TreePath, Entry> = HashMap::new();
-    let linked: std::collections::HashSet<&TreePath> = part
-        .entries
-        .values()
-        .filter_map(|entry| match &entry.node {
-            Node::Link { to, .. } => Some(to),
-            _ => None,
-        })
-        .collect();
-    for entry in part.entries.values() {
+    let mut firsts: HashMap<TreePath, Entry> = HashMap::new();
+    let linked: HashSet<&TreePath> = shard.linked().collect();
+    for entry in shard.entries() {
+        let entry = entry?;
         if entry.content().is_some() {
             progress.file();
         }
         match &entry.node {
             Node::File(_) => {
-                let added = add_file(layer, &mut cursor, entry, strict, progress)?;
+                let added = add_file(layer, &mut cursor, &entry, strict, progress)?;
                 if linked.contains(&entry.path) {
-                    firsts.insert(&entry.path, added);
+                    firsts.insert(entry.path, added);
                 }
             }
             Node::Link { to, .. } => {
@@ -132,7 +133,7 @@ fn fill(
                 let node = Node::Link { to: to.clone(), content: first.content().copied().unwrap_or_default() };
                 layer.push(&Entry { path: entry.path.clone(), node, ..first.clone() }).map_err(unwritable())?;
             }
-            _ => layer.push(entry).map_err(unwritable())?,
+            _ => layer.push(&entry).map_err(unwritable())?,
         }
     }
     Ok(())

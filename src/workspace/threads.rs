@@ -3,7 +3,8 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
 };
@@ -16,7 +17,7 @@ pub fn for_each<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(usize, &T) -> Result<R, Error> + Sync,
 ) -> Result<Vec<R>, Error> {
-    let threads = thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)).min(items.len());
+    let threads = threads().min(items.len());
     if threads < 2 {
         return items.iter().enumerate().map(|(i, item)| work(i, item)).collect();
     }
@@ -40,4 +41,51 @@ pub fn for_each<T: Sync, R: Send>(
     let mut results = results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     results.sort_by_key(|(i, _)| *i);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Applies `work` to what `produce` hands over, several at a time, while it goes on. At most one item waits. The results
+/// are in the order of the items. After an error nothing new is begun; the error of the earliest item that failed is
+/// returned, else that of `produce`.
+pub fn pipeline<T: Send, R: Send, P>(
+    produce: impl FnOnce(&mut dyn FnMut(T) -> Result<(), Error>) -> Result<P, Error>,
+    work: impl Fn(T) -> Result<R, Error> + Sync,
+) -> Result<(P, Vec<R>), Error> {
+    let (sender, receiver) = mpsc::sync_channel(0);
+    let (receiver, failed) = (Mutex::new(receiver), AtomicBool::new(false));
+    let results = Mutex::new(Vec::new());
+    let next = || receiver.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
+    let worker = || {
+        while let Ok((i, item)) = next() {
+            // The rest is taken too, so that `produce` comes to its end.
+            if failed.load(Ordering::Relaxed) {
+                continue;
+            }
+            let result = work(item);
+            failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((i, result));
+        }
+    };
+    let produced = thread::scope(|scope| {
+        (0..threads()).for_each(|_| drop(scope.spawn(worker)));
+        let mut count = 0usize;
+        let produced = produce(&mut |item| {
+            count += 1;
+            let stopped = || Error::Run("an earlier part failed".to_owned());
+            match failed.load(Ordering::Relaxed) {
+                true => Err(stopped()),
+                false => sender.send((count, item)).map_err(|_| stopped()),
+            }
+        });
+        drop(sender);
+        produced
+    });
+    let mut results: Vec<(usize, Result<R, Error>)> =
+        results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    results.sort_by_key(|(i, _)| *i);
+    let results = results.into_iter().map(|(_, result)| result).collect::<Result<Vec<R>, Error>>()?;
+    Ok((produced?, results))
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8))
 }

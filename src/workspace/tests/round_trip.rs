@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{
     Compression, Run,
     edits::{self, Edit},
-    seen, task,
+    seen, shard, task,
 };
 
 /// Plays a chain of tasks that do `scripts`, one after the other, and compares each workspace with the one before.
@@ -66,7 +66,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: super::cases(40), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn chains(first in edits::edits(40), then in prop::collection::vec(edits::edits(12), 1..4), form in 0..3) {
+    fn chains(first in edits::edits(40), then in prop::collection::vec(edits::edits(12), 1..4), form in 0..3, size in 0..4) {
+        // A layer for nearly each path, for a few, or one.
+        shard::tests::SIZE.set([1, 3 << 10, 20 << 10, 64 << 20][size as usize]);
         let compression = [Compression::Zstd, Compression::Gzip, Compression::None][form as usize];
         let scripts: Vec<_> = std::iter::once(first).chain(then).collect();
         chain(&scripts, compression);
