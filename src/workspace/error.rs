@@ -89,7 +89,6 @@ impl Error {
 
     /// For `map_err`: [`Error::File`] at `path`.
     pub fn file<E: Into<io::Error>>(path: impl ToString, action: &'static str) -> impl FnOnce(E) -> Self {
-        let path = path.to_string();
-        move |source| Self::File { path, action, source: source.into() }
+        move |source| Self::File { path: path.to_string(), action, source: source.into() }
     }
 }

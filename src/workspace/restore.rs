@@ -53,6 +53,12 @@ pub struct Restored {
     pub time: Duration,
 }
 
+/// What is done before files are made.
+enum Preparation {
+    Remove(TreePath),
+    MakeDir(TreePath),
+}
+
 /// Which entries of a layer are to be made, directories aside: a set of their indexes.
 #[derive(Default)]
 struct Wins {
@@ -162,28 +168,39 @@ fn restore_base(
 /// Makes all directories, removes what the base has and no longer is, and finds which entry of which layer wins.
 fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<Wins>, Error> {
     let mut winners: Vec<Wins> = (0..layers).map(|_| Wins::default()).collect();
-    let mut extractor = Extractor::new(root)?;
-    view.for_each(&mut |group, outcome| {
-        let base = group.first().filter(|write| write.layer == 0);
-        match outcome {
-            Outcome::Keep { from, .. } => {
-                let winner = &group[from];
-                let stays = |base: &Write| winner.layer == 0 || base.entry.is_dir() && winner.entry.is_dir();
-                if base.is_some_and(|base| !stays(base)) {
-                    extractor.remove(&winner.entry.path)?;
+    let decide = |hand_over: &mut dyn FnMut(Preparation) -> Result<(), Error>| {
+        view.for_each(&mut |group, outcome| {
+            let base = group.first().filter(|write| write.layer == 0);
+            match outcome {
+                Outcome::Keep { from, .. } => {
+                    let winner = &group[from];
+                    let path = || winner.entry.path.clone();
+                    let stays = |base: &Write| winner.layer == 0 || base.entry.is_dir() && winner.entry.is_dir();
+                    if base.is_some_and(|base| !stays(base)) {
+                        hand_over(Preparation::Remove(path()))?;
+                    }
+                    match winner.entry.is_dir() {
+                        true => hand_over(Preparation::MakeDir(path()))?,
+                        false => winners[winner.layer].insert(winner),
+                    }
                 }
-                if winner.entry.is_dir() {
-                    extractor.make_dir(&winner.entry.path)?;
-                } else {
-                    winners[winner.layer].insert(winner);
+                Outcome::Gone { visible: true } => {
+                    if let Some(base) = base {
+                        hand_over(Preparation::Remove(base.entry.path.clone()))?;
+                    }
                 }
+                Outcome::Gone { visible: false } => {}
             }
-            Outcome::Gone { visible: true } => {
-                if let Some(base) = base {
-                    extractor.remove(&base.entry.path)?;
-                }
+            Ok(())
+        })
+    };
+    threads::ahead(decide, |preparations| {
+        let mut extractor = Extractor::new(root)?;
+        for preparation in preparations {
+            match preparation? {
+                Preparation::Remove(path) => extractor.remove(&path)?,
+                Preparation::MakeDir(path) => extractor.make_dir(&path)?,
             }
-            Outcome::Gone { visible: false } => {}
         }
         Ok(())
     })?;
@@ -257,76 +274,77 @@ fn first_names(layer: &Descriptor, toc: &Toc, wins: &Wins) -> Result<HashMap<Tre
     Ok(promoted)
 }
 
-/// Sets modes, owners and times of all directories, each after everything in it.
+/// Sets modes, owners and times of all directories, each after those in it.
 fn finish_directories(view: &View<'_>, root: &Path) -> Result<(), Error> {
-    let mut extractor = Extractor::new(root)?;
-    let mut open: Vec<(Entry, bool)> = Vec::new();
-    view.for_each(&mut |group, outcome| {
-        let path = &group[0].entry.path;
-        while let Some((done, all)) = open.pop_if(|(dir, _)| !dir.path.contains(path)) {
-            extractor.finish_dir(&done, all)?;
-        }
-        match outcome {
+    let directories = |hand_over: &mut dyn FnMut((Entry, bool)) -> Result<(), Error>| {
+        view.for_each(&mut |group, outcome| match outcome {
             Outcome::Keep { from, mtime, touched } if group[from].entry.is_dir() => {
+                let dir = Entry { mtime, ..group[from].entry.clone() };
                 // The root belongs to the volume: a task must have changed it.
-                let all = !(path.is_root() && touched);
-                open.push((Entry { mtime, ..group[from].entry.clone() }, all));
+                let all = !(dir.path.is_root() && touched);
+                hand_over((dir, all))
             }
-            _ => {}
+            _ => Ok(()),
+        })
+    };
+    threads::ahead(directories, |directories| {
+        let mut extractor = Extractor::new(root)?;
+        let mut open: Vec<(Entry, bool)> = Vec::new();
+        for next in directories {
+            let next = next?;
+            while let Some((done, all)) = open.pop_if(|(dir, _)| !dir.path.contains(&next.0.path)) {
+                extractor.finish_dir(&done, all)?;
+            }
+            open.push(next);
         }
-        Ok(())
-    })?;
-    while let Some((done, all)) = open.pop() {
-        extractor.finish_dir(&done, all)?;
-    }
-    Ok(())
+        open.into_iter().rev().try_for_each(|(done, all)| extractor.finish_dir(&done, all))
+    })
 }
 
 /// Records what is there now. What was there before the restore counts as known if it is a directory (the container
 /// runtime makes working directories); files that others put there are new.
 fn write_baseline(view: &View<'_>, root: &Path, mut baseline: baseline::Writer) -> Result<(), Error> {
-    let mut walk = Walk::new(root, Access::temporary())?;
-    let mut next: Option<Found> = walk.next().transpose()?;
-    let others = |walk: &mut Walk, next: &mut Option<Found>, until: Option<&TreePath>, out: &mut baseline::Writer| {
-        while let Some(found) = next.as_ref().filter(|found| until.is_none_or(|path| found.path < *path)) {
-            if found.status.kind == FileType::Directory {
-                out.push(&known(walk.describe(found)?, found, true))?;
-            }
-            *next = walk.next().transpose()?;
-        }
-        Ok::<(), Error>(())
+    let made = |hand_over: &mut dyn FnMut(Entry) -> Result<(), Error>| {
+        view.for_each(&mut |group, outcome| match outcome {
+            Outcome::Keep { from, .. } => hand_over(group[from].entry.clone()),
+            Outcome::Gone { .. } => Ok(()),
+        })
     };
-    view.for_each(&mut |group, outcome| {
-        let Outcome::Keep { from, .. } = outcome else { return Ok(()) };
-        let wanted = &group[from].entry;
-        others(&mut walk, &mut next, Some(&wanted.path), &mut baseline)?;
-        let Some(found) = next.take_if(|found| found.path == wanted.path) else { return Ok(()) };
-        let mut entry = walk.describe(&found)?;
-        let mut sure = true;
-        if let Node::File(Content { size, .. }) = entry.node {
-            // Someone may have written to it since it was made.
-            sure = wanted.content().is_some_and(|content| content.size == size) && wanted.mtime == entry.mtime;
-            let Some(content) = wanted.content() else { return advance(&mut walk, &mut next) };
-            entry.node = Node::File(*content);
-            entry.mtime = wanted.mtime;
-            if super::tree::is_root() {
-                entry.xattrs = wanted.xattrs.clone();
+    threads::ahead(made, |made| {
+        let mut made = made.peekable();
+        let mut walk = Walk::new(root, Access::temporary())?;
+        while let Some(found) = walk.next() {
+            let found = found?;
+            while made.next_if(|wanted| matches!(wanted, Ok(wanted) if wanted.path < found.path)).is_some() {}
+            let wanted = made.next_if(|wanted| wanted.as_ref().map_or(true, |wanted| wanted.path == found.path));
+            if let Some(known) = known(&walk, &found, wanted.transpose()?.as_ref())? {
+                baseline.push(&known)?;
             }
         }
-        baseline.push(&known(entry, &found, sure))?;
-        advance(&mut walk, &mut next)
+        made.try_for_each(|rest| rest.map(drop))
     })?;
-    others(&mut walk, &mut next, None, &mut baseline)?;
     baseline.finish()
 }
 
-fn advance(walk: &mut Walk, next: &mut Option<Found>) -> Result<(), Error> {
-    *next = walk.next().transpose()?;
-    Ok(())
-}
-
-fn known(entry: Entry, found: &Found, sure: bool) -> Known {
-    Known { entry, identity: sure.then_some(found.status.identity), nlink: found.status.nlink }
+/// What is recorded of a path that was restored as `wanted`, or was there before.
+fn known(walk: &Walk, found: &Found, wanted: Option<&Entry>) -> Result<Option<Known>, Error> {
+    if wanted.is_none() && found.status.kind != FileType::Directory {
+        return Ok(None);
+    }
+    let mut entry = walk.describe(found)?;
+    let mut sure = true;
+    if let (Node::File(Content { size, .. }), Some(wanted)) = (&entry.node, wanted) {
+        let Some(content) = wanted.content() else { return Ok(None) };
+        // Someone may have written to it since it was made.
+        sure = content.size == *size && wanted.mtime == entry.mtime;
+        entry.node = Node::File(*content);
+        entry.mtime = wanted.mtime;
+        if super::tree::is_root() {
+            entry.xattrs = wanted.xattrs.clone();
+        }
+    }
+    let identity = sure.then_some(found.status.identity);
+    Ok(Some(Known { entry, identity, nlink: found.status.nlink }))
 }
 
 impl Wins {

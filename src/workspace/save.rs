@@ -52,9 +52,16 @@ pub fn save(
     let mut attempt = 1;
     loop {
         let strict = attempt < ATTEMPTS;
-        let mut known = baseline.map(baseline::Reader::open).transpose()?;
-        let known = known.as_mut().map(|known| known as &mut dyn Iterator<Item = Result<Known, Error>>);
-        let saved = store_changes(store, root, known, (compression, strict), progress);
+        let saved = match baseline {
+            None => store_changes(store, root, None, (compression, strict), progress),
+            Some(path) => {
+                let mut known = baseline::Reader::open(path)?;
+                threads::ahead(
+                    |hand_over| known.try_for_each(|known| hand_over(known?)),
+                    |known| store_changes(store, root, Some(known), (compression, strict), progress),
+                )
+            }
+        };
         match saved {
             Err(Error::Changed(path)) if strict => {
                 warn(&format!("{path} changed while it was being saved; saving again"));

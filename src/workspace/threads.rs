@@ -11,6 +11,9 @@ use std::{
 
 use super::error::Error;
 
+/// So many items change threads at once.
+const BATCH: usize = 256;
+
 /// Applies `work` to each of `items`, several at a time, and gives the results in the order of `items`. After an error
 /// nothing new is begun; the error of the earliest item that failed is returned.
 pub fn for_each<T: Sync, R: Send>(
@@ -70,7 +73,6 @@ pub fn pipeline<T: Send, R: Send, P>(
         let mut count = 0usize;
         let produced = produce(&mut |item| {
             count += 1;
-            let stopped = || Error::Run("an earlier part failed".to_owned());
             match failed.load(Ordering::Relaxed) {
                 true => Err(stopped()),
                 false => sender.send((count, item)).map_err(|_| stopped()),
@@ -84,6 +86,38 @@ pub fn pipeline<T: Send, R: Send, P>(
     results.sort_by_key(|(i, _)| *i);
     let results = results.into_iter().map(|(_, result)| result).collect::<Result<Vec<R>, Error>>()?;
     Ok((produced?, results))
+}
+
+/// Runs `produce` on a thread of its own, a little ahead of `consume`, which gets what it hands over. An error of `produce` is
+/// the last thing that it gets.
+pub fn ahead<T: Send, R>(
+    produce: impl FnOnce(&mut dyn FnMut(T) -> Result<(), Error>) -> Result<(), Error> + Send,
+    consume: impl FnOnce(&mut dyn Iterator<Item = Result<T, Error>>) -> Result<R, Error>,
+) -> Result<R, Error> {
+    let (sender, receiver) = mpsc::sync_channel::<Vec<Result<T, Error>>>(2);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut batch = Vec::with_capacity(BATCH);
+            let produced = produce(&mut |item| {
+                batch.push(Ok(item));
+                match batch.len() < BATCH {
+                    true => Ok(()),
+                    false => {
+                        sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).map_err(|_| stopped())
+                    }
+                }
+            });
+            batch.extend(produced.err().map(Err));
+            // Whoever does not want the rest has an error of its own.
+            drop(sender.send(batch));
+        });
+        consume(&mut receiver.into_iter().flatten())
+    })
+}
+
+/// Says to whoever produces that nobody wants more; who consumed has the reason.
+fn stopped() -> Error {
+    Error::Run("the rest is not wanted".to_owned())
 }
 
 fn threads() -> usize {
