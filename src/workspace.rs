@@ -8,7 +8,8 @@
 //! | [`archive`], [`codec`], [`toc`], [`layer`] | the form of a layer |
 //! | [`image`], [`lineage`], [`load`] | manifests and configs; what a workspace is made of; reading both |
 //! | [`merge`], [`view`], [`stack`] | several tasks' changes as one tree; what a plain stack of layers shows instead |
-//! | [`extract`], [`sparse`], [`foreign`], [`untar`] | making files safely, with holes; layers that others made, and their archives |
+//! | [`extract`], [`sparse`] | making files safely, with holes |
+//! | [`foreign`], [`untar`], [`listing`] | layers that others made, their archives, and what is there after them |
 //! | [`save`], [`restore`] | the two operations |
 //! | [`publish`], [`target`] | what others see of a save: snapshots, and the image that any tool reads |
 //!
@@ -25,6 +26,7 @@ pub(crate) mod foreign;
 pub(crate) mod image;
 pub(crate) mod layer;
 pub(crate) mod lineage;
+mod listing;
 pub(crate) mod load;
 pub(crate) mod merge;
 pub(crate) mod path;

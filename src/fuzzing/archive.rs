@@ -61,7 +61,7 @@ fn unpack(bytes: &[u8], ws: &Path) -> Result<Vec<Entry>, Error> {
         let input = codec::decoder(compression, bytes).map_err(|e| Error::Run(e.to_string()))?;
         base.unpack(number, input.take(MOST), &progress)?;
     }
-    let entries = base.finish();
+    let entries = base.finish()?.0.iter().collect::<Result<Vec<_>, _>>()?;
     let mut extractor = Extractor::new(ws)?;
     for dir in entries.iter().rev().filter(|entry| entry.is_dir()) {
         extractor.finish_dir(dir, true)?;

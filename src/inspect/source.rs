@@ -13,7 +13,7 @@ use crate::{
         lineage::{Base, Lineage, Writer},
         load,
         merge::{Outcome, Write},
-        toc::Toc,
+        toc::{Toc, TocWriter},
         view::View,
     },
 };
@@ -39,7 +39,7 @@ pub struct Source {
     /// one nothing is known of what they hold.
     pub other: Vec<Descriptor>,
     /// What the base holds, where that can be known.
-    base: Vec<Entry>,
+    base: Option<Toc>,
     tocs: Vec<Toc>,
     /// Why the files of the base, or of layers of the image itself, are not known.
     pub unlisted: Option<String>,
@@ -89,7 +89,7 @@ impl Source {
         };
         let mut source = Self {
             tocs: load::tocs(store, &lineage)?,
-            base: Vec::new(),
+            base: None,
             unlisted: None,
             image,
             digest,
@@ -105,7 +105,7 @@ impl Source {
 
     /// All files and directories of the image, merged, with what goes wrong.
     pub fn view(&self) -> Result<View<'_>, Error> {
-        View::new(&self.lineage, &self.base, &self.tocs)
+        View::new(&self.lineage, self.base.as_ref(), &self.tocs)
     }
 
     /// Gives what the image holds to `visit`, in tree order.
@@ -162,8 +162,8 @@ impl Source {
             self.unlisted = Some(format!("the files of the base {}, {why}, are not counted here", base.image));
             return;
         }
-        match entries(base) {
-            Ok(entries) => self.base = entries,
+        match listed(base) {
+            Ok(listed) => self.base = Some(listed),
             Err(e) => self.unlisted = Some(format!("the files of the base are not counted here: {e}")),
         }
     }
@@ -178,7 +178,7 @@ pub fn merged(group: &[Write], outcome: &Outcome) -> Option<Entry> {
 }
 
 /// What a base holds, all layers of which have a table of contents.
-fn entries(base: &Base) -> Result<Vec<Entry>, Error> {
+fn listed(base: &Base) -> Result<Toc, Error> {
     let store = store::open(&load::target(&base.image)?)?;
     let writer = |(order, layer): (u32, &Descriptor)| Writer {
         task: "base".to_owned(),
@@ -189,12 +189,14 @@ fn entries(base: &Base) -> Result<Vec<Entry>, Error> {
     };
     let lineage = Lineage { writers: (0..).zip(&base.layers).map(writer).collect(), ..Lineage::default() };
     let tocs = load::tocs(&*store, &lineage)?;
-    let mut entries = Vec::new();
-    View::new(&lineage, &[], &tocs)?.for_each(&mut |group, outcome| {
-        entries.extend(merged(group, &outcome));
-        Ok(())
+    let unlisted = || Error::file(&base.image, "its files can't be listed");
+    let mut table = TocWriter::new().map_err(unlisted())?;
+    View::new(&lineage, None, &tocs)?.for_each(&mut |group, outcome| match merged(group, &outcome) {
+        Some(entry) => table.push(&entry).map_err(unlisted()),
+        None => Ok(()),
     })?;
-    Ok(entries)
+    let (payload, entries) = table.finish().map_err(unlisted())?;
+    Ok(Toc::new(&base.image, payload, entries))
 }
 
 /// The layers of one task as one writer: in an ordinary image each layer is one.

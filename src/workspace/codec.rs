@@ -100,20 +100,20 @@ impl<W: Write> Frames<W> {
     }
 }
 
-/// What is appended to a compressed layer so that it holds the table `toc`: bytes, and where in them that begins which
-/// [`unwrap_toc`] reads.
-pub fn wrap_toc(compression: Compression, toc: &[u8]) -> io::Result<(Vec<u8>, usize)> {
+/// What is appended to a compressed layer so that it holds the table `toc`: bytes in front, and those that [`unwrap_toc`]
+/// reads.
+pub fn wrap_toc(compression: Compression, toc: Vec<u8>) -> io::Result<(Vec<u8>, Vec<u8>)> {
     match compression {
         Compression::Zstd => {
             let len = u32::try_from(toc.len()).map_err(io::Error::other)?;
-            Ok(([&SKIPPABLE.to_le_bytes()[..], &len.to_le_bytes()[..], toc].concat(), 8))
+            Ok(([SKIPPABLE.to_le_bytes(), len.to_le_bytes()].concat(), toc))
         }
         Compression::Gzip => {
             let mut member = GzEncoder::new(Vec::new(), flate2::Compression::none());
-            member.write_all(toc)?;
-            Ok((member.finish()?, 0))
+            member.write_all(&toc)?;
+            Ok((Vec::new(), member.finish()?))
         }
-        Compression::None => Ok((toc.to_owned(), 0)),
+        Compression::None => Ok((Vec::new(), toc)),
     }
 }
 
@@ -149,9 +149,10 @@ mod tests {
             let mut encoder = Encoder::new(compression, Vec::new()).unwrap();
             encoder.write_all(&plain).unwrap();
             let mut blob = encoder.finish().unwrap();
-            let (tail, at) = wrap_toc(compression, b"table").unwrap();
-            let offset = blob.len() + at;
-            blob.extend_from_slice(&tail);
+            let (head, table) = wrap_toc(compression, b"table".to_vec()).unwrap();
+            blob.extend_from_slice(&head);
+            let offset = blob.len();
+            blob.extend_from_slice(&table);
             assert_eq!(unwrap_toc(compression, blob[offset..].to_vec()).unwrap(), b"table");
             let mut read = Vec::new();
             decoder(compression, &blob[..]).unwrap().read_to_end(&mut read).unwrap();

@@ -2,7 +2,6 @@
 //! whiteouts and opaque whiteouts, and no table of contents.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Read},
     path::Path,
 };
@@ -16,8 +15,10 @@ use super::{
     error::Error,
     extract::Extractor,
     image::Descriptor,
+    listing::Listing,
     path::TreePath,
     progress::Progress,
+    toc::Toc,
     untar::{Member, Untar},
 };
 use crate::{store::Store, units::size};
@@ -33,8 +34,7 @@ pub struct Base {
     extractor: Extractor,
     /// Whether the current layer is one of ours: then names that begin like whiteouts are escaped in it.
     ours: bool,
-    /// What is there, with the number of the layer that made it.
-    entries: BTreeMap<TreePath, (usize, Entry)>,
+    entries: Listing,
     /// Bytes of these files, a further name of a file counted as a file, and how many there may be.
     bytes: u64,
     room: u64,
@@ -43,14 +43,14 @@ pub struct Base {
 impl Base {
     /// For the workspace in the directory `root`, which is empty and has room for files of `room` bytes.
     pub fn new(root: &Path, room: u64) -> Result<Self, Error> {
-        Ok(Self { extractor: Extractor::new(root)?, ours: false, entries: BTreeMap::new(), bytes: 0, room })
+        Ok(Self { extractor: Extractor::new(root)?, ours: false, entries: Listing::default(), bytes: 0, room })
     }
 
     /// Applies `layer`, the next higher one. Directories get no attributes yet.
     pub fn apply(
         &mut self,
         store: &dyn Store,
-        number: usize,
+        number: u32,
         layer: &Descriptor,
         progress: &Progress,
     ) -> Result<(), Error> {
@@ -64,7 +64,7 @@ impl Base {
     }
 
     /// Applies an archive. The caller adds to [`Error::Run`] where it is from.
-    pub fn unpack(&mut self, number: usize, input: impl Read, progress: &Progress) -> Result<(), Error> {
+    pub fn unpack(&mut self, number: u32, input: impl Read, progress: &Progress) -> Result<(), Error> {
         let unreadable = |e: io::Error| Error::Run(format!("it can't be read: {e}"));
         let mut archive = Untar::new(input);
         while let Some(member) = archive.next().map_err(unreadable)? {
@@ -76,12 +76,13 @@ impl Base {
         Ok(())
     }
 
-    /// Everything that is there, in tree order.
-    pub fn finish(self) -> Vec<Entry> {
-        self.entries.into_values().map(|(_, entry)| entry).collect()
+    /// Everything that is there; the number of its files, and their bytes.
+    pub fn finish(self) -> Result<(Toc, u64, u64), Error> {
+        let (listed, files) = self.entries.finish().map_err(unlisted())?;
+        Ok((listed, files, self.bytes))
     }
 
-    fn add(&mut self, number: usize, member: &Member, content: &mut dyn Read) -> Result<(), Error> {
+    fn add(&mut self, number: u32, member: &Member, content: &mut dyn Read) -> Result<(), Error> {
         let path = clean(&member.path)?;
         if path.name() == OPAQUE {
             return self.clear(&path.parent().unwrap_or_default(), number);
@@ -91,7 +92,7 @@ impl Base {
             let hidden = hidden.ok_or_else(|| refused(&member.path, "is a whiteout of nothing"))?;
             let path = self.unescaped(path.parent().unwrap_or_default().join(hidden.name()));
             self.clear(&path, number)?;
-            if self.entries.get(&path).is_some_and(|(made, _)| *made < number) && !self.has_below(&path) {
+            if self.entries.layer_of(&path).is_some_and(|layer| layer < number) && !self.has_below(&path) {
                 self.delete(&path)?;
             }
             return Ok(());
@@ -102,19 +103,18 @@ impl Base {
             *to = self.unescaped(std::mem::take(to));
         }
         if path.is_root() {
-            self.entries.insert(path, (number, described));
+            self.entries.insert(number, described).map_err(unlisted())?;
             return Ok(());
         }
         self.reserve(&described)?;
         self.make_parents(&path, number)?;
-        let was_dir = self.entries.get(&path).is_some_and(|(_, old)| old.is_dir());
-        if was_dir != described.is_dir() && self.entries.contains_key(&path) {
-            self.clear(&path, usize::MAX)?;
+        if self.entries.is_dir(&path).is_some_and(|was_dir| was_dir != described.is_dir()) {
+            self.clear(&path, u32::MAX)?;
             self.delete(&path)?;
         }
         let described = self.make(described, content)?;
         self.bytes = self.bytes.saturating_add(bytes_of(&described));
-        if let Some((_, old)) = self.entries.insert(path, (number, described)) {
+        if let Some(old) = self.entries.insert(number, described).map_err(unlisted())? {
             self.bytes -= bytes_of(&old);
         }
         Ok(())
@@ -137,14 +137,12 @@ impl Base {
         match &mut described.node {
             Node::Dir { .. } => self.extractor.make_dir(&described.path)?,
             Node::Link { to, .. } => {
-                let Some((_, Entry { node: Node::File(content), .. })) = self.entries.get(to) else {
+                let Some(original @ Entry { node: Node::File(_), .. }) = self.entries.get(to) else {
                     return Err(refused(described.path.as_bytes(), "is a hard link to what is no file of the image"));
                 };
-                let (content, to) = (*content, to.clone());
-                self.extractor.make_link(&described.path, &to)?;
+                self.extractor.make_link(&described.path, to)?;
                 // A further name has the attributes of the first.
-                let original = self.entries[&to].1.clone();
-                described = Entry { path: described.path, node: Node::File(content), ..original };
+                described = Entry { path: described.path, ..original };
             }
             Node::File(size) => {
                 let size = size.size;
@@ -164,33 +162,32 @@ impl Base {
     }
 
     /// Directories that an archive leaves out.
-    fn make_parents(&mut self, path: &TreePath, number: usize) -> Result<(), Error> {
+    fn make_parents(&mut self, path: &TreePath, number: u32) -> Result<(), Error> {
         let Some(parent) = path.parent() else { return Ok(()) };
-        if self.entries.get(&parent).is_some_and(|(_, there)| there.is_dir()) {
+        if self.entries.is_dir(&parent) == Some(true) {
             return Ok(());
         }
         let mut dir = TreePath::root();
         for name in parent.names() {
             dir = dir.join(name);
-            match self.entries.get(&dir) {
-                Some((_, there)) if there.is_dir() => continue,
-                Some(_) => return Err(refused(path.as_bytes(), "lies below what is not a directory")),
+            match self.entries.is_dir(&dir) {
+                Some(true) => continue,
+                Some(false) => return Err(refused(path.as_bytes(), "lies below what is not a directory")),
                 None => {}
             }
             self.extractor.make_dir(&dir)?;
             let node = Node::Dir { touched: false };
             let (mtime, xattrs) = (Time::default(), Vec::new());
             let implied = Entry { path: dir.clone(), node, mode: 0o755, uid: 0, gid: 0, mtime, xattrs };
-            self.entries.insert(dir.clone(), (number, implied));
+            self.entries.insert(number, implied).map_err(unlisted())?;
         }
         Ok(())
     }
 
     /// Deletes what layers before `number` made below `dir`, except directories that later things are in.
-    fn clear(&mut self, dir: &TreePath, number: usize) -> Result<(), Error> {
-        let below = self.entries.range(dir.clone()..).skip_while(|(path, _)| *path == dir);
-        let below = below.take_while(|(path, _)| dir.contains(path));
-        let old: Vec<_> = below.filter(|(_, (made, _))| *made < number).map(|(path, _)| path.clone()).collect();
+    fn clear(&mut self, dir: &TreePath, number: u32) -> Result<(), Error> {
+        let below = self.entries.below(dir);
+        let old: Vec<_> = below.filter(|(_, layer)| *layer < number).map(|(path, _)| path.clone()).collect();
         for path in old.iter().rev() {
             if !self.has_below(path) {
                 self.delete(path)?;
@@ -200,15 +197,19 @@ impl Base {
     }
 
     fn has_below(&self, dir: &TreePath) -> bool {
-        self.entries.range(dir.clone()..).find(|(path, _)| *path != dir).is_some_and(|(path, _)| dir.contains(path))
+        self.entries.below(dir).next().is_some()
     }
 
     fn delete(&mut self, path: &TreePath) -> Result<(), Error> {
-        if let Some((_, old)) = self.entries.remove(path) {
+        if let Some(old) = self.entries.remove(path) {
             self.bytes -= bytes_of(&old);
         }
         self.extractor.remove(path)
     }
+}
+
+fn unlisted() -> impl FnOnce(io::Error) -> Error {
+    Error::file("the files of the base", "can't be listed")
 }
 
 fn bytes_of(entry: &Entry) -> u64 {

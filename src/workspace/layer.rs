@@ -134,19 +134,20 @@ impl<'a> LayerWriter<'a> {
             self.toc.push(&Entry::whiteout(path.clone()))?;
         }
         let (toc, entries) = self.toc.finish()?;
-        let (stored, at) = codec::wrap_toc(self.compression, &toc)?;
         if self.compression != Compression::Zstd {
             // A decoder meets it after the end of the archive, so that it is a part of the uncompressed layer.
             self.diff_id.update(&toc);
             self.uncompressed += toc.len() as u64;
         }
+        let (head, stored) = codec::wrap_toc(self.compression, toc)?;
         let mut out = self.out.finish()?;
-        let toc_offset = out.written + at as u64;
+        out.write_all(&head)?;
+        let toc_offset = out.written;
         out.write_all(&stored)?;
         Ok(LayerInfo {
             toc_offset,
-            toc_size: (stored.len() - at) as u64,
-            toc_digest: Digest::of(&stored[at..]),
+            toc_size: stored.len() as u64,
+            toc_digest: Digest::of(&stored),
             entries,
             uncompressed: self.uncompressed,
             diff_id: self.diff_id.finish(),

@@ -132,7 +132,7 @@ impl Visible {
             return Ok(true);
         }
         let tocs = load::tocs(&**store, &self.whole)?;
-        let conflicts = View::new(&self.whole, &[], &tocs)?.conflicts;
+        let conflicts = View::new(&self.whole, None, &tocs)?.conflicts;
         if conflicts.count == 0 || step.conflict == Conflict::Last {
             return Ok(true);
         }

@@ -81,11 +81,11 @@ pub fn restore(
     let mut restored = Restored::default();
     let tocs = load::tocs(store, lineage)?;
     // The verdict comes before anything is made. The base has no say in it: it is an ancestor of every task.
-    let mut view = View::new(lineage, &[], &tocs)?;
+    let mut view = View::new(lineage, None, &tocs)?;
     check(&view, conflict, progress.workspace())?;
     let base = restore_base(lineage, root, &space, progress, &mut restored)?;
-    if !base.is_empty() {
-        view = View::new(lineage, &base, &tocs)?;
+    if base.is_some() {
+        view = View::new(lineage, base.as_ref(), &tocs)?;
     }
 
     progress.begin(Phase::Files);
@@ -147,22 +147,21 @@ fn restore_base(
     space: &space::Space,
     progress: &Progress,
     restored: &mut Restored,
-) -> Result<Vec<Entry>, Error> {
-    let Some(base) = &lineage.base else { return Ok(Vec::new()) };
+) -> Result<Option<Toc>, Error> {
+    let Some(base) = &lineage.base else { return Ok(None) };
     progress.enter(Phase::Base);
     // How large it is unpacked, nobody says: hardly smaller than packed.
     space.check(progress.workspace(), 0, base.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add))?;
     let store = store::open(&load::target(&base.image)?)?;
     let mut made = foreign::Base::new(root, space.bytes())?;
-    for (number, layer) in base.layers.iter().enumerate() {
+    for (number, layer) in (0..).zip(&base.layers) {
         made.apply(&*store, number, layer, progress)?;
     }
-    let entries = made.finish();
+    let (listed, files, bytes) = made.finish()?;
     restored.layers += base.layers.len();
-    let sizes = || entries.iter().filter_map(Entry::content).map(|content| content.size);
-    restored.files += sizes().count() as u64;
-    restored.bytes += sizes().sum::<u64>();
-    Ok(entries)
+    restored.files += files;
+    restored.bytes += bytes;
+    Ok(Some(listed))
 }
 
 /// Makes all directories, removes what the base has and no longer is, and finds which entry of which layer wins.

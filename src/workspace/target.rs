@@ -105,7 +105,7 @@ fn fixes(store: &dyn Store, lineage: &Lineage, left_out: &[bool]) -> Result<Fixe
         return Ok(Fixes::default());
     }
     let tocs = load::tocs(store, lineage)?;
-    stack::fixes(&View::new(lineage, &[], &tocs)?, left_out)
+    stack::fixes(&View::new(lineage, None, &tocs)?, left_out)
 }
 
 /// Stores the layer that lies on top: whiteouts, then what has no content in tree order, then files as they come in the

@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
+
 use super::{
     entry::{Entry, Node},
     error::Error,
@@ -34,7 +36,7 @@ pub struct TocWriter {
 pub struct Toc {
     /// What it is the table of, for errors.
     place: Arc<str>,
-    payload: Arc<[u8]>,
+    payload: Bytes,
     entries: u64,
 }
 
@@ -163,7 +165,7 @@ mod tests {
         let mut more = good.clone();
         more.entries = 2;
         let mut cut = good.clone();
-        cut.payload = good.payload[..good.payload.len() - 3].into();
+        cut.payload.truncate(good.payload.len() - 3);
         let mut wild = entry("a");
         wild.mode = 0o10000;
         for bad in [table(&[entry("b"), entry("a")]), table(&[entry("a"), entry("a")]), more, cut, table(&[wild])] {

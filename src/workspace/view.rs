@@ -1,36 +1,26 @@
 //! A workspace as the tasks of a lineage leave it together.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, iter, option};
 
 use super::{
-    entry::Entry,
     error::Error,
     lineage::Lineage,
     merge::{Conflicts, Groups, Outcome, Resolver, Source, Write},
-    toc::Toc,
+    toc::{Entries, Toc},
 };
 
 /// The merged entries of a lineage. Going through it costs reading the tables again, but no memory.
 pub struct View<'a> {
     sources: Vec<Source>,
-    listings: Vec<(usize, Listing<'a>)>,
+    listings: Vec<(usize, Option<&'a Toc>)>,
     has_links: Vec<bool>,
     revived: BTreeSet<super::path::TreePath>,
     /// Where parallel tasks differ; the view has what the later one left.
     pub conflicts: Conflicts,
 }
 
-/// The entries of one layer, or of the whole base.
-#[derive(Clone, Copy)]
-pub enum Listing<'a> {
-    /// In memory.
-    Entries(&'a [Entry]),
-    /// As stored.
-    Toc(&'a Toc),
-}
-
-/// The entries of a [`Listing`] in tree order.
-pub type Stream<'a> = Box<dyn Iterator<Item = Result<Entry, Error>> + 'a>;
+/// The entries of a layer or a base in tree order.
+pub type Stream<'a> = iter::Flatten<option::IntoIter<Entries<'a>>>;
 
 /// Takes all entries of a path and what becomes of it.
 pub type Visit<'a> = dyn FnMut(&[Write], Outcome) -> Result<(), Error> + 'a;
@@ -38,20 +28,20 @@ pub type Visit<'a> = dyn FnMut(&[Write], Outcome) -> Result<(), Error> + 'a;
 impl<'a> View<'a> {
     /// The view of `lineage` on top of the entries of its base (none where the base does not matter). `tocs` are those
     /// of [`Lineage::layers`]. In a group the base is layer 0, the layers of tasks count from 1.
-    pub fn new(lineage: &Lineage, base: &'a [Entry], tocs: &'a [Toc]) -> Result<Self, Error> {
+    pub fn new(lineage: &Lineage, base: Option<&'a Toc>, tocs: &'a [Toc]) -> Result<Self, Error> {
         let orders = lineage.orders();
         let ancestors = |own: &[u32]| {
             let among = orders.iter().map(|order| own.binary_search(order).is_ok());
-            std::iter::once(true).chain(among).collect()
+            iter::once(true).chain(among).collect()
         };
         let mut sources = vec![Source { name: "base".to_owned(), ancestors: Vec::new() }];
         for writer in &lineage.writers {
             sources.push(Source { name: writer.task.clone(), ancestors: ancestors(&writer.ancestors) });
         }
-        let layers = lineage.layers().zip(tocs).map(|((writer, _), toc)| (writer + 1, Listing::Toc(toc)));
-        let listings = std::iter::once((0, Listing::Entries(base))).chain(layers).collect();
+        let layers = lineage.layers().zip(tocs).map(|((writer, _), toc)| (writer + 1, Some(toc)));
+        let listings = iter::once((0, base)).chain(layers).collect();
         let has_links = lineage.layers().map(|(_, layer)| Ok(layer.info()?.hardlinks > 0));
-        let has_links = std::iter::once(Ok(false)).chain(has_links).collect::<Result<_, Error>>()?;
+        let has_links = iter::once(Ok(false)).chain(has_links).collect::<Result<_, Error>>()?;
         let (revived, conflicts) = (BTreeSet::new(), Conflicts::default());
         let mut view = Self { sources, listings, has_links, revived, conflicts };
         if lineage.is_chain() {
@@ -81,7 +71,9 @@ impl<'a> View<'a> {
 
     /// All entries, by path.
     pub fn groups(&self) -> Result<Groups<Stream<'_>>, Error> {
-        Groups::new(self.listings.iter().map(|(source, listing)| (*source, listing.iter())))
+        Groups::new(
+            self.listings.iter().map(|(source, listing)| (*source, listing.map(Toc::iter).into_iter().flatten())),
+        )
     }
 
     fn walk(&self, visit: &mut Visit<'_>) -> Result<Resolver<'_>, Error> {
@@ -93,14 +85,5 @@ impl<'a> View<'a> {
             visit(&group, outcome)?;
         }
         Ok(resolver)
-    }
-}
-
-impl<'a> Listing<'a> {
-    fn iter(self) -> Stream<'a> {
-        match self {
-            Self::Entries(entries) => Box::new(entries.iter().cloned().map(Ok)),
-            Self::Toc(toc) => Box::new(toc.iter()),
-        }
     }
 }

@@ -371,7 +371,7 @@ fn play(tasks: &[Task]) -> Vec<Played> {
             ancestors.extend(&played[before].ancestors);
         }
         let (lineage, tocs) = lineage(&played, &ancestors);
-        let input = shown(&View::new(&lineage, &[], &tocs).unwrap());
+        let input = shown(&View::new(&lineage, None, &tocs).unwrap());
         let mut output = input.clone();
         output.entry(TreePath::root()).or_insert(Item { file: None, mode: 0o777, mtime: clock });
         edit(&mut output, &task.edits, &mut clock);
@@ -423,7 +423,7 @@ fn agrees_with_the_model(tasks: &[Task]) {
     let played = play(tasks);
     let all: BTreeSet<usize> = (0..played.len()).collect();
     let (lineage, tocs) = lineage(&played, &all);
-    let view = View::new(&lineage, &[], &tocs).unwrap();
+    let view = View::new(&lineage, None, &tocs).unwrap();
     let (merged, conflicts, revived) = model(&played, &all);
     assert_eq!(view.conflicts.count, conflicts.len(), "{:?} {conflicts:?}", view.conflicts);
     for conflict in &view.conflicts.listed {
@@ -448,7 +448,7 @@ proptest! {
         let played = play(&tasks);
         let all: BTreeSet<usize> = (0..played.len()).collect();
         let (lineage, tocs) = lineage(&played, &all);
-        let view = View::new(&lineage, &[], &tocs).unwrap();
+        let view = View::new(&lineage, None, &tocs).unwrap();
         prop_assert_eq!(view.conflicts.count, 0);
         prop_assert_eq!(&shown(&view), &played.last().unwrap().output);
         // Only `crane export` may need some whiteouts.
@@ -463,7 +463,7 @@ proptest! {
         let played = play(&tasks);
         let all: BTreeSet<usize> = (0..played.len()).collect();
         let (lineage, tocs) = lineage(&played, &all);
-        let view = View::new(&lineage, &[], &tocs).unwrap();
+        let view = View::new(&lineage, None, &tocs).unwrap();
         prop_assert_eq!(&shown(&view), &played.last().unwrap().output);
     }
 
@@ -478,11 +478,11 @@ proptest! {
         let played = play(&tasks);
         let all: BTreeSet<usize> = (0..played.len()).collect();
         let wanted = lineage(&played, &all);
-        let wanted = shown(&View::new(&wanted.0, &[], &wanted.1).unwrap());
+        let wanted = shown(&View::new(&wanted.0, None, &wanted.1).unwrap());
         let (base, above) = all.iter().partition(|task| has_base && **task == 0);
         let (_, base) = lineage(&played, &base);
         let (lineage, tocs) = lineage(&played, &above);
-        let view = View::new(&lineage, &[], &tocs).unwrap();
+        let view = View::new(&lineage, None, &tocs).unwrap();
         let fixes = stack::fixes(&view, &left_out).unwrap();
         let entries = |toc: &Toc| toc.iter().collect::<Result<Vec<_>, _>>().unwrap();
         let mut layers: Vec<Vec<Entry>> = base.iter().map(entries).collect();
