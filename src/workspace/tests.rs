@@ -1,5 +1,6 @@
 //! Tests of the whole data plane, on real directories and a store in a folder.
 
+mod detection;
 mod edits;
 mod hostile;
 mod many;

@@ -63,7 +63,7 @@ fn assert_same(expected: &seen::Seen, found: &seen::Seen, what: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: super::cases(40), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: super::cases(300), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn chains(first in edits::edits(40), then in prop::collection::vec(edits::edits(12), 1..4), form in 0..3, size in 0..4) {

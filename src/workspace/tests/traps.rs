@@ -144,6 +144,24 @@ fn sockets_are_left_out() {
 }
 
 #[test]
+fn a_device_is_kept_where_it_can_be_made() {
+    let run = Run::new();
+    let number = rustix::fs::makedev(1, 3);
+    let make = |path: &Path| {
+        let mode = rustix::fs::Mode::from_raw_mode(0o640);
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::CharacterDevice, mode, number)
+    };
+    if let Err(e) = make(&run.folder.path().join("try")) {
+        eprintln!("skipped: no device can be made here: {e}");
+        return;
+    }
+    run.play(&task(0, &[]), |dir| make(&dir.join("null")).unwrap());
+    let dir = run.restore(&task(1, &[0])).unwrap();
+    assert_eq!(fs::metadata(dir.join("null")).unwrap().rdev(), number);
+    assert_eq!(seen::see(&run.dir(0)), seen::see(&dir));
+}
+
+#[test]
 fn a_working_directory_that_was_there_before_is_kept_and_is_nobodys_change() {
     let run = Run::new();
     run.play(&task(0, &[]), |dir| {
