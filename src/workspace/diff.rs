@@ -131,6 +131,7 @@ impl Diff<'_> {
         let mut entry = walk.describe(found)?;
         let same_kind = std::mem::discriminant(&entry.node) == std::mem::discriminant(&was.node);
         if was.is_dir() && !entry.is_dir() {
+            self.shards.replaces_directory();
             self.gone = Some(found.path.clone());
         }
         if let (Node::Dir { touched }, true) = (&mut entry.node, was.is_dir()) {

@@ -41,6 +41,7 @@ const ENTRIES: &str = "dev.tekton-wrap.entries";
 const UNCOMPRESSED: &str = "dev.tekton-wrap.uncompressed-size";
 const DIFF_ID: &str = "dev.tekton-wrap.diff-id";
 const HARDLINKS: &str = "dev.tekton-wrap.hardlinks";
+const DELETIONS: &str = "dev.tekton-wrap.deletions";
 
 /// Texts by name, sorted.
 pub type Annotations = BTreeMap<String, String>;
@@ -173,6 +174,8 @@ pub struct LayerInfo {
     pub diff_id: Digest,
     /// How many entries are further names of a file.
     pub hardlinks: u64,
+    /// How many entries are whiteouts, or something else in place of a directory.
+    pub deletions: u64,
 }
 
 impl Descriptor {
@@ -197,8 +200,10 @@ impl Descriptor {
         set(ENTRIES, info.entries.to_string());
         set(UNCOMPRESSED, info.uncompressed.to_string());
         set(DIFF_ID, info.diff_id.to_string());
-        if info.hardlinks > 0 {
-            set(HARDLINKS, info.hardlinks.to_string());
+        for (name, count) in [(HARDLINKS, info.hardlinks), (DELETIONS, info.deletions)] {
+            if count > 0 {
+                set(name, count.to_string());
+            }
         }
         self
     }
@@ -215,6 +220,7 @@ impl Descriptor {
 
     /// What [`Descriptor::with_info`] added.
     pub fn info(&self) -> Result<LayerInfo, Error> {
+        let count = |name| if self.annotations.contains_key(name) { self.annotation(name) } else { Ok(0) };
         Ok(LayerInfo {
             toc_offset: self.annotation(TOC_OFFSET)?,
             toc_size: self.annotation(TOC_SIZE)?,
@@ -222,7 +228,8 @@ impl Descriptor {
             entries: self.annotation(ENTRIES)?,
             uncompressed: self.annotation(UNCOMPRESSED)?,
             diff_id: self.annotation(DIFF_ID)?,
-            hardlinks: if self.annotations.contains_key(HARDLINKS) { self.annotation(HARDLINKS)? } else { 0 },
+            hardlinks: count(HARDLINKS)?,
+            deletions: count(DELETIONS)?,
         })
     }
 
@@ -316,6 +323,7 @@ mod tests {
             uncompressed: 4,
             diff_id: digest,
             hardlinks: 5,
+            deletions: 6,
         };
         let mut layer = Descriptor::new(LAYER, Blob { digest, size: 9 }).with_info(&info);
         assert!(layer.has_toc());

@@ -33,6 +33,7 @@ pub struct LayerWriter<'a> {
     /// Whiteouts that are in the archive, but not yet in the table.
     whiteouts: &'a [TreePath],
     hardlinks: u64,
+    deletions: u64,
     header: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -83,6 +84,7 @@ impl<'a> LayerWriter<'a> {
             toc: TocWriter::new()?,
             whiteouts,
             hardlinks: 0,
+            deletions: whiteouts.len() as u64,
             header: Vec::new(),
             buffer: vec![0; 256 * 1024],
         };
@@ -90,6 +92,11 @@ impl<'a> LayerWriter<'a> {
             layer.header(&Entry::whiteout(path.clone()))?;
         }
         Ok(layer)
+    }
+
+    /// Says that `count` entries are in place of directories.
+    pub fn replaces_directories(&mut self, count: u64) {
+        self.deletions += count;
     }
 
     /// Adds an entry without content of its own. Entries come in tree order.
@@ -152,6 +159,7 @@ impl<'a> LayerWriter<'a> {
             uncompressed: self.uncompressed,
             diff_id: self.diff_id.finish(),
             hardlinks: self.hardlinks,
+            deletions: self.deletions,
         })
     }
 

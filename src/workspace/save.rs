@@ -123,6 +123,7 @@ fn fill(
     let mut cursor = Cursor::new(root, access.clone()).map_err(Error::file(root.display(), "can't be opened"))?;
     let mut firsts: HashMap<TreePath, Entry> = HashMap::new();
     let linked: HashSet<&TreePath> = shard.linked().collect();
+    layer.replaces_directories(shard.replaced);
     for entry in shard.entries() {
         let entry = entry?;
         if entry.content().is_some() {

@@ -26,6 +26,8 @@ pub struct Shard {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// How many entries are in place of directories.
+    pub replaced: u64,
     listed: Toc,
     /// Files with several names, and the directories above them, in tree order.
     linked: Vec<Entry>,
@@ -46,6 +48,7 @@ struct Open {
     linked: Vec<Entry>,
     files: u64,
     bytes: u64,
+    replaced: u64,
     weight: u64,
 }
 
@@ -96,6 +99,11 @@ impl<'a> Sharder<'a> {
         Ok(())
     }
 
+    /// Notes that the next entry is in place of a directory.
+    pub fn replaces_directory(&mut self) {
+        self.open.replaced += 1;
+    }
+
     /// Adds what has one name. They come in tree order.
     pub fn push(&mut self, entry: &Entry) -> Result<(), Error> {
         self.make_room(weight([entry]))?;
@@ -137,7 +145,7 @@ impl<'a> Sharder<'a> {
 impl Open {
     fn new() -> Result<Self, Error> {
         let listed = TocWriter::new().map_err(unlisted())?;
-        Ok(Self { whiteouts: Vec::new(), listed, linked: Vec::new(), files: 0, bytes: 0, weight: 0 })
+        Ok(Self { whiteouts: Vec::new(), listed, linked: Vec::new(), files: 0, bytes: 0, replaced: 0, weight: 0 })
     }
 
     fn count(&mut self, entry: &Entry) {
@@ -147,10 +155,10 @@ impl Open {
     }
 
     fn close(self) -> Result<Shard, Error> {
-        let Self { whiteouts, listed, mut linked, files, bytes, .. } = self;
+        let Self { whiteouts, listed, mut linked, files, bytes, replaced, .. } = self;
         let (payload, count) = listed.finish().map_err(unlisted())?;
         linked.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Shard { whiteouts, files, bytes, listed: Toc::new("what changed", payload, count), linked })
+        Ok(Shard { whiteouts, files, bytes, replaced, listed: Toc::new("what changed", payload, count), linked })
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     archive::END,
     entry::{Entry, Node},
     error::Error,
-    image::{self, Annotations, Config, Descriptor, History, Manifest, RootFs, Run, Snapshot},
+    image::{self, Annotations, Config, Descriptor, History, LayerInfo, Manifest, RootFs, Run, Snapshot},
     layer,
     lineage::{Lineage, Writer},
     load,
@@ -98,10 +98,13 @@ pub fn put_whole(
 
 /// What makes the stack of the layers of `lineage` that are not `left_out` show the merged view.
 fn fixes(store: &dyn Store, lineage: &Lineage, left_out: &[bool]) -> Result<Fixes, Error> {
-    let has_links = |(_, layer): (usize, &Descriptor)| layer.info().is_ok_and(|info| info.hardlinks > 0);
-    // With three, what one made the next may have deleted, and the last made again.
-    let is_short = lineage.is_chain() && lineage.writers.len() < 3;
-    if is_short && !lineage.layers().any(has_links) && !left_out.contains(&true) {
+    let has = |count: fn(&LayerInfo) -> u64| move |layer: &Descriptor| layer.info().is_ok_and(|info| count(&info) > 0);
+    let linked = lineage.layers().any(|(_, layer)| has(|info| info.hardlinks)(layer));
+    // What one task made the next may have deleted, and a third one made again.
+    let last = lineage.writers.len().saturating_sub(1);
+    let deleted =
+        lineage.layers().any(|(writer, layer)| (1..last).contains(&writer) && has(|info| info.deletions)(layer));
+    if lineage.is_chain() && !linked && !deleted && !left_out.contains(&true) {
         return Ok(Fixes::default());
     }
     let tocs = load::tocs(store, lineage)?;

@@ -176,6 +176,28 @@ fn other_tools_see_the_same() {
     }
 }
 
+/// `crane export` overlooks the deletion of a directory that a higher layer has again, unless the target corrects it.
+#[test]
+fn a_directory_that_was_deleted_and_made_again() {
+    for replaced in [false, true] {
+        let run = Run::new("gzip");
+        run.play(run.step(0, &[], None), |dir| write(dir, "d/old", ""));
+        run.play(run.step(1, &[0], None), |dir| {
+            fs::remove_dir_all(dir.join("d")).unwrap();
+            if replaced {
+                write(dir, "d", "a file");
+            }
+        });
+        run.play(run.step(2, &[0, 1], None), |dir| {
+            if replaced {
+                fs::remove_file(dir.join("d")).unwrap();
+            }
+            write(dir, "d/new", "");
+        });
+        run.compare(if replaced { "a file in between" } else { "nothing in between" });
+    }
+}
+
 #[test]
 fn an_image_of_many_tasks() {
     let run = Run::new("gzip");

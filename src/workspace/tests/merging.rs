@@ -302,6 +302,7 @@ fn lineage(played: &[Played], set: &BTreeSet<usize>) -> (Lineage, Vec<Toc>) {
                 uncompressed: 0,
                 diff_id: digest,
                 hardlinks: 0,
+                deletions: 0,
             };
             writer.layers.push(Descriptor::new(LAYER, Blob { digest, size: 0 }).with_info(&info));
             tocs.push(Toc::new("layer", payload, count));
