@@ -10,6 +10,7 @@ mod patch;
 mod pipeline_name;
 mod plan;
 mod pod_template;
+mod quantity;
 mod refusal;
 mod request;
 mod resources;

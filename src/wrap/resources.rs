@@ -1,41 +1,62 @@
-//! The resources of the injected steps: small, and their own whatever a stepTemplate says.
+//! The resources of the injected steps: no more than has to be said, and their own whatever a stepTemplate says.
 //!
-//! Kubernetes adds up the requests of all containers of a pod, though steps run one after the other. A LimitRange's defaults
-//! fill in what is not set here, and the task-level resources of a run (`taskRunSpecs[].computeResources`) replace it: Tekton
-//! spreads them over all steps, ours among them (Tekton: pkg/internal/computeresources).
+//! Kubernetes adds up the requests of all containers of a pod, though steps run one after the other, and a quota wants every
+//! container to have them. So the injected steps have small ones where the user's steps have some. Where these have none,
+//! the defaults of a LimitRange are for all alike: Tekton divides them by the number of steps, and keeps to its minimum
+//! (Tekton: pkg/internal/computeresources/transformer.go). The task-level resources of a run
+//! (`taskRunSpecs[].computeResources`) replace all of it: Tekton spreads them over all steps, ours among them.
 
 use serde_json::{Map, Value, json};
 
+use super::quantity::Quantity;
 use crate::tekton::fields::{field, items, text};
+
+/// A resource, and how much of it an injected step requests; its limit is the largest of the user's, but within these.
+struct Kind {
+    name: &'static str,
+    request: &'static str,
+    least: &'static str,
+    most: &'static str,
+}
+
+const KINDS: [Kind; 2] = [
+    Kind { name: "cpu", request: "50m", least: "50m", most: "2" },
+    Kind { name: "memory", request: "64Mi", least: "128Mi", most: "512Mi" },
+];
 
 /// Sets resources and pull policy of a step that is injected into the task with this spec. `in_memory` tells that a workspace
 /// is kept in memory, which counts for the container that fills it.
 pub fn set(step: &mut Value, task_spec: &Value, in_memory: bool) {
-    let template = field(task_spec, "stepTemplate").unwrap_or(&Value::Null);
-    let resources = |container: &Value, kind: &str| -> Map<String, Value> {
-        let found = field(container, "computeResources").and_then(|resources| field(resources, kind));
-        found.and_then(Value::as_object).cloned().unwrap_or_default()
+    let nothing = Value::Null;
+    let template = field(task_spec, "stepTemplate").unwrap_or(&nothing);
+    let steps = items(task_spec, "steps");
+    let of = |kind: &str, name: &str| -> Vec<Option<&Value>> {
+        steps.iter().map(|step| named(step, kind, name).or_else(|| named(template, kind, name))).collect()
     };
-    let mut requests = none_of(resources(template, "requests"));
-    requests.insert("cpu".to_owned(), json!("50m"));
-    requests.insert("memory".to_owned(), json!("64Mi"));
-
-    // Where a quota asks for limits, all steps of the user have them.
-    let inherited = resources(template, "limits");
-    let mut limits = none_of(inherited.clone());
-    let limits_of = |step: &Value| -> Map<String, Value> {
-        inherited.clone().into_iter().chain(resources(step, "limits")).collect()
-    };
-    let steps: Vec<Map<String, Value>> = items(task_spec, "steps").iter().map(limits_of).collect();
-    for (name, enough) in [("cpu", "2"), ("memory", "512Mi")] {
-        if steps.iter().all(|limits| limits.contains_key(name)) || inherited.contains_key(name) {
-            let theirs = steps.first().and_then(|limits| limits.get(name)).filter(|_| in_memory && name == "memory");
-            limits.insert(name.to_owned(), theirs.cloned().unwrap_or_else(|| json!(enough)));
+    let mut requests = none_of(template, "requests");
+    let mut limits = none_of(template, "limits");
+    for Kind { name, request, least, most } in KINDS {
+        let theirs = of("limits", name);
+        let limit = theirs.iter().all(Option::is_some).then(|| match theirs.first() {
+            Some(Some(first)) if in_memory && name == "memory" => (*first).clone(),
+            _ => largest(&theirs, least, most),
+        });
+        let has_some = |(request, limit): (&Option<&Value>, &Option<&Value>)| request.is_some() || limit.is_some();
+        if of("requests", name).iter().zip(&theirs).all(has_some) {
+            // A request above the limit is refused.
+            let request = [Some(json!(request)), limit.clone()].into_iter().flatten().min_by_key(Quantity::of);
+            requests.extend(request.map(|request| (name.to_owned(), request)));
+        }
+        limits.extend(limit.map(|limit| (name.to_owned(), limit)));
+    }
+    let mut resources = Map::new();
+    for (kind, amounts) in [("requests", requests), ("limits", limits)] {
+        if !amounts.is_empty() {
+            resources.insert(kind.to_owned(), Value::Object(amounts));
         }
     }
-    step["computeResources"] = json!({"requests": requests});
-    if !limits.is_empty() {
-        step["computeResources"]["limits"] = Value::Object(limits);
+    if !resources.is_empty() {
+        step["computeResources"] = Value::Object(resources);
     }
     if !text(template, "imagePullPolicy").is_empty() {
         step["imagePullPolicy"] = json!("IfNotPresent");
@@ -49,9 +70,89 @@ pub fn in_memory(run: &Value, workspace: &str) -> bool {
     binding.and_then(|binding| field(binding, "emptyDir")).is_some_and(|dir| text(dir, "medium") == "Memory")
 }
 
+/// What a step or template has of a resource.
+fn named<'a>(container: &'a Value, kind: &str, name: &str) -> Option<&'a Value> {
+    field(field(field(container, "computeResources")?, kind)?, name)
+}
+
+/// A LimitRange that admits the user's steps admits what is not above the largest of their limits.
+fn largest(theirs: &[Option<&Value>], least: &str, most: &str) -> Value {
+    let largest = theirs.iter().flatten().map(|limit| (*limit).clone()).max_by_key(Quantity::of);
+    let (least, most) = (json!(least), json!(most));
+    match largest.as_ref().map(Quantity::of) {
+        Some(amount) if amount < Quantity::of(&least) => least,
+        Some(amount) if amount < Quantity::of(&most) => largest.unwrap_or(most),
+        _ => most,
+    }
+}
+
 /// Devices and the like that the template claims for every step: the steps of the user need them, ours don't
 /// (Tekton: v1/merge.go merges by name).
-fn none_of(mut resources: Map<String, Value>) -> Map<String, Value> {
-    resources.values_mut().for_each(|value| *value = json!("0"));
-    resources
+fn none_of(template: &Value, kind: &str) -> Map<String, Value> {
+    let found = field(template, "computeResources").and_then(|resources| field(resources, kind));
+    let mut amounts = found.and_then(Value::as_object).cloned().unwrap_or_default();
+    amounts.values_mut().for_each(|value| *value = json!("0"));
+    amounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resources(template: Value, steps: Value, in_memory: bool) -> Value {
+        let mut step = json!({});
+        set(&mut step, &json!({"stepTemplate": {"computeResources": template}, "steps": steps}), in_memory);
+        step["computeResources"].take()
+    }
+
+    fn step(requests: Value, limits: Value) -> Value {
+        json!({"computeResources": {"requests": requests, "limits": limits}})
+    }
+
+    #[test]
+    fn as_little_as_has_to_be_said() {
+        let none = || step(json!({}), json!({}));
+        for (template, steps, expected) in [
+            (json!({}), json!([{}]), json!(null)),
+            (json!({}), json!([step(json!({"cpu": "1"}), json!({})), none()]), json!(null)),
+            (json!({}), json!([step(json!({"cpu": "1"}), json!({}))]), json!({"requests": {"cpu": "50m"}})),
+            (json!({"requests": {"memory": "4Gi"}}), json!([{}]), json!({"requests": {"memory": "64Mi"}})),
+            // A limit alone is a request as well.
+            (
+                json!({}),
+                json!([step(json!({}), json!({"memory": "1Gi"})), step(json!({"memory": "1"}), json!({}))]),
+                json!({"requests": {"memory": "64Mi"}}),
+            ),
+            (
+                json!({"limits": {"nvidia.com/gpu": 1}}),
+                json!([{}]),
+                json!({"limits": {"nvidia.com/gpu": "0"}}),
+            ),
+        ] {
+            assert_eq!(resources(template.clone(), steps.clone(), false), expected, "{template} {steps}");
+        }
+    }
+
+    #[test]
+    fn limits_are_within_those_of_the_user() {
+        for (limits, expected) in [
+            ([json!({"cpu": "100m", "memory": "200Mi"}), json!({"cpu": 1, "memory": "100Mi"})], ["1", "200Mi", "50m"]),
+            ([json!({"cpu": "20m", "memory": "1Mi"}), json!({"cpu": "10m", "memory": "2Mi"})], ["50m", "128Mi", "50m"]),
+            ([json!({"cpu": 64, "memory": "9Gi"}), json!({"cpu": "1", "memory": "1Ti"})], ["2", "512Mi", "50m"]),
+        ] {
+            let steps: Vec<Value> = limits.iter().map(|limits| step(json!({}), limits.clone())).collect();
+            let found = resources(json!({}), json!(steps), false);
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let found = [&found["limits"]["cpu"], &found["limits"]["memory"], &found["requests"]["cpu"]].map(text);
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_workspace_in_memory_counts_for_the_step_that_fills_it() {
+        let steps = json!([step(json!({}), json!({"memory": "4Gi"})), step(json!({}), json!({"memory": "8Gi"}))]);
+        assert_eq!(resources(json!({}), steps, true)["limits"], json!({"memory": "4Gi"}));
+        let small = json!([step(json!({}), json!({"memory": "1Mi"}))]);
+        assert_eq!(resources(json!({}), small, true)["requests"], json!({"memory": "1Mi"}));
+    }
 }
