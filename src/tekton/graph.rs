@@ -96,18 +96,13 @@ impl Graph {
     }
 
     /// Number of tasks.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.names.len()
-    }
-
-    /// Whether there are no tasks.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
     }
 
     /// All task indices in pipeline order.
     pub fn in_order(&self) -> Vec<usize> {
-        let mut tasks: Vec<usize> = (0..self.len()).collect();
+        let mut tasks: Vec<usize> = (0..self.count()).collect();
         tasks.sort_unstable_by_key(|&task| self.order[task]);
         tasks
     }
@@ -115,11 +110,12 @@ impl Graph {
     /// Fills in order and ancestors: always the first task of the lists whose dependencies are done.
     fn sort(&mut self) -> Result<(), GraphError> {
         let mut waiting: Vec<usize> = self.dependencies.iter().map(Vec::len).collect();
-        let mut dependents = vec![Vec::new(); self.len()];
+        let mut dependents = vec![Vec::new(); self.count()];
         for (task, dependencies) in self.dependencies.iter().enumerate() {
             dependencies.iter().for_each(|&dependency| dependents[dependency].push(task));
         }
-        let mut ready: std::collections::BTreeSet<usize> = (0..self.len()).filter(|&task| waiting[task] == 0).collect();
+        let mut ready: std::collections::BTreeSet<usize> =
+            (0..self.count()).filter(|&task| waiting[task] == 0).collect();
         let mut place = 0;
         while let Some(task) = ready.pop_first() {
             self.order[task] = place;
@@ -137,7 +133,7 @@ impl Graph {
                 }
             }
         }
-        if place as usize == self.len() {
+        if place as usize == self.count() {
             return Ok(());
         }
         Err(self.cycle(&waiting))
@@ -159,17 +155,15 @@ impl Graph {
 impl Set {
     /// Adds `index`.
     pub fn insert(&mut self, index: usize) {
-        if self.0.len() <= index / 64 {
-            self.0.resize(index / 64 + 1, 0);
-        }
+        let words = self.0.len().max(index / 64 + 1);
+        self.0.resize(words, 0);
         self.0[index / 64] |= 1 << (index % 64);
     }
 
     /// Adds all of `other`.
     pub fn extend(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
+        let words = self.0.len().max(other.0.len());
+        self.0.resize(words, 0);
         self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine |= theirs);
     }
 
@@ -302,11 +296,27 @@ mod tests {
     }
 
     #[test]
+    fn sets_of_many_tasks() {
+        let members = [200, 3, 64, 63, 128, 0];
+        let (mut small, mut large) = (Set::default(), Set::default());
+        small.insert(5);
+        for member in members {
+            large.insert(member);
+        }
+        let in_large = |index| members.contains(&index);
+        assert!((0..300).all(|index| large.contains(index) == in_large(index)));
+        for (mut set, more) in [(small.clone(), &large), (large.clone(), &small)] {
+            set.extend(more);
+            assert!((0..300).all(|index| set.contains(index) == (in_large(index) || index == 5)));
+        }
+    }
+
+    #[test]
     fn rejects() {
         for (spec, message) in [
             (json!({"tasks": [task("a", &["b"])]}), "task a depends on b but b wasn't present in Pipeline"),
             (
-                json!({"tasks": [task("z", &["b"]), task("c", &["b", "z", "x"]), task("b", &["z", "c"]), task("x", &[])], "finally": [{"name": "a"}]}),
+                json!({"tasks": [task("z", &["b"]), task("c", &["b", "z"]), task("b", &["z", "c", "aa"]), task("aa", &[])], "finally": [{"name": "a"}]}),
                 r#"cycle detected; task "b" depends on "c", "z""#,
             ),
             (json!({"tasks": [task("a", &["a"])]}), r#"cycle detected; task "a" depends on "a""#),

@@ -68,8 +68,8 @@ impl Plan {
                 graph,
                 absent: &absent,
                 places: &places,
-                uses: (0..graph.len()).map(|task| find(task).is_some()).collect(),
-                saves: (0..graph.len()).map(|task| find(task).is_some_and(|used| !read_only(task, used))).collect(),
+                uses: (0..graph.count()).map(|task| find(task).is_some()).collect(),
+                saves: (0..graph.count()).map(|task| find(task).is_some_and(|used| !read_only(task, used))).collect(),
             };
             for (task, planned) in plan.iter_mut().enumerate().filter(|(task, _)| wrapped.uses[*task]) {
                 let step = WorkspaceStep {
@@ -181,7 +181,7 @@ impl Wrapped<'_> {
             true => self.places[task].numbered().is_none(),
             false => ancestors[task].contains(other) || ancestors[other].contains(task),
         };
-        (0..self.graph.len()).filter(|&other| self.saves[other] && !related(other)).collect()
+        (0..self.graph.count()).filter(|&other| self.saves[other] && !related(other)).collect()
     }
 
     /// Whether a later task that reads the workspace, and can't be skipped, has both as ancestors.
@@ -190,7 +190,7 @@ impl Wrapped<'_> {
             let ancestors = &self.graph.ancestors[task];
             self.uses[task] && !self.absent.may_be_absent(task) && ancestors.contains(one) && ancestors.contains(other)
         };
-        (0..self.graph.len()).any(joins)
+        (0..self.graph.count()).any(joins)
     }
 
     /// The orders of `tasks` as inclusive ranges.

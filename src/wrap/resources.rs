@@ -123,11 +123,7 @@ mod tests {
                 json!([step(json!({}), json!({"memory": "1Gi"})), step(json!({"memory": "1"}), json!({}))]),
                 json!({"requests": {"memory": "64Mi"}}),
             ),
-            (
-                json!({"limits": {"nvidia.com/gpu": 1}}),
-                json!([{}]),
-                json!({"limits": {"nvidia.com/gpu": "0"}}),
-            ),
+            (json!({"limits": {"nvidia.com/gpu": 1}}), json!([{}]), json!({"limits": {"nvidia.com/gpu": "0"}})),
         ] {
             assert_eq!(resources(template.clone(), steps.clone(), false), expected, "{template} {steps}");
         }
