@@ -1,5 +1,7 @@
 //! The values that a pipeline's variables have when its run is created.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::{
@@ -7,10 +9,13 @@ use super::{
     variables::{references, substitute},
 };
 
+/// How far defaults may lead from one param to the next (Tekton: resources/apply.go `maxParamReferenceDepth`).
+const DEPTH: usize = 10;
+
 /// Params of the run and, where it is known, of its Pipeline; and what is known of the run itself.
 #[derive(Clone, Debug)]
 pub struct Scope<'a> {
-    params: Vec<(&'a str, &'a Value)>,
+    params: Vec<(&'a str, Cow<'a, Value>)>,
     context: Vec<(&'static str, &'a str)>,
 }
 
@@ -18,7 +23,9 @@ impl<'a> Scope<'a> {
     /// What `run`, about to be created in `namespace`, gives.
     pub fn of_run(run: &'a Value, namespace: &'a str) -> Self {
         let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
-        let params = given.iter().filter_map(|param| Some((text(param, "name"), field(param, "value")?))).collect();
+        let params =
+            given.iter().filter_map(|param| Some((text(param, "name"), Cow::Borrowed(field(param, "value")?))));
+        let params = params.collect();
         let mut context = vec![("context.pipelineRun.namespace", namespace)];
         // With generateName there is none yet, and there never is a uid.
         let name = run.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty());
@@ -26,23 +33,43 @@ impl<'a> Scope<'a> {
         Self { params, context }
     }
 
-    /// The same inside of the pipeline `name`: what its params are by default counts where the run gives nothing
-    /// (Tekton: resources/apply.go `ApplyParameters`). A default with variables of its own, which only newer versions of Tekton
-    /// resolve, is as good as none.
+    /// The same inside of the pipeline `name`: what its params are by default counts where the run gives nothing. In a default
+    /// other params may stand, in whose defaults others stand (Tekton: resources/apply.go `ApplyParameters`). Versions of Tekton
+    /// that leave such variables as they are have no use for them.
     pub fn in_pipeline(mut self, spec: &'a Value, name: &'a str) -> Self {
-        for param in items(spec, "params") {
-            let name = text(param, "name");
-            let default = field(param, "default").filter(|default| !has_variables(default));
-            if let (None, Some(default)) = (self.param(name), default) {
-                self.params.push((name, default));
-            }
+        let default = |param| Some((text(param, "name"), field(param, "default")?));
+        let mut open: Vec<(&str, &Value)> = items(spec, "params").iter().filter_map(default).collect();
+        open.retain(|(name, _)| self.param(name).is_none());
+        for _ in 0..=DEPTH {
+            let found: Vec<_> =
+                open.iter().filter_map(|(name, default)| Some((*name, self.resolved(default)?))).collect();
+            open.retain(|(name, _)| found.iter().all(|(known, _)| known != name));
+            self.params.extend(found);
         }
         self.context.push(("context.pipeline.name", name));
         self
     }
 
+    /// A default, if all params that stand in its texts are known and are texts.
+    fn resolved(&self, default: &'a Value) -> Option<Cow<'a, Value>> {
+        let mut variables = false;
+        texts(default, &mut |text| variables |= references(text).any(|reference| reference.starts_with("params")));
+        if !variables {
+            return Some(Cow::Borrowed(default));
+        }
+        let text = |value: &Value| self.apply_text(value.as_str()?).ok().map(Value::String);
+        let value = match default {
+            Value::Array(items) => Value::Array(items.iter().map(text).collect::<Option<_>>()?),
+            Value::Object(map) => {
+                Value::Object(map.iter().map(|(key, value)| Some((key.clone(), text(value)?))).collect::<Option<_>>()?)
+            }
+            single => text(single)?,
+        };
+        Some(Cow::Owned(value))
+    }
+
     /// The text that `$(reference)` stands for; none where it has no value yet, or one that is no text.
-    pub fn text(&self, reference: &str) -> Option<&'a str> {
+    pub fn text(&self, reference: &str) -> Option<&str> {
         let context = self.context.iter().find(|(name, _)| *name == reference).map(|(_, value)| *value);
         context.or_else(|| self.value(reference)?.as_str())
     }
@@ -91,35 +118,29 @@ impl<'a> Scope<'a> {
 
     /// The array or object that a text stands for which is nothing but one variable
     /// (Tekton: param_types.go `applyOrCorrect`).
-    fn whole(&self, text: &str) -> Option<&'a Value> {
+    fn whole(&self, text: &str) -> Option<&Value> {
         let reference = text.strip_prefix("$(")?.strip_suffix(')')?;
         let value = self.value(reference.strip_suffix("[*]").unwrap_or(reference))?;
         (!value.is_string()).then_some(value)
     }
 
     /// The value of `params.x`, `params["x"]`, `params['x']`, and of `[0]` or `.key` behind these. A name may have dots.
-    fn value(&self, reference: &str) -> Option<&'a Value> {
+    fn value(&self, reference: &str) -> Option<&Value> {
         let rest = reference.strip_prefix("params")?;
         self.params.iter().find_map(|(name, value)| {
             let forms = [format!(".{name}"), format!("[\"{name}\"]"), format!("['{name}']")];
             let rest = forms.iter().find_map(|form| rest.strip_prefix(form.as_str()))?;
             match (rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')), rest.strip_prefix('.')) {
-                _ if rest.is_empty() => Some(*value),
+                _ if rest.is_empty() => Some(value.as_ref()),
                 (Some(index), _) => value.as_array()?.get(index.parse::<usize>().ok()?),
                 (None, key) => value.as_object()?.get(key?),
             }
         })
     }
 
-    fn param(&self, name: &str) -> Option<&'a Value> {
-        self.params.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    fn param(&self, name: &str) -> Option<&Value> {
+        self.params.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
     }
-}
-
-fn has_variables(value: &Value) -> bool {
-    let mut found = false;
-    texts(value, &mut |text| found |= references(text).any(|reference| reference.starts_with("params")));
-    found
 }
 
 #[cfg(test)]
@@ -135,13 +156,18 @@ mod tests {
             {"name": "s.t", "value": "dotted"},
         ]}});
         let spec = json!({"params": [{"name": "s", "default": "unused"}, {"name": "d", "default": "default"}, {"name": "none"},
-            {"name": "nested", "default": ["$(params.d)"]}]});
+            {"name": "two", "default": "$(params.one)2"}, {"name": "one", "default": "$(params.s)1"},
+            {"name": "list", "default": ["$(params.two)", "$(params.d)"]}, {"name": "map", "default": {"k": "$(params.two)"}},
+            {"name": "circle", "default": "$(params.back)"}, {"name": "back", "default": "$(params.circle)"},
+            {"name": "arrays", "default": ["$(params.a[*])"]}]});
         let scope = Scope::of_run(&run, "ns").in_pipeline(&spec, "p");
         for (value, expected) in [
             (json!("plain $(x) $HOME $(date)"), json!("plain $(x) $HOME $(date)")),
             (json!("a $(params.s) $(params[\"s\"]) $(params['s'])"), json!("a text text text")),
             (json!("$(params.s.t) $(params[\"s.t\"]) $(params.d)"), json!("dotted dotted default")),
             (json!("$(params.a[1])-$(params.o.k)"), json!("y-v")),
+            (json!("$(params.two) $(params.list[1]) $(params.map.k)"), json!("text12 default text12")),
+            (json!("$(params.list[*])"), json!(["text12", "default"])),
             (json!("$(params.a[*])"), json!(["x", "y"])),
             (json!("$(params.a)"), json!(["x", "y"])),
             (json!("$(params.o[*])"), json!({"k": "v"})),
@@ -156,7 +182,8 @@ mod tests {
         }
         for (value, unknown) in [
             ("$(params.none)", "params.none"),
-            ("$(params.nested[0])", "params.nested[0]"),
+            ("$(params.circle)", "params.circle"),
+            ("$(params.arrays[0])", "params.arrays[0]"),
             ("x $(params.a[*])", "params.a[*]"),
             ("$(params.a[2])", "params.a[2]"),
             ("$(params.o.no)", "params.o.no"),
