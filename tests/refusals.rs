@@ -265,6 +265,30 @@ fn refused_with_a_sentence() {
         ),
         (
             PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "name": "two"}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has the apiVersion "tekton.dev/v1", which makes it a custom task for Tekton (tektoncd/pipeline#6457): leave it out"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"apiVersion": "tekton.dev/v1beta1", "name": "two"}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has the apiVersion "tekton.dev/v1beta1", which makes it a custom task for Tekton (tektoncd/pipeline#6457): leave it out"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"kind": "ClusterTask", "name": "two"}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has the kind "ClusterTask", which Tekton has no longer: use the resolver "cluster""#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"kind": "Job", "name": "two"}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has the kind "Job", which Tekton does not know: leave it out"#,
+        ),
+        (
+            PIPELINE,
             two,
             json!({"name": "two", "workspaces": [{"name": "w"}], "pipelineSpec": {}}),
             r#"task "two" uses the wrapped workspace "w", but it is a pipeline in a pipeline, whose run gets a volume of its own: wrap the inner pipeline instead"#,

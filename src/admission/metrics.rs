@@ -16,7 +16,7 @@ use prometheus_client::{
 
 /// Seconds. Finer at the low end than the apiserver's own buckets, whose first is 5 ms
 /// (Kubernetes: apiserver/pkg/admission/metrics).
-const DURATIONS: [f64; 10] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
+const DURATIONS: [f64; 11] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.5, 10.0];
 
 /// All metrics of the server.
 #[derive(Debug)]

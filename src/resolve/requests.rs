@@ -107,6 +107,13 @@ struct Flight {
 
 type Outcome = Result<Answer, SourceError>;
 
+impl Flight {
+    /// Whether it has an outcome, or can still have one: it can't if its task panicked.
+    fn is_alive(&self) -> bool {
+        self.outcome.borrow().is_some() || self.outcome.has_changed().is_ok()
+    }
+}
+
 /// Someone who waits for a flight; whoever does not get the answer has missed it.
 struct Waiting(Option<Arc<AtomicBool>>);
 
@@ -181,7 +188,7 @@ impl Shared {
     /// The flight for `ask`, begun if there is none.
     fn flight(self: &Arc<Self>, ask: &Ask) -> Flight {
         let mut flights = self.flights();
-        if let Some(flight) = flights.get(ask) {
+        if let Some(flight) = flights.get(ask).filter(|flight| flight.is_alive()) {
             return flight.clone();
         }
         let (sender, outcome) = channel::channel(None);
@@ -358,6 +365,20 @@ mod tests {
         }
         let long = status(condition("False", "R", &"x".repeat(5000))).unwrap().unwrap_err().to_string();
         assert!(long.ends_with("xx…") && long.len() < 800, "{long}");
+    }
+
+    #[test]
+    fn what_panicked_is_no_flight() {
+        let (sender, outcome) = channel::channel(None);
+        let flight = Flight { start: Instant::now(), outcome, missed: Arc::default() };
+        assert!(flight.is_alive());
+        drop(sender);
+        assert!(!flight.is_alive());
+        let (sender, outcome) = channel::channel(None);
+        let flight = Flight { start: Instant::now(), outcome, missed: Arc::default() };
+        sender.send_replace(Some(Err(SourceError { reason: "R", message: String::new() })));
+        drop(sender);
+        assert!(flight.is_alive());
     }
 
     #[test]

@@ -53,8 +53,26 @@ pub fn referenced_task(pipeline_task: &Value, scope: &Scope<'_>) -> Result<Optio
     let Some(reference) = field(pipeline_task, "taskRef") else {
         return Err(refuse("it has neither taskRef nor taskSpec: add one".to_owned()));
     };
+    // A name without a kind is given the kind Task before Tekton looks (Tekton: taskref_types.go `IsCustomTask`,
+    // pipeline_defaults.go).
+    let by_name = text(reference, "resolver").is_empty();
     match (text(reference, "apiVersion"), text(reference, "kind")) {
-        ("" | "tekton.dev/v1" | "tekton.dev/v1beta1", "" | "Task") => {}
+        ("", "" | "Task") => {}
+        ("", "ClusterTask") => {
+            return Err(refuse(
+                "its taskRef has the kind \"ClusterTask\", which Tekton has no longer: use the resolver \"cluster\""
+                    .to_owned(),
+            ));
+        }
+        ("", kind) => {
+            return Err(refuse(format!("its taskRef has the kind {kind:?}, which Tekton does not know: leave it out")));
+        }
+        (_, "") if !by_name => {}
+        (version, "" | "Task") if version.starts_with("tekton.dev/") => {
+            return Err(refuse(format!(
+                "its taskRef has the apiVersion {version:?}, which makes it a custom task for Tekton (tektoncd/pipeline#6457): leave it out"
+            )));
+        }
         (version, kind) => {
             return Err(refuse(format!(
                 "it refers to {version:?} kind {kind:?}, a custom task, which has no steps: take the workspace out of it"
