@@ -20,7 +20,7 @@ mod task_spec;
 mod values;
 mod working_dir;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io};
 
 use serde_json::Value;
 
@@ -113,7 +113,7 @@ pub fn rewrite(
         task_run_specs: pod_template::rename(run, &renamings),
     };
     let (patch, run) = patch::build(run, pipeline, changes, request)?;
-    let size = run.to_string().len();
+    let size = size(&run);
     if size > MAX_RUN_BYTES {
         return Err(Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES });
     }
@@ -168,6 +168,23 @@ fn fans(run: &Value, spec: &Value) -> Vec<Option<Fan>> {
         None => of(items(spec, "params"), name).and_then(|found| field(&items(spec, "params")[found], "default")),
     };
     all_tasks(spec).map(|task| fan(task, &param)).collect()
+}
+
+/// Bytes of a value as JSON.
+fn size(value: &Value) -> usize {
+    struct Counter(usize);
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    // A counter takes everything, and a value is always JSON.
+    serde_json::to_writer(&mut counter, value).map_or(usize::MAX, |()| counter.0)
 }
 
 /// What else than objects of the run's namespace the run is made of: where Tekton refuses the run for something in them, its

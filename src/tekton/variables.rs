@@ -7,19 +7,19 @@ pub fn references(text: &str) -> impl Iterator<Item = &str> {
 
 /// `text` with each `$(…)` replaced for which `value` gives something; none where nothing was replaced.
 pub fn substitute(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Option<String> {
-    let mut result = String::new();
+    let mut result: Option<String> = None;
     let mut kept = 0;
-    let mut changed = false;
     for (start, end) in (Scan { text, at: 0 }) {
         if let Some(new) = value(&text[start + 2..end - 1]) {
+            let result = result.get_or_insert_default();
             result.push_str(&text[kept..start]);
             result.push_str(&new);
             kept = end;
-            changed = true;
         }
     }
+    let mut result = result?;
     result.push_str(&text[kept..]);
-    changed.then_some(result)
+    Some(result)
 }
 
 /// The task in `tasks.<task>.results.<result>…`
