@@ -83,8 +83,8 @@ impl Plan {
                 };
                 if wrapped.saves[task] {
                     let parallel = wrapped.parallel(task);
-                    let joined =
-                        parallel.iter().copied().filter(|&other| wrapped.meets(task, other)).collect::<Vec<_>>();
+                    let met = wrapped.met(task);
+                    let joined: Vec<usize> = parallel.iter().copied().filter(|&other| met.contains(other)).collect();
                     let (parallel, joined) = (wrapped.ranges(&parallel), wrapped.ranges(&joined));
                     // What it comes after is in the state that the restore step left.
                     planned.save.push(WorkspaceStep { parallel, joined, after: Vec::new(), ..step.clone() });
@@ -184,13 +184,15 @@ impl Wrapped<'_> {
         (0..self.graph.count()).filter(|&other| self.saves[other] && !related(other)).collect()
     }
 
-    /// Whether a later task that reads the workspace, and can't be skipped, has both as ancestors.
-    fn meets(&self, one: usize, other: usize) -> bool {
-        let joins = |task: usize| {
-            let ancestors = &self.graph.ancestors[task];
-            self.uses[task] && !self.absent.may_be_absent(task) && ancestors.contains(one) && ancestors.contains(other)
-        };
-        (0..self.graph.count()).any(joins)
+    /// The tasks that a later one, which reads the workspace and can't be skipped, has as ancestors beside `task`.
+    fn met(&self, task: usize) -> Set {
+        let mut met = Set::default();
+        for (later, ancestors) in self.graph.ancestors.iter().enumerate() {
+            if self.uses[later] && !self.absent.may_be_absent(later) && ancestors.contains(task) {
+                met.extend(ancestors);
+            }
+        }
+        met
     }
 
     /// The orders of `tasks` as inclusive ranges.
