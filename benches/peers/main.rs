@@ -1,7 +1,5 @@
 //! Speed, memory and bytes sent beside the tools that one would use instead, on the same trees, the same registry and the
-//! same machine, interleaved: `cargo bench --bench peers`. Options: `-- --quick` (trees of a tenth, 3 rounds), `--rounds N`,
-//! `--dir DIR` (default: `/dev/shm`), `--save FILE` (the raw results, one line each), `--only PARTS` (of `S`, `B`, `chain`),
-//! `--tools NAMES` (as the table has them), both with commas between.
+//! same machine, interleaved: `cargo bench --bench peers`. See [`USAGE`] for options.
 
 mod measure;
 mod registry;
@@ -44,6 +42,15 @@ const PEERS: &[Peer] = &[
     Peer { name: "cp -a", save: "", restore: r#"cp -a "$TREE/." "$OUT""# },
 ];
 
+const USAGE: &str = "\
+cargo bench --bench peers [-- OPTIONS]
+  --quick        trees of a tenth, 3 rounds
+  --rounds N     instead of 5
+  --dir DIR      where the trees and the registry are (/dev/shm)
+  --save FILE    the raw results, one line each
+  --only PARTS   of S, B, chain, with commas between
+  --tools NAMES  as the table has them, with commas between";
+
 /// How many tasks follow each other in the row for that.
 const CHAIN: u32 = 30;
 
@@ -60,6 +67,10 @@ fn main() {
         && step == "--step"
     {
         return one_step(what, image, order.parse().expect("a number"), dir, state);
+    }
+    if let Some(unknown) = unknown(&args) {
+        eprintln!("{unknown:?} is no option, or has no value.\n{USAGE}");
+        std::process::exit(2);
     }
     let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|i| args.get(i + 1));
     let quick = args.iter().any(|arg| arg == "--quick");
@@ -92,6 +103,22 @@ fn main() {
         fs::write(file, format!("{head}\n{}\n", lines.join("\n"))).expect("the results are written");
     }
     println!("{head}\n\n{}", table::table(&bench.samples));
+}
+
+/// The first argument that means nothing.
+fn unknown(args: &[String]) -> Option<&String> {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let is_known = match arg.as_str() {
+            "--quick" => true,
+            "--rounds" | "--dir" | "--save" | "--only" | "--tools" => args.next().is_some(),
+            _ => false,
+        };
+        if !is_known {
+            return Some(arg);
+        }
+    }
+    None
 }
 
 impl Bench {
