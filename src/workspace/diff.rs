@@ -1,7 +1,7 @@
 //! What changed in a workspace since its baseline.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     io::{self, Read},
     path::Path,
     sync::Arc,
@@ -28,9 +28,13 @@ pub struct Seen {
     pub relabelled_bytes: u64,
 }
 
-/// One name of a file that has several.
-struct Name {
-    entry: Entry,
+/// A file that has several names.
+struct Linked {
+    /// The file under the first of them.
+    first: Entry,
+    /// The others, in tree order.
+    others: Vec<TreePath>,
+    /// Whether anything about one of them changed.
     changed: bool,
 }
 
@@ -49,9 +53,9 @@ struct Diff<'a> {
     seen: Seen,
     /// From the root to the last path: all directories above it, and itself if it is one.
     open: Vec<OpenDir>,
-    /// Names by file, of files that have several.
-    names: HashMap<(u64, u64), Vec<Name>>,
-    /// The directories above them.
+    /// Files that have several names.
+    linked: HashMap<(u64, u64), Linked>,
+    /// The directories above their names.
     above_names: HashMap<TreePath, Status>,
     /// What is below this path was known and is gone with it.
     gone: Option<TreePath>,
@@ -76,7 +80,7 @@ pub fn changes(
         shards,
         seen: Seen::default(),
         open: Vec::new(),
-        names: HashMap::new(),
+        linked: HashMap::new(),
         above_names: HashMap::new(),
         gone: None,
     };
@@ -194,7 +198,15 @@ impl Diff<'_> {
     fn keep(&mut self, found: &Found, entry: Entry, changed: bool) -> Result<bool, Error> {
         if matches!(entry.node, Node::File(_)) && found.status.nlink > 1 {
             let Identity { dev, ino, .. } = found.status.identity;
-            self.names.entry((dev, ino)).or_default().push(Name { entry, changed });
+            match self.linked.entry((dev, ino)) {
+                hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(Linked { first: entry, others: Vec::new(), changed });
+                }
+                hash_map::Entry::Occupied(mut known) => {
+                    known.get_mut().others.push(entry.path);
+                    known.get_mut().changed |= changed;
+                }
+            }
             for dir in self.open.iter().rev() {
                 if self.above_names.insert(dir.path.clone(), dir.status).is_some() {
                     break;
@@ -221,20 +233,18 @@ impl Diff<'_> {
 
     /// Files with several names are listed last, as only then all their names are known.
     fn finish(mut self) -> Result<Seen, Error> {
-        let mut sets: Vec<_> = self.names.into_values().filter(|names| names.iter().any(|name| name.changed)).collect();
-        sets.sort_by(|a, b| a[0].entry.path.cmp(&b[0].entry.path));
-        for names in sets {
-            let mut entries: Vec<Entry> = Vec::with_capacity(names.len());
-            let first = names[0].entry.path.clone();
-            for Name { mut entry, .. } in names {
+        let mut sets: Vec<Linked> = self.linked.into_values().filter(|linked| linked.changed).collect();
+        sets.sort_by(|a, b| a.first.path.cmp(&b.first.path));
+        for Linked { first, others, .. } in sets {
+            let node = Node::Link { to: first.path.clone(), content: first.content().copied().unwrap_or_default() };
+            let links = others.into_iter().map(|path| Entry { path, node: node.clone(), ..first.clone() });
+            let names: Vec<Entry> = std::iter::once(first.clone()).chain(links).collect();
+            let mut entries = Vec::with_capacity(names.len());
+            for entry in names {
                 let mut path = entry.path.parent();
                 while let Some((dir, status)) = path.and_then(|dir| self.above_names.remove_entry(&dir)) {
                     entries.push(header(&mut self.cursor, &dir, &status)?);
                     path = dir.parent();
-                }
-                if entry.path != first {
-                    let content = entry.content().copied().unwrap_or_default();
-                    entry.node = Node::Link { to: first.clone(), content };
                 }
                 entries.push(entry);
             }

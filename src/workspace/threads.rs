@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -54,10 +54,10 @@ pub fn pipeline<T: Send, R: Send, P>(
     work: impl Fn(T) -> Result<R, Error> + Sync,
 ) -> Result<(P, Vec<R>), Error> {
     let (sender, receiver) = mpsc::sync_channel(0);
-    let (receiver, failed) = (Mutex::new(receiver), AtomicBool::new(false));
+    let (receiver, failed) = (Arc::new(Mutex::new(receiver)), AtomicBool::new(false));
     let results = Mutex::new(Vec::new());
-    let next = || receiver.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
-    let worker = || {
+    let worker = |receiver: Arc<Mutex<mpsc::Receiver<(usize, T)>>>| {
+        let next = || receiver.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
         while let Ok((i, item)) = next() {
             // The rest is taken too, so that `produce` comes to its end.
             if failed.load(Ordering::Relaxed) {
@@ -69,7 +69,12 @@ pub fn pipeline<T: Send, R: Send, P>(
         }
     };
     let produced = thread::scope(|scope| {
-        (0..threads()).for_each(|_| drop(scope.spawn(worker)));
+        for _ in 0..threads() {
+            let (worker, receiver) = (&worker, receiver.clone());
+            scope.spawn(move || worker(receiver));
+        }
+        // It goes with the last worker: nothing is handed over to workers that panicked.
+        drop(receiver);
         let mut count = 0usize;
         let produced = produce(&mut |item| {
             count += 1;
@@ -122,4 +127,44 @@ fn stopped() -> Error {
 
 fn threads() -> usize {
     thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    fn numbers(most: u32) -> impl FnOnce(&mut dyn FnMut(u32) -> Result<(), Error>) -> Result<(), Error> {
+        move |hand_over| (0..most).try_for_each(hand_over)
+    }
+
+    #[test]
+    fn results_are_in_order_and_the_earliest_error_counts() {
+        let (_, doubled) = pipeline(numbers(1000), |n| Ok(2 * n)).unwrap();
+        assert_eq!(doubled, (0..1000).map(|n| 2 * n).collect::<Vec<_>>());
+        let failing = |n: u32| if n % 7 == 6 { Err(Error::Run(n.to_string())) } else { Ok(n) };
+        assert_eq!(pipeline(numbers(1000), failing).unwrap_err().to_string(), "6");
+        let ending = |hand_over: &mut dyn FnMut(u32) -> Result<(), Error>| {
+            hand_over(1)?;
+            Err::<(), _>(Error::Run("the end".to_owned()))
+        };
+        assert_eq!(pipeline(ending, Ok).unwrap_err().to_string(), "the end");
+    }
+
+    #[test]
+    fn workers_that_panic_end_the_work() {
+        let work = || pipeline(numbers(1000), |_| -> Result<(), Error> { panic!("on purpose") });
+        assert!(catch_unwind(AssertUnwindSafe(work)).is_err());
+    }
+
+    #[test]
+    fn whoever_is_ahead_stops_with_the_one_behind() {
+        let sum = ahead(numbers(1000), |numbers| numbers.sum::<Result<u32, Error>>()).unwrap();
+        assert_eq!(sum, 499_500);
+        let endless = |hand_over: &mut dyn FnMut(u32) -> Result<(), Error>| (0..).try_for_each(hand_over);
+        assert_eq!(ahead(endless, |numbers| Ok(numbers.take(3).count())).unwrap(), 3);
+        let ending = |_: &mut dyn FnMut(u32) -> Result<(), Error>| Err(Error::Run("the end".to_owned()));
+        assert_eq!(ahead(ending, |numbers| numbers.collect::<Result<Vec<_>, _>>()).unwrap_err().to_string(), "the end");
+    }
 }
