@@ -48,7 +48,7 @@ cargo bench --bench peers [-- OPTIONS]
   --rounds N     instead of 5
   --dir DIR      where the trees and the registry are (/dev/shm)
   --save FILE    the raw results, one line each
-  --only PARTS   of S, B, chain, with commas between
+  --only PARTS   of S, B, M, chain, with commas between
   --tools NAMES  as the table has them, with commas between";
 
 /// How many tasks follow each other in the row for that.
@@ -83,16 +83,23 @@ fn main() {
     let peers: Vec<&Peer> = PEERS.iter().filter(|peer| among("--tools", peer.name)).collect();
 
     let mut bench = Bench::new(dir);
-    for (name, make) in [("S", tree::small as fn(&Path, u64)), ("B", tree::large)] {
+    for (name, make) in [("S", tree::small as fn(&Path, u64)), ("B", tree::large), ("M", tree::many)] {
+        let (alone, chain) = (among("--only", name), name == "S" && among("--only", "chain"));
+        if !alone && !chain {
+            continue;
+        }
         let tree = format!("{}/{name}", bench.dir);
         make(Path::new(&tree), scale);
-        let rounds_of = if among("--only", name) { rounds } else { 0 };
-        for round in 0..rounds_of {
+        for round in 0..if alone { rounds } else { 0 } {
             for i in 0..peers.len() {
-                bench.peer(peers[(i + round) % peers.len()], name, &tree);
+                let peer = peers[(i + round) % peers.len()];
+                // This tree is there for the memory that we take.
+                if name != "M" || (peer.name == PEERS[0].name && round == 0) {
+                    bench.peer(peer, name, &tree);
+                }
             }
         }
-        if name == "S" && among("--only", "chain") {
+        if chain {
             bench.chain(&tree, rounds);
         }
         fs::remove_dir_all(&tree).expect("the tree is removed");

@@ -1,4 +1,5 @@
-//! Trees that are the same everywhere: many small files like a Go module cache, and few large ones like programs.
+//! Trees that are the same everywhere: many small files like a Go module cache, few large ones like programs, and very many
+//! that are tiny.
 
 use std::{
     fs,
@@ -48,6 +49,19 @@ pub fn small(root: &Path, scale: u64) {
         source(&mut random, &words, size as usize, &mut text);
         fs::write(dir.join(format!("{}_{number}.go", words[random.often_small(2000)])), &text)
             .expect("a file is written");
+    }
+}
+
+/// 1,000,000 files of 128 bytes; a `scale`-th of it.
+pub fn many(root: &Path, scale: u64) {
+    let mut random = Random(3);
+    for number in 0..1_000_000 / scale {
+        let dir = root.join(format!("package-{:04}/lib/source", number / 1000));
+        if number % 1000 == 0 {
+            fs::create_dir_all(&dir).expect("a folder is made");
+        }
+        let text: String = (0..8).map(|_| format!("{:016x}", random.below(u64::MAX >> 32))).collect();
+        fs::write(dir.join(format!("module_{number:06}.js")), text).expect("a file is written");
     }
 }
 
