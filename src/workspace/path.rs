@@ -11,7 +11,7 @@ const MAX_LEN: usize = 64 * 1024;
 ///
 /// Its order is **tree order**: names are compared one by one as bytes, so that what a directory holds follows the
 /// directory itself: `a`, `a/b`, `a-b`.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Default, PartialEq, Eq, Hash)]
 pub struct TreePath(Vec<u8>);
 
 /// Bytes that are no path within a workspace.
@@ -101,6 +101,17 @@ impl TreePath {
     /// The bytes, names joined by `/`.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Clone for TreePath {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// Keeps what is allocated: tables of contents have millions of paths.
+    fn clone_from(&mut self, other: &Self) {
+        self.0.clone_from(&other.0);
     }
 }
 

@@ -117,7 +117,7 @@ impl Entries<'_> {
         if entry.path.is_root() && !entry.is_dir() {
             return Err(io::Error::other("its root is not a directory"));
         }
-        self.last = Some(entry.path.clone());
+        self.last.get_or_insert_default().clone_from(&entry.path);
         Ok(entry)
     }
 }
