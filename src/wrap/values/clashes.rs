@@ -60,3 +60,79 @@ fn own(task: &Value) -> Vec<(String, Type)> {
     let spec = field(task, "taskSpec").unwrap_or(&Value::Null);
     items(spec, "params").iter().map(|param| (text(param, "name").to_owned(), declared_type(param))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::params, *};
+
+    /// A task that declares the param `p` with a type, or passes it without declaring it.
+    fn task(name: &str, declared: Option<&str>, passed: Option<Value>) -> Value {
+        let declared: Vec<Value> = declared.map(|kind| json!({"name": "p", "type": kind})).into_iter().collect();
+        let passed: Vec<Value> = passed.map(|value| json!({"name": "p", "value": value})).into_iter().collect();
+        json!({"name": name, "params": passed, "taskSpec": {"params": declared}})
+    }
+
+    /// Which tasks have their `p` renamed: `inlined` are those that were only referred to. `default` is that of the
+    /// pipeline's own `p`.
+    fn renamed(mut tasks: Vec<Value>, inlined: &[&str], default: Option<Value>) -> Vec<String> {
+        let spec_params: Vec<Value> =
+            default.map(|default| json!({"name": "p", "default": default})).into_iter().collect();
+        let scope = params::scope(&json!({}), &spec_params);
+        let from = |task: &Value| inlined.contains(&text(task, "name")).then(|| "t".to_owned());
+        let mut tasks: Vec<Inlined<'_>> =
+            tasks.iter_mut().map(|task| Inlined { from: from(task), task, in_dag: true }).collect();
+        let mut renamed = Vec::new();
+        resolve(&mut tasks, &scope, &mut |task, name| renamed.push(format!("{} {name}", text(task, "name"))));
+        renamed
+    }
+
+    #[test]
+    fn the_first_type_decides() {
+        for (first, second, clashes) in [
+            ("string", "string", false),
+            ("string", "array", false),
+            ("array", "array", false),
+            ("array", "string", true),
+            ("object", "object", true),
+            ("object", "string", true),
+            ("object", "array", true),
+            ("string", "object", true),
+            ("array", "object", true),
+        ] {
+            let tasks = vec![task("one", Some(first), None), task("two", Some(second), None)];
+            let expected = if clashes { vec!["two p"] } else { vec![] };
+            assert_eq!(renamed(tasks, &["one", "two"], None), expected, "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn what_is_passed_counts_before_what_is_declared() {
+        let array = || task("array", Some("array"), None);
+        let passed = |name: &str, value: Value| task(name, None, Some(value));
+        for (others, clashes) in [
+            (vec![passed("a", json!("text"))], false),
+            (vec![passed("a", json!({"k": "v"}))], true),
+            // An object has the last word, whatever was passed first.
+            (vec![passed("a", json!("text")), passed("b", json!({"k": "v"}))], true),
+            (vec![passed("a", json!({"k": "v"})), passed("b", json!("text"))], true),
+        ] {
+            let tasks = std::iter::once(array()).chain(others.clone()).collect();
+            assert_eq!(!renamed(tasks, &["array"], None).is_empty(), clashes, "{others:?}");
+        }
+    }
+
+    #[test]
+    fn a_param_of_the_pipeline_in_a_task_that_it_embeds_is_left_to_tekton() {
+        for (inlined, default, expected) in [
+            (&["one"][..], Some(json!(["a"])), vec!["one p"]),
+            (&[], Some(json!(["a"])), vec![]),
+            (&[], None, vec!["two p"]),
+        ] {
+            let tasks = vec![task("one", Some("string"), None), task("two", Some("object"), None)];
+            let tasks = if default.is_some() { tasks[..1].to_vec() } else { tasks };
+            assert_eq!(renamed(tasks, inlined, default.clone()), expected, "{inlined:?} {default:?}");
+        }
+    }
+}
