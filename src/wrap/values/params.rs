@@ -98,3 +98,55 @@ fn is_plain(value: &Value) -> bool {
     texts(value, &mut |text| plain &= !text.contains("$("));
     plain
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Whether the param `p` of a task, which is passed `passed`, is reached by the pipeline's, which the run gives `given`.
+    fn is_shadowed(task_default: Value, passed: Value, given: Option<Value>, pipeline_default: Value) -> bool {
+        let task = json!({
+            "name": "t", "params": [{"name": "p", "value": passed}],
+            "taskSpec": {"params": [{"name": "p", "default": task_default}]},
+        });
+        let given: Vec<Value> = given.map(|value| json!({"name": "p", "value": value})).into_iter().collect();
+        let scope = scope(&json!({"spec": {"params": given}}), &[json!({"name": "p", "default": pipeline_default})]);
+        shadowed(&task, &scope) == ["p"]
+    }
+
+    #[test]
+    fn only_a_plain_string_for_a_string_is_the_same_either_way() {
+        let text = || json!("text");
+        for (task_default, passed, given, pipeline_default, expected) in [
+            (text(), text(), None, text(), false),
+            (text(), text(), Some(text()), text(), false),
+            (text(), json!("$(params.q)"), None, text(), false),
+            (text(), json!("$(tasks.a.results.r)"), None, text(), true),
+            (json!(["a"]), text(), None, text(), true),
+            (text(), text(), None, json!(["a"]), true),
+            (text(), text(), None, json!("$(params.q)"), true),
+            (text(), text(), Some(json!("$(params.q)")), text(), true),
+            (text(), text(), Some(text()), json!("$(params.q)"), true),
+        ] {
+            let case = format!("{task_default} {passed} {given:?} {pipeline_default}");
+            assert_eq!(is_shadowed(task_default, passed, given, pipeline_default), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn types() {
+        for (param, kind) in [
+            (json!({"name": "p"}), Type::String),
+            (json!({"type": "array"}), Type::Array),
+            (json!({"type": "object"}), Type::Object),
+            (json!({"type": "string", "default": ["a"]}), Type::String),
+            (json!({"properties": {"k": {}}}), Type::Object),
+            (json!({"default": ["a"]}), Type::Array),
+            (json!({"default": {"k": "v"}}), Type::Object),
+        ] {
+            assert_eq!(declared_type(&param), kind, "{param}");
+        }
+    }
+}
