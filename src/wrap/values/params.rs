@@ -123,6 +123,8 @@ mod tests {
             (text(), text(), None, text(), false),
             (text(), text(), Some(text()), text(), false),
             (text(), json!("$(params.q)"), None, text(), false),
+            (text(), json!("$(context.pipelineRun.name)"), None, text(), false),
+            (text(), json!("$(context.pipeline.name)"), None, text(), false),
             (text(), json!("$(tasks.a.results.r)"), None, text(), true),
             (json!(["a"]), text(), None, text(), true),
             (text(), text(), None, json!(["a"]), true),
