@@ -7,11 +7,14 @@ use crate::{
     digest::Digest,
     step::StepConfig,
     store::{self, Store},
+    target::Target,
     units::count,
     workspace::{
         Error,
-        image::{RUN, WORKSPACE},
-        load,
+        snapshot::{
+            image::{RUN, WORKSPACE},
+            load,
+        },
     },
 };
 
@@ -36,7 +39,7 @@ struct Doomed {
 
 /// Deletes, and writes one line about each image to `out`. What is gone already is no error, so that it can be repeated.
 pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let target = load::target(&args.target)?;
+    let target = args.target.parse::<Target>()?;
     let store = store::open(&target)?;
     let mut doomed = snapshots(&*store, args)?;
     if args.all {
@@ -60,7 +63,7 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
 
 /// Those snapshots of the run that are still what the target was made from.
 fn snapshots(store: &dyn Store, args: &Args) -> Result<Vec<Doomed>, Error> {
-    let target = load::target(&args.target)?;
+    let target = args.target.parse::<Target>()?;
     let place = target.to_string();
     let found = load::image(store, &target.reference(), &place)?.ok_or_else(|| Error::NoImage(place.clone()))?;
     if found.config.snapshot.is_some() {

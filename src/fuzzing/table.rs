@@ -3,12 +3,9 @@
 use tar::EntryType;
 
 use crate::workspace::{
-    archive,
-    entry::{Entry, Node},
-    foreign,
-    toc::Toc,
-    tree,
-    untar::Untar,
+    base,
+    entry::{Entry, Node, keeps_xattr},
+    layer::{archive, toc::Toc, untar::Untar},
 };
 
 /// More of an extended header is not read.
@@ -30,15 +27,14 @@ pub fn table(bytes: &[u8]) -> bool {
 fn header(entry: &Entry) {
     let mut bytes = Vec::new();
     archive::write_header(&mut bytes, entry).expect("it has a header");
-    if bytes.len() > MAX_HEADER || entry.xattrs.iter().any(|(name, _)| !tree::keeps_xattr(name) || name.contains(&b'='))
-    {
+    if bytes.len() > MAX_HEADER || entry.xattrs.iter().any(|(name, _)| !keeps_xattr(name) || name.contains(&b'=')) {
         return;
     }
     let member = match Untar::new(&bytes[..]).next() {
         Ok(Some(member)) => member,
         other => panic!("{entry:?} has the header {other:?}"),
     };
-    let path = foreign::clean(&member.path);
+    let path = base::clean(&member.path);
     if entry.is_whiteout() || entry.path.as_bytes().len() > 4000 {
         return;
     }

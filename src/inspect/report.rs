@@ -15,10 +15,12 @@ use crate::{
     workspace::{
         Error,
         entry::{Entry, Node},
-        image::Descriptor,
-        lineage::{Lineage, Writer},
+        layer::descriptor::Descriptor,
         path::TreePath,
-        view::View,
+        snapshot::{
+            lineage::{Lineage, Writer},
+            view::View,
+        },
     },
 };
 
@@ -155,8 +157,8 @@ impl Total {
         view.for_each(&mut |group, outcome| {
             let Some(Entry { path, node, .. }) = merged(group, &outcome) else { return Ok(()) };
             let layer = match outcome {
-                crate::workspace::merge::Outcome::Keep { from, .. } => group[from].layer,
-                crate::workspace::merge::Outcome::Gone { .. } => 0,
+                crate::workspace::snapshot::merge::Outcome::Keep { from, .. } => group[from].layer,
+                crate::workspace::snapshot::merge::Outcome::Gone { .. } => 0,
             };
             self.directories += u64::from(matches!(node, Node::Dir { .. }) && !path.is_root());
             self.amount.files += u64::from(!matches!(node, Node::Dir { .. }));

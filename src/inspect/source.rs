@@ -9,12 +9,17 @@ use crate::{
     workspace::{
         Error,
         entry::Entry,
-        image::{self, Descriptor},
-        lineage::{Base, Lineage, Writer},
-        load,
-        merge::{Outcome, Write},
-        toc::{Toc, TocWriter},
-        view::View,
+        layer::{
+            descriptor::Descriptor,
+            toc::{Toc, TocWriter},
+        },
+        snapshot::{
+            image,
+            lineage::{Base, Lineage, Writer},
+            load,
+            merge::{Change, Outcome},
+            view::View,
+        },
     },
 };
 
@@ -60,7 +65,7 @@ pub enum Kind {
 impl Source {
     /// Reads what there is to know of `image`.
     pub fn open(image: &str) -> Result<Self, Error> {
-        let target = load::target(image)?;
+        let target = image.parse::<Target>()?;
         Self::read(&*store::open(&target)?, &target)
     }
 
@@ -73,7 +78,7 @@ impl Source {
         let has = |layer: &Descriptor| found.manifest.layers.iter().any(|other| other.digest == layer.digest);
         let whole = found.config.lineage.take().filter(|lineage| lineage.layers().all(|(_, layer)| has(layer)));
         let (kind, lineage, other) = match (found.config.snapshot.take(), whole) {
-            (Some(snapshot), _) => (Kind::Snapshot, Lineage::of_snapshot(digest, found.manifest, snapshot), Vec::new()),
+            (Some(snapshot), _) => (Kind::Snapshot, load::of_snapshot(digest, found.manifest, snapshot), Vec::new()),
             (None, Some(lineage)) => {
                 let base = lineage.base.iter().flat_map(|base| &base.layers);
                 let known: Vec<_> = base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();
@@ -82,7 +87,7 @@ impl Source {
                 (Kind::Run, lineage, other)
             }
             (None, None) => {
-                let mut lineage = Lineage::of_image(&image, digest, found.manifest, &found.config);
+                let mut lineage = load::of_image(&image, digest, found.manifest, &found.config);
                 let below = lineage.base.take().map(|base| base.layers).unwrap_or_default();
                 (Kind::Image, by_task(lineage), below)
             }
@@ -124,7 +129,7 @@ impl Source {
             let (sender, receiver) = mpsc::sync_channel(AHEAD);
             scope.spawn(move || {
                 // The receiver goes away only after an error on its side.
-                let gone = |_| Error::Run("the comparison ended early".to_owned());
+                let gone = |_| Error::Stopped;
                 if let Err(e) = self.for_each(&mut |entry| sender.send(Ok(entry)).map_err(gone)) {
                     let _ = sender.send(Err(e));
                 }
@@ -170,7 +175,7 @@ impl Source {
 }
 
 /// The entry that `outcome` leaves of the path of `group`, if any.
-pub fn merged(group: &[Write], outcome: &Outcome) -> Option<Entry> {
+pub fn merged(group: &[Change], outcome: &Outcome) -> Option<Entry> {
     match *outcome {
         Outcome::Keep { from, mtime, .. } => Some(Entry { mtime, ..group[from].entry.clone() }),
         Outcome::Gone { .. } => None,
@@ -179,7 +184,7 @@ pub fn merged(group: &[Write], outcome: &Outcome) -> Option<Entry> {
 
 /// What a base holds, all layers of which have a table of contents.
 fn listed(base: &Base) -> Result<Toc, Error> {
-    let store = store::open(&load::target(&base.image)?)?;
+    let store = store::open(&base.image.parse::<Target>()?)?;
     let writer = |(order, layer): (u32, &Descriptor)| Writer {
         task: "base".to_owned(),
         order,

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{entry::Entry, error::Error, lineage::Lineage, tree::Identity};
+use super::{entry::Entry, error::Error, files::tree::Identity, snapshot::lineage::Lineage};
 
 /// No record is longer.
 const MAX_RECORD: u32 = 256 << 20;
@@ -38,6 +38,11 @@ pub struct Reader {
     lineage: Lineage,
     input: zstd::stream::read::Decoder<'static, BufReader<File>>,
     place: String,
+}
+
+/// The lineage of what was restored when the baseline at `path` was written; none where a task started from nothing.
+pub fn lineage(path: Option<&Path>) -> Result<Lineage, Error> {
+    path.map_or_else(|| Ok(Lineage::default()), |path| Ok(Reader::open(path)?.lineage().clone()))
 }
 
 impl Writer {

@@ -13,10 +13,12 @@ use super::{
     baseline::Known,
     entry::{Entry, Node},
     error::Error,
+    files::{
+        tree::{self, Access, Cursor, Identity, Status},
+        walk::{Found, Walk},
+    },
     path::TreePath,
-    scan::{Found, Walk},
     shard::{Shard, Sharder},
-    tree::{self, Access, Cursor, Identity, Status},
 };
 
 /// What [`changes`] saw beside the changes themselves.

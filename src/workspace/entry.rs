@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path::TreePath;
 
-/// What is known of one path. This is also the record of a table of contents, see [`super::toc`].
+/// What is known of one path. This is also the record of a table of contents, see [`super::layer::toc`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it is.
@@ -128,4 +128,9 @@ impl Entry {
             && (self.uid, self.gid) == (other.uid, other.gid)
             && self.xattrs == other.xattrs
     }
+}
+
+/// Whether the extended attribute is one that travels. Others belong to the machine (labels, overlays).
+pub fn keeps_xattr(name: &[u8]) -> bool {
+    name.starts_with(b"user.") || name == b"security.capability"
 }

@@ -2,8 +2,13 @@
 
 use std::io;
 
-use super::{merge::Conflicts, path::TreePath};
-use crate::store::StoreError;
+use super::{conflict::Conflicts, path::TreePath};
+use crate::{
+    digest::Digest,
+    step::{ENV, TooManyCombinations},
+    store::StoreError,
+    target::InvalidTarget,
+};
 
 /// One sentence that names the file, layer, snapshot or task, and what to do where something can be done.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +81,40 @@ pub enum Error {
         /// Its free bytes, for people.
         free: String,
     },
-    /// The parts of a run do not fit together.
-    #[error("{0}")]
-    Run(String),
+    /// What names a store can't be parsed.
+    #[error(transparent)]
+    Target(#[from] InvalidTarget),
+    /// An injected step was started without its configuration.
+    #[error("the environment variable {ENV} is not set; by hand, give {by_hand}")]
+    NoStepConfig {
+        /// The arguments of the command by hand.
+        by_hand: &'static str,
+    },
+    /// The configuration of an injected step can't be read.
+    #[error("the environment variable {ENV} is not the configuration of a step: {0}")]
+    StepConfig(#[source] serde_json::Error),
+    /// A matrix has more combinations than its steps were made for.
+    #[error(transparent)]
+    Combinations(#[from] TooManyCombinations),
+    /// The base image is not the same for all tasks of a run.
+    #[error("the base image {image} changed during the run, from {from} to {to}; name it by its digest")]
+    BaseChanged {
+        /// The image, as the user wrote it.
+        image: String,
+        /// Digest of the manifest that one task started from.
+        from: Digest,
+        /// Digest of the manifest that another one did.
+        to: Digest,
+    },
+    /// Tasks of a run were seen with different snapshots of one and the same task.
+    #[error("two different snapshots of task {task:?} are in use in one run; it must have been saved twice")]
+    SavedTwice {
+        /// Name of the task.
+        task: String,
+    },
+    /// The one that takes what is produced wants no more of it: it has an error of its own. Nobody gets to see this.
+    #[error("stopped")]
+    Stopped,
 }
 
 impl Error {

@@ -1,24 +1,27 @@
 //! Makes what a task saved visible: its snapshot to later tasks, the whole as `target` to everybody.
 
 use super::{
+    conflict::Conflicts,
     error::Error,
-    extract::warn,
-    image::{Descriptor, Snapshot},
-    lineage::Lineage,
-    load,
-    merge::Conflicts,
-    target::{self, Labels},
+    layer::descriptor::Descriptor,
+    snapshot::{
+        assemble::{self, Labels},
+        image::Snapshot,
+        lineage::{Lineage, Writer},
+        load,
+        view::View,
+    },
     threads,
-    view::View,
 };
 use crate::{
     digest::Digest,
     step::{Conflict, StepConfig, WorkspaceStep},
     store::Store,
+    target::Target,
 };
 
-/// What a task changed in one workspace: its layers are stored, but nobody knows of them yet.
-pub struct Unpublished<'a> {
+/// What a task changed in one workspace: uploaded layers that no manifest refers to.
+pub struct PendingSnapshot<'a> {
     /// Where the layers are.
     pub store: Box<dyn Store>,
     /// The task.
@@ -39,8 +42,8 @@ struct Visible {
 }
 
 /// Publishes all workspaces of a task or none: a task that fails leaves no snapshot of any.
-pub fn all(workspaces: &[Unpublished<'_>]) -> Result<(), Error> {
-    workspaces.iter().try_for_each(Unpublished::check)?;
+pub fn all(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
+    workspaces.iter().try_for_each(PendingSnapshot::check)?;
     let published = publish(workspaces);
     if published.is_err() {
         // A snapshot without changes says the same as none. What is reported is why it had to come to that.
@@ -49,13 +52,13 @@ pub fn all(workspaces: &[Unpublished<'_>]) -> Result<(), Error> {
     published
 }
 
-fn publish(workspaces: &[Unpublished<'_>]) -> Result<(), Error> {
-    let put = |own: &Unpublished<'_>| own.put_snapshot(&own.layers);
+fn publish(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
+    let put = |own: &PendingSnapshot<'_>| own.put_snapshot(&own.layers);
     let digests = workspaces.iter().map(put).collect::<Result<Vec<_>, _>>()?;
     workspaces.iter().zip(digests).try_for_each(|(own, digest)| own.write_target(digest))
 }
 
-impl Unpublished<'_> {
+impl PendingSnapshot<'_> {
     /// Finds a conflict that nobody will report later before anybody can see what the task left.
     fn check(&self) -> Result<(), Error> {
         let WorkspaceStep { parallel, joined, .. } = self.workspace;
@@ -79,22 +82,22 @@ impl Unpublished<'_> {
             ancestors: input.writers.clone(),
         };
         let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
-        target::put_snapshot(&**store, &tag, layers, snapshot, &Labels::of_step(step, workspace))
+        assemble::put_snapshot(&**store, &tag, layers, snapshot, &Labels::of_step(step, workspace))
     }
 
     /// Writes `target` from all that can be seen. Each task stores its own snapshot before it comes here and looks again
     /// after it wrote, so that whoever writes last has seen every other one.
     fn write_target(&self, own: Digest) -> Result<(), Error> {
-        let target = load::target(&self.workspace.target)?;
+        let target = self.workspace.target.parse::<Target>()?;
         let labels = Labels::of_step(self.step, self.workspace);
         let mut visible = self.visible(Some(own))?;
         let mut written = false;
         while visible.look(self)? || !written {
             if visible.agree(self)? {
                 let compression = self.step.compression;
-                target::put_whole(&*self.store, &target.reference(), &visible.whole, compression, &labels)?;
+                assemble::put_whole(&*self.store, &target.reference(), &visible.whole, compression, &labels)?;
             } else {
-                warn(&format!("workspace {:?}: {target} is left as it was", self.workspace.name));
+                tracing::warn!("workspace {:?}: {target} is left as it was", self.workspace.name);
             }
             written = true;
         }
@@ -103,7 +106,7 @@ impl Unpublished<'_> {
 
     /// What the task itself left, before anything else is looked for.
     fn visible(&self, manifest: Option<Digest>) -> Result<Visible, Error> {
-        let mut own = target::writer(&self.step.task, self.step.order, &self.input, self.layers.clone());
+        let mut own = Writer::unsaved(&self.step.task, self.step.order, &self.input, self.layers.clone());
         own.manifest = manifest;
         let mut whole = self.input.clone();
         whole.join(Lineage { writers: vec![own], ..Lineage::default() })?;
@@ -114,8 +117,8 @@ impl Unpublished<'_> {
 
 impl Visible {
     /// Looks for parallel tasks that were not there before. Whether there are any.
-    fn look(&mut self, own: &Unpublished<'_>) -> Result<bool, Error> {
-        let Unpublished { store, step, workspace, .. } = own;
+    fn look(&mut self, own: &PendingSnapshot<'_>) -> Result<bool, Error> {
+        let PendingSnapshot { store, step, workspace, .. } = own;
         let found = threads::for_each(&self.absent, |_, &order| load::snapshot(&**store, step, workspace, order))?;
         let mut is_absent = found.iter().map(Option::is_none);
         self.absent.retain(|_| is_absent.next().unwrap_or(true));
@@ -126,8 +129,8 @@ impl Visible {
 
     /// Whether `target` can be written. A conflict of this task with a parallel one is an error, unless a later task
     /// restores both: that one will fail, with the whole list. One among others is theirs to report.
-    fn agree(&self, own: &Unpublished<'_>) -> Result<bool, Error> {
-        let Unpublished { store, step, workspace, .. } = own;
+    fn agree(&self, own: &PendingSnapshot<'_>) -> Result<bool, Error> {
+        let PendingSnapshot { store, step, workspace, .. } = own;
         if self.whole.is_chain() {
             return Ok(true);
         }
@@ -139,7 +142,7 @@ impl Visible {
         if self.partners(&conflicts, step.order).any(|order| !StepConfig::in_ranges(&workspace.joined, order)) {
             return Err(Error::Conflict { workspace: workspace.name.clone(), conflicts });
         }
-        warn(&format!("workspace {:?}: {conflicts}", workspace.name));
+        tracing::warn!("workspace {:?}: {conflicts}", workspace.name);
         Ok(false)
     }
 

@@ -11,27 +11,31 @@ use std::{
 use rustix::fs::FileType;
 
 use super::{
+    base,
     baseline::{self, Known},
     entry::{Content, Entry, Node},
     error::Error,
-    extract::Extractor,
-    foreign,
-    image::Descriptor,
-    layer,
-    lineage::Lineage,
-    load,
-    merge::{Outcome, Write},
+    files::{
+        extract::Extractor,
+        space,
+        tree::Access,
+        walk::{Found, Walk},
+    },
+    layer::{descriptor::Descriptor, read, toc::Toc},
     path::TreePath,
     progress::{Phase, Progress},
-    scan::{Found, Walk},
-    space, threads,
-    toc::Toc,
-    tree::Access,
-    view::View,
+    snapshot::{
+        lineage::Lineage,
+        load,
+        merge::{Change, Outcome},
+        view::View,
+    },
+    threads,
 };
 use crate::{
     step::Conflict,
     store::{self, Store},
+    target::Target,
 };
 
 /// How long a kernel may take to give a later change another ctime: a tick where time stamps are coarse (Linux before
@@ -152,8 +156,8 @@ fn restore_base(
     progress.enter(Phase::Base);
     // How large it is unpacked, nobody says: hardly smaller than packed.
     space.check(progress.workspace(), 0, base.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add))?;
-    let store = store::open(&load::target(&base.image)?)?;
-    let mut made = foreign::Base::new(root, space.bytes())?;
+    let store = store::open(&base.image.parse::<Target>()?)?;
+    let mut made = base::BaseUnpacker::new(root, space.bytes())?;
     for (number, layer) in (0..).zip(&base.layers) {
         made.apply(&*store, number, layer, progress)?;
     }
@@ -174,7 +178,7 @@ fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<W
                 Outcome::Keep { from, .. } => {
                     let winner = &group[from];
                     let path = || winner.entry.path.clone();
-                    let stays = |base: &Write| winner.layer == 0 || base.entry.is_dir() && winner.entry.is_dir();
+                    let stays = |base: &Change| winner.layer == 0 || base.entry.is_dir() && winner.entry.is_dir();
                     if base.is_some_and(|base| !stays(base)) {
                         hand_over(Preparation::Remove(path()))?;
                     }
@@ -218,7 +222,7 @@ fn extract(
     let names = first_names(layer, toc, wins)?;
     let mut extractor = Extractor::new(root)?;
     let (mut files, mut bytes) = (0, 0);
-    layer::read(store, layer, toc, &mut |index, entry, content| {
+    read::read(store, layer, toc, &mut |index, entry, content| {
         let won = wins.contains(index);
         if won {
             progress.file();
@@ -338,7 +342,7 @@ fn known(walk: &Walk, found: &Found, wanted: Option<&Entry>) -> Result<Option<Kn
         sure = content.size == *size && wanted.mtime == entry.mtime;
         entry.node = Node::File(*content);
         entry.mtime = wanted.mtime;
-        if super::tree::is_root() {
+        if super::files::tree::is_root() {
             entry.xattrs = wanted.xattrs.clone();
         }
     }
@@ -347,7 +351,7 @@ fn known(walk: &Walk, found: &Found, wanted: Option<&Entry>) -> Result<Option<Kn
 }
 
 impl Wins {
-    fn insert(&mut self, winner: &Write) {
+    fn insert(&mut self, winner: &Change) {
         let (word, bit) = ((winner.index / 64) as usize, winner.index % 64);
         if self.bits.len() <= word {
             self.bits.resize(word + 1, 0);

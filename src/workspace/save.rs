@@ -12,14 +12,15 @@ use super::{
     diff::{self, Seen},
     entry::{Content, Entry, Node},
     error::Error,
-    extract::warn,
-    image::Descriptor,
-    layer::{self, LayerWriter},
+    files::tree::{self, Access, Cursor},
+    layer::{
+        descriptor::Descriptor,
+        write::{self, LayerWriter},
+    },
     path::TreePath,
     progress::{Phase, Progress},
     shard::{self, Shard},
     threads,
-    tree::{self, Access, Cursor},
 };
 use crate::{step::Compression, store::Store};
 
@@ -64,7 +65,7 @@ pub fn save(
         };
         match saved {
             Err(Error::Changed(path)) if strict => {
-                warn(&format!("{path} changed while it was being saved; saving again"));
+                tracing::warn!("{path} changed while it was being saved; saving again");
                 attempt += 1;
             }
             other => return other,
@@ -108,7 +109,7 @@ pub fn pack(
     (compression, strict): (Compression, bool),
     progress: &Progress,
 ) -> Result<Descriptor, Error> {
-    layer::store(store, compression, &shard.whiteouts, &mut |layer| fill(layer, root, access, shard, strict, progress))
+    write::store(store, compression, &shard.whiteouts, &mut |layer| fill(layer, root, access, shard, strict, progress))
 }
 
 fn fill(
@@ -181,7 +182,7 @@ fn add_file(
         if strict {
             return Err(changed());
         }
-        warn(&format!("{} changed while it was being saved; what is saved may be a mix", entry.path));
+        tracing::warn!("{} changed while it was being saved; what is saved may be a mix", entry.path);
     }
     Ok(Entry { node: Node::File(content), ..now })
 }

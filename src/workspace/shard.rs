@@ -8,8 +8,8 @@ use std::io;
 use super::{
     entry::{Entry, Node},
     error::Error,
+    layer::toc::{Toc, TocWriter},
     path::TreePath,
-    toc::{Toc, TocWriter},
 };
 
 /// See [`size`].

@@ -14,8 +14,32 @@ mod traps;
 
 use std::path::{Path, PathBuf};
 
-use super::*;
-use crate::step::Predecessor;
+use super::{
+    by_hand::{restore_image, save_dir},
+    diff, entry,
+    error::Error,
+    files::{extract, space, tree, walk},
+    layer::{
+        descriptor::{self, Descriptor},
+        read::read_toc,
+        write::{self, LayerWriter},
+    },
+    path,
+    progress::{self, Action, Progress},
+    publish::{self, PendingSnapshot},
+    restore, save, shard,
+    snapshot::{
+        image,
+        lineage::{self, Lineage, Writer},
+        load,
+    },
+    steps::{restore_workspace, save_task},
+};
+use crate::{
+    step::{Compression, Conflict, Predecessor, StepConfig, WorkspaceStep},
+    store::{self, Store},
+    target::Target,
+};
 
 /// A run of a Pipeline whose tasks share one workspace, kept in a folder of its own.
 pub(crate) struct Run {
@@ -58,7 +82,7 @@ impl Run {
     }
 
     pub(crate) fn store(&self) -> Box<dyn Store> {
-        store::open(&load::target(&self.target()).unwrap()).unwrap()
+        store::open(&self.target().parse::<Target>().unwrap()).unwrap()
     }
 
     fn step(&self, task: &Task) -> StepConfig {
@@ -116,7 +140,7 @@ impl Run {
     }
 
     /// The layers of the snapshot of the task at `order`.
-    pub(crate) fn layers(&self, order: u32) -> Vec<image::Descriptor> {
+    pub(crate) fn layers(&self, order: u32) -> Vec<Descriptor> {
         let step = self.step(&task(order, &[]));
         let found = load::snapshot(&*self.store(), &step, &step.workspaces[0], order).unwrap().unwrap();
         found.writers.into_iter().find(|writer| writer.order == order).unwrap().layers
@@ -163,14 +187,14 @@ pub(crate) fn task(order: u32, after: &[u32]) -> Task {
 
 /// Paths below `root` in tree order, the root first.
 pub(crate) fn paths_of(root: &Path) -> Vec<String> {
-    let mut walk = scan::Walk::new(root, tree::Access::temporary()).unwrap();
-    let path = |found: scan::Found| String::from_utf8(found.path.as_bytes().to_vec()).unwrap();
+    let mut walk = walk::Walk::new(root, tree::Access::temporary()).unwrap();
+    let path = |found: walk::Found| String::from_utf8(found.path.as_bytes().to_vec()).unwrap();
     std::iter::from_fn(|| walk.next()).map(|found| path(found.unwrap())).collect()
 }
 
 /// Stores an image that another program could have made, with one file.
 pub(crate) fn put_foreign(store: &dyn Store, tag: &str) {
     let file = hostile::file("f");
-    let layer = image::Descriptor::new(image::LAYER, store.put_bytes(&file).unwrap());
+    let layer = Descriptor::new(descriptor::LAYER, store.put_bytes(&file).unwrap());
     hostile::put(store, tag, &[layer]);
 }

@@ -120,9 +120,9 @@ pub fn ahead<T: Send, R>(
     })
 }
 
-/// Says to whoever produces that nobody wants more; who consumed has the reason.
+/// Tells the producer that nobody wants more; the consumer has the reason.
 fn stopped() -> Error {
-    Error::Run("the rest is not wanted".to_owned())
+    Error::Stopped
 }
 
 fn threads() -> usize {
@@ -143,13 +143,13 @@ mod tests {
     fn results_are_in_order_and_the_earliest_error_counts() {
         let (_, doubled) = pipeline(numbers(1000), |n| Ok(2 * n)).unwrap();
         assert_eq!(doubled, (0..1000).map(|n| 2 * n).collect::<Vec<_>>());
-        let failing = |n: u32| if n % 7 == 6 { Err(Error::Run(n.to_string())) } else { Ok(n) };
-        assert_eq!(pipeline(numbers(1000), failing).unwrap_err().to_string(), "6");
+        let failing = |n: u32| if n % 7 == 6 { Err(Error::NoImage(n.to_string())) } else { Ok(n) };
+        assert_eq!(pipeline(numbers(1000), failing).unwrap_err().to_string(), "6: there is no such image");
         let ending = |hand_over: &mut dyn FnMut(u32) -> Result<(), Error>| {
             hand_over(1)?;
-            Err::<(), _>(Error::Run("the end".to_owned()))
+            Err::<(), _>(Error::NoImage("the end".to_owned()))
         };
-        assert_eq!(pipeline(ending, Ok).unwrap_err().to_string(), "the end");
+        assert_eq!(pipeline(ending, Ok).unwrap_err().to_string(), "the end: there is no such image");
     }
 
     #[test]
@@ -164,7 +164,10 @@ mod tests {
         assert_eq!(sum, 499_500);
         let endless = |hand_over: &mut dyn FnMut(u32) -> Result<(), Error>| (0..).try_for_each(hand_over);
         assert_eq!(ahead(endless, |numbers| Ok(numbers.take(3).count())).unwrap(), 3);
-        let ending = |_: &mut dyn FnMut(u32) -> Result<(), Error>| Err(Error::Run("the end".to_owned()));
-        assert_eq!(ahead(ending, |numbers| numbers.collect::<Result<Vec<_>, _>>()).unwrap_err().to_string(), "the end");
+        let ending = |_: &mut dyn FnMut(u32) -> Result<(), Error>| Err(Error::NoImage("the end".to_owned()));
+        assert_eq!(
+            ahead(ending, |numbers| numbers.collect::<Result<Vec<_>, _>>()).unwrap_err().to_string(),
+            "the end: there is no such image"
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use super::{save, *};
+use super::{diff::Seen, save, *};
 
 /// Changes a file through a shared mapping and gives it its old mtime. A C compiler is there wherever this is built.
 const MAPPED: &str = r#"

@@ -8,9 +8,12 @@ use crate::{
     store::Blob,
     workspace::{
         entry::{Content, Entry, Node, Time},
-        image::{Annotations, Config, Descriptor, Manifest, RootFs},
+        layer::{
+            descriptor::{Annotations, Descriptor},
+            toc::TocWriter,
+        },
         path::TreePath,
-        toc::TocWriter,
+        snapshot::image::{Config, Manifest, RootFs},
     },
 };
 
@@ -42,11 +45,11 @@ impl Place {
     }
 
     fn store(&self) -> Box<dyn Store> {
-        store::open(&load::target(&self.image()).unwrap()).unwrap()
+        store::open(&self.image().parse::<Target>().unwrap()).unwrap()
     }
 
     fn foreign(&self, archive: &[u8]) -> Descriptor {
-        Descriptor::new(image::LAYER, self.store().put_bytes(archive).unwrap())
+        Descriptor::new(descriptor::LAYER, self.store().put_bytes(archive).unwrap())
     }
 }
 
@@ -212,7 +215,7 @@ fn streams() {
         ("+lzma", good.clone(), "is not that of a layer"),
     ] {
         let blob = place.store().put_bytes(&blob).unwrap();
-        let layer = Descriptor::new(&format!("{}{form}", image::LAYER), blob);
+        let layer = Descriptor::new(&format!("{}{form}", descriptor::LAYER), blob);
         let error = place.restore(&[layer]).map_or_else(|e| e.to_string(), |()| String::new());
         assert!(error.contains(says) && error.is_empty() == says.is_empty(), "{form} {says:?}: {error:?}");
     }
@@ -229,7 +232,8 @@ fn a_bomb() {
     out.write_all(&with(member(b'0', "bomb", "", b""), 124, &header)).unwrap();
     out.write_all(&vec![b'x'; 8 << 20]).unwrap();
     let blob = place.store().put_bytes(&out.finish().unwrap()).unwrap();
-    let error = place.restore(&[Descriptor::new(&format!("{}+zstd", image::LAYER), blob)]).unwrap_err().to_string();
+    let error =
+        place.restore(&[Descriptor::new(&format!("{}+zstd", descriptor::LAYER), blob)]).unwrap_err().to_string();
     let free = space::Space::of(&place.folder.path().join("ws")).unwrap().bytes();
     let says = if free < size { "\"bomb\" would make it larger than the" } else { "can't be read" };
     assert!(error.contains(says), "{error}");
@@ -291,7 +295,7 @@ fn entry(path: &str, node: Node) -> Entry {
 
 /// A layer of ours with these entries, whatever sense they make.
 fn ours(place: &Place, entries: &[Entry]) -> Descriptor {
-    layer::store(&*place.store(), Compression::None, &[], &mut |out| {
+    write::store(&*place.store(), Compression::None, &[], &mut |out| {
         for entry in entries {
             match entry.node {
                 Node::File(_) => drop(out.push_file(entry.clone(), &mut &b"dead"[..]).unwrap()),
@@ -344,7 +348,7 @@ fn tables_that_do_not_fit() {
         blob.truncate(info.toc_offset as usize);
         blob.extend_from_slice(&payload);
         (info.entries, info.toc_size, info.toc_digest) = (count, payload.len() as u64, Digest::of(&payload));
-        Descriptor::new(image::LAYER, place.store().put_bytes(&blob).unwrap()).with_info(&info)
+        Descriptor::new(descriptor::LAYER, place.store().put_bytes(&blob).unwrap()).with_info(&info)
     };
     let as_it_is = |plain| plain;
     let file = |path| entry(path, Node::File(content()));

@@ -295,7 +295,7 @@ fn by_hand_only_what_changed_is_stored_on_top() {
     fs::remove_dir_all(folder.path().join("store")).unwrap();
     super::restore_image(&other, &three, None).unwrap();
     assert_eq!(seen::see(&two), seen::see(&three));
-    let store = super::store::open(&super::load::target(&other).unwrap()).unwrap();
+    let store = super::store::open(&other.parse::<super::Target>().unwrap()).unwrap();
     let image = super::load::image(&*store, "two", "two").unwrap().unwrap();
     assert_eq!(image.manifest.layers.len(), 2);
     let error = super::restore_image(&place("none"), &three, None).unwrap_err().to_string();

@@ -29,7 +29,7 @@ fn of_a_real_save_and_restore() {
     assert_eq!((saved.files, saved.bytes), all);
 
     let progress = Progress::new(Action::Restore, "ws");
-    let writers = vec![target::writer("save", 0, &Lineage::default(), saved.layers)];
+    let writers = vec![Writer::unsaved("save", 0, &Lineage::default(), saved.layers)];
     let lineage = Lineage { writers, ..Lineage::default() };
     let dir = run.dir(0);
     fs::create_dir(&dir).unwrap();

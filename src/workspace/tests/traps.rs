@@ -7,10 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{save, scan::Walk, tree::Access, *};
+use super::{diff, save, tree::Access, walk::Walk, *};
 
 /// A task that had these files, and the next one, which does `work`: what that one stores.
-fn second(run: &Run, first: impl Fn(&Path), work: impl Fn(&Path)) -> Vec<image::Descriptor> {
+fn second(run: &Run, first: impl Fn(&Path), work: impl Fn(&Path)) -> Vec<Descriptor> {
     run.play(&task(0, &[]), first);
     let dir = run.play(&task(1, &[0]), work);
     let next = run.restore(&task(2, &[1])).unwrap();
@@ -19,10 +19,10 @@ fn second(run: &Run, first: impl Fn(&Path), work: impl Fn(&Path)) -> Vec<image::
 }
 
 /// The paths in the layers.
-fn paths(run: &Run, layers: &[image::Descriptor]) -> Vec<String> {
+fn paths(run: &Run, layers: &[Descriptor]) -> Vec<String> {
     let mut paths = Vec::new();
     for layer in layers {
-        let toc = layer::read_toc(&*run.store(), layer).unwrap();
+        let toc = read_toc(&*run.store(), layer).unwrap();
         paths.extend(toc.iter().map(|entry| entry.unwrap().path.to_string()));
     }
     paths

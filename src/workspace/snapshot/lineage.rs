@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    error::Error,
-    image::{Config, Descriptor, Manifest, Snapshot},
+use crate::{
+    digest::Digest,
+    workspace::{error::Error, layer::descriptor::Descriptor},
 };
-use crate::digest::Digest;
 
 /// A base and the tasks that wrote on it, by pipeline order; whoever is an ancestor of one of them is one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,51 +53,11 @@ pub struct Writer {
 }
 
 impl Lineage {
-    /// Base and writers of a snapshot, the task itself the last writer.
-    pub fn of_snapshot(digest: Digest, manifest: Manifest, snapshot: Snapshot) -> Self {
-        let own = Writer {
-            task: snapshot.task,
-            order: snapshot.order,
-            manifest: Some(digest),
-            ancestors: snapshot.ancestors.iter().map(|writer| writer.order).collect(),
-            layers: manifest.layers.into_iter().filter(Descriptor::has_toc).collect(),
-        };
-        let mut lineage = Self { base: snapshot.base, writers: snapshot.ancestors, origin: None };
-        lineage.writers.push(own);
-        lineage.writers.sort_by_key(|writer| writer.order);
-        lineage
-    }
-
-    /// What the ordinary image `image` is made of: the layers that have a table of contents on top of those that don't,
-    /// each written after the ones below it.
-    pub fn of_image(image: &str, digest: Digest, manifest: Manifest, config: &Config) -> Self {
-        let (mut layers, mut diff_ids) = (manifest.layers, config.rootfs.diff_ids.clone());
-        let foreign = layers.iter().rposition(|layer| !layer.has_toc()).map_or(0, |last| last + 1);
-        let own = layers.split_off(foreign);
-        diff_ids.truncate(foreign);
-        let writer = |(order, layer): (u32, Descriptor)| Writer {
-            task: layer.annotations.get(super::image::TASK).cloned().unwrap_or_else(|| format!("layer {}", order + 1)),
-            order,
-            manifest: None,
-            ancestors: (0..order).collect(),
-            layers: vec![layer],
-        };
-        let base = Base { image: image.to_owned(), manifest: digest, layers, diff_ids };
-        Self {
-            base: (foreign > 0).then_some(base),
-            writers: (0..).zip(own).map(writer).collect(),
-            origin: Some(image.to_owned()),
-        }
-    }
-
     /// Adds what `other` is made of. Both are of one run, so that they must agree where they overlap.
     pub fn join(&mut self, other: Self) -> Result<(), Error> {
         match (&self.base, other.base) {
             (Some(ours), Some(theirs)) if *ours != theirs => {
-                return Err(Error::Run(format!(
-                    "the base image {} changed during the run, from {} to {}; name it by its digest",
-                    ours.image, ours.manifest, theirs.manifest
-                )));
+                return Err(Error::BaseChanged { image: ours.image.clone(), from: ours.manifest, to: theirs.manifest });
             }
             (None, theirs) => self.base = theirs,
             _ => {}
@@ -107,10 +66,7 @@ impl Lineage {
             match self.writers.binary_search_by_key(&writer.order, |w| w.order) {
                 Ok(known) if self.writers[known] == writer => {}
                 Ok(_) => {
-                    return Err(Error::Run(format!(
-                        "two different snapshots of task {:?} are in use in one run; it must have been saved twice",
-                        writer.task
-                    )));
+                    return Err(Error::SavedTwice { task: writer.task });
                 }
                 Err(place) => self.writers.insert(place, writer),
             }
@@ -131,5 +87,12 @@ impl Lineage {
     /// The layers of all writers, the lowest first, each with the index of its writer.
     pub fn layers(&self) -> impl Iterator<Item = (usize, &Descriptor)> {
         self.writers.iter().enumerate().flat_map(|(i, writer)| writer.layers.iter().map(move |layer| (i, layer)))
+    }
+}
+
+impl Writer {
+    /// A task on top of what it started from, whose snapshot has no manifest yet.
+    pub fn unsaved(task: &str, order: u32, input: &Lineage, layers: Vec<Descriptor>) -> Self {
+        Self { task: task.to_owned(), order, manifest: None, ancestors: input.orders(), layers }
     }
 }

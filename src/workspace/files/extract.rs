@@ -13,11 +13,13 @@ use rustix::{
 };
 
 use super::{
-    entry::{Device, Entry, Node, Time},
-    error::Error,
-    path::TreePath,
     sparse::{SparseFile, fill},
     tree::{self, Access, Cursor},
+};
+use crate::workspace::{
+    entry::{Device, Entry, Node, Time, keeps_xattr},
+    error::Error,
+    path::TreePath,
 };
 
 /// Makes things in one workspace, on one thread.
@@ -145,7 +147,7 @@ impl Extractor {
             }
             permitted(sys::futimens(dir, &times(entry.mtime)))?;
             if denied {
-                warn(&format!("{}: it was there before and belongs to someone else, so it keeps its mode", entry.path));
+                tracing::warn!("{}: it was there before and belongs to someone else, so it keeps its mode", entry.path);
             }
             Ok(())
         };
@@ -187,7 +189,7 @@ impl Extractor {
         let number = device.map_or(0, |device| sys::makedev(device.major, device.minor));
         self.make(path, &mut |parent, name| match sys::mknodat(parent, name, kind, mode, number) {
             Err(Errno::PERM) if device.is_some() => {
-                warn(&format!("{path}: a device that this container may not make; it is left out"));
+                tracing::warn!("{path}: a device that this container may not make; it is left out");
                 Ok(())
             }
             other => Ok(other?),
@@ -219,17 +221,12 @@ impl Extractor {
     }
 }
 
-/// Says something in the log that a user should know, although the work goes on.
-pub fn warn(text: &str) {
-    tracing::warn!("{text}");
-}
-
 fn set_xattrs(fd: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| tree::keeps_xattr(name)) {
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| keeps_xattr(name)) {
         match sys::fsetxattr(fd, &name[..], value, XattrFlags::empty()) {
             Err(Errno::OPNOTSUPP | Errno::PERM) => {
                 let name = String::from_utf8_lossy(name);
-                warn(&format!("{}: the extended attribute {name} can't be set here; it is left out", entry.path));
+                tracing::warn!("{}: the extended attribute {name} can't be set here; it is left out", entry.path);
             }
             other => other?,
         }

@@ -3,15 +3,15 @@
 use serde::Deserialize;
 
 use super::{
-    error::Error,
-    image::{self, Config, Descriptor, Manifest},
-    lineage::{Base, Lineage},
+    image::{self, Config, Manifest, Snapshot},
+    lineage::{Base, Lineage, Writer},
 };
 use crate::{
     digest::Digest,
     step::{Predecessor, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
+    workspace::{error::Error, layer::descriptor::Descriptor},
 };
 
 /// Larger configs are refused: they are held in memory.
@@ -71,7 +71,7 @@ pub fn image(store: &dyn Store, reference: &str, place: &str) -> Result<Option<I
 
 /// The base image that the user named.
 pub fn base(image: &str) -> Result<Base, Error> {
-    let target = target(image)?;
+    let target = image.parse::<Target>()?;
     let store = store::open(&target)?;
     let found = self::image(&*store, &target.reference(), image)?.ok_or_else(|| Error::NoImage(image.to_owned()))?;
     found.check_layers(image)?;
@@ -87,13 +87,13 @@ pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) ->
         .iter()
         .flat_map(|task| (task.order..=task.last.unwrap_or(task.order)).map(move |order| (task, order)))
         .collect();
-    let found = super::threads::for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
+    let found = crate::workspace::threads::for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
     for ((task, order), found) in wanted.into_iter().zip(found) {
         match found {
             Some(found) => lineage.join(found)?,
             None if task.optional => {}
             None => {
-                let target = target(&workspace.target)?;
+                let target = workspace.target.parse::<Target>()?;
                 return Err(Error::NoSnapshot {
                     task: task.name_of(order),
                     workspace: workspace.name.clone(),
@@ -136,7 +136,7 @@ pub fn snapshot(
             ),
         ));
     }
-    Ok(Some(Lineage::of_snapshot(digest, manifest, snapshot)))
+    Ok(Some(of_snapshot(digest, manifest, snapshot)))
 }
 
 /// What any image is made of, a snapshot of a task or an ordinary one.
@@ -144,11 +144,11 @@ pub fn lineage(store: &dyn Store, target: &Target) -> Result<Lineage, Error> {
     let place = target.to_string();
     let mut found = image(store, &target.reference(), &place)?.ok_or_else(|| Error::NoImage(place.clone()))?;
     if let Some(snapshot) = found.config.snapshot.take() {
-        let lineage = Lineage::of_snapshot(found.digest, found.manifest, snapshot);
+        let lineage = of_snapshot(found.digest, found.manifest, snapshot);
         return Ok(Lineage { origin: Some(place), ..lineage });
     }
     found.check_layers(&place)?;
-    Ok(Lineage::of_image(&place, found.digest, found.manifest, &found.config))
+    Ok(of_image(&place, found.digest, found.manifest, &found.config))
 }
 
 impl Image {
@@ -160,15 +160,47 @@ impl Image {
     }
 }
 
-/// The parsed form of a target that the user wrote.
-pub fn target(text: &str) -> Result<Target, Error> {
-    text.parse().map_err(|e| Error::Run(format!("{e}")))
+/// Tables of contents of all layers of `lineage`, the lowest first.
+pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<crate::workspace::layer::toc::Toc>, Error> {
+    let layers: Vec<&Descriptor> = lineage.layers().map(|(_, layer)| layer).collect();
+    crate::workspace::threads::for_each(&layers, |_, layer| crate::workspace::layer::read::read_toc(store, layer))
 }
 
-/// Tables of contents of all layers of `lineage`, the lowest first.
-pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<super::toc::Toc>, Error> {
-    let layers: Vec<&Descriptor> = lineage.layers().map(|(_, layer)| layer).collect();
-    super::threads::for_each(&layers, |_, layer| super::layer::read_toc(store, layer))
+/// Base and writers of a snapshot, the task itself the last writer.
+pub fn of_snapshot(digest: Digest, manifest: Manifest, snapshot: Snapshot) -> Lineage {
+    let own = Writer {
+        task: snapshot.task,
+        order: snapshot.order,
+        manifest: Some(digest),
+        ancestors: snapshot.ancestors.iter().map(|writer| writer.order).collect(),
+        layers: manifest.layers.into_iter().filter(Descriptor::has_toc).collect(),
+    };
+    let mut lineage = Lineage { base: snapshot.base, writers: snapshot.ancestors, origin: None };
+    lineage.writers.push(own);
+    lineage.writers.sort_by_key(|writer| writer.order);
+    lineage
+}
+
+/// What the ordinary image `image` is made of: the layers that have a table of contents on top of those that don't,
+/// each written after the ones below it.
+pub fn of_image(image: &str, digest: Digest, manifest: Manifest, config: &Config) -> Lineage {
+    let (mut layers, mut diff_ids) = (manifest.layers, config.rootfs.diff_ids.clone());
+    let foreign = layers.iter().rposition(|layer| !layer.has_toc()).map_or(0, |last| last + 1);
+    let own = layers.split_off(foreign);
+    diff_ids.truncate(foreign);
+    let writer = |(order, layer): (u32, Descriptor)| Writer {
+        task: layer.annotations.get(image::TASK).cloned().unwrap_or_else(|| format!("layer {}", order + 1)),
+        order,
+        manifest: None,
+        ancestors: (0..order).collect(),
+        layers: vec![layer],
+    };
+    let base = Base { image: image.to_owned(), manifest: digest, layers, diff_ids };
+    Lineage {
+        base: (foreign > 0).then_some(base),
+        writers: (0..).zip(own).map(writer).collect(),
+        origin: Some(image.to_owned()),
+    }
 }
 
 fn choose(index: &Index, place: &str) -> Result<Digest, Error> {

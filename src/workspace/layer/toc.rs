@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
+use crate::workspace::{
     entry::{Entry, Node},
     error::Error,
     path::TreePath,

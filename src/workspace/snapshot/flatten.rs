@@ -13,11 +13,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
+    merge::{Change, Outcome},
+    view::View,
+};
+use crate::workspace::{
     entry::{Entry, Node},
     error::Error,
-    merge::{Outcome, Write},
     path::TreePath,
-    view::View,
 };
 
 /// No image has more layers if that can be helped. Docker fails at about 125 (moby#26380); others build on ours.
@@ -57,8 +59,8 @@ struct Cut {
 /// What is seen at a path.
 #[derive(Clone, Copy, Default)]
 struct Top<'g> {
-    applied: Option<&'g Write>,
-    flattened: Option<&'g Write>,
+    applied: Option<&'g Change>,
+    flattened: Option<&'g Change>,
 }
 
 /// Which of the layers with these `sizes`, on top of a base of so many layers, are left out of an image: the smallest ones,
@@ -142,21 +144,21 @@ impl Fixes {
 
 impl Stack<'_> {
     /// Whether an entry is of a layer that is left out. Layer 0 of a view is the base.
-    fn lacks(&self, write: &Write) -> bool {
+    fn lacks(&self, write: &Change) -> bool {
         self.left_out.get(write.layer.wrapping_sub(1)).copied().unwrap_or(false)
     }
 
     /// The entry that is seen at the path of `group`, whose entries are sorted by layer.
-    fn top<'g>(&mut self, group: &'g [Write]) -> Top<'g> {
+    fn top<'g>(&mut self, group: &'g [Change]) -> Top<'g> {
         let Some(path) = group.first().map(|write| &write.entry.path) else { return Top::default() };
         while self.cuts.last().is_some_and(|above| !above.path.contains(path)) {
             self.cuts.pop();
         }
         let above = self.cuts.last().map_or((None, None), |above| (above.applied, above.flattened));
         let there = || group.iter().filter(|write| !self.lacks(write));
-        let cuts = |write: &&Write| !write.entry.is_dir();
+        let cuts = |write: &&Change| !write.entry.is_dir();
         let (top, cut) = (there().next_back(), there().rfind(cuts));
-        let layer = |write: &Write| write.layer;
+        let layer = |write: &Change| write.layer;
         let seen = |cut: Option<usize>| {
             top.filter(|top| !top.entry.is_whiteout()).filter(|top| cut.is_none_or(|cut| cut <= top.layer))
         };

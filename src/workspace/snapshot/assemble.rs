@@ -3,14 +3,10 @@
 use std::io;
 
 use super::{
-    archive::END,
-    entry::{Entry, Node},
-    error::Error,
-    image::{self, Annotations, Config, Descriptor, History, LayerInfo, Manifest, RootFs, Run, Snapshot},
-    layer,
-    lineage::{Lineage, Writer},
+    flatten::{self, Fixes},
+    image::{self, Config, History, Manifest, RootFs, Run, Snapshot},
+    lineage::Lineage,
     load,
-    stack::{self, Fixes},
     view::View,
 };
 use crate::{
@@ -18,6 +14,17 @@ use crate::{
     step::{Compression, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
+    units,
+    workspace::{
+        entry::{Entry, Node},
+        error::Error,
+        layer::{
+            archive::END,
+            descriptor::{self, Annotations, Descriptor, LayerInfo},
+            read::{self, read_toc},
+            write,
+        },
+    },
 };
 
 /// What an image says about itself.
@@ -71,18 +78,18 @@ pub fn put_whole(
 ) -> Result<Digest, Error> {
     if let Some(origin) = &lineage.origin {
         let layers = lineage.layers().map(|(_, layer)| layer);
-        bring(store, layers, &load::target(origin)?)?;
+        bring(store, layers, &origin.parse::<Target>()?)?;
     }
     let mut layers = Vec::new();
     if let Some(base) = &lineage.base {
-        bring(store, base.layers.iter(), &load::target(&base.image)?)?;
+        bring(store, base.layers.iter(), &base.image.parse::<Target>()?)?;
         layers.extend(base.layers.iter().map(as_oci).zip(base.diff_ids.iter().copied()));
     }
     let sizes: Vec<u64> = lineage.layers().map(|(_, layer)| layer.size).collect();
-    let left_out = stack::left_out(layers.len(), &sizes);
+    let left_out = flatten::left_out(layers.len(), &sizes);
     let fixes = fixes(store, lineage, &left_out)?;
     if lineage.base.is_some() && !fixes.base_whiteouts.is_empty() {
-        let layer = layer::store(store, compression, &fixes.base_whiteouts, &mut |_| Ok(()))?;
+        let layer = write::store(store, compression, &fixes.base_whiteouts, &mut |_| Ok(()))?;
         layers.push(with_diff_id(layer)?);
     }
     for ((_, layer), _) in lineage.layers().zip(&left_out).filter(|(_, left_out)| !**left_out) {
@@ -108,7 +115,7 @@ fn fixes(store: &dyn Store, lineage: &Lineage, left_out: &[bool]) -> Result<Fixe
         return Ok(Fixes::default());
     }
     let tocs = load::tocs(store, lineage)?;
-    stack::fixes(&View::new(lineage, None, &tocs)?, left_out)
+    flatten::fixes(&View::new(lineage, None, &tocs)?, left_out)
 }
 
 /// Stores the layer that lies on top: whiteouts, then what has no content in tree order, then files as they come in the
@@ -120,11 +127,11 @@ fn put_fixes(
     compression: Compression,
 ) -> Result<(Descriptor, Digest), Error> {
     let unwritable = || Error::file("a new layer", "can't be stored");
-    let mut stored = layer::store(store, compression, &fixes.whiteouts, &mut |out| {
+    let mut stored = write::store(store, compression, &fixes.whiteouts, &mut |out| {
         fixes.entries.iter().try_for_each(|entry| out.push(entry)).map_err(unwritable())?;
         for (index, (_, from)) in lineage.layers().enumerate() {
             let Some(files) = fixes.files.get(&index) else { continue };
-            layer::read(store, from, &layer::read_toc(store, from)?, &mut |_, entry, content| {
+            read::read(store, from, &read_toc(store, from)?, &mut |_, entry, content| {
                 let Some((first, more)) = files.get(&entry.path).and_then(|names| names.split_first()) else {
                     return Ok(());
                 };
@@ -142,7 +149,7 @@ fn put_fixes(
     })?;
     let diff_id = stored.info()?.diff_id;
     if !fixes.files.is_empty() {
-        stored.annotations = Annotations::from([(image::ESCAPED.to_owned(), "true".to_owned())]);
+        stored.annotations = Annotations::from([(descriptor::ESCAPED.to_owned(), "true".to_owned())]);
     }
     Ok((stored, diff_id))
 }
@@ -162,9 +169,9 @@ fn put_image(
     if layers.is_empty() {
         // Many registries want at least one layer.
         let empty = store.put_bytes(&END)?;
-        layers.push((Descriptor::new(image::LAYER, empty), empty.digest));
+        layers.push((Descriptor::new(descriptor::LAYER, empty), empty.digest));
     }
-    let created = image::now();
+    let created = units::now();
     let created_by = |layer: &Descriptor| match layer.annotations.get(image::TASK) {
         Some(task) => format!("tekton-wrap save {task}"),
         None => "tekton-wrap save".to_owned(),
@@ -233,7 +240,7 @@ fn bring<'a>(store: &dyn Store, layers: impl Iterator<Item = &'a Descriptor>, fr
 /// The same layer under the name that OCI has for it.
 fn as_oci(layer: &Descriptor) -> Descriptor {
     let media_type = match layer.compression() {
-        Ok(compression) => image::layer_media_type(compression).to_owned(),
+        Ok(compression) => descriptor::media_type(compression).to_owned(),
         Err(_) => layer.media_type.clone(),
     };
     Descriptor { media_type, ..layer.clone() }
@@ -241,9 +248,4 @@ fn as_oci(layer: &Descriptor) -> Descriptor {
 
 fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(|e| Error::damaged("the image to be stored", e.to_string()))
-}
-
-/// A task that has just saved, as a writer on top of what it started from.
-pub fn writer(task: &str, order: u32, input: &Lineage, layers: Vec<Descriptor>) -> Writer {
-    Writer { task: task.to_owned(), order, manifest: None, ancestors: input.orders(), layers }
 }

@@ -3,18 +3,21 @@
 use std::{collections::BTreeSet, iter, option};
 
 use super::{
-    error::Error,
     lineage::Lineage,
-    merge::{Conflicts, Groups, Outcome, Resolver, Source, Write},
-    toc::{Entries, Toc},
+    merge::{Change, Contributor, Groups, Outcome, Resolver},
+};
+use crate::workspace::{
+    conflict::Conflicts,
+    error::Error,
+    layer::toc::{Entries, Toc},
 };
 
 /// The merged entries of a lineage. Going through it costs reading the tables again, but no memory.
 pub struct View<'a> {
-    sources: Vec<Source>,
+    contributors: Vec<Contributor>,
     listings: Vec<(usize, Option<&'a Toc>)>,
     has_links: Vec<bool>,
-    revived: BTreeSet<super::path::TreePath>,
+    revived: BTreeSet<crate::workspace::path::TreePath>,
     /// Where parallel tasks differ; the view has what the later one left.
     pub conflicts: Conflicts,
 }
@@ -23,7 +26,7 @@ pub struct View<'a> {
 pub type Stream<'a> = iter::Flatten<option::IntoIter<Entries<'a>>>;
 
 /// Takes all entries of a path and what becomes of it.
-pub type Visit<'a> = dyn FnMut(&[Write], Outcome) -> Result<(), Error> + 'a;
+pub type Visit<'a> = dyn FnMut(&[Change], Outcome) -> Result<(), Error> + 'a;
 
 impl<'a> View<'a> {
     /// The view of `lineage` on top of the entries of its base (none where the base does not matter). `tocs` are those
@@ -34,16 +37,16 @@ impl<'a> View<'a> {
             let among = orders.iter().map(|order| own.binary_search(order).is_ok());
             iter::once(true).chain(among).collect()
         };
-        let mut sources = vec![Source { name: "base".to_owned(), ancestors: Vec::new() }];
+        let mut contributors = vec![Contributor { name: "base".to_owned(), ancestors: Vec::new() }];
         for writer in &lineage.writers {
-            sources.push(Source { name: writer.task.clone(), ancestors: ancestors(&writer.ancestors) });
+            contributors.push(Contributor { name: writer.task.clone(), ancestors: ancestors(&writer.ancestors) });
         }
         let layers = lineage.layers().zip(tocs).map(|((writer, _), toc)| (writer + 1, Some(toc)));
         let listings = iter::once((0, base)).chain(layers).collect();
         let has_links = lineage.layers().map(|(_, layer)| Ok(layer.info()?.hardlinks > 0));
         let has_links = iter::once(Ok(false)).chain(has_links).collect::<Result<_, Error>>()?;
         let (revived, conflicts) = (BTreeSet::new(), Conflicts::default());
-        let mut view = Self { sources, listings, has_links, revived, conflicts };
+        let mut view = Self { contributors, listings, has_links, revived, conflicts };
         if lineage.is_chain() {
             return Ok(view);
         }
@@ -54,7 +57,7 @@ impl<'a> View<'a> {
         Ok(view)
     }
 
-    /// Whether the layer at this index of [`Write::layer`] has further names of a file.
+    /// Whether the layer at this index of [`Change::layer`] has further names of a file.
     pub fn has_links(&self, layer: usize) -> bool {
         self.has_links.get(layer).copied().unwrap_or(false)
     }
@@ -65,8 +68,8 @@ impl<'a> View<'a> {
     }
 
     /// The base, and the tasks after it.
-    pub fn sources(&self) -> &[Source] {
-        &self.sources
+    pub fn contributors(&self) -> &[Contributor] {
+        &self.contributors
     }
 
     /// All entries, by path.
@@ -78,7 +81,7 @@ impl<'a> View<'a> {
 
     fn walk(&self, visit: &mut Visit<'_>) -> Result<Resolver<'_>, Error> {
         let mut groups = self.groups()?;
-        let mut resolver = Resolver::new(&self.sources, &self.revived);
+        let mut resolver = Resolver::new(&self.contributors, &self.revived);
         let mut group = Vec::new();
         while groups.next(&mut group)? {
             let outcome = resolver.resolve(&group);

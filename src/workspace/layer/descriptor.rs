@@ -1,34 +1,15 @@
-//! Images as JSON: manifest, config and descriptor (OCI image-spec: manifest.md, config.md, descriptor.md), and what
-//! this program keeps in them. docs/format.md describes it for readers with other tools.
+//! The descriptor of a layer (OCI image-spec, descriptor.md), and the annotations in which this program says where its table
+//! of contents is.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    error::Error,
-    lineage::{Base, Lineage, Writer},
-    toc,
-};
-use crate::{digest::Digest, step::Compression, store::Blob};
+use super::toc;
+use crate::{digest::Digest, step::Compression, store::Blob, workspace::error::Error};
 
-/// Media type of an image manifest.
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// Media type of an image config.
-pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Media type of a layer without compression; the others add `+zstd` or `+gzip`.
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-
-/// Annotation: when the image was made.
-pub const CREATED: &str = "org.opencontainers.image.created";
-/// Annotation and label: how long to keep the image (quay.io: "Setting tag expirations").
-pub const EXPIRES: &str = "quay.expires-after";
-/// Annotation: UID of the run.
-pub const RUN: &str = "dev.tekton-wrap.run";
-/// Annotation: the task that a snapshot or a layer is of.
-pub const TASK: &str = "dev.tekton-wrap.task";
-/// Annotation: the workspace in the Pipeline.
-pub const WORKSPACE: &str = "dev.tekton-wrap.workspace";
 
 /// On a layer of ours that has no table of contents.
 pub const ESCAPED: &str = "dev.tekton-wrap.escaped-names";
@@ -59,102 +40,6 @@ pub struct Descriptor {
     /// What else is to be known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: Annotations,
-}
-
-/// An image manifest, of either kind (`schemaVersion` 2).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Manifest {
-    /// Always 2.
-    pub schema_version: u32,
-    /// [`MANIFEST`]
-    #[serde(default)]
-    pub media_type: String,
-    /// The image config.
-    pub config: Descriptor,
-    /// The lowest first.
-    pub layers: Vec<Descriptor>,
-    /// What else is to be known.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: Annotations,
-}
-
-/// An image config: the part of it that is used here.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Config {
-    /// When it was made (RFC 3339).
-    #[serde(default)]
-    pub created: String,
-    /// As Go names it.
-    #[serde(default)]
-    pub architecture: String,
-    /// As Go names it.
-    #[serde(default)]
-    pub os: String,
-    /// How to run it: only labels here.
-    #[serde(default)]
-    pub config: Run,
-    /// Digests of the layers without compression.
-    pub rootfs: RootFs,
-    /// Where the layers are from.
-    #[serde(default)]
-    pub history: Vec<History>,
-    /// What makes an image a snapshot of a task. Unknown fields are ignored by other tools (config.md, "Properties").
-    #[serde(default, rename = "dev.tekton-wrap.snapshot", skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<Snapshot>,
-    /// What the tasks of a run did to make this image, its layers among those of the manifest: for people who look at it.
-    #[serde(default, rename = "dev.tekton-wrap.lineage", skip_serializing_if = "Option::is_none")]
-    pub lineage: Option<Lineage>,
-}
-
-/// `config` in an image config.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Run {
-    /// Texts by name.
-    #[serde(default, rename = "Labels", skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Annotations>,
-}
-
-/// `rootfs` in an image config.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RootFs {
-    /// Always `layers`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// One for each layer of the manifest.
-    pub diff_ids: Vec<Digest>,
-}
-
-/// An element of `history` in an image config.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct History {
-    /// When the layer was made.
-    #[serde(default)]
-    pub created: String,
-    /// What made it.
-    #[serde(default)]
-    pub created_by: String,
-}
-
-/// What a snapshot is of, and all that is needed to restore it. The layers of the image are what the task itself changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Snapshot {
-    /// Version of this object: 1.
-    pub format: u32,
-    /// UID of the PipelineRun.
-    pub run: String,
-    /// Name of the workspace in the Pipeline.
-    pub workspace: String,
-    /// Name of the task in the Pipeline.
-    pub task: String,
-    /// The task's place in pipeline order.
-    pub order: u32,
-    /// What the workspace started with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<Base>,
-    /// All tasks that its input is made of, by pipeline order.
-    pub ancestors: Vec<Writer>,
 }
 
 /// Where the table of contents of a layer is, and what the layer amounts to.
@@ -257,7 +142,7 @@ impl Descriptor {
 }
 
 /// The media type of a layer.
-pub fn layer_media_type(compression: Compression) -> &'static str {
+pub fn media_type(compression: Compression) -> &'static str {
     match compression {
         Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
         Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -265,52 +150,9 @@ pub fn layer_media_type(compression: Compression) -> &'static str {
     }
 }
 
-/// This machine's architecture, as Go names it.
-pub fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        other => other,
-    }
-}
-
-/// The time now in RFC 3339, to the second.
-pub fn now() -> String {
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    rfc3339(since_1970.map_or(0, |time| time.as_secs()))
-}
-
-/// Seconds since 1970 in RFC 3339 (days to a date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-pub fn rfc3339(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_735_689_599, "2024-12-31T23:59:59Z"),
-            (4_102_444_800, "2100-01-01T00:00:00Z"),
-        ] {
-            assert_eq!(rfc3339(seconds), text);
-        }
-    }
 
     #[test]
     fn layer_info_round_trip() {

@@ -6,7 +6,8 @@ use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
-use super::{archive, entry::Time, tree};
+use super::archive;
+use crate::workspace::entry::{Time, keeps_xattr};
 
 /// The extended headers of one entry may take this many bytes: they are held in memory.
 const MAX_HEADERS: u64 = 1 << 20;
@@ -169,7 +170,7 @@ impl Extended {
                 }
                 key if key.starts_with(b"GNU.sparse.") => return Err(damaged("sparse files are not supported")),
                 key => {
-                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.").filter(|name| tree::keeps_xattr(name)) {
+                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.").filter(|name| keeps_xattr(name)) {
                         member.xattrs.push((name.to_owned(), value));
                     }
                 }

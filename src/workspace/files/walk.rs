@@ -10,11 +10,11 @@ use std::{
 
 use rustix::fs::FileType;
 
-use super::{
+use super::tree::{self, Access, Dir, Status};
+use crate::workspace::{
     entry::{Content, Entry, Node},
     error::Error,
     path::TreePath,
-    tree::{self, Access, Dir, Status},
 };
 
 /// A walk through a workspace: the root first, then what it holds, in tree order.

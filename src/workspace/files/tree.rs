@@ -13,8 +13,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::{
-    entry::{Device, Time},
+use crate::workspace::{
+    entry::{Device, Time, keeps_xattr},
     path::TreePath,
 };
 
@@ -286,11 +286,6 @@ pub fn xattrs(fd: impl AsFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     }
     xattrs.sort();
     Ok(xattrs)
-}
-
-/// Whether the extended attribute is one that travels. Others belong to the machine (labels, overlays).
-pub fn keeps_xattr(name: &[u8]) -> bool {
-    name.starts_with(b"user.") || name == b"security.capability"
 }
 
 /// Whether this process may set owners.

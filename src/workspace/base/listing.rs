@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, io};
 
-use super::{
+use crate::workspace::{
     entry::Entry,
+    layer::toc::{Toc, TocWriter},
     path::TreePath,
-    toc::{Toc, TocWriter},
 };
 
 /// Entries by path.

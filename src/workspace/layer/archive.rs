@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use super::{
+use crate::workspace::{
     entry::{Entry, Node, Time},
     path::TreePath,
 };

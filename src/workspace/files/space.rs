@@ -2,11 +2,8 @@
 
 use std::path::Path;
 
-use super::{
-    error::Error,
-    tree::{self, Dir},
-};
-use crate::units::size;
+use super::tree::{self, Dir};
+use crate::{units::size, workspace::error::Error};
 
 /// A layer of more than this many times its stored size consists of zeros for the most part, which take no room on a disk
 /// (see [`super::sparse`]).

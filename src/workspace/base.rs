@@ -1,5 +1,7 @@
-//! Layers that others made, applied one after the other (OCI image-spec, layer.md): tar archives of any kind, with
+//! Unpacks the layers of a base image, whoever made them, one after the other (OCI image-spec, layer.md): tar archives of any kind, with
 //! whiteouts and opaque whiteouts, and no table of contents.
+
+mod listing;
 
 use std::{
     io::{self, Read},
@@ -8,18 +10,20 @@ use std::{
 
 use tar::EntryType;
 
+use self::listing::Listing;
 use super::{
-    archive::{self, WHITEOUT},
-    codec,
     entry::{Content, Entry, Node, Time},
     error::Error,
-    extract::Extractor,
-    image::Descriptor,
-    listing::Listing,
+    files::extract::Extractor,
+    layer::{
+        archive::{self, WHITEOUT},
+        codec,
+        descriptor::Descriptor,
+        toc::Toc,
+        untar::{Member, Untar},
+    },
     path::TreePath,
     progress::Progress,
-    toc::Toc,
-    untar::{Member, Untar},
 };
 use crate::{store::Store, units::size};
 
@@ -30,7 +34,7 @@ const MAX_PATH: usize = 4096;
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Applies layers to a workspace and knows what is in it then.
-pub struct Base {
+pub struct BaseUnpacker {
     extractor: Extractor,
     /// Whether the current layer is one of ours: then names that begin like whiteouts are escaped in it.
     ours: bool,
@@ -40,7 +44,32 @@ pub struct Base {
     room: u64,
 }
 
-impl Base {
+/// Why an archive can't be applied.
+#[derive(Debug)]
+pub enum UnpackError {
+    /// Something in it: a clause that fits after the name of the layer.
+    Archive(String),
+    /// Anything else.
+    Other(Error),
+}
+
+impl UnpackError {
+    /// The same with the name of the layer, `place`.
+    pub fn within(self, place: &str) -> Error {
+        match self {
+            Self::Archive(problem) => Error::damaged(place, problem),
+            Self::Other(error) => error,
+        }
+    }
+}
+
+impl From<Error> for UnpackError {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl BaseUnpacker {
     /// For the workspace in the directory `root`, which is empty and has room for files of `room` bytes.
     pub fn new(root: &Path, room: u64) -> Result<Self, Error> {
         Ok(Self { extractor: Extractor::new(root)?, ours: false, entries: Listing::default(), bytes: 0, room })
@@ -57,15 +86,12 @@ impl Base {
         self.ours = layer.escapes_names();
         let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
         let input = codec::decoder(layer.compression()?, store.blob(&layer.blob())?).map_err(unreadable)?;
-        self.unpack(number, input, progress).map_err(|e| match e {
-            Error::Run(problem) => Error::damaged(layer.place(), problem),
-            other => other,
-        })
+        self.unpack(number, input, progress).map_err(|e| e.within(&layer.place()))
     }
 
-    /// Applies an archive. The caller adds to [`Error::Run`] where it is from.
-    pub fn unpack(&mut self, number: u32, input: impl Read, progress: &Progress) -> Result<(), Error> {
-        let unreadable = |e: io::Error| Error::Run(format!("it can't be read: {e}"));
+    /// Applies an archive.
+    pub fn unpack(&mut self, number: u32, input: impl Read, progress: &Progress) -> Result<(), UnpackError> {
+        let unreadable = |e: io::Error| UnpackError::Archive(format!("it can't be read: {e}"));
         let mut archive = Untar::new(input);
         while let Some(member) = archive.next().map_err(unreadable)? {
             progress.file();
@@ -82,7 +108,7 @@ impl Base {
         Ok((listed, files, self.bytes))
     }
 
-    fn add(&mut self, number: u32, member: &Member, content: &mut dyn Read) -> Result<(), Error> {
+    fn add(&mut self, number: u32, member: &Member, content: &mut dyn Read) -> Result<(), UnpackError> {
         let path = clean(&member.path)?;
         if path.name() == OPAQUE {
             return self.clear(&path.parent().unwrap_or_default(), number);
@@ -121,7 +147,7 @@ impl Base {
     }
 
     /// Archives may unpack to any size: what the volume can't hold is refused before it is full.
-    fn reserve(&self, entry: &Entry) -> Result<(), Error> {
+    fn reserve(&self, entry: &Entry) -> Result<(), UnpackError> {
         if self.bytes.saturating_add(bytes_of(entry)) <= self.room {
             return Ok(());
         }
@@ -133,7 +159,7 @@ impl Base {
         if self.ours { archive::unescape(&path) } else { path }
     }
 
-    fn make(&mut self, mut described: Entry, content: &mut dyn Read) -> Result<Entry, Error> {
+    fn make(&mut self, mut described: Entry, content: &mut dyn Read) -> Result<Entry, UnpackError> {
         match &mut described.node {
             Node::Dir { .. } => self.extractor.make_dir(&described.path)?,
             Node::Link { to, .. } => {
@@ -162,7 +188,7 @@ impl Base {
     }
 
     /// Directories that an archive leaves out.
-    fn make_parents(&mut self, path: &TreePath, number: u32) -> Result<(), Error> {
+    fn make_parents(&mut self, path: &TreePath, number: u32) -> Result<(), UnpackError> {
         let Some(parent) = path.parent() else { return Ok(()) };
         if self.entries.is_dir(&parent) == Some(true) {
             return Ok(());
@@ -185,7 +211,7 @@ impl Base {
     }
 
     /// Deletes what layers before `number` made below `dir`, except directories that later things are in.
-    fn clear(&mut self, dir: &TreePath, number: u32) -> Result<(), Error> {
+    fn clear(&mut self, dir: &TreePath, number: u32) -> Result<(), UnpackError> {
         let below = self.entries.below(dir);
         let old: Vec<_> = below.filter(|(_, layer)| *layer < number).map(|(path, _)| path.clone()).collect();
         for path in old.iter().rev() {
@@ -200,11 +226,11 @@ impl Base {
         self.entries.below(dir).next().is_some()
     }
 
-    fn delete(&mut self, path: &TreePath) -> Result<(), Error> {
+    fn delete(&mut self, path: &TreePath) -> Result<(), UnpackError> {
         if let Some(old) = self.entries.remove(path) {
             self.bytes -= bytes_of(&old);
         }
-        self.extractor.remove(path)
+        Ok(self.extractor.remove(path)?)
     }
 }
 
@@ -216,7 +242,7 @@ fn bytes_of(entry: &Entry) -> u64 {
     entry.content().map_or(0, |content| content.size)
 }
 
-fn describe(path: TreePath, member: &Member) -> Result<Entry, Error> {
+fn describe(path: TreePath, member: &Member) -> Result<Entry, UnpackError> {
     let node = match member.kind {
         EntryType::Regular | EntryType::Continuous => Node::File(Content { size: member.size, hash: [0; 32] }),
         EntryType::Directory => Node::Dir { touched: false },
@@ -238,7 +264,7 @@ fn describe(path: TreePath, member: &Member) -> Result<Entry, Error> {
 }
 
 /// `./a/b/` and the like as a path; what leads elsewhere is refused.
-pub fn clean(bytes: &[u8]) -> Result<TreePath, Error> {
+pub fn clean(bytes: &[u8]) -> Result<TreePath, UnpackError> {
     if bytes.len() > MAX_PATH {
         return Err(refused(bytes, "has a path that is too long"));
     }
@@ -246,10 +272,10 @@ pub fn clean(bytes: &[u8]) -> Result<TreePath, Error> {
         return Err(refused(bytes, "is absolute"));
     }
     let names: Vec<&[u8]> = bytes.split(|&b| b == b'/').filter(|name| !name.is_empty() && *name != b".").collect();
-    TreePath::parse(&names.join(&b'/')).map_err(|e| Error::Run(format!("an entry is refused: {e}")))
+    TreePath::parse(&names.join(&b'/')).map_err(|e| UnpackError::Archive(format!("an entry is refused: {e}")))
 }
 
 /// The caller adds which layer it is.
-fn refused(path: &[u8], why: &str) -> Error {
-    Error::Run(format!("its entry {:?} {why}", String::from_utf8_lossy(&path[..path.len().min(200)])))
+fn refused(path: &[u8], why: &str) -> UnpackError {
+    UnpackError::Archive(format!("its entry {:?} {why}", String::from_utf8_lossy(&path[..path.len().min(200)])))
 }
