@@ -5,12 +5,14 @@ use std::{io::Read, path::PathBuf};
 use serde_json::Value;
 
 use crate::{
-    resolve::{Creation, Kind, Source, SourceError, v1beta1, wrap_run},
+    resolve::wrap_run,
+    source::{Creation, Found, Kind, Source, SourceError},
     tekton::{
         fields::{items, text},
         reference::Reference,
+        v1beta1,
     },
-    wrap::{Found, Refusal, Settings, explain},
+    wrap::{Refusal, Settings, explain},
     yaml,
 };
 

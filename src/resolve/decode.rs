@@ -5,11 +5,12 @@
 
 use serde_json::Value;
 
-use super::{Kind, v1beta1};
 use crate::{
+    source::Kind,
     tekton::{
         fields::{field, text},
         reference::Reference,
+        v1beta1,
     },
     yaml,
 };

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    fields::{field, items, text, texts},
+    fields::{items, text},
+    texts::edge_texts,
     variables::{references, result_task},
 };
 
@@ -173,48 +174,11 @@ impl Set {
     }
 }
 
-/// The tasks whose results `task` refers to, where such a reference makes an edge: params, matrix, when, and in an embedded
-/// task the steps and sidecars. References in workspaces' subPath, displayName, taskRef, volumeMounts, stepTemplate and
-/// volumes make none.
+/// The tasks whose results `task` refers to where such a reference makes an edge.
 fn result_tasks(task: &Value) -> Vec<&str> {
     let mut found = Vec::new();
-    let mut add = |text| found.extend(references(text).filter_map(result_task));
-    for param in items(task, "params") {
-        field(param, "value").iter().for_each(|value| texts(value, &mut add));
-    }
-    if let Some(matrix) = field(task, "matrix") {
-        for param in items(matrix, "params") {
-            field(param, "value").iter().for_each(|value| texts(value, &mut add));
-        }
-        for param in items(matrix, "include").iter().flat_map(|include| items(include, "params")) {
-            field(param, "value").iter().for_each(|value| texts(value, &mut add));
-        }
-    }
-    for when in items(task, "when") {
-        ["input", "values", "cel"].iter().filter_map(|name| field(when, name)).for_each(|value| texts(value, &mut add));
-    }
-    if let Some(spec) = field(task, "taskSpec") {
-        for container in items(spec, "steps").iter().chain(items(spec, "sidecars")) {
-            container_texts(container, &mut add);
-        }
-    }
+    edge_texts(task, &mut |text| found.extend(references(text).filter_map(result_task)));
     found
-}
-
-/// The texts of a step or sidecar in which Tekton looks for result references
-/// (Tekton: pkg/apis/pipeline/v1/container_types.go `GetVarSubstitutionExpressions`).
-fn container_texts<'a>(container: &'a Value, add: &mut impl FnMut(&'a str)) {
-    for name in ["name", "image", "imagePullPolicy", "script", "workingDir", "command", "args"] {
-        field(container, name).iter().for_each(|value| texts(value, add));
-    }
-    for env in items(container, "env") {
-        add(text(env, "value"));
-        let Some(from) = field(env, "valueFrom") else { continue };
-        for source in ["secretKeyRef", "configMapKeyRef"].iter().filter_map(|name| field(from, name)) {
-            add(text(source, "key"));
-            add(text(source, "name"));
-        }
-    }
 }
 
 fn collect(found: impl Iterator<Item = Result<usize, GraphError>>) -> Result<Vec<usize>, GraphError> {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     fields::{field, items, text, texts},
+    run::Run,
     variables::{references, substitute},
 };
 
@@ -21,15 +22,13 @@ pub struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     /// What `run`, about to be created in `namespace`, gives.
-    pub fn of_run(run: &'a Value, namespace: &'a str) -> Self {
-        let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
+    pub fn of_run(run: Run<'a>, namespace: &'a str) -> Self {
         let params =
-            given.iter().filter_map(|param| Some((text(param, "name"), Cow::Borrowed(field(param, "value")?))));
+            run.params().iter().filter_map(|param| Some((text(param, "name"), Cow::Borrowed(field(param, "value")?))));
         let params = params.collect();
         let mut context = vec![("context.pipelineRun.namespace", namespace)];
         // With generateName there is none yet, and there never is a uid.
-        let name = run.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty());
-        context.extend(name.map(|name| ("context.pipelineRun.name", name)));
+        context.extend(run.name().map(|name| ("context.pipelineRun.name", name)));
         Self { params, context }
     }
 
@@ -160,7 +159,7 @@ mod tests {
             {"name": "list", "default": ["$(params.two)", "$(params.d)"]}, {"name": "map", "default": {"k": "$(params.two)"}},
             {"name": "circle", "default": "$(params.back)"}, {"name": "back", "default": "$(params.circle)"},
             {"name": "arrays", "default": ["$(params.a[*])"]}]});
-        let scope = Scope::of_run(&run, "ns").in_pipeline(&spec, "p");
+        let scope = Scope::of_run(Run::new(&run), "ns").in_pipeline(&spec, "p");
         for (value, expected) in [
             (json!("plain $(x) $HOME $(date)"), json!("plain $(x) $HOME $(date)")),
             (json!("a $(params.s) $(params[\"s\"]) $(params['s'])"), json!("a text text text")),
@@ -193,6 +192,6 @@ mod tests {
             assert_eq!(scope.apply(&json!(value)), Err(unknown.to_owned()), "{value}");
         }
         let unnamed = json!({"metadata": {"generateName": "r-"}});
-        assert_eq!(Scope::of_run(&unnamed, "ns").text("context.pipelineRun.name"), None);
+        assert_eq!(Scope::of_run(Run::new(&unnamed), "ns").text("context.pipelineRun.name"), None);
     }
 }

@@ -4,27 +4,22 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::Refusal;
-use crate::tekton::{
-    fields::{field, field_mut, items, items_mut, remove, set, text},
-    reference::{Reference, is_object_name, source_text},
-    scope::Scope,
-    workspaces::Use,
+use super::refusal::Refusal;
+use crate::{
+    source::Found,
+    tekton::{
+        fields::{field, field_mut, items, items_mut, remove, text},
+        reference::{Reference, is_object_name, source_text},
+        run::Run,
+        scope::Scope,
+        workspaces::Use,
+    },
 };
 
 /// Annotations that describe the object they were on, not what it does. `tekton.dev/v1beta1…` hold the parts of a v1beta1
 /// Task that v1 can't express: on a Task with more steps they break its conversion back (Tekton: task_conversion.go).
 const NOT_COPIED: [&str; 3] =
     ["kubectl.kubernetes.io/last-applied-configuration", "tekton.dev/v1beta1", "chains.tekton.dev/"];
-
-/// A Task that was found, to be inlined.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The object in its v1 form.
-    pub object: Value,
-    /// The `refSource` that its resolver gave, if it came through one (Tekton: refsource.go).
-    pub source: Option<Value>,
-}
 
 /// Which Task a pipeline task refers to; none where it is embedded. `scope` has the values of variables in the reference.
 pub fn referenced_task(pipeline_task: &Value, scope: &Scope<'_>) -> Result<Option<Reference>, Refusal> {
@@ -125,17 +120,15 @@ pub fn inline(
 
 /// A pod is for Windows where its nodeSelector says so or a script is for it (Tekton: pkg/pod/pod.go, docs/windows.md): the
 /// injected steps are Linux programs.
-pub fn refuse_windows(pipeline_task: &Value, workspace: &str, run: &Value) -> Result<(), Refusal> {
+pub fn refuse_windows(pipeline_task: &Value, workspace: &str, run: Run<'_>) -> Result<(), Refusal> {
     let name = text(pipeline_task, "name");
-    let spec = run.get("spec").unwrap_or(&Value::Null);
-    let own = items(spec, "taskRunSpecs").iter().find(|own| text(own, "pipelineTaskName") == name);
-    let selects = |holder: &Value| {
-        let selector = field(holder, "podTemplate").and_then(|template| field(template, "nodeSelector"));
-        selector.is_some_and(|selector| text(selector, "kubernetes.io/os") == "windows")
+    let selects = |template: &Value| {
+        field(template, "nodeSelector").is_some_and(|selector| text(selector, "kubernetes.io/os") == "windows")
     };
+    let mut templates = run.task_pod_template(name).into_iter().chain(run.pod_template());
     let steps = field(pipeline_task, "taskSpec").map_or(&[][..], |spec| items(spec, "steps"));
     let scripts = || steps.iter().any(|step| text(step, "script").starts_with("#!win"));
-    if !own.into_iter().chain(field(spec, "taskRunTemplate")).any(selects) && !scripts() {
+    if !templates.any(selects) && !scripts() {
         return Ok(());
     }
     let problem = "it runs on Windows, where the injected steps can't run: take the workspace out of it".to_owned();
@@ -198,17 +191,5 @@ fn declare(pipeline_task: &mut Value, name: &str) {
         && !declared.iter().any(|declared| text(declared, "name") == name)
     {
         declared.push(json!({"name": name}));
-    }
-}
-
-/// Gives every step without a name the one that Tekton would derive from its place, so that a step put in front of it does
-/// not change it (Tekton: pkg/pod/entrypoint.go, `unnamed-<index>`).
-pub fn name_steps(steps: &mut [Value]) {
-    for (index, step) in steps.iter_mut().enumerate() {
-        if text(step, "name").is_empty()
-            && let Some(map) = step.as_object_mut()
-        {
-            set(map, "name", json!(format!("unnamed-{index}")));
-        }
     }
 }

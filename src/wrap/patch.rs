@@ -4,11 +4,15 @@ use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOp
 use serde_json::{Map, Value, json};
 
 use super::{
-    Found, Refusal, Request,
     bindings::Binding,
     inline::{copied_annotations, origin},
+    refusal::Refusal,
+    request::Request,
 };
-use crate::tekton::fields::field;
+use crate::{
+    source::Found,
+    tekton::{fields::field, run::Run},
+};
 
 /// What has to change in a run.
 pub struct Changes {
@@ -23,7 +27,7 @@ pub struct Changes {
 }
 
 /// The patch that turns `run` into the wrapped one, and what it gives.
-pub fn build(run: &Value, pipeline: &Found, changes: Changes, request: &Request) -> Result<(Patch, Value), Refusal> {
+pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request) -> Result<(Patch, Value), Refusal> {
     let metadata = field(&pipeline.object, "metadata").unwrap_or(&Value::Null);
     let name = request.pipeline_name(&pipeline.object);
     let mut labels = field(metadata, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -48,14 +52,14 @@ pub fn build(run: &Value, pipeline: &Found, changes: Changes, request: &Request)
     operations.push(add(&["spec", "pipelineSpec"], changes.spec));
 
     let patch = Patch(operations);
-    let mut result = run.clone();
+    let mut result = run.object().clone();
     json_patch::patch(&mut result, &patch).map_err(|error| Refusal::Patch(error.to_string()))?;
     Ok((patch, result))
 }
 
 /// Adds those of `wanted` that the run's metadata does not have: what the run says itself wins (Tekton: pipelinerun.go).
-fn add_missing(operations: &mut Vec<PatchOperation>, run: &Value, name: &str, mut wanted: Map<String, Value>) {
-    match run.get("metadata").and_then(|metadata| metadata.get(name)).and_then(Value::as_object) {
+fn add_missing(operations: &mut Vec<PatchOperation>, run: Run<'_>, name: &str, mut wanted: Map<String, Value>) {
+    match run.metadata(name).and_then(Value::as_object) {
         None => operations.push(add(&["metadata", name], Value::Object(wanted))),
         Some(present) => {
             wanted.retain(|key, _| !present.contains_key(key));
@@ -64,8 +68,8 @@ fn add_missing(operations: &mut Vec<PatchOperation>, run: &Value, name: &str, mu
     }
 }
 
-fn add_bindings(operations: &mut Vec<PatchOperation>, run: &Value, bindings: Vec<Binding>) {
-    let mut exists = run.pointer("/spec/workspaces").is_some_and(Value::is_array);
+fn add_bindings(operations: &mut Vec<PatchOperation>, run: Run<'_>, bindings: Vec<Binding>) {
+    let mut exists = run.object().pointer("/spec/workspaces").is_some_and(Value::is_array);
     for binding in bindings {
         match binding {
             Binding::Fill(index) => {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Request, absence::Absence};
+use super::{absence::Absence, request::Request, task_spec::all_tasks};
 use crate::{
     step::{Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
@@ -52,7 +52,7 @@ struct Place {
 impl Plan {
     /// `spec` has the tasks inlined that use wrapped workspaces, `used` says which; `fans` are the fan-outs of their matrices.
     pub fn new(request: &Request, spec: &Value, graph: &Graph, used: &[Vec<Use>], fans: &[Option<Fan>]) -> Self {
-        let tasks: Vec<&Value> = super::all_tasks(spec).collect();
+        let tasks: Vec<&Value> = all_tasks(spec).collect();
         let absent = Absence::new(&tasks, graph, fans);
         let places = places(graph, fans);
         let mut plan: Vec<TaskPlan> = places

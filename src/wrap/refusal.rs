@@ -1,6 +1,6 @@
 //! Why a run is not wrapped: each reason one sentence that names the offending thing and what to change.
 
-use crate::{resolve::SourceError, tekton::graph::GraphError};
+use crate::{source::SourceError, tekton::graph::GraphError};
 
 /// A run that can't be wrapped correctly. It is refused at creation, nothing is stored.
 #[derive(Debug, thiserror::Error)]

@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 
-use super::Refusal;
+use super::refusal::Refusal;
 use crate::{
     step::{Compression, Conflict},
     target::Target,
     tekton::{
         fields::{field, items, text},
         reference::{Reference, is_object_name},
+        run::Run,
         scope::Scope,
         variables::{references, substitute},
     },
@@ -42,8 +43,8 @@ pub struct Request {
 
 impl Request {
     /// What `run`, about to be created in `namespace`, asks for; none where its pipelineRef is not for the resolver `wrap`.
-    pub fn read(run: &Value, namespace: &str) -> Result<Option<Self>, Refusal> {
-        let Some(pipeline_ref) = run.pointer("/spec/pipelineRef") else { return Ok(None) };
+    pub fn read(run: Run<'_>, namespace: &str) -> Result<Option<Self>, Refusal> {
+        let Some(pipeline_ref) = run.pipeline_ref() else { return Ok(None) };
         let resolver = text(pipeline_ref, "resolver");
         let Some(suffix) = wrapper_of(resolver) else { return Ok(None) };
         match text(pipeline_ref, "name") {

@@ -6,7 +6,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::tekton::fields::{field, items, text};
+use crate::tekton::{
+    fields::{field, items, text},
+    run::Run,
+};
 
 /// Who an injected step runs as where the run forbids root and names no user (Kubernetes can't tell from the image).
 const NON_ROOT: u32 = 65532;
@@ -87,12 +90,9 @@ fn is_non_root(context: &Map<String, Value>) -> bool {
 }
 
 /// The pod's security context for the task `name` of `run`: that of its taskRunSpecs, else that of the taskRunTemplate.
-pub fn pod_context(run: &Value, name: &str) -> Value {
-    let spec = run.get("spec").unwrap_or(&Value::Null);
-    let own = items(spec, "taskRunSpecs").iter().find(|own| text(own, "pipelineTaskName") == name);
-    let context = |holder: &Value| field(field(holder, "podTemplate")?, "securityContext").cloned();
-    let template = || field(spec, "taskRunTemplate").and_then(context);
-    own.and_then(context).or_else(template).unwrap_or_default()
+pub fn pod_context(run: Run<'_>, name: &str) -> Value {
+    let mut templates = run.task_pod_template(name).into_iter().chain(run.pod_template());
+    templates.find_map(|template| field(template, "securityContext").cloned()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -177,7 +177,7 @@ mod tests {
             "taskRunTemplate": {"podTemplate": {"securityContext": {"runAsUser": 1}}},
             "taskRunSpecs": [{"pipelineTaskName": "a", "podTemplate": {"securityContext": {"runAsUser": 2}}}],
         }});
-        assert_eq!(pod_context(&run, "a"), json!({"runAsUser": 2}));
-        assert_eq!(pod_context(&run, "b"), json!({"runAsUser": 1}));
+        assert_eq!(pod_context(Run::new(&run), "a"), json!({"runAsUser": 2}));
+        assert_eq!(pod_context(Run::new(&run), "b"), json!({"runAsUser": 1}));
     }
 }

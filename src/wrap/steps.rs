@@ -2,11 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Refusal, Request, Settings, inline::name_steps, plan::TaskPlan, resources, security};
+use super::{
+    plan::TaskPlan, refusal::Refusal, request::Request, resources, security, settings::Settings, task_spec::name_steps,
+};
 use crate::{
     step::{ENV, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
         fields::{field, field_mut, items, items_mut, text},
+        run::Run,
         workspaces::{Use, mount_path},
     },
 };
@@ -20,7 +23,7 @@ pub fn inject(
     pipeline_task: &mut Value,
     plan: &TaskPlan,
     used: &[Use],
-    run: &Value,
+    run: Run<'_>,
     request: &Request,
     settings: &Settings,
 ) -> Result<(), Refusal> {
@@ -65,7 +68,7 @@ struct Context<'a> {
     spec: &'a Value,
     plan: &'a TaskPlan,
     used: &'a [Use],
-    run: &'a Value,
+    run: Run<'a>,
     request: &'a Request,
     settings: &'a Settings,
     state: Option<&'a str>,
@@ -131,19 +134,18 @@ impl Context<'_> {
 
 /// Whether an annotation of the run or of its task takes the network from the task's steps; that of the injected ones is
 /// left to them.
-fn is_hermetic(run: &Value, task: &str, spec: &Value) -> bool {
-    let own = items(run.get("spec").unwrap_or(&Value::Null), "taskRunSpecs");
-    let own = own.iter().filter(|own| text(own, "pipelineTaskName") == task);
+fn is_hermetic(run: Run<'_>, task: &str, spec: &Value) -> bool {
     let annotations = |object| field(field(object, "metadata")?, "annotations");
-    own.chain([run, spec]).filter_map(annotations).any(|annotations| annotations.get(HERMETIC.0).is_some())
+    run.task_run_spec(task)
+        .into_iter()
+        .chain([run.object(), spec])
+        .filter_map(annotations)
+        .any(|annotations| annotations.get(HERMETIC.0).is_some())
 }
 
 /// Adds the volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod.
-fn add_state_volume(spec: &mut Map<String, Value>, run: &Value) -> String {
-    let run = run.get("spec").unwrap_or(&Value::Null);
-    let holders = items(run, "taskRunSpecs").iter().chain(field(run, "taskRunTemplate"));
-    let templates = holders.filter_map(|holder| field(holder, "podTemplate"));
-    let of_pods: Vec<Value> = templates.flat_map(|template| items(template, "volumes")).cloned().collect();
+fn add_state_volume(spec: &mut Map<String, Value>, run: Run<'_>) -> String {
+    let of_pods: Vec<Value> = run.pod_templates().flat_map(|template| items(template, "volumes")).cloned().collect();
     let Some(volumes) = items_mut(spec, "volumes") else { return String::new() };
     let others: Vec<Value> = volumes.iter().cloned().chain(of_pods).collect();
     let name = free_name("tekton-wrap-state", &others);

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::Refusal;
+use super::refusal::Refusal;
 use crate::tekton::{
     fields::{field, field_mut, items, set, text},
     workspaces::{Use, is_read_only, mount_path},

@@ -5,12 +5,10 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    Refusal,
-    task_spec::{change_spec_texts, drop_declarations},
-};
+use super::{refusal::Refusal, task_spec::drop_declarations};
 use crate::tekton::{
     fields::{field, field_mut, flag, items, items_mut, text},
+    texts::change_spec_texts,
     variables::substitute,
     workspaces::{Use, is_read_only, mount_path},
 };

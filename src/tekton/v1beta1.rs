@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::tekton::fields::{field, field_mut, remove, set, text};
+use super::fields::{field, field_mut, remove, set, text};
 
 /// Fields of a step or stepTemplate without effect (Tekton: container_types.go, `Deprecated…`).
 const WITHOUT_EFFECT: [&str; 10] = [
