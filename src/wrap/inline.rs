@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, TaskProblem};
 use crate::{
     source::Found,
     tekton::{
@@ -23,69 +23,48 @@ const NOT_COPIED: [&str; 3] =
 
 /// Which Task a pipeline task refers to; none where it is embedded. `scope` has the values of variables in the reference.
 pub fn referenced_task(pipeline_task: &Value, scope: &Scope<'_>) -> Result<Option<Reference>, Refusal> {
-    let refuse = |problem: String| {
+    referenced(pipeline_task, scope).map_err(|problem| {
         let workspace = items(pipeline_task, "workspaces").first();
         let workspace = workspace.map_or("", |used| match text(used, "workspace") {
             "" => text(used, "name"),
             name => name,
         });
         Refusal::Task { task: text(pipeline_task, "name").to_owned(), workspace: workspace.to_owned(), problem }
-    };
+    })
+}
+
+fn referenced(pipeline_task: &Value, scope: &Scope<'_>) -> Result<Option<Reference>, TaskProblem> {
     if ["pipelineRef", "pipelineSpec"].iter().any(|name| field(pipeline_task, name).is_some()) {
-        return Err(refuse(
-            "it is a pipeline in a pipeline, whose run gets a volume of its own: wrap the inner pipeline instead"
-                .to_owned(),
-        ));
+        return Err(TaskProblem::PipelineInPipeline);
     }
     if let Some(spec) = field(pipeline_task, "taskSpec") {
         return match (text(spec, "apiVersion"), text(spec, "kind")) {
             ("", "") => Ok(None),
-            (_, kind) => {
-                Err(refuse(format!("it is a custom task ({kind}), which has no steps: take the workspace out of it")))
-            }
+            (_, kind) => Err(TaskProblem::CustomSpec(kind.to_owned())),
         };
     }
-    let Some(reference) = field(pipeline_task, "taskRef") else {
-        return Err(refuse("it has neither taskRef nor taskSpec: add one".to_owned()));
-    };
-    // A name without a kind is given the kind Task before Tekton looks (Tekton: taskref_types.go `IsCustomTask`,
-    // pipeline_defaults.go).
+    let reference = field(pipeline_task, "taskRef").ok_or(TaskProblem::NoTask)?;
+    check_kind(reference)?;
+    let reference = Reference::read(reference, &["apiVersion", "kind"])?;
+    match reference.resolved(scope).map_err(TaskProblem::LateVariable)? {
+        Reference::Name(name) if !is_object_name(&name) => Err(TaskProblem::InvalidName(name)),
+        reference => Ok(Some(reference)),
+    }
+}
+
+/// Refuses a taskRef to anything but a Task. A name without a kind is given the kind Task before Tekton looks
+/// (Tekton: taskref_types.go `IsCustomTask`, pipeline_defaults.go).
+fn check_kind(reference: &Value) -> Result<(), TaskProblem> {
     let by_name = text(reference, "resolver").is_empty();
     match (text(reference, "apiVersion"), text(reference, "kind")) {
-        ("", "" | "Task") => {}
-        ("", "ClusterTask") => {
-            return Err(refuse(
-                "its taskRef has the kind \"ClusterTask\", which Tekton has no longer: use the resolver \"cluster\""
-                    .to_owned(),
-            ));
-        }
-        ("", kind) => {
-            return Err(refuse(format!("its taskRef has the kind {kind:?}, which Tekton does not know: leave it out")));
-        }
-        (_, "") if !by_name => {}
+        ("", "" | "Task") => Ok(()),
+        ("", "ClusterTask") => Err(TaskProblem::ClusterTask),
+        ("", kind) => Err(TaskProblem::UnknownKind(kind.to_owned())),
+        (_, "") if !by_name => Ok(()),
         (version, "" | "Task") if version.starts_with("tekton.dev/") => {
-            return Err(refuse(format!(
-                "its taskRef has the apiVersion {version:?}, which makes it a custom task for Tekton (tektoncd/pipeline#6457): leave it out"
-            )));
+            Err(TaskProblem::ApiVersion(version.to_owned()))
         }
-        (version, kind) => {
-            return Err(refuse(format!(
-                "it refers to {version:?} kind {kind:?}, a custom task, which has no steps: take the workspace out of it"
-            )));
-        }
-    }
-    let read = Reference::read(reference, &["apiVersion", "kind"]);
-    let reference = read.map_err(|problem| refuse(format!("its taskRef {problem}")))?;
-    let unknown = |variable| {
-        refuse(format!(
-            "its taskRef needs $({variable}), which has no value when the run is created: write the value, or use a param"
-        ))
-    };
-    match reference.resolved(scope).map_err(unknown)? {
-        Reference::Name(name) if !is_object_name(&name) => {
-            Err(refuse(format!("its taskRef names {name:?}, which is not the name of a Task")))
-        }
-        reference => Ok(Some(reference)),
+        (version, kind) => Err(TaskProblem::CustomRef { api_version: version.to_owned(), kind: kind.to_owned() }),
     }
 }
 
@@ -131,8 +110,7 @@ pub fn refuse_windows(pipeline_task: &Value, workspace: &str, run: Run<'_>) -> R
     if !templates.any(selects) && !scripts() {
         return Ok(());
     }
-    let problem = "it runs on Windows, where the injected steps can't run: take the workspace out of it".to_owned();
-    Err(Refusal::Task { task: name.to_owned(), workspace: workspace.to_owned(), problem })
+    Err(Refusal::Task { task: name.to_owned(), workspace: workspace.to_owned(), problem: TaskProblem::Windows })
 }
 
 /// The name of `task` and its spec as an embedded one, with the labels and annotations that Tekton would copy from a

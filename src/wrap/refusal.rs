@@ -1,5 +1,8 @@
 //! Why a run is not wrapped: each reason one sentence that names the offending thing and what to change.
 
+mod task;
+
+pub use self::task::TaskProblem;
 use crate::{source::SourceError, tekton::graph::GraphError};
 
 /// A run that can't be wrapped correctly. It is refused at creation, nothing is stored.
@@ -134,7 +137,7 @@ pub enum Refusal {
         /// The first wrapped workspace that it uses.
         workspace: String,
         /// What is in the way and what to change.
-        problem: String,
+        problem: TaskProblem,
     },
     /// The rewritten run would not fit into etcd.
     #[error(
@@ -171,7 +174,7 @@ impl Refusal {
             Self::NamedTwice(_) => "PipelineNamedTwice",
             Self::InliningForbidden(_) => "InliningForbidden",
             Self::Verified { .. } | Self::VerificationRequired { .. } => "VerificationPolicy",
-            Self::Task { .. } => "UnsupportedTask",
+            Self::Task { problem, .. } => problem.reason(),
             Self::TooLarge { .. } => "TooLarge",
             Self::Patch(_) => "PatchDoesNotApply",
         }

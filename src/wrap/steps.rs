@@ -3,7 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    plan::TaskPlan, refusal::Refusal, request::Request, resources, security, settings::Settings, task_spec::name_steps,
+    plan::TaskPlan,
+    refusal::{Refusal, TaskProblem},
+    request::Request,
+    resources, security,
+    settings::Settings,
+    task_spec::name_steps,
 };
 use crate::{
     step::{ENV, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
@@ -31,7 +36,7 @@ pub fn inject(
     let task = text(pipeline_task, "name").to_owned();
     let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(()) };
     if let Some(path) = mounted_over(spec) {
-        let problem = format!("it mounts {path:?}, and the injected steps need {ROOT}: choose another mountPath");
+        let problem = TaskProblem::MountPath { path, root: ROOT };
         return Err(Refusal::Task { task, workspace: step.name.clone(), problem });
     }
     let security = security::context(spec, &security::pod_context(run, &task));

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, TaskProblem};
 use crate::tekton::{
     fields::{field, field_mut, items, set, text},
     workspaces::{Use, is_read_only, mount_path},
@@ -38,10 +38,8 @@ pub fn enter_later(task: &mut Value, restored: &[&Use], non_root: bool) -> Resul
             None if !non_root && !place.read_only => {}
             None => {
                 let why = if place.read_only { "it mounts it readOnly" } else { "it does not run as root" };
-                let problem = format!(
-                    "step {:?} has the workingDir {dir:?} below it, which can't be made before the files are restored where {why}: change directory in a shell script instead",
-                    text(step, "name")
-                );
+                let (step, dir) = (text(step, "name").to_owned(), dir.clone());
+                let problem = TaskProblem::WorkingDir { step, dir, why };
                 return Err(Refusal::Task { task: name, workspace: place.workspace.clone(), problem });
             }
         }
