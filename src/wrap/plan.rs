@@ -1,5 +1,6 @@
 //! What each task restores and saves.
 
+use fixedbitset::FixedBitSet;
 use serde_json::Value;
 
 use super::{absence::Absence, request::Request, task_spec::all_tasks};
@@ -7,7 +8,7 @@ use crate::{
     step::{Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
         fields::field,
-        graph::{Graph, Set},
+        graph::Graph,
         matrix::Fan,
         workspaces::{Use, is_read_only},
     },
@@ -144,7 +145,7 @@ impl Wrapped<'_> {
     /// The nearest ancestors that save the workspace, and behind each one that may be absent its own nearest, in pipeline
     /// order.
     fn nearest(&self, task: usize) -> Vec<Predecessor> {
-        let mut seen = Set::default();
+        let mut seen = FixedBitSet::with_capacity(self.graph.count());
         let mut found = Vec::new();
         let mut open = self.graph.dependencies[task].clone();
         while let Some(ancestor) = open.pop() {
@@ -185,11 +186,11 @@ impl Wrapped<'_> {
     }
 
     /// The tasks that a later one, which reads the workspace and can't be skipped, has as ancestors beside `task`.
-    fn met(&self, task: usize) -> Set {
-        let mut met = Set::default();
+    fn met(&self, task: usize) -> FixedBitSet {
+        let mut met = FixedBitSet::with_capacity(self.graph.count());
         for (later, ancestors) in self.graph.ancestors.iter().enumerate() {
             if self.uses[later] && !self.absent.may_be_absent(later) && ancestors.contains(task) {
-                met.extend(ancestors);
+                met.union_with(ancestors);
             }
         }
         met
