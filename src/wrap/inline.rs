@@ -4,12 +4,15 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::refusal::{Refusal, TaskProblem};
+use super::{
+    provenance::{is_provenance, origin},
+    refusal::{Refusal, TaskProblem},
+};
 use crate::{
     source::Found,
     tekton::{
         fields::{field, field_mut, items, items_mut, remove, text},
-        reference::{Reference, is_object_name, source_text},
+        reference::{Reference, is_object_name},
         run::Run,
         scope::Scope,
         workspaces::Use,
@@ -136,23 +139,10 @@ fn embedded(reference: &Reference, task: &Found) -> Result<(String, Value), Refu
     Ok((name.to_owned(), Value::Object(spec)))
 }
 
-/// Annotations that say where the inlined `kind` came from, if not from the run's namespace: Tekton keeps that in a run's
-/// status only for what it resolves itself (Tekton: pipelinespec.go, taskspec.go).
-pub fn origin(kind: &str, reference: &Reference, source: Option<&Value>) -> Map<String, Value> {
-    let mut annotations = Map::new();
-    if reference.resolver().is_some() {
-        annotations.insert(format!("tekton-wrap.dev/{kind}-ref"), json!(reference.to_string()));
-    }
-    if let Some(source) = source {
-        annotations.insert(format!("tekton-wrap.dev/{kind}-source"), json!(source_text(source)));
-    }
-    annotations
-}
-
 /// The annotations of `metadata` that Tekton would copy to what is made from the object.
 pub fn copied_annotations(metadata: &Value) -> Map<String, Value> {
     let mut annotations = field(metadata, "annotations").and_then(Value::as_object).cloned().unwrap_or_default();
-    annotations.retain(|key, _| !NOT_COPIED.iter().any(|prefix| key.starts_with(prefix)));
+    annotations.retain(|key, _| !NOT_COPIED.iter().any(|prefix| key.starts_with(prefix)) && !is_provenance(key));
     annotations
 }
 

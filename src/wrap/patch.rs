@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     bindings::Binding,
-    inline::{copied_annotations, origin},
+    inline::copied_annotations,
+    provenance::{self, is_provenance},
     refusal::Refusal,
     request::Request,
 };
@@ -34,9 +35,8 @@ pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request
     let mut annotations = copied_annotations(metadata);
     // What Tekton would say of a referenced pipeline; without it the run would be labelled with its own name.
     labels.insert("tekton.dev/pipeline".to_owned(), json!(name));
-    annotations.insert("tekton-wrap.dev/pipeline".to_owned(), json!(name));
-    annotations.extend(origin("pipeline", &request.pipeline, pipeline.source.as_ref()));
-    annotations.insert("tekton-wrap.dev/workspaces".to_owned(), json!(request.workspaces.join(",")));
+    annotations.extend(provenance::of_run(name, &request.workspaces));
+    annotations.extend(provenance::origin("pipeline", &request.pipeline, pipeline.source.as_ref()));
     labels.retain(|_, value| value.as_str().is_some_and(|text| text.len() <= 63));
 
     let mut operations = Vec::new();
@@ -48,7 +48,7 @@ pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request
     }
     add_bindings(&mut operations, run, changes.bindings);
     operations.extend(changes.task_run_specs.map(|specs| add(&["spec", "taskRunSpecs"], specs)));
-    operations.push(PatchOperation::Remove(RemoveOperation { path: pointer(&["spec", "pipelineRef"]) }));
+    operations.push(remove(&["spec", "pipelineRef"]));
     operations.push(add(&["spec", "pipelineSpec"], changes.spec));
 
     let patch = Patch(operations);
@@ -57,12 +57,15 @@ pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request
     Ok((patch, result))
 }
 
-/// Adds those of `wanted` that the run's metadata does not have: what the run says itself wins (Tekton: pipelinerun.go).
+/// Adds those of `wanted` that the run's metadata does not have: what the run says itself wins (Tekton: pipelinerun.go),
+/// except where it says what only this program may.
 fn add_missing(operations: &mut Vec<PatchOperation>, run: Run<'_>, name: &str, mut wanted: Map<String, Value>) {
     match run.metadata(name).and_then(Value::as_object) {
         None => operations.push(add(&["metadata", name], Value::Object(wanted))),
         Some(present) => {
-            wanted.retain(|key, _| !present.contains_key(key));
+            let forged = present.keys().filter(|key| is_provenance(key));
+            operations.extend(forged.map(|key| remove(&["metadata", name, key])));
+            wanted.retain(|key, _| is_provenance(key) || !present.contains_key(key));
             operations.extend(wanted.into_iter().map(|(key, value)| add(&["metadata", name, &key], value)));
         }
     }
@@ -86,6 +89,10 @@ fn add_bindings(operations: &mut Vec<PatchOperation>, run: Run<'_>, bindings: Ve
 
 fn add(path: &[&str], value: Value) -> PatchOperation {
     PatchOperation::Add(AddOperation { path: pointer(path), value })
+}
+
+fn remove(path: &[&str]) -> PatchOperation {
+    PatchOperation::Remove(RemoveOperation { path: pointer(path) })
 }
 
 fn pointer(path: &[&str]) -> PointerBuf {

@@ -3,16 +3,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::values::Renaming;
+use super::{provenance::strip, values::Renaming};
 use crate::tekton::{
     fields::{field, field_mut, set, text},
     run::Run,
 };
 
-/// The run's `taskRunSpecs` with the params under their new names; none where no pod template names one of them.
+/// The run's `taskRunSpecs` with the params under their new names and without forged provenance; none where nothing changes.
 pub fn rename(run: Run<'_>, renamings: &[Renaming]) -> Option<Value> {
     let mut all = run.task_run_specs().to_vec();
     let before = all.clone();
+    all.iter_mut().for_each(strip);
     for renaming in renamings {
         let shared = run.pod_template().and_then(Value::as_object).into_iter().flatten();
         let named: Vec<(&String, &Value)> = shared.filter(|(_, value)| renaming.is_in(value)).collect();

@@ -5,7 +5,7 @@ use std::{collections::HashMap, io};
 use serde_json::Value;
 
 use super::{
-    aliases, bindings, explain, inline, patch, pipeline_name, plan, pod_template,
+    aliases, bindings, explain, inline, patch, pipeline_name, plan, pod_template, provenance,
     refusal::Refusal,
     request::Request,
     security,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     source::Found,
     tekton::{
-        fields::{field, items, text},
+        fields::{field, field_mut, items, text},
         graph::Graph,
         matrix::{Fan, fan},
         reference::Reference,
@@ -80,13 +80,14 @@ pub fn rewrite(
     let scope = Scope::of_run(run, namespace).in_pipeline(request.pipeline_spec(&pipeline.object)?, name);
     let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
     let (used, renamings) = embed(run, request, &mut spec, &graph, &scope, tasks)?;
-    let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec));
+    let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec))
+        .map_err(|plan::TooManyTaskRuns { count }| Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count })?;
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
         let restored: Vec<&Use> =
             used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
         let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));
-        working_dir::enter_later(task, &restored, non_root)?;
-        steps::inject(task, plan, used, run, request, settings)?;
+        working_dir::enter_later(task, &restored, non_root, &scope)?;
+        steps::inject(task, plan, used, run, request, settings, &scope)?;
     }
     pipeline_name::keep(&mut spec, name);
     let changes = patch::Changes {
@@ -127,6 +128,9 @@ fn embed(
     for (index, task) in all_tasks_mut(spec).into_iter().enumerate() {
         let mut used: Vec<Use> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
         let mut from = None;
+        if let Some(own) = field_mut(task, "taskSpec") {
+            provenance::strip(own);
+        }
         if let Some(first) = used.first() {
             let workspace = first.pipeline.clone();
             from = inline::inline(task, &used, scope, tasks)?;

@@ -68,6 +68,11 @@ pub enum TaskProblem {
         /// The other one.
         second: String,
     },
+    /// A mount of a volume that could turn out to be the injected steps' own.
+    #[error(
+        "it mounts the volume {0:?}, whose name has no value when the run is created: write the name, or use a param"
+    )]
+    LateVolume(String),
     /// A mount in the place of the injected steps' own.
     #[error("it mounts {path:?}, and the injected steps need {root}: choose another mountPath")]
     MountPath {
@@ -94,6 +99,7 @@ impl TaskProblem {
             Self::Windows => "WindowsTask",
             Self::WorkingDir { .. } => "WorkingDir",
             Self::BoundTwice { .. } => "WorkspaceBoundTwice",
+            Self::LateVolume(_) => "LateVolume",
             Self::MountPath { .. } => "MountPath",
         }
     }
