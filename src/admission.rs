@@ -107,7 +107,8 @@ pub async fn serve(args: Args) -> Result<(), Error> {
         },
         certificate: Certificate::load(&args.tls_dir)?,
         poll: tls::POLL,
-        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster, metrics.clone()).await?,
+        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster, crate::resolve::Work::Here, metrics.clone())
+            .await?,
         metrics,
         settings: Settings { image: args.image },
         limits: Limits::default(),

@@ -3,18 +3,26 @@
 mod api;
 pub mod cluster;
 mod decode;
+mod reader;
 mod requests;
+mod work;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use futures_util::future::{try_join, try_join_all};
+use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
 use serde_json::Value;
+use tokio::time::Instant;
 
+pub use self::work::Work;
 use crate::{
+    limits::MAX_REWRITE,
     source::{Creation, Flags, Found, Kind, Source},
     tekton::{reference::Reference, run::Run},
     wrap::{self, Refusal, Request, Rewrite, Settings},
 };
+
+/// Tasks of one run that are read at a time.
+const MAX_READS: usize = 16;
 
 /// The wrapped form of `run`, a PipelineRun about to be created; none where it is not for us.
 pub async fn wrap_run<'a, S: Source>(
@@ -23,32 +31,66 @@ pub async fn wrap_run<'a, S: Source>(
     creation: impl Into<Creation<'a>>,
     settings: &Settings,
 ) -> Result<Option<Rewrite>, Refusal> {
-    let (run, creation) = (Run::new(run), creation.into());
-    let namespace = creation.namespace;
-    let Some(request) = Request::read(run, namespace)? else { return Ok(None) };
-    let not_found =
-        || Refusal::PipelineNotFound { name: request.pipeline.to_string(), namespace: namespace.to_owned() };
-    let (flags, pipeline) = try_join(source.flags(), source.get(Kind::Pipeline, &request.pipeline, &creation)).await?;
-    flags.allow_inlining()?;
-    let pipeline = pipeline.ok_or_else(not_found)?;
-    let wanted = wrap::tasks_to_inline(run, namespace, &request, &pipeline.object)?;
-    let tasks = try_join_all(wanted.into_iter().map(|reference| async {
-        let found = source.get(Kind::Task, &reference, &creation).await?;
-        let not_found = || Refusal::TaskNotFound {
-            name: reference.to_string(),
-            pipeline: request.pipeline_name(&pipeline.object).to_owned(),
-            namespace: namespace.to_owned(),
-        };
-        let found = found.ok_or_else(not_found)?;
-        Ok::<_, Refusal>((reference, found))
-    }))
-    .await?;
-    let tasks: HashMap<Reference, Found> = tasks.into_iter().collect();
-    verify(source, &creation, &flags, &request, &pipeline, &tasks).await?;
-    wrap::rewrite(run, namespace, &request, &pipeline, &tasks, settings).map(Some)
+    let (run, settings) = (Arc::new(run.clone()), Arc::new(settings.clone()));
+    wrap_run_on(&Work::Here, source, run, creation.into(), settings).await
 }
 
-/// That nothing that a resolver brought has to be verified.
+/// The same with `work` to do what only computes.
+pub async fn wrap_run_on<S: Source>(
+    work: &Work,
+    source: &S,
+    run: Arc<Value>,
+    creation: Creation<'_>,
+    settings: Arc<Settings>,
+) -> Result<Option<Rewrite>, Refusal> {
+    let namespace: Arc<str> = creation.namespace.into();
+    let request = {
+        let (run, namespace) = (run.clone(), namespace.clone());
+        work.run(move || Request::read(Run::new(&run), &namespace)).await?
+    };
+    let Some(request) = request.map(Arc::new) else { return Ok(None) };
+    let not_found =
+        || Refusal::PipelineNotFound { name: request.pipeline.to_string(), namespace: namespace.to_string() };
+    let (flags, pipeline) = try_join(source.flags(), source.get(Kind::Pipeline, &request.pipeline, &creation)).await?;
+    flags.allow_inlining()?;
+    let pipeline = Arc::new(pipeline.ok_or_else(not_found)?);
+    let wanted = {
+        let (run, namespace, request, pipeline) = (run.clone(), namespace.clone(), request.clone(), pipeline.clone());
+        work.run(move || wrap::tasks_to_inline(Run::new(&run), &namespace, &request, &pipeline.object)).await?
+    };
+    let reads = wanted.into_iter().map(|reference| read_task(source, reference, &creation, &request, &pipeline));
+    let tasks: HashMap<Reference, Found> = stream::iter(reads).buffer_unordered(MAX_READS).try_collect().await?;
+    verify(source, &creation, &flags, &request, &pipeline, &tasks).await?;
+    let deadline = creation.deadline;
+    let rewrite = work.run(move || {
+        // A turn may have come late.
+        let longest = Instant::now() + MAX_REWRITE;
+        let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
+        let is_late = || Instant::now() > deadline;
+        wrap::rewrite(Run::new(&run), &namespace, &request, &pipeline, &tasks, &settings, &is_late)
+    });
+    rewrite.await.map(Some)
+}
+
+/// The Task that `reference` names, which is one of `pipeline`.
+async fn read_task<S: Source>(
+    source: &S,
+    reference: Reference,
+    creation: &Creation<'_>,
+    request: &Request,
+    pipeline: &Found,
+) -> Result<(Reference, Found), Refusal> {
+    let found = source.get(Kind::Task, &reference, creation).await?;
+    let not_found = || Refusal::TaskNotFound {
+        name: reference.to_string(),
+        pipeline: request.pipeline_name(&pipeline.object).to_owned(),
+        namespace: creation.namespace.to_owned(),
+    };
+    let found = found.ok_or_else(not_found)?;
+    Ok((reference, found))
+}
+
+/// Refuses the run if a VerificationPolicy applies to a resolved object.
 async fn verify<S: Source>(
     source: &S,
     creation: &Creation<'_>,

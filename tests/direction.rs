@@ -17,7 +17,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["step"],
             &["tekton", "store"],
             &["metrics", "yaml", "target"],
-            &["digest", "log", "quote", "units"],
+            &["digest", "limits", "log", "quote", "units"],
         ],
     ),
     (
@@ -47,8 +47,8 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["values", "pipeline_name", "resources", "security"],
             &["plan"],
             &["request"],
-            &["refusal"],
-            &["absence", "known", "limits", "provenance", "settings", "task_spec"],
+            &["bounds", "refusal"],
+            &["absence", "known", "provenance", "settings", "task_spec"],
         ],
     ),
 ];

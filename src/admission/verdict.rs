@@ -48,7 +48,8 @@ pub async fn judge<S: Source>(
     }
     let object = request.object.ok_or("its request has no object")?;
     let run: Value = serde_json::from_str(object.get()).map_err(|e| format!("its object: {e}"))?;
-    let creation = Creation { namespace: &request.namespace, deadline: Some(deadline), dry_run: request.dry_run };
+    let creation =
+        Creation { namespace: &request.namespace, deadline: Some(deadline), dry_run: request.dry_run, budget: None };
     let late = deadline + LAST_WORD;
     let verdict = match timeout_at(late, wrap_run(source, &run, creation, settings)).await {
         Ok(Ok(None)) => return Ok(Verdict::Untouched),

@@ -1,9 +1,12 @@
 //! What a run asks of the resolver `wrap`: its params, read and checked.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
-use super::refusal::Refusal;
+use super::{bounds, refusal::Refusal};
 use crate::{
+    limits::{Exceeded, MAX_NAME, MAX_PARAM, MAX_STRING, MAX_VALUES, MAX_WORKSPACES},
     step::{Compression, Conflict},
     target::Target,
     tekton::{
@@ -47,6 +50,7 @@ impl Request {
         let Some(pipeline_ref) = run.pipeline_ref() else { return Ok(None) };
         let resolver = text(pipeline_ref, "resolver");
         let Some(suffix) = wrapper_of(resolver) else { return Ok(None) };
+        bounds::check_run(run)?;
         if run.pipeline_spec().is_some() {
             return Err(Refusal::BothRefAndSpec);
         }
@@ -107,7 +111,8 @@ impl Request {
             return Err(incomplete("tasks"));
         }
         let declared: Vec<&str> = items(spec, "workspaces").iter().map(|declared| text(declared, "name")).collect();
-        if let Some(workspace) = self.workspaces.iter().find(|name| !declared.contains(&name.as_str())) {
+        let names: HashSet<&str> = declared.iter().copied().collect();
+        if let Some(workspace) = self.workspaces.iter().find(|name| !names.contains(name.as_str())) {
             let declared = if declared.is_empty() { "none".to_owned() } else { quoted(&declared) };
             let (workspace, pipeline) = (workspace.clone(), name());
             return Err(Refusal::UndeclaredWorkspace { workspace, pipeline, declared });
@@ -123,12 +128,14 @@ impl Request {
             return Err(invalid("target", problem));
         }
         for workspace in &self.workspaces {
+            check_length("target", self.target(workspace).len())?;
             let target = parse("target", &self.target(workspace))?;
             if matches!(&target, Target::Registry(image) if image.digest.is_some()) {
                 let problem = format!("{:?} is pinned to a digest, which can't be written to: name a tag", self.target);
                 return Err(invalid("target", problem));
             }
             if let Some(base) = self.base(workspace) {
+                check_length("base", base.len())?;
                 parse("base", &base)?;
             }
             for wrapper in suffix.into_iter().chain(wrapper) {
@@ -212,7 +219,10 @@ impl<'a> Params<'a> {
     fn pipeline(&self) -> Result<Reference, Refusal> {
         let name = "pipelineref";
         let value = match self.value(name) {
-            Some(Value::String(text)) if !text.trim().is_empty() => text.trim(),
+            Some(Value::String(text)) if !text.trim().is_empty() => {
+                check_length(name, text.len())?;
+                text.trim()
+            }
             None | Some(Value::Null | Value::String(_)) => {
                 return Err(Refusal::MissingParam { name, hint: "name the pipeline to run" });
             }
@@ -221,7 +231,7 @@ impl<'a> Params<'a> {
             }
         };
         let bad = |problem: String| invalid(name, problem);
-        let reference = match crate::yaml::parse(value) {
+        let reference = match crate::yaml::parse_within(value, MAX_VALUES) {
             Ok(documents) if matches!(documents[..], [Value::Object(_)]) => {
                 Reference::read(&documents[0], &["apiVersion"]).map_err(|problem| bad(format!("it {problem}")))?
             }
@@ -268,12 +278,13 @@ impl<'a> Params<'a> {
             }
             _ => self.text(name)?.unwrap_or_default().split(',').map(str::to_owned).collect(),
         };
-        let mut workspaces: Vec<String> = Vec::new();
-        for workspace in list.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
-            if !workspaces.iter().any(|other| other == workspace) {
-                workspaces.push(workspace.to_owned());
-            }
-        }
+        let mut seen = HashSet::new();
+        let names = list.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+        let workspaces: Vec<String> = names.filter(|name| seen.insert(*name)).map(str::to_owned).collect();
+        let what = || format!("param {name:?} of resolver wrap");
+        Exceeded::check(workspaces.len(), MAX_WORKSPACES, "workspaces", what)?;
+        let longest = workspaces.iter().map(String::len).max().unwrap_or_default();
+        Exceeded::check(longest, MAX_NAME, "bytes in a name", what)?;
         if workspaces.is_empty() {
             let hint = "name the pipeline's workspaces to wrap, separated by commas";
             return Err(Refusal::MissingParam { name, hint });
@@ -285,6 +296,7 @@ impl<'a> Params<'a> {
     /// the uid exist; its older spelling `$(context.run.…)`, which Tekton does not know, becomes it.
     fn resolve(&self, param: &str, value: &str) -> Result<String, Refusal> {
         let late = matches!(param, "target" | "base");
+        let mut length = value.len();
         for reference in references(value) {
             let known = match run_context(reference) {
                 Some(_) if late => true,
@@ -292,8 +304,13 @@ impl<'a> Params<'a> {
                     let problem = format!("$({reference}) is not known when a run is created, only in target and base");
                     return Err(invalid(param, problem));
                 }
-                None => self.run_param(reference).is_some(),
+                None => {
+                    let value = self.run_param(reference);
+                    length += value.map_or(0, str::len);
+                    value.is_some()
+                }
             };
+            check_length(param, length)?;
             if !known {
                 let problem = format!(
                     "$({reference}) is not a param that the run gives as a string; $(params.x) of the run and $(context.pipelineRun.name|namespace|uid) can be used"
@@ -303,8 +320,9 @@ impl<'a> Params<'a> {
         }
         let new = |reference: &str| match run_context(reference) {
             Some(field) => Some(format!("$(context.pipelineRun.{field})")),
-            None => self.run_param(reference),
+            None => self.run_param(reference).map(str::to_owned),
         };
+        check_length(param, length)?;
         let resolved = substitute(value, new).unwrap_or_else(|| value.to_owned());
         // A value may look like a variable, or make one together with what stands around it: Tekton would substitute it later.
         match leftover(&resolved, late) {
@@ -318,8 +336,8 @@ impl<'a> Params<'a> {
         }
     }
 
-    fn run_param(&self, reference: &str) -> Option<String> {
-        reference.starts_with("params").then(|| self.scope.text(reference).map(str::to_owned))?
+    fn run_param(&self, reference: &str) -> Option<&str> {
+        reference.starts_with("params").then(|| self.scope.text(reference))?
     }
 }
 
@@ -342,7 +360,15 @@ fn leftover(value: &str, late: bool) -> Option<&str> {
     unwanted.next().map(|rest| rest.split_inclusive(')').next().unwrap_or(rest))
 }
 
+/// Refuses a value of `length` bytes that is too long for `param`.
+fn check_length(param: &str, length: usize) -> Result<(), Refusal> {
+    let limit = if ["pipelineref", "workspaces"].contains(&param) { MAX_STRING } else { MAX_PARAM };
+    Ok(Exceeded::check(length, limit, "bytes", || format!("param {param:?} of resolver wrap"))?)
+}
+
 fn nearest(name: &str) -> String {
+    // To compare takes the product of both lengths.
+    let name = name.get(..2 * WORKSPACE.len()).unwrap_or(name);
     let distance = |param: &&str| strsim::damerau_levenshtein(&name.to_lowercase(), param);
     match PARAMS.iter().min_by_key(|param| distance(param)) {
         Some(param) if distance(param) <= 3.min(param.len() / 2) => format!("did you mean {param:?}?"),

@@ -1,11 +1,11 @@
 //! Params of embedded tasks that Tekton's admission would take for each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::{
-    Inlined,
+    Inlined, declared,
     params::{Scoped, Type, declared_type, type_of},
 };
 use crate::tekton::fields::{field, items, text};
@@ -13,14 +13,18 @@ use crate::tekton::fields::{field, items, text};
 /// Renames the later of two params with one name and types that Tekton's admission can't merge: the first one seen decides
 /// about the type for all tasks (Tekton: pipelinerun_validation.go `validateInlineParameters`, which does not look at
 /// `finally`).
-pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, rename: &mut impl FnMut(&mut Value, &str)) {
+pub fn resolve(
+    tasks: &mut [Inlined<'_>],
+    scope: &HashMap<String, Scoped>,
+    rename: &mut impl FnMut(&mut Value, &[String]),
+) {
     let mut seen: HashMap<String, Type> = scope.iter().map(|(name, scoped)| (name.clone(), scoped.kind)).collect();
     // Names under which a task passes something that it does not declare itself stay: so in every task that is only
     // referred to.
     for inlined in tasks.iter().filter(|inlined| inlined.in_dag) {
-        let own = own(inlined.task);
+        let own: HashSet<&str> = declared(inlined.task).collect();
         for passed in items(inlined.task, "params") {
-            if own.iter().any(|(name, _)| name == text(passed, "name")) {
+            if own.contains(text(passed, "name")) {
                 continue;
             }
             let kind = field(passed, "value").map_or(Type::String, type_of);
@@ -32,6 +36,11 @@ pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, renam
         }
     }
     for inlined in tasks.iter_mut().filter(|inlined| inlined.in_dag) {
+        let mut clashing = Vec::new();
+        let mut all_passed = HashMap::new();
+        for passed in items(inlined.task, "params") {
+            all_passed.entry(text(passed, "name")).or_insert(passed);
+        }
         for (name, kind) in own(inlined.task) {
             // Where a task that the Pipeline embeds declares a pipeline's param with its own type, Tekton makes of it what it
             // makes by name: only another type has to get out of the way, as nothing of the pipeline's value reaches it
@@ -39,16 +48,17 @@ pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, renam
             let embedded = inlined.from.is_none();
             let left = |other: Type| embedded && scope.contains_key(&name) && other == kind;
             match seen.get(&name) {
-                Some(&other) if clash(other, kind) && !left(other) => rename(inlined.task, &name),
+                Some(&other) if clash(other, kind) && !left(other) => clashing.push(name),
                 Some(_) => {}
                 None => {
                     // An array may be passed as a text, `$(params.x[*])`, and counts as what it is passed as.
-                    let passed = items(inlined.task, "params").iter().find(|passed| text(passed, "name") == name);
-                    let kind = passed.and_then(|passed| field(passed, "value")).map_or(kind, type_of);
+                    let kind =
+                        all_passed.get(name.as_str()).and_then(|passed| field(passed, "value")).map_or(kind, type_of);
                     seen.insert(name, kind);
                 }
             }
         }
+        rename(inlined.task, &clashing);
     }
 }
 
@@ -88,7 +98,9 @@ mod tests {
         let mut tasks: Vec<Inlined<'_>> =
             tasks.iter_mut().map(|task| Inlined { from: from(task), task, in_dag: true }).collect();
         let mut renamed = Vec::new();
-        resolve(&mut tasks, &scope, &mut |task, name| renamed.push(format!("{} {name}", text(task, "name"))));
+        resolve(&mut tasks, &scope, &mut |task, names| {
+            renamed.extend(names.iter().map(|name| format!("{} {name}", text(task, "name"))));
+        });
         renamed
     }
 
