@@ -9,7 +9,7 @@ mod work;
 
 use std::{collections::HashMap, sync::Arc};
 
-use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt, future::try_join3, stream};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::{
     limits::MAX_REWRITE,
     source::{Creation, Flags, Found, Kind, Source},
     tekton::{reference::Reference, run::Run},
-    wrap::{self, Refusal, Request, Rewrite, Settings},
+    wrap::{self, Ask, Refusal, Request, Rewrite, Settings},
 };
 
 /// Tasks of one run that are read at a time.
@@ -44,20 +44,40 @@ pub async fn wrap_run_on<S: Source>(
     settings: Arc<Settings>,
 ) -> Result<Option<Rewrite>, Refusal> {
     let namespace: Arc<str> = creation.namespace.into();
-    let request = {
+    let asked = {
         let (run, namespace) = (run.clone(), namespace.clone());
-        work.run(move || Request::read(Run::new(&run), &namespace)).await?
+        work.run(move || {
+            let ask = Ask::read(Run::new(&run), &namespace)?;
+            Ok::<_, Refusal>(ask.map(|ask| (ask.embedded(), ask.pipeline)))
+        })
     };
-    let Some(request) = request.map(Arc::new) else { return Ok(None) };
-    let not_found =
-        || Refusal::PipelineNotFound { name: request.pipeline.to_string(), namespace: namespace.to_string() };
-    let (flags, pipeline) = try_join(source.flags(), source.get(Kind::Pipeline, &request.pipeline, &creation)).await?;
+    let Some((embedded, reference)) = asked.await? else { return Ok(None) };
+    let pipeline = async {
+        let Some(reference) = &reference else { return Ok(embedded.map(|object| Found { object, source: None })) };
+        Ok::<_, Refusal>(source.get(Kind::Pipeline, reference, &creation).await?)
+    };
+    let (flags, defaults, pipeline) =
+        try_join3(source.flags().map_err(Refusal::from), source.defaults(&creation).map_err(Refusal::from), pipeline)
+            .await?;
     flags.allow_inlining()?;
-    let pipeline = Arc::new(pipeline.ok_or_else(not_found)?);
-    let wanted = {
-        let (run, namespace, request, pipeline) = (run.clone(), namespace.clone(), request.clone(), pipeline.clone());
-        work.run(move || wrap::tasks_to_inline(Run::new(&run), &namespace, &request, &pipeline.object)).await?
+    let not_found = || Refusal::PipelineNotFound {
+        name: reference.as_ref().map(ToString::to_string).unwrap_or_default(),
+        namespace: namespace.to_string(),
     };
+    let pipeline = Arc::new(pipeline.ok_or_else(not_found)?);
+    let planned = {
+        let (run, namespace, pipeline) = (run.clone(), namespace.clone(), pipeline.clone());
+        work.run(move || {
+            let run = Run::new(&run);
+            // What was read before is only borrowed from the run.
+            let Some(ask) = Ask::read(run, &namespace)? else { return Ok(None) };
+            let request = ask.request(&defaults, &pipeline.object)?;
+            let wanted = wrap::tasks_to_inline(run, &namespace, &request, &pipeline.object)?;
+            Ok::<_, Refusal>(Some((request, wanted)))
+        })
+    };
+    let Some((request, wanted)) = planned.await? else { return Ok(None) };
+    let request = Arc::new(request);
     let reads = wanted.into_iter().map(|reference| read_task(source, reference, &creation, &request, &pipeline));
     let tasks: HashMap<Reference, Found> = stream::iter(reads).buffer_unordered(MAX_READS).try_collect().await?;
     verify(source, &creation, &flags, &request, &pipeline, &tasks).await?;
@@ -100,7 +120,8 @@ async fn verify<S: Source>(
     tasks: &HashMap<Reference, Found>,
 ) -> Result<(), Refusal> {
     let tasks = tasks.iter().map(|(reference, found)| (Kind::Task, reference, found));
-    let all = tasks.chain([(Kind::Pipeline, &request.pipeline, pipeline)]);
+    let own = request.pipeline.iter().map(|reference| (Kind::Pipeline, reference, pipeline));
+    let all = tasks.chain(own);
     let remote: Vec<_> = all.filter(|(_, reference, _)| reference.resolver().is_some()).collect();
     if remote.is_empty() {
         return Ok(());

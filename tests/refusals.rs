@@ -107,7 +107,7 @@ fn refused_with_a_sentence() {
         (
             RUN,
             params,
-            json!([]),
+            json!([{"name": "pipelineref", "value": "p"}]),
             r#"param "target" of resolver wrap is missing: name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest"#,
         ),
         (
@@ -139,7 +139,7 @@ fn refused_with_a_sentence() {
             RUN,
             add,
             param("url", json!("x")),
-            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "expires", "compression""#,
+            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "expires", "compression", "size", "credentials", "mirror", "insecure", "ca", "retry-for""#,
         ),
         (RUN, add, param("target", json!("x")), r#"param "target" of resolver wrap is given twice: keep one"#),
         (RUN, add, param("base", json!(["x"])), r#"param "base" of resolver wrap: it must be a string"#),
@@ -147,13 +147,13 @@ fn refused_with_a_sentence() {
             RUN,
             add,
             param("conflict", json!("first")),
-            r#"param "conflict" of resolver wrap: "first" is none of "fail", "last""#,
+            r#"param "conflict" of resolver wrap: "first" is not one of "fail", "last""#,
         ),
         (
             RUN,
             add,
             param("compression", json!("xz")),
-            r#"param "compression" of resolver wrap: "xz" is none of "zstd", "gzip", "none""#,
+            r#"param "compression" of resolver wrap: "xz" is not one of "zstd", "gzip", "none""#,
         ),
         (
             RUN,
