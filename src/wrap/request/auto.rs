@@ -27,7 +27,8 @@ pub fn shared_workspaces(run: Run<'_>, spec: &Value) -> Vec<String> {
         }
     };
     let declared = items(spec, "workspaces").iter();
-    let wanted = declared.filter(|declared| is_temporary(declared) && users.get(text(declared, "name")).is_some_and(|users| *users > 1));
+    let wanted = declared
+        .filter(|declared| is_temporary(declared) && users.get(text(declared, "name")).is_some_and(|users| *users > 1));
     wanted.map(|declared| text(declared, "name").to_owned()).collect()
 }
 
