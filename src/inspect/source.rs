@@ -77,8 +77,11 @@ impl Source {
         let (run, workspace, digest) = (annotation(image::RUN), annotation(image::WORKSPACE), found.digest);
         let has = |layer: &Descriptor| found.manifest.layers.iter().any(|other| other.digest == layer.digest);
         let whole = found.config.lineage.take().filter(|lineage| lineage.layers().all(|(_, layer)| has(layer)));
+        if let Some(lineage) = &whole {
+            lineage.check().map_err(|e| Error::damaged(&image, format!("its lineage is invalid: {e}")))?;
+        }
         let (kind, lineage, other) = match (found.config.snapshot.take(), whole) {
-            (Some(snapshot), _) => (Kind::Snapshot, load::of_snapshot(digest, found.manifest, snapshot), Vec::new()),
+            (Some(snapshot), _) => (Kind::Snapshot, load::of_snapshot(&image, digest, found.manifest, snapshot)?, Vec::new()),
             (None, Some(lineage)) => {
                 let base = lineage.base.iter().flat_map(|base| &base.layers);
                 let known: Vec<_> = base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();
@@ -92,6 +95,8 @@ impl Source {
                 (Kind::Image, by_task(lineage), below)
             }
         };
+        // What an image says about itself is not what the user asked for.
+        let lineage = Lineage { origin: Some(image.clone()), ..lineage };
         let mut source = Self {
             tocs: load::tocs(store, &lineage)?,
             base: None,
@@ -167,7 +172,7 @@ impl Source {
             self.unlisted = Some(format!("the files of the base {}, {why}, are not counted here", base.image));
             return;
         }
-        match listed(base) {
+        match listed(&self.lineage, base) {
             Ok(listed) => self.base = Some(listed),
             Err(e) => self.unlisted = Some(format!("the files of the base are not counted here: {e}")),
         }
@@ -183,8 +188,8 @@ pub fn merged(group: &[Change], outcome: &Outcome) -> Option<Entry> {
 }
 
 /// What a base holds, all layers of which have a table of contents.
-fn listed(base: &Base) -> Result<Toc, Error> {
-    let store = store::open(&base.image.parse::<Target>()?)?;
+fn listed(lineage: &Lineage, base: &Base) -> Result<Toc, Error> {
+    let store = load::base_store(lineage, base)?;
     let writer = |(order, layer): (u32, &Descriptor)| Writer {
         task: "base".to_owned(),
         order,

@@ -39,9 +39,20 @@ pub struct BaseUnpacker {
     /// Whether the current layer is one of ours: then names that begin like whiteouts are escaped in it.
     ours: bool,
     entries: Listing,
-    /// Bytes of these files, a further name of a file counted as a file, and how many there may be.
+    /// Bytes of these files, each hard link counted as a file, and how many there may be.
     bytes: u64,
     room: u64,
+}
+
+/// Files that were made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Made {
+    /// Their number; each hard link counts.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many of them lost setuid, setgid or capabilities.
+    pub stripped: u64,
 }
 
 /// Why an archive can't be applied.
@@ -71,8 +82,10 @@ impl From<Error> for UnpackError {
 
 impl BaseUnpacker {
     /// For the workspace in the directory `root`, which is empty and has room for files of `room` bytes.
-    pub fn new(root: &Path, room: u64) -> Result<Self, Error> {
-        Ok(Self { extractor: Extractor::new(root)?, ours: false, entries: Listing::default(), bytes: 0, room })
+    /// Files keep setuid, setgid and capabilities if it `keeps_privileges`.
+    pub fn new(root: &Path, room: u64, keeps_privileges: bool) -> Result<Self, Error> {
+        let extractor = Extractor::new(root)?.keeping_privileges(keeps_privileges);
+        Ok(Self { extractor, ours: false, entries: Listing::default(), bytes: 0, room })
     }
 
     /// Applies `layer`, the next higher one. Directories get no attributes yet.
@@ -102,10 +115,10 @@ impl BaseUnpacker {
         Ok(())
     }
 
-    /// Everything that is there; the number of its files, and their bytes.
-    pub fn finish(self) -> Result<(Toc, u64, u64), Error> {
+    /// Everything that is there, and what was made.
+    pub fn finish(self) -> Result<(Toc, Made), Error> {
         let (listed, files) = self.entries.finish().map_err(unlisted())?;
-        Ok((listed, files, self.bytes))
+        Ok((listed, Made { files, bytes: self.bytes, stripped: self.extractor.stripped() }))
     }
 
     fn add(&mut self, number: u32, member: &Member, content: &mut dyn Read) -> Result<(), UnpackError> {
@@ -167,7 +180,7 @@ impl BaseUnpacker {
                     return Err(refused(described.path.as_bytes(), "is a hard link to what is no file of the image"));
                 };
                 self.extractor.make_link(&described.path, to)?;
-                // A further name has the attributes of the first.
+                // A hard link has the attributes of the file.
                 described = Entry { path: described.path, ..original };
             }
             Node::File(size) => {

@@ -96,6 +96,11 @@ impl Entry {
         self.node == Node::Dir { touched: true }
     }
 
+    /// Whether it is a device.
+    pub fn is_device(&self) -> bool {
+        matches!(self.node, Node::Char(_) | Node::Block(_))
+    }
+
     /// Whether it is a whiteout.
     pub fn is_whiteout(&self) -> bool {
         self.node == Node::Whiteout
@@ -130,7 +135,10 @@ impl Entry {
     }
 }
 
+/// The extended attribute with the capabilities of a program (capabilities(7), "File capabilities").
+pub const CAPABILITY: &[u8] = b"security.capability";
+
 /// Whether the extended attribute is one that travels. Others belong to the machine (labels, overlays).
 pub fn keeps_xattr(name: &[u8]) -> bool {
-    name.starts_with(b"user.") || name == b"security.capability"
+    name.starts_with(b"user.") || name == CAPABILITY
 }

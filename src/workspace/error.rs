@@ -112,6 +112,23 @@ pub enum Error {
         /// Name of the task.
         task: String,
     },
+    /// A device in an image that was not saved by the run that restores it.
+    #[error("{0} is a device; only the steps of a run restore devices, and only those that the run itself saved")]
+    Device(TreePath),
+    /// A snapshot that a task started from was replaced while the task ran.
+    #[error(
+        "the snapshot of task {task:?} changed while this task worked on what it restored: {place} was {restored} and is {now}; someone else writes to this repository"
+    )]
+    Moved {
+        /// Name of the task.
+        task: String,
+        /// The image, by its tag.
+        place: String,
+        /// Digest of the manifest that was restored.
+        restored: Digest,
+        /// Digest of the manifest that is there now.
+        now: Digest,
+    },
     /// The one that takes what is produced wants no more of it: it has an error of its own. Nobody gets to see this.
     #[error("stopped")]
     Stopped,

@@ -7,7 +7,7 @@ use crate::units::{count, size};
 
 /// A workspace was restored.
 pub fn report_restored(name: &str, restored: &Restored) {
-    let Restored { files, bytes, layers, tasks, time } = *restored;
+    let Restored { files, bytes, layers, tasks, stripped, time } = *restored;
     let seconds = time.as_secs_f64();
     tracing::info!(
         event = "restored",
@@ -23,6 +23,12 @@ pub fn report_restored(name: &str, restored: &Restored) {
         count(layers as u64, "layer"),
         count(tasks as u64, "task"),
     );
+    if stripped > 0 {
+        let files = count(stripped, "file");
+        tracing::warn!(
+            "{name}: {files} lost setuid, setgid or capabilities, which only the steps of a run restore"
+        );
+    }
 }
 
 /// A workspace was saved, begun at `start`.

@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::FileType;
 
 use super::{
-    base,
+    base::{self, Made},
     baseline::{self, Known},
     entry::{Content, Entry, Node},
     error::Error,
@@ -25,18 +25,14 @@ use super::{
     path::TreePath,
     progress::{Phase, Progress},
     snapshot::{
-        lineage::Lineage,
+        lineage::{Input, Lineage},
         load,
         merge::{Change, Outcome},
         view::View,
     },
     threads,
 };
-use crate::{
-    step::Conflict,
-    store::{self, Store},
-    target::Target,
-};
+use crate::{step::Conflict, store::Store};
 
 /// How long a kernel may take to give a later change another ctime: a tick where time stamps are coarse (Linux before
 /// 6.13; the slowest clock has 100 ticks a second).
@@ -53,6 +49,8 @@ pub struct Restored {
     pub layers: usize,
     /// Tasks that these are of.
     pub tasks: usize,
+    /// Files that were written without setuid, setgid or capabilities, because not the run itself restores them.
+    pub stripped: u64,
     /// How long it took.
     pub time: Duration,
 }
@@ -71,16 +69,17 @@ struct Wins {
     bytes: u64,
 }
 
-/// Makes what `lineage` says in the directory `root` and writes a baseline of it. `store` has the layers.
+/// Makes what `input` says in the directory `root` and writes a baseline of it. `store` has the layers.
 pub fn restore(
     store: &dyn Store,
-    lineage: &Lineage,
+    input: &Input,
     root: &Path,
     baseline: Option<&Path>,
     conflict: Conflict,
     progress: &Progress,
 ) -> Result<Restored, Error> {
     let start = Instant::now();
+    let lineage = &input.lineage;
     let space = space::Space::of(root)?;
     let mut restored = Restored::default();
     let tocs = load::tocs(store, lineage)?;
@@ -93,25 +92,29 @@ pub fn restore(
     }
 
     progress.begin(Phase::Files);
-    let winners = make_directories(&view, root, 1 + tocs.len())?;
+    let is_run = lineage.origin.is_none();
+    let winners = make_directories(&view, root, 1 + tocs.len(), is_run)?;
     let layers: Vec<_> = lineage.layers().zip(&tocs).zip(&winners[1..]).filter(|(_, wins)| wins.files > 0).collect();
     let sum = |of: fn(&Wins) -> u64| winners[1..].iter().map(of).sum::<u64>();
     let least = layers.iter().map(|(((_, layer), _), wins)| space::least(wins.bytes, layer.size)).sum();
     space.check(progress.workspace(), sum(|wins| wins.files), least)?;
     progress.expect(sum(|wins| wins.files), sum(|wins| wins.bytes));
-    let made =
-        threads::for_each(&layers, |_, (((_, layer), toc), wins)| extract(store, layer, toc, wins, root, progress))?;
+    let made = threads::for_each(&layers, |_, (((_, layer), toc), wins)| {
+        let extractor = Extractor::new(root)?.keeping_privileges(is_run);
+        extract(store, layer, toc, wins, extractor, progress)
+    })?;
     restored.layers += layers.len();
     let mut tasks: Vec<usize> = layers.iter().map(|(((writer, _), _), _)| *writer).collect();
     tasks.dedup();
     restored.tasks = tasks.len();
-    restored.files += made.iter().map(|(files, _)| files).sum::<u64>();
-    restored.bytes += made.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    restored.files += made.iter().map(|made| made.files).sum::<u64>();
+    restored.bytes += made.iter().map(|made| made.bytes).sum::<u64>();
+    restored.stripped += made.iter().map(|made| made.stripped).sum::<u64>();
 
     progress.enter(Phase::Finishing);
     finish_directories(&view, root)?;
     if let Some(path) = baseline {
-        write_baseline(&view, root, baseline::Writer::create(path, lineage)?)?;
+        write_baseline(&view, root, baseline::Writer::create(path, input)?)?;
         thread::sleep(TICK);
     }
     restored.time = start.elapsed();
@@ -156,20 +159,22 @@ fn restore_base(
     progress.enter(Phase::Base);
     // How large it is unpacked, nobody says: hardly smaller than packed.
     space.check(progress.workspace(), 0, base.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add))?;
-    let store = store::open(&base.image.parse::<Target>()?)?;
-    let mut made = base::BaseUnpacker::new(root, space.bytes())?;
+    let store = load::base_store(lineage, base)?;
+    let mut made = base::BaseUnpacker::new(root, space.bytes(), lineage.origin.is_none())?;
     for (number, layer) in (0..).zip(&base.layers) {
         made.apply(&*store, number, layer, progress)?;
     }
-    let (listed, files, bytes) = made.finish()?;
+    let (listed, made) = made.finish()?;
     restored.layers += base.layers.len();
-    restored.files += files;
-    restored.bytes += bytes;
+    restored.files += made.files;
+    restored.bytes += made.bytes;
+    restored.stripped += made.stripped;
     Ok(Some(listed))
 }
 
-/// Makes all directories, removes what the base has and no longer is, and finds which entry of which layer wins.
-fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<Wins>, Error> {
+/// Makes all directories, removes what the base has and no longer is, and finds which entry of which layer wins. Devices are
+/// refused unless a step of the run itself (`is_run`) restores them.
+fn make_directories(view: &View<'_>, root: &Path, layers: usize, is_run: bool) -> Result<Vec<Wins>, Error> {
     let mut winners: Vec<Wins> = (0..layers).map(|_| Wins::default()).collect();
     let decide = |hand_over: &mut dyn FnMut(Preparation) -> Result<(), Error>| {
         view.for_each(&mut |group, outcome| {
@@ -178,6 +183,9 @@ fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<W
                 Outcome::Keep { from, .. } => {
                     let winner = &group[from];
                     let path = || winner.entry.path.clone();
+                    if !is_run && winner.entry.is_device() {
+                        return Err(Error::Device(path()));
+                    }
                     let stays = |base: &Change| winner.layer == 0 || base.entry.is_dir() && winner.entry.is_dir();
                     if base.is_some_and(|base| !stays(base)) {
                         hand_over(Preparation::Remove(path()))?;
@@ -210,17 +218,16 @@ fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<W
     Ok(winners)
 }
 
-/// Makes those entries of one layer that win. Returns the number of files and of their bytes.
+/// Makes those entries of one layer that win.
 fn extract(
     store: &dyn Store,
     layer: &Descriptor,
     toc: &Toc,
     wins: &Wins,
-    root: &Path,
+    mut extractor: Extractor,
     progress: &Progress,
-) -> Result<(u64, u64), Error> {
+) -> Result<Made, Error> {
     let names = first_names(layer, toc, wins)?;
-    let mut extractor = Extractor::new(root)?;
     let (mut files, mut bytes) = (0, 0);
     read::read(store, layer, toc, &mut |index, entry, content| {
         let won = wins.contains(index);
@@ -250,10 +257,10 @@ fn extract(
             _ => Ok(()),
         }
     })?;
-    Ok((files, bytes))
+    Ok(Made { files, bytes, stripped: extractor.stripped() })
 }
 
-/// For files that lost at the path where the layer has their content, but won under a further name: the first such name.
+/// For files that lost at the path where the layer has their content, but of which a hard link won: the first such link.
 fn first_names(layer: &Descriptor, toc: &Toc, wins: &Wins) -> Result<HashMap<TreePath, TreePath>, Error> {
     let (mut files, mut promoted) = (HashMap::new(), HashMap::new());
     if layer.info()?.hardlinks == 0 {

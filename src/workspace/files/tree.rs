@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self as sys, AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat},
+    fs::{self as sys, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawMode, Stat, Timestamps, Uid},
     io::Errno,
 };
 
@@ -28,7 +28,7 @@ pub struct Dir(OwnedFd);
 pub struct Access {
     set_back: bool,
     is_root: bool,
-    changed: Mutex<Vec<(OwnedFd, Mode)>>,
+    changed: Mutex<Vec<Handle>>,
 }
 
 /// Keeps the directories on the way to the last one asked for open, so that going through a tree in tree order opens
@@ -71,6 +71,55 @@ pub struct Identity {
     pub ino: u64,
     /// Time of the last change of content or attributes.
     pub ctime: Time,
+}
+
+/// A handle of one file of any type, whatever happens to its name (open(2), `O_PATH`).
+pub struct Handle {
+    fd: OwnedFd,
+    status: Status,
+}
+
+impl Handle {
+    /// A handle of `name` in `parent`, which was just made. Fails where something of another type is there by now, or
+    /// something that has another name: whoever may write to the directory may have put it there.
+    pub fn open(parent: BorrowedFd<'_>, name: &[u8], kind: FileType) -> io::Result<Self> {
+        let handle = Self::of(parent, name)?;
+        if handle.status.kind != kind || kind != FileType::RegularFile && handle.status.nlink != 1 {
+            return Err(io::Error::other("something else was put in its place meanwhile"));
+        }
+        Ok(handle)
+    }
+
+    /// Sets the owner, of a symbolic link too.
+    pub fn set_owner(&self, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<()> {
+        Ok(sys::chownat(&self.fd, c"", uid, gid, AtFlags::EMPTY_PATH)?)
+    }
+
+    /// Sets the mode; symbolic links have none.
+    pub fn set_mode(&self, mode: Mode) -> io::Result<()> {
+        Ok(sys::chmodat(CWD, self.path(), mode, AtFlags::empty())?)
+    }
+
+    /// Sets the times, of a symbolic link too.
+    pub fn set_times(&self, times: &Timestamps) -> io::Result<()> {
+        Ok(sys::utimensat(CWD, self.path(), times, AtFlags::empty())?)
+    }
+
+    /// Makes `name` in `parent` a hard link to it.
+    pub fn link(&self, parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+        Ok(sys::linkat(CWD, self.path(), parent, name, AtFlags::SYMLINK_FOLLOW)?)
+    }
+
+    fn of(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Self> {
+        let fd = sys::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let status = status_of(&fd)?;
+        Ok(Self { fd, status })
+    }
+
+    /// A path that leads to the file itself (proc_pid_fd(5)).
+    fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.fd.as_raw_fd())
+    }
 }
 
 impl Dir {
@@ -132,10 +181,10 @@ impl Access {
                 let mut changed = self.changed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 let fd = match open() {
                     Err(Errno::ACCESS) => {
-                        let (handle, before) = allow(parent, name, FileType::Directory, 0o700)?;
+                        let handle = allow(parent, name, FileType::Directory, Mode::RWXU)?;
                         let opened = open();
                         if self.set_back {
-                            changed.push((handle, before));
+                            changed.push(handle);
                         }
                         opened?
                     }
@@ -151,8 +200,8 @@ impl Access {
 impl Drop for Access {
     fn drop(&mut self) {
         let changed = self.changed.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-        while let Some((handle, mode)) = changed.pop() {
-            let _ = sys::chmodat(CWD, through(&handle), mode, AtFlags::empty());
+        while let Some(handle) = changed.pop() {
+            let _ = handle.set_mode(handle.status.mode());
         }
     }
 }
@@ -189,6 +238,13 @@ impl Cursor {
 
     fn last(&self) -> &Dir {
         self.open.last().map_or(&self.root, |(_, dir)| dir)
+    }
+}
+
+impl Status {
+    /// The permission bits as system calls take them.
+    fn mode(&self) -> Mode {
+        Mode::from_raw_mode(self.mode as RawMode)
     }
 }
 
@@ -229,9 +285,9 @@ pub fn status_of(fd: impl AsFd) -> io::Result<Status> {
 pub fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, Status)> {
     let fd = match sys::openat(parent, name, READ, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            let (handle, before) = allow(parent, name, FileType::RegularFile, 0o400)?;
-            let fd = sys::openat(CWD, through(&handle), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            sys::chmodat(CWD, through(&handle), before, AtFlags::empty())?;
+            let handle = allow(parent, name, FileType::RegularFile, Mode::RUSR)?;
+            let fd = sys::openat(CWD, handle.path(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            handle.set_mode(handle.status.mode())?;
             fd?
         }
         other => other?,
@@ -310,20 +366,12 @@ fn read_all(mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> rus
     }
 }
 
-/// Adds `bits` to the mode of our own `name` in `parent`. Returns a handle of this very file and the mode before.
-fn allow(parent: BorrowedFd<'_>, name: &[u8], kind: FileType, bits: RawMode) -> io::Result<(OwnedFd, Mode)> {
-    let handle = sys::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let status = status_of(&handle)?;
-    if status.kind != kind {
+/// Adds `bits` to the mode of our own `name` in `parent`. Returns a handle of this very file with the status before.
+fn allow(parent: BorrowedFd<'_>, name: &[u8], kind: FileType, bits: Mode) -> io::Result<Handle> {
+    let handle = Handle::of(parent, name)?;
+    if handle.status.kind != kind {
         return Err(Errno::ACCESS.into());
     }
-    let before = Mode::from_raw_mode(status.mode as RawMode);
-    sys::chmodat(CWD, through(&handle), before | Mode::from_raw_mode(bits), AtFlags::empty())
-        .map_err(|_| io::Error::from(Errno::ACCESS))?;
-    Ok((handle, before))
-}
-
-/// A path that leads to the file behind `handle`, whatever happens to its name (proc_pid_fd(5)).
-fn through(handle: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", handle.as_raw_fd())
+    handle.set_mode(handle.status.mode() | bits).map_err(|_| io::Error::from(Errno::ACCESS))?;
+    Ok(handle)
 }

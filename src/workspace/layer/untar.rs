@@ -6,7 +6,7 @@ use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
-use super::archive;
+use super::{archive, toc::NO_ID};
 use crate::workspace::entry::{Time, keeps_xattr};
 
 /// The extended headers of one entry may take this many bytes: they are held in memory.
@@ -175,6 +175,9 @@ impl Extended {
                     }
                 }
             }
+        }
+        if member.uid == NO_ID || member.gid == NO_ID {
+            return Err(damaged("an entry has the owner 4294967295, which no user or group can have"));
         }
         member.xattrs.sort();
         if member.kind.is_file() && member.path.ends_with(b"/") {

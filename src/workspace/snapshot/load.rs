@@ -4,15 +4,21 @@ use serde::Deserialize;
 
 use super::{
     image::{self, Config, Manifest, Snapshot},
-    lineage::{Base, Lineage, Writer},
+    lineage::{Base, Input, Lineage, Writer},
 };
 use crate::{
     digest::Digest,
     step::{Predecessor, StepConfig, WorkspaceStep},
-    store::{self, Store},
+    store::{self, Credentials, Options, Store},
     target::Target,
-    workspace::{error::Error, layer::descriptor::Descriptor},
+    workspace::{
+        error::Error,
+        layer::{archive::END, descriptor::Descriptor},
+    },
 };
+
+/// Images with more layers are refused: each one is merged with all below it.
+const MAX_LAYERS: usize = 4096;
 
 /// Larger configs are refused: they are held in memory.
 const MAX_CONFIG: u64 = 64 << 20;
@@ -79,9 +85,36 @@ pub fn base(image: &str) -> Result<Base, Error> {
     Ok(Base { image: image.to_owned(), manifest: found.digest, layers, diff_ids })
 }
 
+/// The store that has the layers of the base of `lineage`. Where an image names its own base (`lineage` has an origin), a base
+/// in another registry is read without credentials, and one in a folder only if the image itself is in a folder: whoever made
+/// the image must not choose what is read with the rights of whoever restores it.
+pub fn base_store(lineage: &Lineage, base: &Base) -> Result<Box<dyn Store>, Error> {
+    let target = base.image.parse::<Target>()?;
+    if is_trusted(lineage, &target)? {
+        return Ok(store::open(&target)?);
+    }
+    let origin = lineage.origin.clone().unwrap_or_default();
+    if matches!(target, Target::Dir { .. }) {
+        return Err(Error::damaged(origin, format!("its base {target} is a folder of this machine, which is not read")));
+    }
+    tracing::warn!("{origin}: its base {target} is in another registry; it is read without credentials");
+    Ok(store::open_with(&target, &Options { credentials: Credentials::default(), ..Options::default() })?)
+}
+
+/// Whether `base` may be read with credentials: the user named it, or an image of the same registry did.
+pub fn is_trusted(lineage: &Lineage, base: &Target) -> Result<bool, Error> {
+    let Some(origin) = &lineage.origin else { return Ok(true) };
+    Ok(match (origin.parse::<Target>()?, base) {
+        (Target::Registry(origin), Target::Registry(base)) => origin.registry == base.registry,
+        (Target::Dir { .. }, Target::Dir { .. }) => true,
+        (Target::Registry(_), Target::Dir { .. }) | (Target::Dir { .. }, Target::Registry(_)) => false,
+    })
+}
+
 /// What the workspace of a task is to be made of: its base and the snapshots of its ancestors.
-pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) -> Result<Lineage, Error> {
+pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) -> Result<Input, Error> {
     let mut lineage = Lineage::default();
+    let mut read = Vec::new();
     let wanted: Vec<(&Predecessor, u32)> = workspace
         .after
         .iter()
@@ -90,7 +123,10 @@ pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) ->
     let found = crate::workspace::threads::for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
     for ((task, order), found) in wanted.into_iter().zip(found) {
         match found {
-            Some(found) => lineage.join(found)?,
+            Some(found) => {
+                lineage.join(found)?;
+                read.push(order);
+            }
             None if task.optional => {}
             None => {
                 let target = workspace.target.parse::<Target>()?;
@@ -102,10 +138,25 @@ pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) ->
             }
         }
     }
-    if let (None, Some(image)) = (&lineage.base, &workspace.base) {
-        lineage.base = Some(base(image)?);
+    match (&lineage.base, &workspace.base) {
+        (None, Some(image)) => lineage.base = Some(base(image)?),
+        (Some(base), _) => check_base(base)?,
+        (None, None) => {}
     }
-    Ok(lineage)
+    read.sort_unstable();
+    Ok(Input { lineage, read })
+}
+
+/// Checks that `base`, as a snapshot describes it, is the image with this digest in the repository that the user named.
+fn check_base(base: &Base) -> Result<(), Error> {
+    let target = base.image.parse::<Target>()?;
+    let place = format!("{} ({})", base.image, base.manifest);
+    let found = image(&*store::open(&target)?, &base.manifest.to_string(), &place)?;
+    let found = found.ok_or_else(|| Error::NoImage(place.clone()))?;
+    if (&found.manifest.layers, &found.config.rootfs.diff_ids) != (&base.layers, &base.diff_ids) {
+        return Err(Error::damaged(place, "a snapshot of this run says that this base has other layers than it has"));
+    }
+    Ok(())
 }
 
 /// What the task at `order` left of the workspace, if it did: its own changes and those of its ancestors.
@@ -121,12 +172,6 @@ pub fn snapshot(
     let Some(snapshot) = config.snapshot.take() else {
         return Err(Error::damaged(place, "it is not a snapshot of a workspace"));
     };
-    if snapshot.format != 1 {
-        return Err(Error::damaged(
-            place,
-            format!("it has the format {}; this version of tekton-wrap reads 1", snapshot.format),
-        ));
-    }
     if (&*snapshot.run, &*snapshot.workspace, snapshot.order) != (&*step.run, &*workspace.name, order) {
         return Err(Error::damaged(
             place,
@@ -136,15 +181,23 @@ pub fn snapshot(
             ),
         ));
     }
-    Ok(Some(of_snapshot(digest, manifest, snapshot)))
+    let image = snapshot.base.as_ref().map(|base| &base.image);
+    if image != workspace.base.as_ref() {
+        let shown = |image: Option<&String>| image.map_or("none".to_owned(), |image| format!("{image:?}"));
+        return Err(Error::damaged(
+            place,
+            format!("its base is {}, that of this run is {}", shown(image), shown(workspace.base.as_ref())),
+        ));
+    }
+    of_snapshot(&place, digest, manifest, snapshot).map(Some)
 }
 
-/// What any image is made of, a snapshot of a task or an ordinary one.
+/// What any image is made of, a snapshot of a task or an ordinary one. Its origin is the image.
 pub fn lineage(store: &dyn Store, target: &Target) -> Result<Lineage, Error> {
     let place = target.to_string();
     let mut found = image(store, &target.reference(), &place)?.ok_or_else(|| Error::NoImage(place.clone()))?;
     if let Some(snapshot) = found.config.snapshot.take() {
-        let lineage = of_snapshot(found.digest, found.manifest, snapshot);
+        let lineage = of_snapshot(&place, found.digest, found.manifest, snapshot)?;
         return Ok(Lineage { origin: Some(place), ..lineage });
     }
     found.check_layers(&place)?;
@@ -152,11 +205,16 @@ pub fn lineage(store: &dyn Store, target: &Target) -> Result<Lineage, Error> {
 }
 
 impl Image {
+    /// Checks that the config has a diff ID for each layer.
     fn check_layers(&self, place: &str) -> Result<(), Error> {
-        match (self.manifest.layers.len(), self.config.rootfs.diff_ids.len()) {
-            (layers, ids) if layers == ids => Ok(()),
-            (layers, ids) => Err(Error::damaged(place, format!("it has {layers} layers, but its config names {ids}"))),
+        let (layers, ids) = (self.manifest.layers.len(), self.config.rootfs.diff_ids.len());
+        if layers > MAX_LAYERS {
+            return Err(Error::damaged(place, format!("it has {layers} layers, more than {MAX_LAYERS}")));
         }
+        if layers != ids {
+            return Err(Error::damaged(place, format!("it has {layers} layers, but its config names {ids}")));
+        }
+        Ok(())
     }
 }
 
@@ -166,19 +224,26 @@ pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<crate::workspace
     crate::workspace::threads::for_each(&layers, |_, layer| crate::workspace::layer::read::read_toc(store, layer))
 }
 
-/// Base and writers of a snapshot, the task itself the last writer.
-pub fn of_snapshot(digest: Digest, manifest: Manifest, snapshot: Snapshot) -> Lineage {
+/// Base and writers of a snapshot, the task itself the last writer. Refuses what can't be true; `place` names the image in
+/// errors.
+pub fn of_snapshot(place: &str, digest: Digest, manifest: Manifest, snapshot: Snapshot) -> Result<Lineage, Error> {
+    if snapshot.format != 1 {
+        let problem = format!("it has the format {}; this version of tekton-wrap reads 1", snapshot.format);
+        return Err(Error::damaged(place, problem));
+    }
+    // A task that changed nothing has an empty archive as its only layer, as many registries want at least one.
+    let empty = Digest::of(&END);
     let own = Writer {
         task: snapshot.task,
         order: snapshot.order,
         manifest: Some(digest),
         ancestors: snapshot.ancestors.iter().map(|writer| writer.order).collect(),
-        layers: manifest.layers.into_iter().filter(Descriptor::has_toc).collect(),
+        layers: manifest.layers.into_iter().filter(|layer| layer.has_toc() || layer.digest != empty).collect(),
     };
     let mut lineage = Lineage { base: snapshot.base, writers: snapshot.ancestors, origin: None };
     lineage.writers.push(own);
-    lineage.writers.sort_by_key(|writer| writer.order);
-    lineage
+    lineage.check().map_err(|e| Error::damaged(place, format!("its lineage is invalid: {e}")))?;
+    Ok(lineage)
 }
 
 /// What the ordinary image `image` is made of: the layers that have a table of contents on top of those that don't,
