@@ -5,11 +5,10 @@
 //! |---|---|
 //! | [`source`] | an image as far as it is known without its layers |
 //! | [`changes`] | what a task did, and how two images differ; pure |
-//! | [`report`], [`listing`], [`quote`] | how it is shown |
+//! | [`report`], [`listing`] | how it is shown |
 
 mod changes;
 mod listing;
-mod quote;
 mod report;
 mod source;
 #[cfg(test)]

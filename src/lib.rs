@@ -27,6 +27,7 @@ pub mod fuzzing;
 pub mod inspect;
 pub mod log;
 pub mod prune;
+mod quote;
 pub mod render;
 pub mod resolve;
 pub mod step;

@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::{
     changes::{self, Amount, Summary},
-    quote::Quoted,
     source::{Kind, Source, merged},
 };
 use crate::{
     digest::Digest,
+    quote::{Line, Quoted},
     units::{count, size},
     workspace::{
         Error,
@@ -182,13 +182,13 @@ impl Total {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.image)?;
+        writeln!(f, "{}", Line(&self.image))?;
         writeln!(f, "digest     {}", self.digest)?;
         if let (Some(run), Some(workspace)) = (&self.run, &self.workspace) {
-            writeln!(f, "run        {run}\nworkspace  {}", Quoted(workspace.as_bytes()))?;
+            writeln!(f, "run        {}\nworkspace  {}", Quoted(run.as_bytes()), Quoted(workspace.as_bytes()))?;
         }
         if let Some(base) = &self.base {
-            writeln!(f, "base       {} ({}), {}", base.image, base.digest, base.layers)?;
+            writeln!(f, "base       {} ({}), {}", Quoted(base.image.as_bytes()), base.digest, base.layers)?;
         }
         if self.other.layers > 0 {
             let what = match self.kind {
@@ -210,7 +210,7 @@ impl fmt::Display for Report {
             let paths = count(self.conflicts as u64, "path");
             writeln!(f, "parallel tasks left {paths} differently; what the later task left counts")?;
         }
-        self.note.iter().try_for_each(|note| writeln!(f, "note: {note}"))
+        self.note.iter().try_for_each(|note| writeln!(f, "note: {}", Line(note)))
     }
 }
 
@@ -223,11 +223,12 @@ impl Report {
             _ => format!("{files} ({})", size(bytes)),
         };
         let number = |number: u64| if number == 0 { "-".to_owned() } else { number.to_string() };
+        let quoted = |name: &String| Quoted(name.as_bytes()).to_string();
         let row = |task: &Task| {
             let Summary { added, changed, deleted, attributes, .. } = task.changes;
             [
-                Quoted(task.task.as_bytes()).to_string(),
-                if task.after.is_empty() { "-".to_owned() } else { task.after.join(", ") },
+                quoted(&task.task),
+                if task.after.is_empty() { "-".to_owned() } else { task.after.iter().map(quoted).collect::<Vec<_>>().join(", ") },
                 number(task.layers.layers as u64),
                 if task.layers.layers == 0 { "-".to_owned() } else { size(task.layers.stored_bytes) },
                 amount(added),

@@ -25,9 +25,9 @@ use super::{
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Seen {
     /// Regular files of which, as far as can be told without reading them, only mode, owner or extended attributes changed.
-    pub relabelled: u64,
+    pub metadata_only: u64,
     /// Their bytes.
-    pub relabelled_bytes: u64,
+    pub metadata_only_bytes: u64,
 }
 
 /// A file that has several names.
@@ -168,13 +168,13 @@ impl Diff<'_> {
         let unreadable =
             |e: io::Error| Error::File { path: found.path.to_string(), action: "can't be read", source: e };
         let (mut file, _) = match tree::open_file(walk.parent(), found.path.name()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::Changed(found.path.clone())),
+            Err(e) if tree::is_change(&e) => return Err(Error::Changed(found.path.clone())),
             other => other.map_err(unreadable)?,
         };
         entry.xattrs = tree::xattrs(&file).map_err(unreadable)?;
         if !entry.same_attributes(&old.entry) {
-            self.seen.relabelled += 1;
-            self.seen.relabelled_bytes += was.size;
+            self.seen.metadata_only += 1;
+            self.seen.metadata_only_bytes += was.size;
             return Ok(true);
         }
         let mut hash = blake3::Hasher::new();

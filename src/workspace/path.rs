@@ -4,8 +4,10 @@ use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Longer paths are refused: no file system holds them and they would cost memory.
-const MAX_LEN: usize = 64 * 1024;
+use crate::quote::Quoted;
+
+/// Longer paths, in bytes, are refused: hardly any program can use them, and each one is in tables and in memory.
+pub const MAX_LEN: usize = 64 * 1024;
 
 /// A path relative to the workspace, as bytes: names joined by `/`, none of them empty, `.` or `..`. The root is empty.
 ///
@@ -132,9 +134,10 @@ impl PartialOrd for TreePath {
     }
 }
 
+/// As it is, or quoted where that would not be one line of printable characters.
 impl fmt::Display for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_root() { f.write_str(".") } else { f.write_str(&lossy(&self.0)) }
+        if self.is_root() { f.write_str(".") } else { Quoted(&self.0).fmt(f) }
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::units::{count, size};
+use crate::{
+    quote::Line,
+    units::{count, size},
+};
 
 /// How often long work says how far it is.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -193,7 +196,7 @@ impl Progress {
         let of = |total: u64, text: String| if total == 0 { String::new() } else { format!(" of {text}") };
         format!(
             "{}: {doing}: {}{}, {}{}, {}/s, {} s",
-            self.workspace,
+            Line(&self.workspace),
             count(now.files, "file"),
             of(now.total_files, now.total_files.to_string()),
             size(now.bytes),

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
+    quote::Line,
     step::{Conflict, StepConfig, WorkspaceStep},
     store::Store,
     target::Target,
@@ -118,7 +119,8 @@ impl PendingSnapshot<'_> {
                 let compression = self.step.compression;
                 assemble::put_whole(&*self.store, &target.reference(), &visible.whole, compression, &labels)?;
             } else {
-                tracing::warn!("workspace {:?}: {target} is left as it was", self.workspace.name);
+                let target = target.to_string();
+                tracing::warn!("workspace {:?}: {} is left as it was", self.workspace.name, Line(&target));
             }
             written = true;
         }

@@ -32,7 +32,7 @@ use super::{
     },
     threads,
 };
-use crate::{step::Conflict, store::Store};
+use crate::{quote::Line, step::Conflict, store::Store};
 
 /// How long a kernel may take to give a later change another ctime: a tick where time stamps are coarse (Linux before
 /// 6.13; the slowest clock has 100 ticks a second).
@@ -136,12 +136,13 @@ fn check(view: &View<'_>, conflict: Conflict, workspace: &str) -> Result<(), Err
                     path,
                     kept,
                     dropped,
-                    "{workspace}: {path}: kept what task {kept:?} left, dropped what task {dropped:?} left"
+                    "{}: {path}: kept what task {kept:?} left, dropped what task {dropped:?} left",
+                    Line(workspace)
                 );
             }
             match conflicts.count - conflicts.listed.len() {
                 0 => {}
-                more => tracing::info!(event = "conflict", workspace, "{workspace}: the same with {more} more paths"),
+                more => tracing::info!(event = "conflict", workspace, "{}: the same with {more} more paths", Line(workspace)),
             }
             Ok(())
         }

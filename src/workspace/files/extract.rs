@@ -16,10 +16,13 @@ use super::{
     sparse::{SparseFile, fill},
     tree::{self, Access, Cursor, Handle},
 };
-use crate::workspace::{
-    entry::{CAPABILITY, Device, Entry, Node, Time, keeps_xattr},
-    error::Error,
-    path::TreePath,
+use crate::{
+    quote::Quoted,
+    workspace::{
+        entry::{CAPABILITY, Device, Entry, Node, Time, keeps_xattr},
+        error::Error,
+        path::TreePath,
+    },
 };
 
 /// Makes things in one workspace, on one thread.
@@ -262,7 +265,7 @@ fn set_xattrs(fd: BorrowedFd<'_>, entry: &Entry, keeps: &dyn Fn(&[u8]) -> bool) 
     for (name, value) in entry.xattrs.iter().filter(|(name, _)| keeps_xattr(name) && keeps(name)) {
         match sys::fsetxattr(fd, &name[..], value, XattrFlags::empty()) {
             Err(Errno::OPNOTSUPP | Errno::PERM) => {
-                let name = String::from_utf8_lossy(name);
+                let name = Quoted(name);
                 tracing::warn!("{}: the extended attribute {name} can't be set here; it is left out", entry.path);
             }
             other => other?,

@@ -275,6 +275,13 @@ pub fn status(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Status> {
     Ok(sys::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.into())
 }
 
+/// Whether a call failed because something else is at a path than was found there a moment before: nothing, a file in place of
+/// a directory on the way, or a file of another type.
+pub fn is_change(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput)
+        || [Errno::LOOP, Errno::NXIO, Errno::STALE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// `fstat`.
 pub fn status_of(fd: impl AsFd) -> io::Result<Status> {
     Ok(sys::fstat(fd)?.into())
@@ -294,7 +301,7 @@ pub fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, Statu
     };
     let status = status_of(&fd)?;
     if status.kind != FileType::RegularFile {
-        return Err(io::Error::other("it is not a regular file any more"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file any more"));
     }
     Ok((fd.into(), status))
 }

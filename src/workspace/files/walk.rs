@@ -14,7 +14,7 @@ use super::tree::{self, Access, Dir, Status};
 use crate::workspace::{
     entry::{Content, Entry, Node},
     error::Error,
-    path::TreePath,
+    path::{self, TreePath},
 };
 
 /// A walk through a workspace: the root first, then what it holds, in tree order.
@@ -66,10 +66,14 @@ impl Walk {
             if path.as_bytes() == b"lost+found" {
                 continue;
             }
+            if path.as_bytes().len() > path::MAX_LEN {
+                return Some(Err(Error::LongPath(path)));
+            }
             match self.visit(&name, &path) {
                 Ok(found) if found.status.kind == FileType::Socket => {}
                 // It was deleted since its directory was read: as if it had been before.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if tree::is_change(&e) => return Some(Err(Error::Changed(path))),
                 result => return Some(result.map_err(Error::file(path, "can't be read"))),
             }
         }
@@ -94,7 +98,10 @@ impl Walk {
             };
             Ok(found.status.entry(found.path.clone(), node, xattrs))
         };
-        read().map_err(Error::file(&found.path, "can't be read"))
+        read().map_err(|e| match &e {
+            e if tree::is_change(e) => Error::Changed(found.path.clone()),
+            _ => Error::file(&found.path, "can't be read")(e),
+        })
     }
 
     /// The open directory that holds the last path.

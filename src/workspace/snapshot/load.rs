@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
+    quote::Line,
     step::{Predecessor, StepConfig, WorkspaceStep},
     store::{self, Credentials, Options, Store},
     target::Target,
@@ -97,7 +98,8 @@ pub fn base_store(lineage: &Lineage, base: &Base) -> Result<Box<dyn Store>, Erro
     if matches!(target, Target::Dir { .. }) {
         return Err(Error::damaged(origin, format!("its base {target} is a folder of this machine, which is not read")));
     }
-    tracing::warn!("{origin}: its base {target} is in another registry; it is read without credentials");
+    let (origin, base) = (Line(&origin), target.to_string());
+    tracing::warn!("{origin}: its base {} is in another registry; it is read without credentials", Line(&base));
     Ok(store::open_with(&target, &Options { credentials: Credentials::default(), ..Options::default() })?)
 }
 
