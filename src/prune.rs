@@ -86,9 +86,10 @@ fn snapshots(store: &dyn Store, target: &Target) -> Result<Vec<Doomed>, Error> {
         let tag = target.with_tag(&StepConfig::tag(run, *order, workspace)).to_string().parse::<Target>()?;
         let name = tag.to_string();
         let Some(found) = load::image(store, &tag.reference(), &name)? else { continue };
-        let is_snapshot = found.config.snapshot.as_ref().is_some_and(|snapshot| {
-            (&snapshot.run, snapshot.order, &snapshot.workspace) == (run, *order, workspace)
-        });
+        let is_snapshot =
+            found.config.snapshot.as_ref().is_some_and(|snapshot| {
+                (&snapshot.run, snapshot.order, &snapshot.workspace) == (run, *order, workspace)
+            });
         if !is_snapshot {
             tracing::warn!("{} is not the snapshot that the target takes it for, and stays", Line(&name));
         } else if found.digest != digest {

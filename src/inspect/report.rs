@@ -228,7 +228,11 @@ impl Report {
             let Summary { added, changed, deleted, attributes, .. } = task.changes;
             [
                 quoted(&task.task),
-                if task.after.is_empty() { "-".to_owned() } else { task.after.iter().map(quoted).collect::<Vec<_>>().join(", ") },
+                if task.after.is_empty() {
+                    "-".to_owned()
+                } else {
+                    task.after.iter().map(quoted).collect::<Vec<_>>().join(", ")
+                },
                 number(task.layers.layers as u64),
                 if task.layers.layers == 0 { "-".to_owned() } else { size(task.layers.stored_bytes) },
                 amount(added),

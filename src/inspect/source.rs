@@ -81,7 +81,9 @@ impl Source {
             lineage.check().map_err(|e| Error::damaged(&image, format!("its lineage is invalid: {e}")))?;
         }
         let (kind, lineage, other) = match (found.config.snapshot.take(), whole) {
-            (Some(snapshot), _) => (Kind::Snapshot, load::of_snapshot(&image, digest, found.manifest, snapshot)?, Vec::new()),
+            (Some(snapshot), _) => {
+                (Kind::Snapshot, load::of_snapshot(&image, digest, found.manifest, snapshot)?, Vec::new())
+            }
             (None, Some(lineage)) => {
                 let base = lineage.base.iter().flat_map(|base| &base.layers);
                 let known: Vec<_> = base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();

@@ -55,5 +55,8 @@ pub fn save_dir(dir: &Path, target: &str, baseline: Option<&Path>) -> Result<(),
 }
 
 fn no_order_left(target: &str) -> Error {
-    Error::damaged(target, "the image that was restored has a task with the highest order there is; save without --baseline")
+    Error::damaged(
+        target,
+        "the image that was restored has a task with the highest order there is; save without --baseline",
+    )
 }

@@ -101,6 +101,11 @@ impl Entry {
         matches!(self.node, Node::Char(_) | Node::Block(_))
     }
 
+    /// Whether it is a hard link to an earlier entry.
+    pub fn is_link(&self) -> bool {
+        matches!(self.node, Node::Link { .. })
+    }
+
     /// Whether it is a whiteout.
     pub fn is_whiteout(&self) -> bool {
         self.node == Node::Whiteout

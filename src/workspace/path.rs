@@ -76,6 +76,12 @@ impl TreePath {
         }
     }
 
+    /// The first part of the path, which has `len` bytes and ends where a name ends, and the rest as a path of its own.
+    pub fn split_at(&self, len: usize) -> (Self, Self) {
+        let (first, rest) = self.0.split_at_checked(len).unwrap_or((&self.0, &[]));
+        (Self(first.to_owned()), Self(rest.strip_prefix(b"/").unwrap_or(rest).to_owned()))
+    }
+
     /// The last name; empty for the root.
     pub fn name(&self) -> &[u8] {
         let start = self.0.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
@@ -121,9 +127,10 @@ impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
         // No name holds a zero byte, so a separator that counts as zero sorts names one by one.
         let rank = |b: u8| if b == b'/' { 0 } else { b };
-        match self.0.iter().zip(&other.0).find(|(a, b)| a != b) {
-            Some((&a, &b)) => rank(a).cmp(&rank(b)),
-            None => self.0.len().cmp(&other.0.len()),
+        let shared = shared_prefix(&self.0, &other.0);
+        match (self.0.get(shared), other.0.get(shared)) {
+            (Some(&a), Some(&b)) => rank(a).cmp(&rank(b)),
+            _ => self.0.len().cmp(&other.0.len()),
         }
     }
 }
@@ -171,6 +178,15 @@ impl<'de> Deserialize<'de> for TreePath {
     }
 }
 
+/// The number of bytes that `a` and `b` have in common at their beginning. As fast as memory: paths may be long.
+pub fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
+    const BLOCK: usize = 64;
+    let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK)).take_while(|(a, b)| a == b).count();
+    let start = blocks.saturating_mul(BLOCK);
+    let rest = a.iter().skip(start).zip(b.iter().skip(start)).take_while(|(a, b)| a == b).count();
+    start.saturating_add(rest)
+}
+
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -209,10 +225,24 @@ mod tests {
         assert_eq!(TreePath::root().parent(), None);
         assert_eq!(path("a/b").name(), b"b");
         assert_eq!(TreePath::root().join(b"a").join(b"b"), path("a/b"));
+        assert_eq!(path("a/b/c").split_at(3), (path("a/b"), path("c")));
+        assert_eq!(path("a/b").split_at(0), (TreePath::root(), path("a/b")));
+        assert_eq!(path("a/b").split_at(3), (path("a/b"), TreePath::root()));
         assert!(
             path("a").contains(&path("a/b")) && !path("a").contains(&path("ab")) && !path("a").contains(&path("a"))
         );
         assert!(TreePath::root().contains(&path("a")) && !TreePath::root().contains(&TreePath::root()));
+    }
+
+    #[test]
+    fn prefixes_of_any_length() {
+        let long = vec![7; 1000];
+        for at in [0, 1, 63, 64, 65, 999] {
+            let mut other = long.clone();
+            other[at] = 8;
+            assert_eq!(shared_prefix(&long, &other), at);
+            assert_eq!(shared_prefix(&long[..at], &long), at);
+        }
     }
 
     proptest! {

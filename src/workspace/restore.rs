@@ -142,7 +142,12 @@ fn check(view: &View<'_>, conflict: Conflict, workspace: &str) -> Result<(), Err
             }
             match conflicts.count - conflicts.listed.len() {
                 0 => {}
-                more => tracing::info!(event = "conflict", workspace, "{}: the same with {more} more paths", Line(workspace)),
+                more => tracing::info!(
+                    event = "conflict",
+                    workspace,
+                    "{}: the same with {more} more paths",
+                    Line(workspace)
+                ),
             }
             Ok(())
         }

@@ -15,7 +15,7 @@ use rustix::{
 
 use crate::workspace::{
     entry::{Device, Time, keeps_xattr},
-    path::TreePath,
+    path::{TreePath, shared_prefix},
 };
 
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
@@ -36,7 +36,10 @@ pub struct Access {
 pub struct Cursor {
     access: Arc<Access>,
     root: Dir,
-    open: Vec<(Vec<u8>, Dir)>,
+    /// The path of the innermost directory that is open.
+    at: Vec<u8>,
+    /// The directories on the way to it: the length of the path of each, and itself.
+    open: Vec<(usize, Dir)>,
 }
 
 /// What `lstat` says, as far as it is used here.
@@ -209,31 +212,46 @@ impl Drop for Access {
 impl Cursor {
     /// A cursor at the directory `path`.
     pub fn new(path: &Path, access: Arc<Access>) -> io::Result<Self> {
-        Ok(Self { access, root: Dir::open_root(path)?, open: Vec::new() })
+        Ok(Self { access, root: Dir::open_root(path)?, at: Vec::new(), open: Vec::new() })
     }
 
     /// The open directory at `path`.
     pub fn dir(&mut self, path: &TreePath) -> io::Result<BorrowedFd<'_>> {
-        let shared = self.open.iter().zip(path.names()).take_while(|((name, _), wanted)| name == wanted).count();
-        self.open.truncate(shared);
-        for name in path.names().skip(shared) {
-            let dir = self.access.dir(self.last().as_fd(), name)?;
-            self.open.push((name.to_owned(), dir));
-        }
-        Ok(self.last().as_fd())
+        self.go(path.as_bytes())
     }
 
     /// The open directory that holds `path`.
     pub fn parent(&mut self, path: &TreePath) -> io::Result<BorrowedFd<'_>> {
-        match path.parent() {
-            Some(parent) => self.dir(&parent),
-            None => Err(Errno::INVAL.into()),
+        let path = path.as_bytes();
+        match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => self.go(path.get(..slash).unwrap_or_default()),
+            None if path.is_empty() => Err(Errno::INVAL.into()),
+            None => self.go(&[]),
         }
     }
 
     /// Forgets what is open: for when directories were replaced.
     pub fn forget(&mut self) {
         self.open.clear();
+    }
+
+    /// Opens the directory at `path`, names joined by `/`.
+    fn go(&mut self, path: &[u8]) -> io::Result<BorrowedFd<'_>> {
+        let ends_name = |len: usize| matches!(path.get(len), None | Some(b'/'));
+        let same = shared_prefix(&self.at, path);
+        // Of the directories within the part that is the same only the last one may end within a name.
+        self.open.truncate(self.open.partition_point(|(len, _)| *len <= same && ends_name(*len)));
+        let known = self.open.last().map_or(0, |(len, _)| *len);
+        self.at.truncate(known);
+        for name in path.get(known..).unwrap_or_default().split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            let dir = self.access.dir(self.last().as_fd(), name)?;
+            if !self.at.is_empty() {
+                self.at.push(b'/');
+            }
+            self.at.extend_from_slice(name);
+            self.open.push((self.at.len(), dir));
+        }
+        Ok(self.last().as_fd())
     }
 
     fn last(&self) -> &Dir {
@@ -279,7 +297,9 @@ pub fn status(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Status> {
 /// a directory on the way, or a file of another type.
 pub fn is_change(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput)
-        || [Errno::LOOP, Errno::NXIO, Errno::STALE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+        || [Errno::LOOP, Errno::NXIO, Errno::STALE]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// `fstat`.

@@ -149,7 +149,15 @@ mod tests {
     fn entry(path: &str) -> Entry {
         let path = TreePath::parse(path.as_bytes()).unwrap();
         let mtime = Time { sec: -1, nsec: 5 };
-        Entry { path, node: Node::Symlink(b"\xff".to_vec()), mode: 0o777, uid: 7, gid: u32::MAX - 1, mtime, xattrs: vec![] }
+        Entry {
+            path,
+            node: Node::Symlink(b"\xff".to_vec()),
+            mode: 0o777,
+            uid: 7,
+            gid: u32::MAX - 1,
+            mtime,
+            xattrs: vec![],
+        }
     }
 
     fn table(entries: &[Entry]) -> Toc {

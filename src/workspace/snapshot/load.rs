@@ -96,7 +96,10 @@ pub fn base_store(lineage: &Lineage, base: &Base) -> Result<Box<dyn Store>, Erro
     }
     let origin = lineage.origin.clone().unwrap_or_default();
     if matches!(target, Target::Dir { .. }) {
-        return Err(Error::damaged(origin, format!("its base {target} is a folder of this machine, which is not read")));
+        return Err(Error::damaged(
+            origin,
+            format!("its base {target} is a folder of this machine, which is not read"),
+        ));
     }
     let (origin, base) = (Line(&origin), target.to_string());
     tracing::warn!("{origin}: its base {} is in another registry; it is read without credentials", Line(&base));
