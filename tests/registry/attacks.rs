@@ -125,7 +125,7 @@ fn secret_image(place: &Place) -> (Faults, String, Value) {
     assert!(place.program(&["save", &place.tree("secret"), &image]).succeeded);
     let other = Faults::start(&REGISTRY.address);
     fs::create_dir_all(place.path("docker")).unwrap();
-    config(&place.path("docker"), &other.address, json!({"username": "me", "password": "secret"}));
+    config(&place.path("docker"), &other.address, json!({"registrytoken": "secret"}));
     let shown = image.replace(&REGISTRY.address, &other.address);
     let base = as_base(&image, &shown);
     (other, shown, base)
@@ -172,6 +172,7 @@ fn by_hand_a_base_in_another_registry_is_read_without_credentials() {
     // They are sent where the user names the image.
     assert!(place.program(&["inspect", &shown]).succeeded);
     let authorized = |head: &crate::support::http::Head| head.header("authorization").is_some();
+    assert!(other.all().iter().all(authorized));
     let before = other.all().len();
     forge(&snapshot, &snapshot, |_, config| config["dev.tekton-wrap.snapshot"]["base"] = base.clone());
     let dir = place.path("copy").display().to_string();
