@@ -8,6 +8,11 @@
 //! | [`report`], [`listing`] | how it is shown |
 //! | [`verify`] | checks all digests again |
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
+)]
+
 mod changes;
 mod listing;
 mod report;

@@ -1,6 +1,11 @@
 //! `prune`: deletes what a run left beside its target, the snapshots of its tasks. The target needs none of them: its
 //! layers stay as long as it does.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
+)]
+
 use std::io::{self, Write};
 
 use crate::{
@@ -47,12 +52,12 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     if args.all {
         doomed.push(image(&*store, &target.reference(), &target.to_string())?);
     }
-    let mut deleted = 0;
+    let mut deleted = 0_u64;
     for Doomed { name, digest } in &doomed {
         let what = if args.dry_run {
             "would delete"
         } else if store.delete_manifest(digest)? {
-            deleted += 1;
+            deleted = deleted.saturating_add(1);
             "deleted"
         } else {
             "gone already"

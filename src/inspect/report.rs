@@ -1,5 +1,11 @@
 //! What `inspect IMAGE` says, as JSON says it and as text. The names of its fields are stable.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "indexes that groups gave out themselves, columns of a table; counts of paths and layers"
+)]
+
 use std::{collections::HashSet, fmt};
 
 use serde::Serialize;
@@ -19,6 +25,7 @@ use crate::{
         path::TreePath,
         snapshot::{
             lineage::{Lineage, Writer},
+            merge::Outcome,
             view::View,
         },
     },
@@ -152,28 +159,27 @@ impl Layers {
 
 impl Total {
     fn count(&mut self, view: &View<'_>) -> Result<(), Error> {
-        // Files with several names, by their first one: their bytes count once.
+        // Files with hard links, by their first path: their bytes count once.
         let mut linked: HashSet<(usize, TreePath)> = HashSet::new();
         view.for_each(&mut |group, outcome| {
             let Some(Entry { path, node, .. }) = merged(group, &outcome) else { return Ok(()) };
             let layer = match outcome {
-                crate::workspace::snapshot::merge::Outcome::Keep { from, .. } => group[from].layer,
-                crate::workspace::snapshot::merge::Outcome::Gone { .. } => 0,
+                Outcome::Keep { from, .. } => group[from].layer,
+                Outcome::Gone { .. } => 0,
             };
             self.directories += u64::from(matches!(node, Node::Dir { .. }) && !path.is_root());
             self.amount.files += u64::from(!matches!(node, Node::Dir { .. }));
             let first = match &node {
                 Node::File(content) if !view.has_links(layer) => {
-                    self.amount.bytes += content.size;
+                    self.amount.bytes = self.amount.bytes.saturating_add(content.size);
                     None
                 }
                 Node::File(content) => Some((path, content.size)),
                 Node::Link { to, content } => Some((to.clone(), content.size)),
                 _ => None,
             };
-            if let Some((path, size)) = first.filter(|(path, _)| linked.insert((layer, path.clone()))) {
-                drop(path);
-                self.amount.bytes += size;
+            if let Some((_, size)) = first.filter(|(path, _)| linked.insert((layer, path.clone()))) {
+                self.amount.bytes = self.amount.bytes.saturating_add(size);
             }
             Ok(())
         })

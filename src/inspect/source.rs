@@ -184,7 +184,7 @@ impl Source {
 /// The entry that `outcome` leaves of the path of `group`, if any.
 pub fn merged(group: &[Change], outcome: &Outcome) -> Option<Entry> {
     match *outcome {
-        Outcome::Keep { from, mtime, .. } => Some(Entry { mtime, ..group[from].entry.clone() }),
+        Outcome::Keep { from, mtime, .. } => Some(Entry { mtime, ..group.get(from)?.entry.clone() }),
         Outcome::Gone { .. } => None,
     }
 }
@@ -217,11 +217,11 @@ fn by_task(lineage: Lineage) -> Lineage {
     for writer in lineage.writers {
         match writers.last_mut() {
             Some(last) if last.task == writer.task => last.layers.extend(writer.layers),
-            _ => writers.push(Writer {
-                order: writers.len() as u32,
-                ancestors: (0..writers.len() as u32).collect(),
-                ..writer
-            }),
+            _ => {
+                // No more than the lineage had.
+                let order = u32::try_from(writers.len()).unwrap_or(writer.order);
+                writers.push(Writer { order, ancestors: (0..order).collect(), ..writer });
+            }
         }
     }
     Lineage { writers, ..lineage }

@@ -186,7 +186,7 @@ impl BaseUnpacker {
                 let size = size.size;
                 let (mut hash, mut seen) = (blake3::Hasher::new(), 0);
                 self.extractor.make_entry(&described, content, &mut |bytes| {
-                    seen += bytes.len() as u64;
+                    seen = u64::saturating_add(seen, bytes.len() as u64);
                     hash.update(bytes);
                 })?;
                 if seen != size {
@@ -276,5 +276,5 @@ pub fn clean(bytes: &[u8]) -> Result<TreePath, UnpackError> {
 
 /// The caller adds which layer it is.
 fn refused(path: &[u8], why: &str) -> UnpackError {
-    UnpackError::Archive(format!("its entry {:?} {why}", String::from_utf8_lossy(&path[..path.len().min(200)])))
+    UnpackError::Archive(format!("its entry {:?} {why}", String::from_utf8_lossy(path.get(..200).unwrap_or(path))))
 }

@@ -103,7 +103,8 @@ impl Iterator for Reader {
 }
 
 fn put(out: &mut impl Write, record: &[u8]) -> io::Result<()> {
-    out.write_all(&(record.len() as u32).to_le_bytes())?;
+    let len = u32::try_from(record.len()).map_err(io::Error::other)?;
+    out.write_all(&len.to_le_bytes())?;
     out.write_all(record)
 }
 

@@ -173,8 +173,8 @@ impl Diff<'_> {
         };
         entry.xattrs = tree::xattrs(&file).map_err(unreadable)?;
         if !entry.same_attributes(&old.entry) {
-            self.seen.metadata_only += 1;
-            self.seen.metadata_only_bytes += was.size;
+            self.seen.metadata_only = self.seen.metadata_only.saturating_add(1);
+            self.seen.metadata_only_bytes = self.seen.metadata_only_bytes.saturating_add(was.size);
             return Ok(true);
         }
         let mut hash = blake3::Hasher::new();
@@ -182,7 +182,7 @@ impl Diff<'_> {
         loop {
             match file.read(&mut buffer).map_err(unreadable)? {
                 0 => return Ok(hash.finalize() != was.hash),
-                len => drop(hash.update(&buffer[..len])),
+                len => drop(hash.update(buffer.get(..len).unwrap_or_default())),
             }
         }
     }
@@ -225,8 +225,9 @@ impl Diff<'_> {
 
     /// Lists the directories above a change that are not listed yet.
     fn list_above(&mut self) -> Result<(), Error> {
-        let first = self.open.iter().rposition(|dir| dir.listed).map_or(0, |last| last + 1);
-        for dir in &mut self.open[first..] {
+        let listed = self.open.iter().rposition(|dir| dir.listed);
+        let unlisted = self.open.iter_mut().enumerate().filter(|(place, _)| listed.is_none_or(|last| *place > last));
+        for (_, dir) in unlisted {
             self.shards.push(&header(&mut self.cursor, &dir.path, &dir.status)?)?;
             dir.listed = true;
         }

@@ -32,14 +32,14 @@ impl TreePath {
 
     /// Checks `bytes`. Nothing is normalised: `a//b`, `./a` and `a/` are refused.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPath> {
-        let invalid = |why| Err(InvalidPath { path: lossy(&bytes[..bytes.len().min(200)]), why });
+        let invalid = |why| Err(InvalidPath { path: lossy(bytes.get(..200).unwrap_or(bytes)), why });
         if bytes.is_empty() {
             return Ok(Self::root());
         }
         if bytes.len() > MAX_LEN {
             return invalid("it is too long");
         }
-        if bytes[0] == b'/' {
+        if bytes.starts_with(b"/") {
             return invalid("it is absolute");
         }
         if bytes.contains(&0) {
@@ -58,7 +58,7 @@ impl TreePath {
 
     /// The path of `name` in this directory. `name` must be a single name, as a directory listing gives it.
     pub fn join(&self, name: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
+        let mut bytes = Vec::with_capacity(self.0.len().saturating_add(name.len()).saturating_add(1));
         bytes.extend_from_slice(&self.0);
         if !self.is_root() {
             bytes.push(b'/');
@@ -70,7 +70,7 @@ impl TreePath {
     /// The directory that holds it; none for the root.
     pub fn parent(&self) -> Option<Self> {
         match self.0.iter().rposition(|&b| b == b'/') {
-            Some(slash) => Some(Self(self.0[..slash].to_owned())),
+            Some(slash) => Some(Self(self.0.get(..slash).unwrap_or_default().to_owned())),
             None if self.is_root() => None,
             None => Some(Self::root()),
         }
@@ -84,8 +84,7 @@ impl TreePath {
 
     /// The last name; empty for the root.
     pub fn name(&self) -> &[u8] {
-        let start = self.0.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-        &self.0[start..]
+        self.0.rsplit(|&b| b == b'/').next().unwrap_or_default()
     }
 
     /// The names from the root on.
@@ -103,7 +102,7 @@ impl TreePath {
         if self.is_root() {
             return !other.is_root();
         }
-        other.0.len() > self.0.len() && other.0[self.0.len()] == b'/' && other.0.starts_with(&self.0)
+        other.0.get(self.0.len()) == Some(&b'/') && other.0.starts_with(&self.0)
     }
 
     /// The bytes, names joined by `/`.

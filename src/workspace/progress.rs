@@ -220,8 +220,9 @@ impl Phase {
 
 impl Moment {
     /// Bytes a second; none where the counter began anew.
+    #[allow(clippy::cast_possible_truncation, reason = "a rate for people; too large a one becomes the largest")]
     fn rate_since(self, last: Self) -> u64 {
-        let seconds = (self.time - last.time).as_secs_f64();
+        let seconds = self.time.saturating_sub(last.time).as_secs_f64();
         let bytes = self.bytes.saturating_sub(last.bytes);
         if seconds > 0.0 { (bytes as f64 / seconds) as u64 } else { 0 }
     }

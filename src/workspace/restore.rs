@@ -93,23 +93,23 @@ pub fn restore(
 
     progress.begin(Phase::Files);
     let is_run = lineage.origin.is_none();
-    let winners = make_directories(&view, root, 1 + tocs.len(), is_run)?;
-    let layers: Vec<_> = lineage.layers().zip(&tocs).zip(&winners[1..]).filter(|(_, wins)| wins.files > 0).collect();
-    let sum = |of: fn(&Wins) -> u64| winners[1..].iter().map(of).sum::<u64>();
-    let least = layers.iter().map(|(((_, layer), _), wins)| space::least(wins.bytes, layer.size)).sum();
-    space.check(progress.workspace(), sum(|wins| wins.files), least)?;
-    progress.expect(sum(|wins| wins.files), sum(|wins| wins.bytes));
+    let winners = make_directories(&view, root, tocs.len().saturating_add(1), is_run)?;
+    // The first ones are those of the base.
+    let own = winners.get(1..).unwrap_or_default();
+    let layers: Vec<_> = lineage.layers().zip(&tocs).zip(own).filter(|(_, wins)| wins.files > 0).collect();
+    let least = layers.iter().map(|(((_, layer), _), wins)| space::least(wins.bytes, layer.size));
+    let (files, bytes) = (sum(own.iter().map(|wins| wins.files)), sum(own.iter().map(|wins| wins.bytes)));
+    space.check(progress.workspace(), files, sum(least))?;
+    progress.expect(files, bytes);
     let made = threads::for_each(&layers, |_, (((_, layer), toc), wins)| {
         let extractor = Extractor::new(root)?.keeping_privileges(is_run);
         extract(store, layer, toc, wins, extractor, progress)
     })?;
-    restored.layers += layers.len();
+    restored.layers = restored.layers.saturating_add(layers.len());
     let mut tasks: Vec<usize> = layers.iter().map(|(((writer, _), _), _)| *writer).collect();
     tasks.dedup();
     restored.tasks = tasks.len();
-    restored.files += made.iter().map(|made| made.files).sum::<u64>();
-    restored.bytes += made.iter().map(|made| made.bytes).sum::<u64>();
-    restored.stripped += made.iter().map(|made| made.stripped).sum::<u64>();
+    made.into_iter().for_each(|made| restored.add(made));
 
     progress.enter(Phase::Finishing);
     finish_directories(&view, root)?;
@@ -140,7 +140,7 @@ fn check(view: &View<'_>, conflict: Conflict, workspace: &str) -> Result<(), Err
                     Line(workspace)
                 );
             }
-            match conflicts.count - conflicts.listed.len() {
+            match conflicts.unlisted() {
                 0 => {}
                 more => tracing::info!(
                     event = "conflict",
@@ -171,10 +171,8 @@ fn restore_base(
         made.apply(&*store, number, layer, progress)?;
     }
     let (listed, made) = made.finish()?;
-    restored.layers += base.layers.len();
-    restored.files += made.files;
-    restored.bytes += made.bytes;
-    restored.stripped += made.stripped;
+    restored.layers = base.layers.len();
+    restored.add(made);
     Ok(Some(listed))
 }
 
@@ -187,7 +185,7 @@ fn make_directories(view: &View<'_>, root: &Path, layers: usize, is_run: bool) -
             let base = group.first().filter(|write| write.layer == 0);
             match outcome {
                 Outcome::Keep { from, .. } => {
-                    let winner = &group[from];
+                    let Some(winner) = group.get(from) else { return Ok(()) };
                     let path = || winner.entry.path.clone();
                     if !is_run && winner.entry.is_device() {
                         return Err(Error::Device(path()));
@@ -196,9 +194,10 @@ fn make_directories(view: &View<'_>, root: &Path, layers: usize, is_run: bool) -
                     if base.is_some_and(|base| !stays(base)) {
                         hand_over(Preparation::Remove(path()))?;
                     }
-                    match winner.entry.is_dir() {
-                        true => hand_over(Preparation::MakeDir(path()))?,
-                        false => winners[winner.layer].insert(winner),
+                    if winner.entry.is_dir() {
+                        hand_over(Preparation::MakeDir(path()))?;
+                    } else if let Some(wins) = winners.get_mut(winner.layer) {
+                        wins.insert(winner);
                     }
                 }
                 Outcome::Gone { visible: true } => {
@@ -234,7 +233,7 @@ fn extract(
     progress: &Progress,
 ) -> Result<Made, Error> {
     let names = first_names(layer, toc, wins)?;
-    let (mut files, mut bytes) = (0, 0);
+    let mut made = Made::default();
     read::read(store, layer, toc, &mut |index, entry, content| {
         let won = wins.contains(index);
         if won {
@@ -242,7 +241,7 @@ fn extract(
         }
         match &entry.node {
             Node::Link { to, .. } if won => {
-                files += 1;
+                made.files = made.files.saturating_add(1);
                 match names.get(to) {
                     Some(first) if *first == entry.path => Ok(()),
                     first => extractor.make_link(&entry.path, first.unwrap_or(to)),
@@ -253,8 +252,8 @@ fn extract(
                 if !won && promoted.is_none() {
                     return Ok(());
                 }
-                files += u64::from(won);
-                bytes += size;
+                made.files = made.files.saturating_add(u64::from(won));
+                made.bytes = made.bytes.saturating_add(*size);
                 let mut content = progress.counting(content);
                 extractor.make_entry(promoted.as_ref().unwrap_or(entry), &mut content, &mut |_| {})
             }
@@ -263,7 +262,7 @@ fn extract(
             _ => Ok(()),
         }
     })?;
-    Ok(Made { files, bytes, stripped: extractor.stripped() })
+    Ok(Made { stripped: extractor.stripped(), ..made })
 }
 
 /// For files that lost at the path where the layer has their content, but of which a hard link won: the first such link.
@@ -293,14 +292,13 @@ fn first_names(layer: &Descriptor, toc: &Toc, wins: &Wins) -> Result<HashMap<Tre
 /// Sets modes, owners and times of all directories, each after those in it.
 fn finish_directories(view: &View<'_>, root: &Path) -> Result<(), Error> {
     let directories = |hand_over: &mut dyn FnMut((Entry, bool)) -> Result<(), Error>| {
-        view.for_each(&mut |group, outcome| match outcome {
-            Outcome::Keep { from, mtime, touched } if group[from].entry.is_dir() => {
-                let dir = Entry { mtime, ..group[from].entry.clone() };
-                // The root belongs to the volume: a task must have changed it.
-                let all = !(dir.path.is_root() && touched);
-                hand_over((dir, all))
-            }
-            _ => Ok(()),
+        view.for_each(&mut |group, outcome| {
+            let Outcome::Keep { from, mtime, touched } = outcome else { return Ok(()) };
+            let Some(winner) = group.get(from).filter(|winner| winner.entry.is_dir()) else { return Ok(()) };
+            let dir = Entry { mtime, ..winner.entry.clone() };
+            // The root belongs to the volume: a task must have changed it.
+            let all = !(dir.path.is_root() && touched);
+            hand_over((dir, all))
         })
     };
     threads::ahead(directories, |directories| {
@@ -322,7 +320,7 @@ fn finish_directories(view: &View<'_>, root: &Path) -> Result<(), Error> {
 fn write_baseline(view: &View<'_>, root: &Path, mut baseline: baseline::Writer) -> Result<(), Error> {
     let made = |hand_over: &mut dyn FnMut(Entry) -> Result<(), Error>| {
         view.for_each(&mut |group, outcome| match outcome {
-            Outcome::Keep { from, .. } => hand_over(group[from].entry.clone()),
+            Outcome::Keep { from, .. } => group.get(from).map_or(Ok(()), |winner| hand_over(winner.entry.clone())),
             Outcome::Gone { .. } => Ok(()),
         })
     };
@@ -363,7 +361,26 @@ fn known(walk: &Walk, found: &Found, wanted: Option<&Entry>) -> Result<Option<Kn
     Ok(Some(Known { entry, identity, nlink: found.status.nlink }))
 }
 
+impl Restored {
+    fn add(&mut self, made: Made) {
+        self.files = self.files.saturating_add(made.files);
+        self.bytes = self.bytes.saturating_add(made.bytes);
+        self.stripped = self.stripped.saturating_add(made.stripped);
+    }
+}
+
+/// What tables say may add up to more than there is.
+fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
 impl Wins {
+    #[allow(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::indexing_slicing,
+        reason = "a table in memory has so many entries; there are as many words"
+    )]
     fn insert(&mut self, winner: &Change) {
         let (word, bit) = ((winner.index / 64) as usize, winner.index % 64);
         if self.bits.len() <= word {
@@ -376,6 +393,7 @@ impl Wins {
         }
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "what would be cut off is the index of no entry in memory")]
     fn contains(&self, index: u64) -> bool {
         self.bits.get((index / 64) as usize).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }

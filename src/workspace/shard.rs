@@ -94,14 +94,14 @@ impl<'a> Sharder<'a> {
     /// Adds a path that is gone. They come in tree order.
     pub fn whiteout(&mut self, path: TreePath) -> Result<(), Error> {
         self.make_room(weight(&[]))?;
-        self.open.weight += weight(&[]);
+        self.open.weight = self.open.weight.saturating_add(weight(&[]));
         self.open.whiteouts.push(path);
         Ok(())
     }
 
     /// Notes that the next entry is in place of a directory.
     pub fn replaces_directory(&mut self) {
-        self.open.replaced += 1;
+        self.open.replaced = self.open.replaced.saturating_add(1);
     }
 
     /// Adds what has one name. They come in tree order.
@@ -137,7 +137,7 @@ impl<'a> Sharder<'a> {
 
     fn hand_over(&mut self) -> Result<(), Error> {
         let full = std::mem::replace(&mut self.open, Open::new()?);
-        self.handed_over += 1;
+        self.handed_over = self.handed_over.saturating_add(1);
         (self.out)(full.close()?)
     }
 }
@@ -150,8 +150,8 @@ impl Open {
 
     fn count(&mut self, entry: &Entry) {
         self.weight = self.weight.saturating_add(weight([entry]));
-        self.files += u64::from(entry.content().is_some());
-        self.bytes += content(entry);
+        self.files = self.files.saturating_add(u64::from(entry.content().is_some()));
+        self.bytes = self.bytes.saturating_add(content(entry));
     }
 
     fn close(self) -> Result<Shard, Error> {
@@ -164,7 +164,7 @@ impl Open {
 
 /// Bytes of content, and 1 KiB for each path: what it costs in headers and tables.
 fn weight<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> u64 {
-    entries.into_iter().map(|entry| 1024 + content(entry)).fold(0, u64::saturating_add).max(1024)
+    entries.into_iter().map(|entry| content(entry).saturating_add(1024)).fold(0, u64::saturating_add).max(1024)
 }
 
 /// Bytes of a file, once for all its names.

@@ -198,15 +198,17 @@ impl Extractor {
                 Ok(len) => len,
                 Err(e) => return Err(Error::file(&entry.path, "its content can't be read")(e)),
             };
-            seen(&self.buffer[..len]);
-            file.append(&self.buffer[..len]).map_err(Error::file(&entry.path, "can't be written"))?;
+            let read = self.buffer.get(..len).unwrap_or_default();
+            seen(read);
+            file.append(read).map_err(Error::file(&entry.path, "can't be written"))?;
         }
         let file = file.finish().map_err(Error::file(&entry.path, "can't be written"))?;
         let is_capability = |name: &[u8]| name == CAPABILITY;
         let mut mode = Mode::from_raw_mode(entry.mode as RawMode);
         if !self.keeps_privileges {
             let has_capability = self.is_root && entry.xattrs.iter().any(|(name, _)| is_capability(name));
-            self.stripped += u64::from(mode.intersects(Mode::SUID | Mode::SGID) || has_capability);
+            let has_privileges = mode.intersects(Mode::SUID | Mode::SGID) || has_capability;
+            self.stripped = self.stripped.saturating_add(u64::from(has_privileges));
             mode.remove(Mode::SUID | Mode::SGID);
         }
         let set = || -> io::Result<()> {

@@ -267,7 +267,11 @@ impl Status {
 }
 
 impl From<Stat> for Status {
-    #[allow(clippy::unnecessary_cast)] // The widths of these fields differ between architectures.
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_possible_truncation,
+        reason = "the widths of these fields differ between architectures; nanoseconds are below 1,000,000,000"
+    )]
     fn from(stat: Stat) -> Self {
         let raw = stat.st_mode as RawMode;
         Self {
@@ -387,7 +391,7 @@ fn read_all(mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> rus
                 buffer.truncate(len);
                 return Ok(buffer);
             }
-            Err(Errno::RANGE) if size < 1 << 20 => size *= 8,
+            Err(Errno::RANGE) if size < 1 << 20 => size = size.saturating_mul(8),
             Err(e) => return Err(e),
         }
     }

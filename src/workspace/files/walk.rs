@@ -51,7 +51,7 @@ impl Walk {
     }
 
     /// The next path.
-    #[allow(clippy::should_implement_trait)] // It would hide that `describe` is about the last one.
+    #[allow(clippy::should_implement_trait, reason = "it would hide that `describe` is about the last one")]
     pub fn next(&mut self) -> Option<Result<Found, Error>> {
         if let Some(root) = self.root.take() {
             return Some(self.enter_root(root).map_err(Error::file(".", "can't be read")));
@@ -105,6 +105,11 @@ impl Walk {
     }
 
     /// The open directory that holds the last path.
+    #[allow(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "there is a last path, so that the root is open"
+    )]
     pub fn parent(&self) -> BorrowedFd<'_> {
         let level = self.open.len().saturating_sub(1 + usize::from(self.at_dir && self.open.len() > 1));
         self.open[level].dir.as_fd()

@@ -62,9 +62,10 @@ impl TocWriter {
     pub fn push(&mut self, entry: &Entry) -> io::Result<()> {
         self.record.clear();
         self.record = postcard::to_extend(entry, std::mem::take(&mut self.record)).map_err(io::Error::other)?;
-        self.out.write_all(&(self.record.len() as u32).to_le_bytes())?;
+        let len = u32::try_from(self.record.len()).map_err(io::Error::other)?;
+        self.out.write_all(&len.to_le_bytes())?;
         self.out.write_all(&self.record)?;
-        self.entries += 1;
+        self.entries = self.entries.saturating_add(1);
         Ok(())
     }
 

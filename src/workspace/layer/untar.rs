@@ -2,6 +2,13 @@
 //! Format"). Fields are parsed by the tar crate; what extended headers say is put together here, record by record as their
 //! lengths say, since values may hold line breaks.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "fields of a block of 512 bytes, parts of a buffer at places that were found in it"
+)]
+
 use std::io::{self, Read};
 
 use tar::{EntryType, Header};

@@ -181,7 +181,7 @@ impl Lineage {
         }
         for writer in other.writers {
             match self.writers.binary_search_by_key(&writer.order, |w| w.order) {
-                Ok(known) if self.writers[known] == writer => {}
+                Ok(known) if self.writers.get(known) == Some(&writer) => {}
                 Ok(_) => {
                     return Err(Error::SavedTwice { task: writer.task });
                 }

@@ -255,11 +255,15 @@ pub fn of_snapshot(place: &str, digest: Digest, manifest: Manifest, snapshot: Sn
 /// each written after the ones below it.
 pub fn of_image(image: &str, digest: Digest, manifest: Manifest, config: &Config) -> Lineage {
     let (mut layers, mut diff_ids) = (manifest.layers, config.rootfs.diff_ids.clone());
-    let foreign = layers.iter().rposition(|layer| !layer.has_toc()).map_or(0, |last| last + 1);
+    let foreign = layers.iter().rposition(|layer| !layer.has_toc()).map_or(0, |last| last.saturating_add(1));
     let own = layers.split_off(foreign);
     diff_ids.truncate(foreign);
     let writer = |(order, layer): (u32, Descriptor)| Writer {
-        task: layer.annotations.get(image::TASK).cloned().unwrap_or_else(|| format!("layer {}", order + 1)),
+        task: layer
+            .annotations
+            .get(image::TASK)
+            .cloned()
+            .unwrap_or_else(|| format!("layer {}", order.saturating_add(1))),
         order,
         manifest: None,
         ancestors: (0..order).collect(),

@@ -41,7 +41,7 @@ impl<'a> View<'a> {
         for writer in &lineage.writers {
             contributors.push(Contributor { name: writer.task.clone(), ancestors: ancestors(&writer.ancestors) });
         }
-        let layers = lineage.layers().zip(tocs).map(|((writer, _), toc)| (writer + 1, Some(toc)));
+        let layers = lineage.layers().zip(tocs).map(|((writer, _), toc)| (writer.saturating_add(1), Some(toc)));
         let listings = iter::once((0, base)).chain(layers).collect();
         let has_links = lineage.layers().map(|(_, layer)| Ok(layer.info()?.hardlinks > 0));
         let has_links = iter::once(Ok(false)).chain(has_links).collect::<Result<_, Error>>()?;
