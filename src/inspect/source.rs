@@ -75,8 +75,8 @@ impl Source {
             load::image(store, &target.reference(), &image)?.ok_or_else(|| Error::NoImage(image.clone()))?;
         let annotation = |name: &str| found.manifest.annotations.get(name).cloned();
         let (run, workspace, digest) = (annotation(image::RUN), annotation(image::WORKSPACE), found.digest);
-        let has = |layer: &Descriptor| found.manifest.layers.iter().any(|other| other.digest == layer.digest);
-        let whole = found.config.lineage.take().filter(|lineage| lineage.layers().all(|(_, layer)| has(layer)));
+        let is_there = |layer: &Descriptor| found.manifest.layers.iter().any(|other| other.digest == layer.digest);
+        let whole = found.config.lineage.take().filter(|lineage| lineage.layers().all(|(_, layer)| is_there(layer)));
         if let Some(lineage) = &whole {
             lineage.check().map_err(|e| Error::damaged(&image, format!("its lineage is invalid: {e}")))?;
         }

@@ -75,9 +75,9 @@ fn lineage_of(image: &Image, place: &str) -> Result<Option<Lineage>, Error> {
     }
     if let Some(lineage) = lineage {
         lineage.check().map_err(|e| Error::damaged(place, format!("its lineage is invalid: {e}")))?;
-        let has = |layer: &Descriptor| image.manifest.layers.iter().any(|other| other.digest == layer.digest);
+        let is_there = |layer: &Descriptor| image.manifest.layers.iter().any(|other| other.digest == layer.digest);
         let mut base_layers = lineage.base.iter().flat_map(|base| &base.layers);
-        if let Some(absent) = base_layers.find(|layer| !has(layer)) {
+        if let Some(absent) = base_layers.find(|layer| !is_there(layer)) {
             return Err(Error::damaged(place, format!("it does not have the {} of its base", absent.place())));
         }
     }

@@ -33,9 +33,9 @@ pub enum Node {
     },
     /// A regular file.
     File(Content),
-    /// A further name of the regular file at `to`, an earlier entry of the same layer.
+    /// A hard link to the regular file at `to`, an earlier entry of the same layer.
     Link {
-        /// The first name.
+        /// Where the file is.
         to: TreePath,
         /// What the file holds.
         content: Content,
@@ -111,7 +111,7 @@ impl Entry {
         self.node == Node::Whiteout
     }
 
-    /// What a regular file holds, whichever of its names this is.
+    /// What a regular file holds, also under the path of a hard link.
     pub fn content(&self) -> Option<&Content> {
         match &self.node {
             Node::File(content) | Node::Link { content, .. } => Some(content),

@@ -193,14 +193,14 @@ impl Progress {
             (Action::Restore, Phase::Finishing) => "setting attributes of directories",
             (Action::Save, Phase::Finishing) => "storing the image of the run",
         };
-        let of = |total: u64, text: String| if total == 0 { String::new() } else { format!(" of {text}") };
+        let of_total = |total: u64, shown: String| if total == 0 { String::new() } else { format!(" of {shown}") };
         format!(
             "{}: {doing}: {}{}, {}{}, {}/s, {} s",
             Line(&self.workspace),
             count(now.files, "file"),
-            of(now.total_files, now.total_files.to_string()),
+            of_total(now.total_files, now.total_files.to_string()),
             size(now.bytes),
-            of(now.total_bytes, size(now.total_bytes)),
+            of_total(now.total_bytes, size(now.total_bytes)),
             size(now.rate_since(last)),
             now.time.as_secs()
         )

@@ -18,7 +18,7 @@ use super::{
     files::{
         extract::Extractor,
         space,
-        tree::Access,
+        tree::{self, Access},
         walk::{Found, Walk},
     },
     layer::{descriptor::Descriptor, read, toc::Toc},
@@ -353,7 +353,7 @@ fn known(walk: &Walk, found: &Found, wanted: Option<&Entry>) -> Result<Option<Kn
         sure = content.size == *size && wanted.mtime == entry.mtime;
         entry.node = Node::File(*content);
         entry.mtime = wanted.mtime;
-        if super::files::tree::is_root() {
+        if tree::is_root() {
             entry.xattrs = wanted.xattrs.clone();
         }
     }

@@ -172,10 +172,14 @@ fn add_file(
     let mut now = before.entry(entry.path.clone(), Node::File(Content { size: before.size, hash: [0; 32] }), xattrs);
     now.mode = entry.mode;
     let mut input = Marked { file: &file, failed: false, progress };
-    let content = layer.push_file(now.clone(), &mut input).map_err(|e| match input.failed {
-        true => unreadable()(e),
-        false if e.kind() == io::ErrorKind::UnexpectedEof => changed(),
-        false => Error::file("a new layer", "can't be stored")(e),
+    let content = layer.push_file(now.clone(), &mut input).map_err(|e| {
+        if input.failed {
+            unreadable()(e)
+        } else if e.kind() == io::ErrorKind::UnexpectedEof {
+            changed()
+        } else {
+            Error::file("a new layer", "can't be stored")(e)
+        }
     })?;
     let after = tree::status_of(&file).map_err(unreadable())?;
     if (before.size, before.mtime) != (after.size, after.mtime) {

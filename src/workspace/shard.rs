@@ -29,7 +29,7 @@ pub struct Shard {
     /// How many entries are in place of directories.
     pub replaced: u64,
     listed: Toc,
-    /// Files with several names, and the directories above them, in tree order.
+    /// Files with hard links, and the directories above them, in tree order.
     linked: Vec<Entry>,
 }
 
@@ -61,7 +61,7 @@ pub fn size() -> u64 {
 }
 
 impl Shard {
-    /// What is new or different, in tree order. Of regular files only the size is known. Of several names of one file the
+    /// What is new or different, in tree order. Of regular files only the size is known. Of several paths of one file the
     /// first is the file, the others are links to it.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry, Error>> + '_ {
         let (mut listed, mut linked) = (self.listed.iter().peekable(), self.linked.iter().peekable());
@@ -76,7 +76,7 @@ impl Shard {
         })
     }
 
-    /// Files that further names of the same shard are links to.
+    /// Files that hard links of the same shard lead to.
     pub fn linked(&self) -> impl Iterator<Item = &TreePath> {
         self.linked.iter().filter_map(|entry| match &entry.node {
             Node::Link { to, .. } => Some(to),
@@ -104,14 +104,14 @@ impl<'a> Sharder<'a> {
         self.open.replaced = self.open.replaced.saturating_add(1);
     }
 
-    /// Adds what has one name. They come in tree order.
+    /// Adds what has no hard links. They come in tree order.
     pub fn push(&mut self, entry: &Entry) -> Result<(), Error> {
         self.make_room(weight([entry]))?;
         self.open.count(entry);
         self.open.listed.push(entry).map_err(unlisted())
     }
 
-    /// Adds all names of a file, or of none, and directories above them: after everything else, in any order.
+    /// Adds all paths of a file, or of none, and directories above them: after everything else, in any order.
     pub fn push_linked(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
         self.make_room(weight(&entries))?;
         entries.iter().for_each(|entry| self.open.count(entry));

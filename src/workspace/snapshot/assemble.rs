@@ -107,12 +107,13 @@ pub fn put_whole(
 
 /// What makes the stack of the layers of `lineage` that are not `left_out` show the merged view.
 fn fixes(store: &dyn Store, lineage: &Lineage, left_out: &[bool]) -> Result<Fixes, Error> {
-    let has = |count: fn(&LayerInfo) -> u64| move |layer: &Descriptor| layer.info().is_ok_and(|info| count(&info) > 0);
-    let linked = lineage.layers().any(|(_, layer)| has(|info| info.hardlinks)(layer));
+    let counts =
+        |count: fn(&LayerInfo) -> u64| move |layer: &Descriptor| layer.info().is_ok_and(|info| count(&info) > 0);
+    let linked = lineage.layers().any(|(_, layer)| counts(|info| info.hardlinks)(layer));
     // What one task made the next may have deleted, and a third one made again.
     let last = lineage.writers.len().saturating_sub(1);
     let deleted =
-        lineage.layers().any(|(writer, layer)| (1..last).contains(&writer) && has(|info| info.deletions)(layer));
+        lineage.layers().any(|(writer, layer)| (1..last).contains(&writer) && counts(|info| info.deletions)(layer));
     if lineage.is_chain() && !linked && !deleted && !left_out.contains(&true) {
         return Ok(Fixes::default());
     }

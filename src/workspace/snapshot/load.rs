@@ -14,7 +14,8 @@ use crate::{
     target::Target,
     workspace::{
         error::Error,
-        layer::{archive::END, descriptor::Descriptor},
+        layer::{archive::END, descriptor::Descriptor, read::read_toc, toc::Toc},
+        threads,
     },
 };
 
@@ -125,7 +126,7 @@ pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) ->
         .iter()
         .flat_map(|task| (task.order..=task.last.unwrap_or(task.order)).map(move |order| (task, order)))
         .collect();
-    let found = crate::workspace::threads::for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
+    let found = threads::for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
     for ((task, order), found) in wanted.into_iter().zip(found) {
         match found {
             Some(found) => {
@@ -224,9 +225,9 @@ impl Image {
 }
 
 /// Tables of contents of all layers of `lineage`, the lowest first.
-pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<crate::workspace::layer::toc::Toc>, Error> {
+pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<Toc>, Error> {
     let layers: Vec<&Descriptor> = lineage.layers().map(|(_, layer)| layer).collect();
-    crate::workspace::threads::for_each(&layers, |_, layer| crate::workspace::layer::read::read_toc(store, layer))
+    threads::for_each(&layers, |_, layer| read_toc(store, layer))
 }
 
 /// Base and writers of a snapshot, the task itself the last writer. Refuses what can't be true; `place` names the image in
@@ -278,13 +279,13 @@ pub fn of_image(image: &str, digest: Digest, manifest: Manifest, config: &Config
 }
 
 fn choose(index: &Index, place: &str) -> Result<Digest, Error> {
-    let of = |architecture: &str| {
+    let image_for = |architecture: &str| {
         index.manifests.iter().find(|manifest| {
             manifest.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == architecture)
         })
     };
     let any = || index.manifests.first().filter(|only| only.platform.is_none());
-    let chosen = of(image::architecture()).or_else(|| of("amd64")).or_else(any);
+    let chosen = image_for(image::architecture()).or_else(|| image_for("amd64")).or_else(any);
     let missing = || Error::damaged(place, format!("it has no image for linux/{}", image::architecture()));
     chosen.map(|manifest| manifest.digest).ok_or_else(missing)
 }
