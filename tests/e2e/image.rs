@@ -61,7 +61,7 @@ fn export(reference: &str, dir: &Path, credentials: Option<&Path>) {
 
 /// What the Task `list` prints of a folder.
 fn list(dir: &Path) -> String {
-    let task = manifests::parse(include_str!("../cases/common/list.yaml")).remove(0);
+    let task = manifests::parse(include_str!("cases/common/list.yaml")).remove(0);
     let script = task["spec"]["steps"][0]["script"].as_str().unwrap();
     let script = script.replace("$(workspaces.tree.path)", dir.to_str().unwrap());
     String::from_utf8(run(Command::new("sh").args(["-ec", &script]))).unwrap()

@@ -1,9 +1,8 @@
 //! The runner against what Tekton documents: pipelines whose tasks share nothing, or what a claim keeps for them.
 
-mod support;
-
 use serde_json::{Value, json};
-use support::{
+
+use crate::support::{
     manifests,
     runner::{Outcome, Runner, Skip, Status, TaskRun},
 };
