@@ -1,4 +1,5 @@
-//! The stores against real registries, real token servers and real faults, over real sockets.
+//! The stores against real registries, real token servers and real faults, over real sockets; and the images that are
+//! installed, pushed to such a registry.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -8,6 +9,7 @@ mod contract;
 mod environment;
 mod faults;
 mod hosts;
+mod images;
 mod inspect;
 mod prune;
 mod tools;

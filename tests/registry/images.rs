@@ -1,11 +1,10 @@
 //! The images that `images/` makes, as a registry holds them and as crane reads them.
 
-mod support;
-
 use std::{path::Path, process::Command};
 
 use serde_json::{Value, json};
-use support::registry::{self, Registry};
+
+use crate::support::registry::{self, Registry};
 
 #[tokio::test]
 async fn the_products_image_holds_the_binary_and_nothing_else() {
