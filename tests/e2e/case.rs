@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::{
+use support::{
     manifests,
     render::render,
     runner::{Outcome, Status},

@@ -5,10 +5,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{
-    case::{Case, Image, Rendered},
-    support::{manifests, registry::crane, runner::Outcome},
-};
+use crate::case::{Case, Image, Rendered};
+use support::{manifests, registry::crane, runner::Outcome};
 
 /// Files of the image `${BASE}`, as two layers: the second deletes a file of the first.
 const BASE: &str = r#"

@@ -14,8 +14,6 @@ mod cluster;
 mod image;
 mod played;
 mod runner;
-#[path = "../support/mod.rs"]
-mod support;
 
 /// One test for each case, and the list of them.
 macro_rules! cases {

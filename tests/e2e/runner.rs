@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
+use support::{
     manifests,
     runner::{Outcome, Runner, Skip, Status, TaskRun},
 };
+
+mod rules;
 
 #[test]
 fn variables_arrive_where_tekton_puts_them() {

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::support::registry::{self, Registry};
+use support::registry::{self, Registry};
 
 #[tokio::test]
 async fn the_products_image_holds_the_binary_and_nothing_else() {

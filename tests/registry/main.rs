@@ -1,9 +1,6 @@
 //! The stores against real registries, real token servers and real faults, over real sockets; and the images that are
 //! installed, pushed to such a registry.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod auth;
 mod contract;
 mod environment;
