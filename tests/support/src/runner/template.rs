@@ -33,22 +33,3 @@ fn is_empty(value: &Value) -> bool {
         _ => false,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_step_wins() {
-        let mut step = json!({"args": [], "command": ["c"], "env": [{"name": "A", "value": "1"}]});
-        let template = json!({
-            "args": ["x"], "command": ["t"], "workingDir": "/w",
-            "env": [{"name": "A", "value": "2"}, {"name": "B", "value": "3"}]
-        });
-        inherit(&mut step, &template);
-        let env = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "3"}]);
-        assert_eq!(step, json!({"args": ["x"], "command": ["c"], "env": env, "workingDir": "/w"}));
-    }
-}

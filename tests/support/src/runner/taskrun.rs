@@ -208,7 +208,7 @@ fn bind(run: Run<'_>, task: &Value, spec: &Value) -> Result<Vec<Binding>, String
         let sub_path = parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join("/");
         let path = declared.and_then(|d| text(d, "mountPath")).map(str::to_owned);
         bindings.push(Binding {
-            volume: format!("ws-{}", &tekton_wrap::digest::Digest::of(own.as_bytes()).hex()[..10]),
+            volume: format!("ws-{}", &hash(&own)[..10]),
             path: path.unwrap_or_else(|| format!("/workspace/{own}")),
             read_only: declared.is_some_and(|d| d["readOnly"] == true),
             source: source.clone(),
@@ -323,7 +323,7 @@ fn of_step(step: &Value, bindings: &[Binding]) -> Vars {
 /// Name of a TaskRun. Of a name that is too long the middle is hashed (knative.dev/pkg/kmeta, ChildName, which uses MD5).
 fn child_name(run: &str, task: &str) -> String {
     let suffix = format!("-{task}");
-    let hash = |text: &str| tekton_wrap::digest::Digest::of(text.as_bytes()).hex()[..32].to_owned();
+    let hash = |text: &str| hash(text)[..32].to_owned();
     let cut = |text: &str, length: usize| text[..text.len().min(length)].to_owned();
     match 31usize.checked_sub(suffix.len()) {
         _ if run.len() + suffix.len() <= 63 => format!("{run}{suffix}"),
@@ -360,4 +360,10 @@ impl Binding {
         let isolated = ["steps", "sidecars"].iter().any(|key| items(spec, key).iter().any(lists));
         !isolated || lists(step)
     }
+}
+
+/// The SHA-256 of a text, in hexadecimal digits.
+fn hash(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,12 +8,12 @@
 //! - [`mod@render`]: the product's `render`
 //! - [`runner`]: plays a PipelineRun as Tekton would
 //!
-//! The programs come from `tests/assets/build`. This is a `mod.rs` because Cargo takes each `tests/*.rs` for a test program.
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "each test program uses a part of it; the demo has no test harness and no unit tests"
-)]
+//! The programs come from `tests/assets/build`.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 pub mod assets;
 pub mod certificate;
@@ -29,3 +29,17 @@ pub mod resolver;
 pub mod runner;
 pub mod tokens;
 pub mod webhook;
+
+/// A path in this repository.
+pub fn repository(path: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate is two folders down");
+    root.join(path)
+}
+
+/// The product's program. Cargo builds it for the tests and benchmarks of its package and tells them where it is.
+///
+/// # Panics
+/// Where it is not Cargo that runs the test.
+pub fn program() -> PathBuf {
+    env::var_os("CARGO_BIN_EXE_tekton-wrap").expect("started by cargo test or cargo bench").into()
+}

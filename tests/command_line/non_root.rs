@@ -8,7 +8,7 @@ use std::{
 };
 
 #[expect(dead_code, reason = "the data plane's own tests use all of it")]
-#[path = "../src/workspace/tests/seen.rs"]
+#[path = "../../src/workspace/tests/seen.rs"]
 mod seen;
 
 /// The task's user, and another one as OpenShift would choose it. Who may not change its user is itself twice.

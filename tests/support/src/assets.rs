@@ -7,7 +7,7 @@ use std::{
 
 /// Path of the asset `name`, see `tests/assets/build`, which builds it if it is missing.
 pub fn path(name: &str) -> PathBuf {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/build");
+    let script = super::repository("tests/assets/build");
     let output = Command::new(script).arg(name).stderr(Stdio::inherit()).output().expect("tests/assets/build starts");
     assert!(output.status.success(), "tests/assets/build {name} failed");
     let stdout = String::from_utf8(output.stdout).expect("paths are UTF-8");

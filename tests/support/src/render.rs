@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// What `tekton-wrap render` prints for one run among the documents of `yaml`, or its error.
 pub fn render(yaml: &str, image: &str) -> Result<Value, String> {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tekton-wrap"))
+    let mut child = Command::new(super::program())
         .args(["render", "-f", "-", "-o", "json", "--image", image])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

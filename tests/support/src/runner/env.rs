@@ -73,18 +73,3 @@ fn from_elsewhere(runner: &Runner, source: &Value, metadata: &Value) -> Result<S
         .map(str::to_owned)
         .ok_or_else(|| format!("the runner can't give an environment variable from {source}"))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn expands_as_kubernetes_does() {
-        let env = [("A".to_owned(), "1".to_owned())];
-        for (text, wanted) in
-            [("$(A)", "1"), ("$$(A)", "$(A)"), ("$(B) $A $", "$(B) $A $"), ("$(cat $(A))", "$(cat $(A))")]
-        {
-            assert_eq!(expand(text, &env), wanted);
-        }
-    }
-}

@@ -1,12 +1,13 @@
 //! The runner against what Tekton documents: pipelines whose tasks share nothing, or what a claim keeps for them.
 
-mod support;
-
 use serde_json::{Value, json};
+
 use support::{
     manifests,
     runner::{Outcome, Runner, Skip, Status, TaskRun},
 };
+
+mod rules;
 
 #[test]
 fn variables_arrive_where_tekton_puts_them() {

@@ -1,6 +1,6 @@
 //! The product's webhook as a process, registered with a [`Cluster`].
 
-use std::{fs, path::Path};
+use std::fs;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
@@ -63,7 +63,7 @@ impl Webhook {
             format!("--kubeconfig={}", dir.join("kubeconfig").display()),
         ];
         args.extend_from_slice(more);
-        let program = Program::start(dir, Path::new(env!("CARGO_BIN_EXE_tekton-wrap")), &args, &[]);
+        let program = Program::start(dir, &super::program(), &args, &[]);
         let readyz = format!("http://127.0.0.1:{admin}/readyz");
         program.wait_until("tekton-wrap webhook", async || ureq::get(&readyz).call().is_ok()).await;
         Self {

@@ -28,6 +28,9 @@ use super::{
 /// Where Tekton shows credentials: `$(credentials.path)`.
 pub const CREDENTIALS: &str = "/tekton/creds";
 
+/// The product's program in the image of the injected steps.
+const PROGRAM: &str = "/tekton-wrap/bin/tekton-wrap";
+
 /// What one attempt runs.
 pub struct Pod<'a> {
     /// What the test gave.
@@ -220,8 +223,8 @@ impl Pod<'_> {
         if let Some(config) = &self.runner.docker_config {
             mounts.push(mount(&self.credentials(step.name, config)?, CREDENTIALS, false));
         }
-        if step.argv.first().is_some_and(|program| program == tekton_wrap::step::PROGRAM) {
-            mounts.push(mount(&self.runner.program, tekton_wrap::step::PROGRAM, true));
+        if step.argv.first().is_some_and(|program| program == PROGRAM) {
+            mounts.push(mount(&self.runner.program, PROGRAM, true));
         }
         for path in &self.runner.shared {
             mounts.push(mount(path, &path.display().to_string(), false));
@@ -309,18 +312,5 @@ fn read_result(file: &Path, kind: Option<&str>) -> Option<Value> {
         Some("array") => serde_json::from_str::<Vec<Value>>(&content).ok().map(Value::Array),
         Some("object") => serde_json::from_str::<Map<_, _>>(&content).ok().map(Value::Object),
         _ => Some(Value::String(content)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_of_time() {
-        for (text, wanted) in [("1h0m1s", 3_601_000), ("1.5m", 90_000), ("20ms", 20), ("0", 0)] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(wanted)));
-        }
-        assert!(duration("5 days").is_err());
     }
 }

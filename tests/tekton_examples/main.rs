@@ -20,8 +20,6 @@ use support::{
 };
 
 mod change;
-#[path = "../support/mod.rs"]
-mod support;
 
 /// What becomes of an example's runs, in their order.
 enum Expected {

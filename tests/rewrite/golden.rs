@@ -1,5 +1,6 @@
 //! Golden files of the rewrite: `tests/golden/<case>.yaml` holds a PipelineRun with the objects that it names,
-//! `<case>.out.yaml` the wrapped run, `<case>.explain` what `render --explain` prints of it. `UPDATE_GOLDEN=1 cargo test --test golden` writes the latter anew.
+//! `<case>.out.yaml` the wrapped run, `<case>.explain` what `render --explain` prints of it.
+//! `UPDATE_GOLDEN=1 cargo test --test rewrite golden` writes both anew.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 

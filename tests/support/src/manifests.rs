@@ -1,7 +1,5 @@
 //! Manifests as they are in the repository, and objects of any kind.
 
-use std::path::Path;
-
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams, ValidationDirective},
@@ -18,7 +16,7 @@ pub fn webhook_config() -> Vec<Value> {
 
 /// What `kustomize build` makes of a folder of the repository.
 pub fn build(folder: &str) -> Vec<Value> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let folder = super::repository(folder);
     let output = assets::command("kustomize").arg("build").arg(&folder).output().expect("kustomize starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && stderr.is_empty(), "kustomize build {}: {stderr}", folder.display());

@@ -1,10 +1,9 @@
 //! The images that `images/` makes, as a registry holds them and as crane reads them.
 
-mod support;
-
 use std::{path::Path, process::Command};
 
 use serde_json::{Value, json};
+
 use support::registry::{self, Registry};
 
 #[tokio::test]

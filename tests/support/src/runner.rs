@@ -39,6 +39,11 @@ mod vars;
 mod volume;
 mod when;
 
+/// Rules that need no run, for their tests.
+pub mod rules {
+    pub use super::{cel::holds, env::expand, graph::parents, pod::duration, template::inherit, vars::Vars};
+}
+
 /// What a play needs besides the run.
 #[derive(Debug, Default)]
 pub struct Runner {

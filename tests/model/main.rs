@@ -8,7 +8,7 @@
 //! | [`image`] | an image as any tool sees it |
 //! | [`play`] | the run itself |
 //!
-//! `PROPTEST_CASES` says how many runs. A failure is shrunk, printed, and its seed kept in `tests/runs/regressions.txt`,
+//! `PROPTEST_CASES` says how many runs. A failure is shrunk, printed, and its seed kept in `tests/model/regressions.txt`,
 //! which is tried first from then on.
 
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
@@ -28,7 +28,7 @@ fn config() -> ProptestConfig {
     ProptestConfig {
         cases,
         max_shrink_time: 60_000,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/runs/regressions.txt"))),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/model/regressions.txt"))),
         ..ProptestConfig::default()
     }
 }

@@ -61,29 +61,3 @@ fn result_reference(name: &str) -> Option<(String, String)> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn edges() {
-        let task = json!({
-            "runAfter": ["a"],
-            "params": [{"name": "p", "value": ["$(tasks.b.results.r[*])"]}],
-            "when": [{"input": "$(tasks.c.results.r[1]) $(tasks.no.results['r.x'])", "operator": "in", "values": ["$(tasks.d.results.o.key)"]}],
-            "workspaces": [{"name": "w", "subPath": "$(tasks.no.results.r)"}],
-            "taskSpec": {
-                "stepTemplate": {"image": "$(tasks.no.results.r)"},
-                "steps": [{
-                    "script": "echo $(cat $(tasks.e.results.r))",
-                    "volumeMounts": [{"name": "$(tasks.no.results.r)"}],
-                    "env": [{"name": "E", "value": "$(tasks.f.status) $(tasks.a.results.r)"}]
-                }]
-            }
-        });
-        assert_eq!(parents(&task), ["a", "b", "c", "d", "e"]);
-    }
-}

@@ -11,14 +11,14 @@ use super::{assets, manifests};
 ///
 /// The folder is the value of the environment variable `TEKTON_CRDS`, or `shared/tekton/crds` beside the repository.
 pub async fn apply_tekton(client: &Client) {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tekton/crds");
+    let beside = super::repository("../shared/tekton/crds");
     let folder = env::var_os("TEKTON_CRDS").map_or(beside, Into::into);
     if folder.is_dir() {
         println!("Tekton's CRDs: {}", folder.display());
         apply_folder(client, &folder).await;
     } else {
         println!("Tekton's CRDs: without schemas, from tests/crds/tekton.yaml");
-        apply(client, manifests::parse(include_str!("../crds/tekton.yaml"))).await;
+        apply(client, manifests::parse(include_str!("../../crds/tekton.yaml"))).await;
     }
 }
 
