@@ -25,6 +25,7 @@ pub mod admission;
 pub mod digest;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod globs;
 pub mod inspect;
 pub mod log;
 pub mod metrics;

@@ -4,6 +4,7 @@ use std::{path::Path, time::Instant};
 
 use super::{
     baseline,
+    conflict::ConflictPolicy,
     error::Error,
     progress::{Action, INTERVAL, Phase, Progress},
     report::report_saved,
@@ -15,11 +16,7 @@ use super::{
     },
     steps::restore_reported,
 };
-use crate::{
-    step::{Compression, Conflict},
-    store,
-    target::Target,
-};
+use crate::{step::Compression, store, target::Target};
 
 /// By hand: makes in `dir` what the image `source` holds, a snapshot or any other. A `baseline` lets [`save_dir`] store
 /// only what changed since.
@@ -29,7 +26,7 @@ pub fn restore_image(source: &str, dir: &Path, baseline: Option<&Path>) -> Resul
     let input = Input { lineage: load::lineage(&*store, &target)?, read: Vec::new() };
     std::fs::create_dir_all(dir).map_err(Error::file(dir.display(), "can't be made"))?;
     // What conflicts a snapshot's tasks had was settled when it was made.
-    restore_reported(&*store, &input, dir, baseline, Conflict::Last, source)
+    restore_reported(&*store, &input, dir, baseline, &ConflictPolicy::last(), source)
 }
 
 /// By hand: stores what is in `dir` as the image `target`: all of it, or what changed since `baseline` on top of the image

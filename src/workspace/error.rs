@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
+    globs::InvalidGlob,
     quote::Line,
     step::{ENV, InvalidStepConfig, TooManyCombinations},
     store::StoreError,
@@ -107,6 +108,9 @@ pub enum Error {
     /// The configuration of an injected step can't be read.
     #[error(transparent)]
     StepConfig(#[from] InvalidStepConfig),
+    /// A rule of param `conflict` can't be read.
+    #[error("param conflict: {0}")]
+    ConflictRule(#[from] InvalidGlob),
     /// A matrix has more combinations than its steps were made for.
     #[error(transparent)]
     Combinations(#[from] TooManyCombinations),

@@ -1,7 +1,7 @@
 //! Makes what a task saved visible: its snapshot to later tasks, the whole as `target` to everybody.
 
 use super::{
-    conflict::Conflicts,
+    conflict::{ConflictPolicy, Conflicts, report_settled},
     error::Error,
     layer::descriptor::Descriptor,
     snapshot::{
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     digest::Digest,
     quote::Line,
-    step::{Conflict, StepConfig, WorkspaceStep},
+    step::{OnConflict, StepConfig, WorkspaceStep},
     store::Store,
     target::Target,
 };
@@ -65,7 +65,8 @@ impl PendingSnapshot<'_> {
     fn check(&self) -> Result<(), Error> {
         self.check_tags()?;
         let WorkspaceStep { parallel, joined, .. } = self.workspace;
-        if self.step.conflict == Conflict::Last || parallel == joined {
+        let all_settled = self.step.conflict == OnConflict::Last && self.step.conflict_rules.is_empty();
+        if all_settled || parallel == joined {
             return Ok(());
         }
         let mut visible = self.visible(None)?;
@@ -158,8 +159,10 @@ impl Visible {
             return Ok(true);
         }
         let tocs = load::tocs(&**store, &self.whole)?;
-        let conflicts = View::new(&self.whole, None, &tocs)?.conflicts;
-        if conflicts.count == 0 || step.conflict == Conflict::Last {
+        let policy = ConflictPolicy::new(&step.conflict_rules, step.conflict)?;
+        let View { conflicts, settled, .. } = View::judged(&self.whole, None, &tocs, Some(&policy))?;
+        report_settled(&workspace.name, &settled);
+        if conflicts.count == 0 {
             return Ok(true);
         }
         if self.partners(&conflicts, step.order).any(|order| !StepConfig::in_ranges(&workspace.joined, order)) {

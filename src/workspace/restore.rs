@@ -13,6 +13,7 @@ use rustix::fs::FileType;
 use super::{
     base::{self, Made},
     baseline::{self, Known},
+    conflict::{ConflictPolicy, report_settled},
     entry::{Content, Entry, Node},
     error::Error,
     files::{
@@ -32,7 +33,7 @@ use super::{
     },
     threads,
 };
-use crate::{quote::Line, step::Conflict, store::Store};
+use crate::store::Store;
 
 /// How long a kernel may take to give a later change another ctime: a tick where time stamps are coarse (Linux before
 /// 6.13; the slowest clock has 100 ticks a second).
@@ -75,7 +76,7 @@ pub fn restore(
     input: &Input,
     root: &Path,
     baseline: Option<&Path>,
-    conflict: Conflict,
+    policy: &ConflictPolicy,
     progress: &Progress,
 ) -> Result<Restored, Error> {
     let start = Instant::now();
@@ -84,8 +85,11 @@ pub fn restore(
     let mut restored = Restored::default();
     let tocs = load::tocs(store, lineage)?;
     // The verdict comes before anything is made. The base has no say in it: it is an ancestor of every task.
-    let mut view = View::new(lineage, None, &tocs)?;
-    check(&view, conflict, progress.workspace())?;
+    let mut view = View::judged(lineage, None, &tocs, Some(policy))?;
+    if view.conflicts.count > 0 {
+        return Err(Error::Conflict { workspace: progress.workspace().to_owned(), conflicts: view.conflicts });
+    }
+    report_settled(progress.workspace(), &view.settled);
     let base = restore_base(lineage, root, &space, progress, &mut restored)?;
     if base.is_some() {
         view = View::new(lineage, base.as_ref(), &tocs)?;
@@ -119,39 +123,6 @@ pub fn restore(
     }
     restored.time = start.elapsed();
     Ok(restored)
-}
-
-fn check(view: &View<'_>, conflict: Conflict, workspace: &str) -> Result<(), Error> {
-    let conflicts = view.conflicts.clone();
-    match conflict {
-        _ if conflicts.count == 0 => Ok(()),
-        Conflict::Fail => Err(Error::Conflict { workspace: workspace.to_owned(), conflicts }),
-        Conflict::Last => {
-            for lost in &conflicts.listed {
-                let [dropped, kept] = &lost.names;
-                let path = lost.path.to_string();
-                tracing::info!(
-                    event = "conflict",
-                    workspace,
-                    path,
-                    kept,
-                    dropped,
-                    "{}: {path}: kept what task {kept:?} left, dropped what task {dropped:?} left",
-                    Line(workspace)
-                );
-            }
-            match conflicts.unlisted() {
-                0 => {}
-                more => tracing::info!(
-                    event = "conflict",
-                    workspace,
-                    "{}: the same with {more} more paths",
-                    Line(workspace)
-                ),
-            }
-            Ok(())
-        }
-    }
 }
 
 fn restore_base(

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     baseline,
+    conflict::ConflictPolicy,
     error::Error,
     progress::{Action, INTERVAL, Progress},
     publish::{self, PendingSnapshot},
@@ -15,7 +16,7 @@ use super::{
     snapshot::{image, lineage::Input, load},
 };
 use crate::{
-    step::{Conflict, ENV, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{ENV, STATE_DIR, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -57,7 +58,8 @@ pub(super) fn restore_workspace(
     // Without the volume there is no save step.
     let baseline = state.is_dir().then(|| baseline_path(step, workspace, state));
     let (root, name) = (Path::new(&workspace.path), &workspace.name);
-    restore_reported(store, &input, root, baseline.as_deref(), step.conflict, name)
+    let policy = ConflictPolicy::new(&step.conflict_rules, step.conflict)?;
+    restore_reported(store, &input, root, baseline.as_deref(), &policy, name)
 }
 
 /// Restores, with progress in the log and a line about the result at the end. `name` is how messages name the workspace.
@@ -66,11 +68,11 @@ pub fn restore_reported(
     input: &Input,
     root: &Path,
     baseline: Option<&Path>,
-    conflict: Conflict,
+    policy: &ConflictPolicy,
     name: &str,
 ) -> Result<(), Error> {
     let progress = Progress::new(Action::Restore, name);
-    let restore = || restore::restore(store, input, root, baseline, conflict, &progress);
+    let restore = || restore::restore(store, input, root, baseline, policy, &progress);
     report_restored(name, &progress.logged(INTERVAL, restore)?);
     Ok(())
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     by_hand::{restore_image, save_dir},
+    conflict::ConflictPolicy,
     diff, entry,
     error::Error,
     files::{extract, space, tree, walk},
@@ -36,7 +37,7 @@ use super::{
     steps::{restore_workspace, save_task},
 };
 use crate::{
-    step::{Compression, Conflict, Predecessor, StepConfig, WorkspaceStep},
+    step::{Compression, ConflictRule, OnConflict, Predecessor, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -45,7 +46,8 @@ use crate::{
 pub(crate) struct Run {
     pub(crate) folder: tempfile::TempDir,
     uid: &'static str,
-    pub(crate) conflict: Conflict,
+    pub(crate) conflict: OnConflict,
+    pub(crate) conflict_rules: Vec<ConflictRule>,
     compression: Compression,
     pub(crate) base: Option<String>,
 }
@@ -65,7 +67,8 @@ impl Run {
         Self {
             folder: tempfile::tempdir().unwrap(),
             uid: "run",
-            conflict: Conflict::Fail,
+            conflict: OnConflict::Fail,
+            conflict_rules: Vec::new(),
             compression: Compression::Zstd,
             base: None,
         }
@@ -96,6 +99,7 @@ impl Run {
             order: task.order,
             matrix: None,
             conflict: self.conflict,
+            conflict_rules: self.conflict_rules.clone(),
             compression: self.compression,
             expires: Some("1d".to_owned()),
             workspaces: vec![WorkspaceStep {
@@ -154,7 +158,7 @@ impl Run {
         // As a step, which restores setuid files and devices too.
         let lineage = Lineage { origin: None, ..load::lineage(&*self.store(), &target).unwrap() };
         let (input, progress) = (Input { lineage, read: Vec::new() }, Progress::new(Action::Restore, "ws"));
-        restore::restore(&*self.store(), &input, &ours, None, Conflict::Last, &progress).unwrap();
+        restore::restore(&*self.store(), &input, &ours, None, &ConflictPolicy::last(), &progress).unwrap();
         let plain = self.folder.path().join("end-plain");
         std::fs::create_dir(&plain).unwrap();
         let store = self.store();
@@ -164,7 +168,7 @@ impl Run {
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
         let plain_input = Input { lineage: Lineage { base, ..Lineage::default() }, read: Vec::new() };
-        restore::restore(&*store, &plain_input, &plain, None, Conflict::Fail, &progress).unwrap();
+        restore::restore(&*store, &plain_input, &plain, None, &ConflictPolicy::last(), &progress).unwrap();
         [ours, plain]
     }
 

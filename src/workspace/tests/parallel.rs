@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use super::{Conflict, Error, Run, Task, seen, task};
+use super::{ConflictRule, Error, OnConflict, Run, Task, seen, task};
 
 type Contents = BTreeMap<String, String>;
 
@@ -93,7 +93,7 @@ fn a_conflict_names_paths_and_tasks_and_nothing_is_restored() {
 #[test]
 fn the_later_task_wins_if_that_is_wanted() {
     let mut run = Run::new();
-    run.conflict = Conflict::Last;
+    run.conflict = OnConflict::Last;
     let join = fork(
         &run,
         |dir| ["a", "d/x", "d/y", "e"].iter().for_each(|path| write(dir, path, "first")),
@@ -113,6 +113,38 @@ fn the_later_task_wins_if_that_is_wanted() {
     run.save(&join).unwrap();
     for end in run.ends() {
         assert_eq!(files(&end), wanted);
+    }
+}
+
+#[test]
+fn rules_by_path_settle_conflicts_and_the_rest_fails() {
+    let rule = |paths: &str, then| ConflictRule { paths: paths.to_owned(), then };
+    let tree = |left: &'static str| {
+        move |dir: &Path| [".git/index", "x.log", "out/y.log", "z"].iter().for_each(|path| write(dir, path, left))
+    };
+    for (rules, rest, failing) in [
+        // git's index is settled without a rule.
+        (vec![], OnConflict::Fail, &["out/y.log", "x.log", "z"][..]),
+        (vec![rule("*.log", OnConflict::Last)], OnConflict::Fail, &["z"]),
+        (vec![rule("/x.log", OnConflict::Fail), rule("*.log", OnConflict::Last)], OnConflict::Fail, &["x.log", "z"]),
+        (vec![rule("**/.git/index", OnConflict::Fail)], OnConflict::Last, &[".git/index"]),
+        (vec![rule("out/", OnConflict::Fail)], OnConflict::Last, &["out/y.log"]),
+        (vec![rule("*.log", OnConflict::Last), rule("**", OnConflict::Last)], OnConflict::Fail, &[]),
+    ] {
+        let mut run = Run::new();
+        (run.conflict_rules, run.conflict) = (rules, rest);
+        let join = fork(&run, |_| (), tree("left"), tree("right"));
+        match run.restore(&join) {
+            Ok(dir) => {
+                assert_eq!(failing, &[] as &[&str]);
+                assert!(files(&dir).values().all(|content| content != "left"));
+            }
+            Err(Error::Conflict { conflicts, .. }) => {
+                let paths: Vec<String> = conflicts.listed.iter().map(|conflict| conflict.path.to_string()).collect();
+                assert_eq!(paths, failing, "{:?}", run.conflict_rules);
+            }
+            Err(other) => panic!("{other}"),
+        }
     }
 }
 

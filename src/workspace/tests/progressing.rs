@@ -3,6 +3,7 @@
 use std::{fs, sync::Mutex, time::Duration};
 
 use super::{
+    ConflictPolicy,
     progress::{Action, Moment, Phase, Progress},
     *,
 };
@@ -33,7 +34,7 @@ fn of_a_real_save_and_restore() {
     let input = Input { lineage: Lineage { writers, ..Lineage::default() }, read: Vec::new() };
     let dir = run.dir(0);
     fs::create_dir(&dir).unwrap();
-    let restore = || restore::restore(&*run.store(), &input, &dir, None, Conflict::Fail, &progress);
+    let restore = || restore::restore(&*run.store(), &input, &dir, None, &ConflictPolicy::last(), &progress);
     progress.every(interval, &tell, restore).unwrap();
     check(&told, progress.now(), all);
     assert_eq!(seen::see(&tree), seen::see(&dir));
