@@ -25,9 +25,10 @@ pub fn notes(graph: &Graph, plan: &Plan, used: &[Vec<Use>]) -> Vec<TaskNote> {
         let planned = &plan.tasks[task];
         TaskNote {
             task: graph.names[task].clone(),
-            after: match task < graph.dag_len {
-                true => list(graph.dependencies[task].iter().map(|&on| graph.names[on].clone()), "-"),
-                false => "all tasks (finally)".to_owned(),
+            after: if task < graph.dag_len {
+                list(graph.dependencies[task].iter().map(|&on| graph.names[on].clone()), "-")
+            } else {
+                "all tasks (finally)".to_owned()
             },
             restores: restores(planned, &used[task]),
             saves: saves(planned, &used[task]),
@@ -55,7 +56,7 @@ fn restores(planned: &TaskPlan, used: &[Use]) -> String {
     if used.is_empty() {
         return "left as it is: uses no wrapped workspace".to_owned();
     }
-    let one = |step: &WorkspaceStep| {
+    let restored = |step: &WorkspaceStep| {
         let base = step.base.iter().map(|base| format!("base {base}"));
         let tasks = step.after.iter().map(|task| match (task.last, task.optional) {
             (None, false) => task.task.clone(),
@@ -65,7 +66,7 @@ fn restores(planned: &TaskPlan, used: &[Use]) -> String {
         });
         format!("{} from {}", step.name, list(base.chain(tasks), "nothing"))
     };
-    list(planned.restore.iter().map(one), "nothing: no task before it saves")
+    list(planned.restore.iter().map(restored), "nothing: no task before it saves")
 }
 
 fn saves(planned: &TaskPlan, used: &[Use]) -> String {

@@ -147,14 +147,14 @@ impl Place {
     /// What a restore step is told of the task: those of its combinations that must be there, those that may be.
     fn predecessors(&self, task: &str, optional: bool) -> Vec<Predecessor> {
         let least = if optional { 0 } else { self.fan.map_or(1, |fan| fan.least) };
-        let one = |first: u32, last: u32, optional: bool| Predecessor {
+        let predecessor = |first: u32, last: u32, optional: bool| Predecessor {
             task: task.to_owned(),
             order: first,
             last: (last > first).then_some(last),
             optional,
         };
-        let sure = (least > 0).then(|| one(self.first, self.first + least - 1, false));
-        let others = (least < self.width()).then(|| one(self.first + least, self.last(), true));
+        let sure = (least > 0).then(|| predecessor(self.first, self.first + least - 1, false));
+        let others = (least < self.width()).then(|| predecessor(self.first + least, self.last(), true));
         sure.into_iter().chain(others).collect()
     }
 }
@@ -196,9 +196,12 @@ impl Wrapped<'_> {
     /// combinations of its own matrix.
     fn parallel(&self, task: usize) -> Vec<usize> {
         let ancestors = &self.graph.ancestors;
-        let related = |other: usize| match other == task {
-            true => self.places[task].numbered().is_none(),
-            false => ancestors[task].contains(other) || ancestors[other].contains(task),
+        let related = |other: usize| {
+            if other == task {
+                self.places[task].numbered().is_none()
+            } else {
+                ancestors[task].contains(other) || ancestors[other].contains(task)
+            }
         };
         (0..self.graph.count()).filter(|&other| self.saves[other] && !related(other)).collect()
     }

@@ -19,10 +19,10 @@ impl Flags {
     pub fn allow_inlining(&self) -> Result<(), Refusal> {
         let value = self.value("disable-inline-spec");
         let forbidden = |word: &str| ["pipelinerun", "pipeline", "taskrun"].contains(&word.trim());
-        match value.split(',').any(forbidden) {
-            true => Err(Refusal::InliningForbidden(value.to_owned())),
-            false => Ok(()),
+        if value.split(',').any(forbidden) {
+            return Err(Refusal::InliningForbidden(value.to_owned()));
         }
+        Ok(())
     }
 
     /// That `found`, which a resolver brought and which `what` names, need not be verified. `policies` are the
@@ -66,12 +66,12 @@ mod tests {
 
     #[test]
     fn inlining() {
-        let of = |value: &str| flags("disable-inline-spec", value);
-        for allowed in [Flags(None), Flags(Some(json!({}))), of(""), of("customrun")] {
+        let inlining_flag = |value: &str| flags("disable-inline-spec", value);
+        for allowed in [Flags(None), Flags(Some(json!({}))), inlining_flag(""), inlining_flag("customrun")] {
             assert!(allowed.allow_inlining().is_ok(), "{allowed:?}");
         }
         for value in ["pipelinerun", "customrun,pipeline", "taskrun, customrun"] {
-            let error = of(value).allow_inlining().unwrap_err().to_string();
+            let error = inlining_flag(value).allow_inlining().unwrap_err().to_string();
             assert_eq!(
                 error,
                 format!(

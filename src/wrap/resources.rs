@@ -33,19 +33,19 @@ pub fn set(step: &mut Value, task_spec: &Value, in_memory: bool) {
     let nothing = Value::Null;
     let template = field(task_spec, "stepTemplate").unwrap_or(&nothing);
     let steps = items(task_spec, "steps");
-    let of = |kind: &str, name: &str| -> Vec<Option<&Value>> {
+    let of_each_step = |kind: &str, name: &str| -> Vec<Option<&Value>> {
         steps.iter().map(|step| named(step, kind, name).or_else(|| named(template, kind, name))).collect()
     };
     let mut requests = none_of(template, "requests");
     let mut limits = none_of(template, "limits");
     for Kind { name, request, least, most } in KINDS {
-        let theirs = of("limits", name);
+        let theirs = of_each_step("limits", name);
         let limit = theirs.iter().all(Option::is_some).then(|| match theirs.first() {
             Some(Some(first)) if in_memory && name == "memory" => (*first).clone(),
             _ => largest(&theirs, least, most),
         });
         let has_some = |(request, limit): (&Option<&Value>, &Option<&Value>)| request.is_some() || limit.is_some();
-        if of("requests", name).iter().zip(&theirs).all(has_some) {
+        if of_each_step("requests", name).iter().zip(&theirs).all(has_some) {
             // A request above the limit is refused.
             let request = [Some(json!(request)), limit.clone()].into_iter().flatten().min_by_key(Quantity::of);
             requests.extend(request.map(|request| (name.to_owned(), request)));

@@ -67,8 +67,8 @@ fn settle_workspaces(task: &Value, binds: &impl Fn(&str) -> bool, known: &mut Ha
 /// for a shell (Tekton: substitution.go, resultref.go: names begin right behind the parenthesis).
 fn is_plain_text(reference: &str, declared: &[String], unbound: &[String]) -> bool {
     if let Some(name) = name_after(reference, "workspaces") {
-        let is = |list: &[String]| list.iter().any(|other| other == name);
-        return is(unbound) || !is(declared) || !reference.starts_with("workspaces.");
+        let is_in = |list: &[String]| list.iter().any(|other| other == name);
+        return is_in(unbound) || !is_in(declared) || !reference.starts_with("workspaces.");
     }
     ["context.pipelineRun.name", "context.pipelineRun.namespace", "context.pipelineRun.uid", "context.pipeline.name"]
         .contains(&reference)

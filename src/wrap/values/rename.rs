@@ -106,10 +106,10 @@ impl Renaming {
         let rest = reference.strip_prefix("inputs.").unwrap_or(reference);
         name_after(rest, "params")?;
         if let Some(dotted) = rest.strip_prefix("params.") {
-            let is = |name: &&String| {
+            let is_prefix = |name: &&String| {
                 dotted.strip_prefix(name.as_str()).is_some_and(|tail| tail.is_empty() || tail.starts_with(['.', '[']))
             };
-            let name = self.all.iter().filter(is).max_by_key(|name| name.len())?;
+            let name = self.all.iter().filter(is_prefix).max_by_key(|name| name.len())?;
             return (*name == self.old).then(|| format!("$(params.{}{})", self.new, &dotted[name.len()..]));
         }
         let quoted = [format!("params[\"{}\"]", self.old), format!("params['{}']", self.old)];
