@@ -147,13 +147,13 @@ fn refused_with_a_sentence() {
             RUN,
             add,
             param("conflict", json!("first")),
-            r#"param "conflict" of resolver wrap: "first" is none of "fail", "last""#,
+            r#"param "conflict" of resolver wrap: "first" is not one of "fail", "last""#,
         ),
         (
             RUN,
             add,
             param("compression", json!("xz")),
-            r#"param "compression" of resolver wrap: "xz" is none of "zstd", "gzip", "none""#,
+            r#"param "compression" of resolver wrap: "xz" is not one of "zstd", "gzip", "none""#,
         ),
         (
             RUN,
@@ -271,7 +271,7 @@ fn refused_with_a_sentence() {
             PIPELINE,
             two,
             json!({"name": "two", "workspaces": [{"name": "w"}], "taskRef": {"apiVersion": "example.dev/v1", "kind": "Wait", "name": "x"}}),
-            r#"task "two" uses the wrapped workspace "w", but it refers to "example.dev/v1" kind "Wait", a custom task, which has no steps: take the workspace out of it"#,
+            r#"task "two" uses the wrapped workspace "w", but it refers to "example.dev/v1" kind "Wait", a custom task, which has no steps: remove the workspace from it"#,
         ),
         (
             PIPELINE,
@@ -289,7 +289,7 @@ fn refused_with_a_sentence() {
             PIPELINE,
             "/spec/tasks/1/taskRef",
             json!({"kind": "ClusterTask", "name": "two"}),
-            r#"task "two" uses the wrapped workspace "w", but its taskRef has the kind "ClusterTask", which Tekton has no longer: use the resolver "cluster""#,
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has the kind "ClusterTask", which Tekton no longer has: use the resolver "cluster""#,
         ),
         (
             PIPELINE,
@@ -310,7 +310,7 @@ fn refused_with_a_sentence() {
                 "workspaces": [{"name": "w", "readOnly": true}],
                 "steps": [{"name": "s", "image": "i", "command": ["make"], "workingDir": "$(workspaces.w.path)/src"}],
             }}),
-            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "$(workspaces.w.path)/src" below it, which can't be made before the files are restored where it mounts it readOnly: change directory in a shell script instead"#,
+            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "$(workspaces.w.path)/src" below it, which can't be created before the files are restored, because the task mounts it readOnly: change directory in a shell script instead"#,
         ),
         (
             PIPELINE,
@@ -320,7 +320,7 @@ fn refused_with_a_sentence() {
                 "workspaces": [{"name": "w"}],
                 "steps": [{"name": "s", "image": "i", "command": ["make"]}],
             }}),
-            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "w/src" below it, which can't be made before the files are restored where it does not run as root: change directory in a shell script instead"#,
+            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "w/src" below it, which can't be created before the files are restored, because the task does not run as root: change directory in a shell script instead"#,
         ),
         (
             TASK,
@@ -344,19 +344,19 @@ fn refused_with_a_sentence() {
                      "command": ["make"], "workingDir": "/own/src"},
                 ],
             }}),
-            r#"task "two" uses the wrapped workspace "w", but step "a" has the workingDir "/own/src" below it, which can't be made before the files are restored where it does not run as root: change directory in a shell script instead"#,
+            r#"task "two" uses the wrapped workspace "w", but step "a" has the workingDir "/own/src" below it, which can't be created before the files are restored, because the task does not run as root: change directory in a shell script instead"#,
         ),
         (
             TASK,
             "/spec/steps/0/script",
             json!("#!win powershell.exe"),
-            r#"task "two" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: take the workspace out of it"#,
+            r#"task "two" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: remove the workspace from it"#,
         ),
         (
             RUN,
             "/spec/taskRunTemplate",
             json!({"podTemplate": {"nodeSelector": {"kubernetes.io/os": "windows"}}}),
-            r#"task "one" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: take the workspace out of it"#,
+            r#"task "one" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: remove the workspace from it"#,
         ),
         (
             PIPELINE,
@@ -425,7 +425,7 @@ fn refused_with_a_sentence() {
             RUN,
             pipelineref,
             json!("name: p\nbundle: quay.io/me/b"),
-            r#"param "pipelineref" of resolver wrap: it has a bundle, which Tekton has no longer: use the resolver "bundles""#,
+            r#"param "pipelineref" of resolver wrap: it has a bundle, which Tekton no longer has: use the resolver "bundles""#,
         ),
         (
             RUN,

@@ -1,4 +1,4 @@
-//! What becomes of each task, for people: `render --explain`.
+//! What wrapping does to each task, as `render --explain` prints it.
 
 use super::plan::{Plan, TaskPlan};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     tekton::{graph::Graph, workspaces::Use},
 };
 
-/// One task of the Pipeline. The texts are for people.
+/// One task of the Pipeline, described for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskNote {
     /// Its name.

@@ -115,7 +115,7 @@ impl Request {
         Ok(spec)
     }
 
-    /// What params say about each other.
+    /// Checks params against each other.
     fn check(&self, suffix: Option<&str>, wrapper: Option<&str>) -> Result<(), Refusal> {
         if self.workspaces.len() > 1 && !self.target.contains(WORKSPACE) {
             let problem =
@@ -145,7 +145,7 @@ impl Request {
     }
 }
 
-/// A text as it will be when Tekton has substituted the run's name, namespace and uid: checked with short ones.
+/// Parses `value` as it will be once Tekton has substituted the run's name, namespace and uid, with short ones in their place.
 fn parse(param: &str, value: &str) -> Result<Target, Refusal> {
     let sample = substitute(value, |_| Some("x".to_owned()));
     let sample = sample.as_deref().unwrap_or(value);
@@ -197,7 +197,7 @@ impl<'a> Params<'a> {
         self.given.iter().find(|(given, _)| *given == name).map(|(_, value)| *value)
     }
 
-    /// The text of param `name`, its variables resolved; none where it is absent or empty.
+    /// The string in param `name`, with its variables resolved; none if it is absent or empty.
     fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
         match self.value(name) {
             None | Some(Value::Null) => Ok(None),
@@ -207,8 +207,8 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are put in where its values are, so that no
-    /// value can become YAML.
+    /// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are resolved after parsing, so that no value can
+    /// become YAML.
     fn pipeline(&self) -> Result<Reference, Refusal> {
         let name = "pipelineref";
         let value = match self.value(name) {
@@ -252,11 +252,11 @@ impl<'a> Params<'a> {
         let Some(value) = self.text(name)? else { return Ok(T::default()) };
         choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice).ok_or_else(|| {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-            invalid(name, format!("{value:?} is none of {}", quoted(&words)))
+            invalid(name, format!("{value:?} is not one of {}", quoted(&words)))
         })
     }
 
-    /// Param `workspaces`: an array, or a text with commas.
+    /// Param `workspaces`: an array, or a comma-separated string.
     fn workspaces(&self) -> Result<Vec<String>, Refusal> {
         let name = "workspaces";
         let list: Vec<String> = match self.value(name) {
@@ -281,8 +281,8 @@ impl<'a> Params<'a> {
         Ok(workspaces)
     }
 
-    /// `value` with `$(params.x)` of the run resolved. `$(context.pipelineRun.…)` is left to run time, where the name and
-    /// the uid exist; its older spelling `$(context.run.…)`, which Tekton does not know, becomes it.
+    /// `value` with `$(params.x)` of the run resolved. `$(context.pipelineRun.…)` is left for run time, when the name and
+    /// the uid exist; its older spelling `$(context.run.…)`, which Tekton does not know, is replaced with it.
     fn resolve(&self, param: &str, value: &str) -> Result<String, Refusal> {
         let late = matches!(param, "target" | "base");
         for reference in references(value) {
@@ -306,7 +306,7 @@ impl<'a> Params<'a> {
             None => self.run_param(reference),
         };
         let resolved = substitute(value, new).unwrap_or_else(|| value.to_owned());
-        // A value may look like a variable, or make one together with what stands around it: Tekton would substitute it later.
+        // A value may look like a variable, or form one together with what surrounds it: Tekton would substitute it later.
         match leftover(&resolved, late) {
             Some(found) => Err(invalid(
                 param,
@@ -329,7 +329,7 @@ fn run_context(reference: &str) -> Option<&str> {
     ["name", "namespace", "uid"].contains(&field).then_some(field)
 }
 
-/// The beginning of the first `$(` in `value` that is not one of the variables left to run time, where there may be such.
+/// The first variable in `value` that may not stay: any `$(`, but for those left for run time if `late`.
 fn leftover(value: &str, late: bool) -> Option<&str> {
     let starts = value.match_indices("$(").map(|(start, _)| value.get(start..).unwrap_or_default());
     let is_late = |rest: &str| {
