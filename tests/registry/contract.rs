@@ -9,7 +9,7 @@ use tekton_wrap::{
 };
 
 use super::*;
-use crate::support::registry::crane;
+use support::registry::crane;
 
 /// Two places of one kind, from the first of which blobs can be mounted into the second.
 struct Places {

@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 
 use super::*;
-use crate::support::{
+use support::{
     certificate::{Authority, LOOPBACK},
     http,
     registry::USER,

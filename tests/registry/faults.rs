@@ -3,7 +3,7 @@
 use tekton_wrap::digest::Digest;
 
 use super::*;
-use crate::support::faults::{Fault, Faults};
+use support::faults::{Fault, Faults};
 
 const SIZE: usize = 3_000_000;
 

@@ -1,13 +1,12 @@
-//! The stores against real registries, real token servers and real faults, over real sockets.
-
-#[path = "../support/mod.rs"]
-mod support;
+//! The stores against real registries, real token servers and real faults, over real sockets; and the images that are
+//! installed, pushed to such a registry.
 
 mod auth;
 mod contract;
 mod environment;
 mod faults;
 mod hosts;
+mod images;
 mod inspect;
 mod prune;
 mod tools;
