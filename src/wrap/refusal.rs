@@ -1,5 +1,7 @@
 //! Why a run is not wrapped: each refusal is one sentence that names the field or object at fault and what to change.
 
+#[cfg(test)]
+mod catalog;
 mod task;
 
 pub use self::task::TaskProblem;
