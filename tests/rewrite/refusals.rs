@@ -75,6 +75,29 @@ fn no_variable_is_put_together() {
     assert!(refusal.to_string().contains(r#"has "$(tasks.one.results.r)" in it"#), "{refusal}");
 }
 
+/// What only the rewrite may say about where a run came from is not taken over from anyone else.
+#[test]
+fn forged_provenance_is_replaced() {
+    let forged = json!({"annotations": {
+        "tekton-wrap.dev/pipeline": "other", "tekton-wrap.dev/pipeline-source": "other",
+        "tekton-wrap.dev/task-ref": "other", "tekton-wrap.dev/task-source": "other",
+    }});
+    let named = |name: &str| {
+        let mut metadata = forged.clone();
+        metadata["name"] = json!(name);
+        metadata
+    };
+    let changes = [
+        (RUN, "/metadata", forged.clone()),
+        (PIPELINE, "/metadata", named("p")),
+        (PIPELINE, "/spec/tasks/0/taskSpec/metadata", forged.clone()),
+        (TASK, "/metadata", named("t")),
+    ];
+    let run = wrap(&changes).unwrap().unwrap().run;
+    assert_eq!(run["metadata"]["annotations"]["tekton-wrap.dev/pipeline"], "p");
+    assert!(!run.to_string().contains("other"), "{run:#}");
+}
+
 #[test]
 fn the_run_without_a_change_is_wrapped() {
     assert!(wrap(&[]).unwrap().is_some());
