@@ -67,6 +67,24 @@ fn paths_exist() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+/// Each row of the threat model ends with a test: a file, or functions in it.
+#[test]
+fn every_threat_has_its_test() {
+    let text = fs::read_to_string("docs/security.md").expect("the threat model");
+    let rows =
+        text.lines().filter(|line| line.starts_with('|') && !line.starts_with("| who |") && !line.starts_with("|---"));
+    for row in rows {
+        let test = row.trim_end_matches(['|', ' ']).rsplit(" | ").next().unwrap_or_default();
+        let (files, names): (Vec<&str>, Vec<&str>) =
+            test.split('`').skip(1).step_by(2).partition(|name| name.contains('/'));
+        let sources: String = files.iter().map(|file| fs::read_to_string(file).unwrap_or_default()).collect();
+        assert!(!sources.is_empty(), "no test: {row}");
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}(")), "there is no {name} in {files:?}");
+        }
+    }
+}
+
 #[test]
 fn what_is_a_link_and_a_path() {
     let text = "[a](docs/x.md) `[b](c.md)` [d](https://e)\n```\n[f](g)\n```\n`src/a.rs` `src/{b,c}.rs` `a/b` `src/…` `tests/x.yaml`";

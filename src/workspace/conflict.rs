@@ -36,11 +36,16 @@ pub struct Conflict {
 impl Conflicts {
     /// Adds one.
     pub fn add(&mut self, conflict: Conflict) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.pairs.insert((conflict.earlier, conflict.later));
         if self.listed.len() < LISTED {
             self.listed.push(conflict);
         }
+    }
+
+    /// How many are not listed.
+    pub fn unlisted(&self) -> usize {
+        self.count.saturating_sub(self.listed.len())
     }
 }
 
@@ -53,7 +58,7 @@ impl fmt::Display for Conflicts {
             let ([did, also], [task, other]) = (conflict.did, &conflict.names);
             write!(f, "{separator}{} (task {task:?} {did} it, task {other:?} {also} it)", conflict.path)?;
         }
-        match self.count - self.listed.len() {
+        match self.unlisted() {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }

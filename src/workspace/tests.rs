@@ -30,7 +30,7 @@ use super::{
     restore, save, shard,
     snapshot::{
         image,
-        lineage::{self, Lineage, Writer},
+        lineage::{self, Input, Lineage, Writer},
         load,
     },
     steps::{restore_workspace, save_task},
@@ -149,7 +149,12 @@ impl Run {
     /// `target` restored by this program, and applied layer by layer as other tools do.
     pub(crate) fn ends(&self) -> [PathBuf; 2] {
         let ours = self.folder.path().join("end");
-        restore_image(&self.target(), &ours, None).unwrap();
+        std::fs::create_dir(&ours).unwrap();
+        let target = self.target().parse::<Target>().unwrap();
+        // As a step, which restores setuid files and devices too.
+        let lineage = Lineage { origin: None, ..load::lineage(&*self.store(), &target).unwrap() };
+        let (input, progress) = (Input { lineage, read: Vec::new() }, Progress::new(Action::Restore, "ws"));
+        restore::restore(&*self.store(), &input, &ours, None, Conflict::Last, &progress).unwrap();
         let plain = self.folder.path().join("end-plain");
         std::fs::create_dir(&plain).unwrap();
         let store = self.store();
@@ -158,9 +163,8 @@ impl Run {
         layers.iter_mut().for_each(|layer| layer.annotations.clear());
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
-        let lineage = Lineage { base, ..Lineage::default() };
-        restore::restore(&*store, &lineage, &plain, None, Conflict::Fail, &Progress::new(Action::Restore, "ws"))
-            .unwrap();
+        let plain_input = Input { lineage: Lineage { base, ..Lineage::default() }, read: Vec::new() };
+        restore::restore(&*store, &plain_input, &plain, None, Conflict::Fail, &progress).unwrap();
         [ours, plain]
     }
 

@@ -10,6 +10,7 @@ use crate::workspace::{
     conflict::Conflicts,
     error::Error,
     layer::toc::{Entries, Toc},
+    path::TreePath,
 };
 
 /// The merged entries of a lineage. Going through it costs reading the tables again, but no memory.
@@ -17,7 +18,7 @@ pub struct View<'a> {
     contributors: Vec<Contributor>,
     listings: Vec<(usize, Option<&'a Toc>)>,
     has_links: Vec<bool>,
-    revived: BTreeSet<crate::workspace::path::TreePath>,
+    revived: BTreeSet<TreePath>,
     /// Where parallel tasks differ; the view has what the later one left.
     pub conflicts: Conflicts,
 }
@@ -41,7 +42,7 @@ impl<'a> View<'a> {
         for writer in &lineage.writers {
             contributors.push(Contributor { name: writer.task.clone(), ancestors: ancestors(&writer.ancestors) });
         }
-        let layers = lineage.layers().zip(tocs).map(|((writer, _), toc)| (writer + 1, Some(toc)));
+        let layers = lineage.layers().zip(tocs).map(|((writer, _), toc)| (writer.saturating_add(1), Some(toc)));
         let listings = iter::once((0, base)).chain(layers).collect();
         let has_links = lineage.layers().map(|(_, layer)| Ok(layer.info()?.hardlinks > 0));
         let has_links = iter::once(Ok(false)).chain(has_links).collect::<Result<_, Error>>()?;
@@ -57,7 +58,7 @@ impl<'a> View<'a> {
         Ok(view)
     }
 
-    /// Whether the layer at this index of [`Change::layer`] has further names of a file.
+    /// Whether the layer at this index of [`Change::layer`] has hard links.
     pub fn has_links(&self, layer: usize) -> bool {
         self.has_links.get(layer).copied().unwrap_or(false)
     }

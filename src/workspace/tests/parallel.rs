@@ -313,3 +313,36 @@ fn images_say_when_they_expire() {
         assert_eq!(image.manifest.annotations["dev.tekton-wrap.task"], "t0");
     }
 }
+
+#[test]
+fn a_save_on_top_of_a_snapshot_that_was_replaced_is_refused() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| fs::write(dir.join("a"), "good").unwrap());
+    let next = task(1, &[0]);
+    let dir = run.restore(&next).unwrap();
+    fs::write(dir.join("b"), "more").unwrap();
+    // Someone who may push to the repository replaces what this task started from.
+    let store = run.store();
+    let other = store.manifest("done").unwrap().unwrap();
+    store.put_manifest("run.0.ws", &other.media_type, &other.bytes).unwrap();
+    let error = run.save(&next).unwrap_err().to_string();
+    assert!(error.starts_with("the snapshot of task \"t0\" changed"), "{error}");
+    assert!(error.contains(":run.0.ws was sha256:"), "{error}");
+    assert!(error.contains(&format!("is {}", other.digest)), "{error}");
+    assert!(store.manifest("run.1.ws").unwrap().is_none(), "nothing is published");
+}
+
+#[test]
+fn the_image_at_the_end_names_all_snapshots_also_those_whose_layers_are_left_out() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| fs::write(dir.join("0"), "").unwrap());
+    for order in 1..70 {
+        let last = order - 1;
+        run.play(&task(order, &[last]), |dir| fs::write(dir.join(order.to_string()), "").unwrap());
+    }
+    let image = super::load::image(&*run.store(), "done", "done").unwrap().unwrap();
+    assert!(image.manifest.layers.len() <= 64);
+    let lineage = image.config.lineage.unwrap();
+    assert_eq!(lineage.writers.len(), 70);
+    assert!(lineage.writers.iter().all(|writer| writer.manifest.is_some()));
+}
