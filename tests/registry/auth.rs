@@ -135,7 +135,7 @@ fn a_wrong_password_for_the_token_server() {
     let error = open(&registry.address, "test/a", &options_with(&config)).manifest("v1").unwrap_err();
     assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains("get a token (401") && text.ends_with(&config.display().to_string()), "{text}");
+    assert!(text.contains("denied getting a token (401") && text.ends_with(&config.display().to_string()), "{text}");
 }
 
 #[test]

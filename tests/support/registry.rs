@@ -27,6 +27,11 @@ impl Registry {
         Self::start_in(process::folder("registry"), "", true).await
     }
 
+    /// The same at this address (host and port), which has to be free.
+    pub async fn start_at(address: &str) -> Self {
+        Self::start_in_at(process::folder("registry"), "", true, address.to_owned()).await
+    }
+
     /// A registry that knows only [`USER`] (basic authentication).
     pub async fn start_with_user() -> Self {
         let dir = process::folder("registry");
@@ -64,6 +69,10 @@ impl Registry {
     /// `more` is added to the configuration, the last part of which is `http`.
     async fn start_in(dir: PathBuf, more: &str, deletes: bool) -> Self {
         let address = format!("127.0.0.1:{}", process::free_port());
+        Self::start_in_at(dir, more, deletes, address).await
+    }
+
+    async fn start_in_at(dir: PathBuf, more: &str, deletes: bool, address: String) -> Self {
         let config = format!(
             "version: 0.1\n\
              log: {{level: info}}\n\

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     digest::{Digest, Hasher},
     step::Compression,
-    store::Store,
+    store::{Store, StoreError},
     workspace::{
         entry::{Content, Entry, Node},
         error::Error,
@@ -63,7 +63,8 @@ pub fn store(
         Ok(())
     });
     match (blob, result) {
-        (_, Some(Err(ours))) => Err(ours),
+        // An upload that breaks off makes `write` fail too; the store knows why.
+        (Err(StoreError::Source(_)) | Ok(_), Some(Err(ours))) => Err(ours),
         (Ok(blob), Some(Ok(info))) => Ok(Descriptor::new(descriptor::media_type(compression), blob).with_info(&info)),
         (Ok(_), None) => Err(Error::damaged("a new layer", "the store took it without reading it")),
         (Err(e), _) => Err(e.into()),
