@@ -189,7 +189,7 @@ fn a_manifest_whose_blobs_are_missing_is_refused() {
     let text = error.to_string();
     let image = format!("{}/{repository}:v1: ", REGISTRY.address);
     assert!(
-        text.starts_with(&image) && text.contains("MANIFEST_BLOB_UNKNOWN") && text.contains("deleted meanwhile"),
+        text.starts_with(&image) && text.contains("MANIFEST_BLOB_UNKNOWN") && text.contains("is missing"),
         "{text}"
     );
 }
