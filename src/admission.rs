@@ -5,7 +5,6 @@
 //! since that takes an object: such a run passes as it is, with a warning.
 
 mod admin;
-mod metrics;
 pub(crate) mod review;
 mod server;
 mod tls;
@@ -27,16 +26,14 @@ use tokio_rustls::TlsAcceptor;
 pub use self::tls::TlsError;
 use self::{
     admin::Admin,
-    metrics::Metrics,
     server::{Limits, Phase, Transport},
     tls::Certificate,
     webhook::Webhook,
 };
 use crate::{
-    resolve::{
-        Source,
-        cluster::{self, Cluster, ConnectError},
-    },
+    metrics::Metrics,
+    resolve::cluster::{self, Cluster, ConnectError},
+    source::Source,
     wrap::Settings,
 };
 
@@ -101,6 +98,7 @@ pub enum Error {
 /// Where it can't start. The process must have a rustls crypto provider installed.
 pub async fn serve(args: Args) -> Result<(), Error> {
     let signals = signals().map_err(Error::Signals)?;
+    let metrics = Arc::new(Metrics::default());
     let server = Server {
         listener: listen("--listen", args.listen).await?,
         admin: match args.admin_listen.0 {
@@ -109,7 +107,8 @@ pub async fn serve(args: Args) -> Result<(), Error> {
         },
         certificate: Certificate::load(&args.tls_dir)?,
         poll: tls::POLL,
-        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster).await?,
+        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster, metrics.clone()).await?,
+        metrics,
         settings: Settings { image: args.image },
         limits: Limits::default(),
         linger: Duration::from_secs(args.linger),
@@ -128,6 +127,7 @@ struct Server<S> {
     /// Time between two looks at the certificate's files.
     poll: Duration,
     source: S,
+    metrics: Arc<Metrics>,
     settings: Settings,
     limits: Limits,
     /// Time in [`Phase::Leaving`].
@@ -137,14 +137,13 @@ struct Server<S> {
 impl<S: Source + Send + 'static> Server<S> {
     async fn run(self, mut signals: mpsc::Receiver<()>) -> Result<(), Error> {
         let (phase, phases) = watch::channel(Phase::Serving);
-        let metrics = Arc::new(Metrics::default().with(|registry| self.source.register(registry)));
         let certificate = Arc::new(self.certificate);
         let tls = TlsAcceptor::from(Arc::new(certificate.server_config()?));
-        let webhook = Webhook { source: self.source, settings: self.settings, metrics: metrics.clone() };
+        let webhook = Webhook { source: self.source, settings: self.settings, metrics: self.metrics.clone() };
         let reviews = server::serve(self.listener, Transport::Tls(tls), self.limits, phases.clone(), Arc::new(webhook));
         let probes = async {
             if let Some(listener) = self.admin {
-                let admin = Admin { phase: phases.clone(), metrics: metrics.clone() };
+                let admin = Admin { phase: phases.clone(), metrics: self.metrics.clone() };
                 server::serve(listener, Transport::Plain, self.limits, phases.clone(), Arc::new(admin)).await;
             }
         };
@@ -163,7 +162,7 @@ impl<S: Source + Send + 'static> Server<S> {
         tokio::select! {
             _ = work => tracing::info!("every request is answered"),
             () = life => tracing::warn!("a second signal: requests in flight are cut off"),
-            () = certificate.keep_fresh(self.poll, &metrics) => {}
+            () = certificate.keep_fresh(self.poll, &self.metrics) => {}
         }
         Ok(())
     }

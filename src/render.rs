@@ -5,12 +5,14 @@ use std::{io::Read, path::PathBuf};
 use serde_json::Value;
 
 use crate::{
-    resolve::{Creation, Kind, Source, SourceError, v1beta1, wrap_run},
+    resolve::wrap_run,
+    source::{Creation, Found, Kind, Source, SourceError},
     tekton::{
         fields::{items, text},
         reference::Reference,
+        v1beta1,
     },
-    wrap::{Found, Refusal, Settings, explain},
+    wrap::{Refusal, Settings, explain},
     yaml,
 };
 
@@ -158,7 +160,7 @@ impl Objects {
         for object in self.0.iter_mut().filter(|object| ours.contains(&text(object, "kind"))) {
             let converted = match text(object, "apiVersion") {
                 "tekton.dev/v1" => continue,
-                "tekton.dev/v1beta1" => v1beta1::to_v1(object.clone()),
+                "tekton.dev/v1beta1" => v1beta1::to_v1(object.clone()).map_err(|error| error.to_string()),
                 version => Err(format!("its apiVersion is {version:?}: write it as tekton.dev/v1")),
             };
             let (kind, name) = (text(object, "kind").to_owned(), run_name(object));

@@ -1,14 +1,36 @@
 //! The contract between the webhook and the steps that it injects.
 //!
-//! A restore or save step gets one JSON text, [`StepConfig`], in the environment variable [`ENV`]. It holds
-//! `$(context.pipelineRun.…)` variables when the webhook writes it and their values when the step reads it, because
-//! Tekton substitutes them in the steps of an embedded task (Tekton: pkg/reconciler/pipelinerun/resources/apply.go).
-//! It never holds credentials: it ends up in the PipelineRun and in audit logs.
+//! A restore or save step gets one JSON object, [`StepConfig`], in the environment variable [`ENV`]. What is known only when
+//! the step runs (the run's name and UID) is in it as `$(context.pipelineRun.…)`, and its value in an environment variable of
+//! its own, see [`RUNTIME_VARIABLES`]: Tekton and the kubelet substitute in strings without any escaping, so there is no `$`
+//! in the JSON that they see, and no value can become a part of the configuration.
+//!
+//! It never holds credentials: it ends up in the PipelineRun and in audit logs. A stored run is started again by other
+//! versions of the image: RELEASING.md says how this contract may change.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::tekton::{fields::change_texts, variables::substitute};
 
 /// The environment variable of an injected step that holds its [`StepConfig`].
 pub const ENV: &str = "TEKTON_WRAP_STEP";
+
+/// A variable whose value is known only when a step runs.
+pub struct RuntimeVariable {
+    /// Tekton's name for it.
+    pub reference: &'static str,
+    /// The environment variable of the step that holds its value.
+    pub env: &'static str,
+}
+
+/// All variables that may stand in a [`StepConfig`]. Their values are names and UIDs that Kubernetes has checked.
+pub const RUNTIME_VARIABLES: [RuntimeVariable; 4] = [
+    RuntimeVariable { reference: "context.pipelineRun.uid", env: "TEKTON_WRAP_RUN_UID" },
+    RuntimeVariable { reference: "context.pipelineRun.name", env: "TEKTON_WRAP_RUN_NAME" },
+    RuntimeVariable { reference: "context.pipelineRun.namespace", env: "TEKTON_WRAP_RUN_NAMESPACE" },
+    RuntimeVariable { reference: "context.taskRun.name", env: "TEKTON_WRAP_TASK_RUN" },
+];
 
 /// The folder of the program, of the workspaces and of the state in an injected step.
 pub const ROOT: &str = "/tekton-wrap";
@@ -143,7 +165,52 @@ pub struct TooManyCombinations {
     most: u32,
 }
 
+/// The environment of a step is not what the webhook makes it.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidStepConfig {
+    /// The variable [`ENV`] can't be read.
+    #[error("the environment variable {ENV} is not the configuration of a step: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The value of a runtime variable is absent.
+    #[error("the environment variable {ENV} needs $({reference}), but the environment variable {env} is not set")]
+    NoValue {
+        /// The variable.
+        reference: &'static str,
+        /// Where its value should be.
+        env: &'static str,
+    },
+}
+
 impl StepConfig {
+    /// The environment variables of a step with this configuration, each with its value for Tekton to substitute in.
+    pub fn to_env(&self) -> Vec<(&'static str, String)> {
+        // A struct of strings and numbers is always JSON.
+        let json = serde_json::to_string(self).unwrap_or_default();
+        let used = RUNTIME_VARIABLES.iter().filter(|variable| json.contains(&format!("$({})", variable.reference)));
+        let values: Vec<_> = used.map(|variable| (variable.env, format!("$({})", variable.reference))).collect();
+        std::iter::once((ENV, json.replace('$', "\\u0024"))).chain(values).collect()
+    }
+
+    /// The configuration in `json`, the value of [`ENV`], with the values of runtime variables from `env`.
+    pub fn parse(json: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidStepConfig> {
+        let mut config: Value = serde_json::from_str(json)?;
+        let mut missing = None;
+        change_texts(&mut config, &mut |text| {
+            substitute(text, |reference| {
+                let variable = RUNTIME_VARIABLES.iter().find(|variable| variable.reference == reference)?;
+                let value = env(variable.env);
+                if value.is_none() {
+                    missing.get_or_insert(variable);
+                }
+                value
+            })
+        });
+        match missing {
+            Some(RuntimeVariable { reference, env }) => Err(InvalidStepConfig::NoValue { reference, env }),
+            None => Ok(serde_json::from_value(config)?),
+        }
+    }
+
     /// The same for this very combination of a matrix, as if it were a task like any other. Messages and snapshots name it
     /// `build[2]`.
     pub fn of_combination(self) -> Result<Self, TooManyCombinations> {
@@ -153,7 +220,7 @@ impl StepConfig {
             return Err(TooManyCombinations { task: self.task, combination, most: matrix.most });
         }
         let task = format!("{}[{combination}]", self.task);
-        Ok(Self { order: self.order + combination, task, matrix: None, ..self })
+        Ok(Self { order: self.order.saturating_add(combination), task, matrix: None, ..self })
     }
 
     /// Whether `order` is in one of the inclusive `ranges`.
@@ -193,7 +260,7 @@ impl Predecessor {
     pub fn name_of(&self, order: u32) -> String {
         match self.last {
             None => self.task.clone(),
-            Some(_) => format!("{}[{}]", self.task, order - self.order),
+            Some(_) => format!("{}[{}]", self.task, order.saturating_sub(self.order)),
         }
     }
 }
@@ -220,6 +287,37 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn config(target: &str) -> StepConfig {
+        let json = serde_json::json!({
+            "run": "$(context.pipelineRun.uid)", "task": "t", "order": 0,
+            "workspaces": [{"name": "ws", "path": "/p", "target": target}],
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn no_value_becomes_configuration() {
+        let written = config("quay.io/$(context.pipelineRun.name)/x:$(params.evil)");
+        let env = written.to_env();
+        let names: Vec<&str> = env.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, [ENV, "TEKTON_WRAP_RUN_UID", "TEKTON_WRAP_RUN_NAME"]);
+        // What Tekton and the kubelet would substitute in.
+        assert!(!env[0].1.contains('$'), "{}", env[0].1);
+        let evil = r#"x","base":"evil"#;
+        let read = StepConfig::parse(&env[0].1, |name| Some(format!("{name}{evil}"))).unwrap();
+        let target = format!("quay.io/TEKTON_WRAP_RUN_NAME{evil}/x:$(params.evil)");
+        assert_eq!(read, StepConfig { run: format!("TEKTON_WRAP_RUN_UID{evil}"), ..config(&target) });
+        let error = StepConfig::parse(&env[0].1, |_| None).unwrap_err().to_string();
+        assert!(error.contains("TEKTON_WRAP_RUN_UID is not set"), "{error}");
+    }
+
+    #[test]
+    fn runs_of_before_the_runtime_variables() {
+        let stored = serde_json::to_string(&config("quay.io/me/x")).unwrap().replace("$(context.pipelineRun.uid)", "u");
+        let read = StepConfig::parse(&stored, |_| None).unwrap();
+        assert_eq!(read, StepConfig { run: "u".to_owned(), ..config("quay.io/me/x") });
+    }
 
     #[test]
     fn combinations_of_a_matrix() {

@@ -65,6 +65,16 @@ fn wrap(changes: &[(usize, &str, Value)]) -> Result<Option<Rewrite>, Refusal> {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(wrap_run(&all, run, "ns", &settings))
 }
 
+/// A value and what stands behind it may be a variable together.
+#[test]
+fn no_variable_is_put_together() {
+    let params = json!([{"name": "tag", "value": "$"}]);
+    let target = json!("quay.io/me/x:$(params.tag)(tasks.one.results.r)");
+    let refusal =
+        wrap(&[(RUN, "/spec/params", params), (RUN, "/spec/pipelineRef/params/2/value", target)]).unwrap_err();
+    assert!(refusal.to_string().contains(r#"has "$(tasks.one.results.r)" in it"#), "{refusal}");
+}
+
 #[test]
 fn the_run_without_a_change_is_wrapped() {
     assert!(wrap(&[]).unwrap().is_some());
@@ -353,6 +363,56 @@ fn refused_with_a_sentence() {
             two,
             json!({"name": "two", "workspaces": [{"name": "w"}]}),
             r#"task "two" uses the wrapped workspace "w", but it has neither taskRef nor taskSpec: add one"#,
+        ),
+        // What would give a value more meaning than a value has.
+        (
+            RUN,
+            "/spec/params",
+            json!([{"name": "tag", "value": "x/$(tasks.one.results.r)"}]),
+            r#"param "target" of resolver wrap: the value "quay.io/me/{{workspace}}:x/$(tasks.one.results.r)" has "$(tasks.one.results.r)" in it, which would be taken for a variable: change the run's param"#,
+        ),
+        (
+            RUN,
+            "/spec/pipelineSpec",
+            json!({"tasks": []}),
+            "spec has a pipelineSpec beside the pipelineRef with resolver wrap: keep one of them",
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}], "taskSpec": {
+                "workspaces": [{"name": "w", "mountPath": "//tekton-wrap/x/.."}], "steps": [{"name": "s", "image": "i"}],
+            }}),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "//tekton-wrap/x/..", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "params": [{"name": "m", "value": "/x/../tekton-wrap/state"}],
+                "taskSpec": {"params": [{"name": "m"}], "workspaces": [{"name": "w", "mountPath": "$(params.m)"}],
+                    "steps": [{"name": "s", "image": "i"}]},
+            }),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "$(params.m)", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "taskSpec": {"workspaces": [{"name": "w"}], "steps": [
+                    {"name": "s", "image": "i", "volumeMounts": [{"name": "$(tasks.one.results.r)", "mountPath": "/m"}]},
+                ]},
+            }),
+            r#"task "two" uses the wrapped workspace "w", but it mounts the volume "$(tasks.one.results.r)", whose name has no value when the run is created: write the name, or use a param"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "matrix": {"params": (0..5).map(|p| json!({"name": format!("p{p}"), "value": vec!["v"; 100]})).collect::<Vec<_>>()},
+                "taskSpec": {"workspaces": [{"name": "w"}], "steps": [{"name": "s", "image": "i"}]},
+            }),
+            r#"pipeline "p" makes 4294967296 TaskRuns, more than the 10000 that can be wrapped: make its matrices smaller"#,
         ),
         // References through resolvers.
         (

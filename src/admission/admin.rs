@@ -6,10 +6,8 @@ use http::{HeaderValue, Method, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use super::{
-    metrics::Metrics,
-    server::{Handler, Phase, Response, text},
-};
+use super::server::{Handler, Phase, Response, text};
+use crate::metrics::Metrics;
 
 /// Answers probes and the collector of metrics.
 pub struct Admin {

@@ -22,7 +22,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::metrics::Metrics;
+use crate::metrics::Metrics;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";

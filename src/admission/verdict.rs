@@ -8,7 +8,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::review::Request;
 use crate::{
-    resolve::{Creation, Source, SourceError, wrap_run},
+    resolve::wrap_run,
+    source::{Creation, Source, SourceError},
     wrap::{Refusal, Rewrite, Settings},
 };
 

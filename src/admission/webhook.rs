@@ -9,12 +9,15 @@ use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    metrics::{self, Metrics},
     review::{Request, Response},
     server::{self, Handler},
     verdict::{Verdict, judge},
 };
-use crate::{resolve::Source, wrap::Settings};
+use crate::{
+    metrics::{self, Metrics},
+    source::Source,
+    wrap::Settings,
+};
 
 /// Where reviews are answered.
 pub const PATH: &str = "/wrap";

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -9,7 +10,6 @@ use kube::{
     Client, Config,
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::{
     sync::Semaphore,
@@ -17,15 +17,16 @@ use tokio::{
 };
 
 use super::{
-    Creation, Flags, Kind, Source, SourceError, api, decode,
+    api, decode,
     requests::{Ask, Requests},
 };
 use crate::{
+    metrics::Metrics,
+    source::{Creation, Flags, Found, Kind, Source, SourceError},
     tekton::{
         fields::items,
         reference::{Reference, is_object_name},
     },
-    wrap::Found,
 };
 
 /// Time for one object: a Pipeline and its Tasks, one after the other, fit into the budget of a review.
@@ -84,20 +85,24 @@ pub enum ConnectError {
 
 impl Cluster {
     /// The cluster that `kubeconfig` names in its current context, or the one around this pod.
-    pub async fn connect(kubeconfig: Option<&Path>, options: Options) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        kubeconfig: Option<&Path>,
+        options: Options,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ConnectError> {
         let config = match kubeconfig {
             None => Config::incluster()?,
             Some(path) => {
                 from_file(path).await.map_err(|source| ConnectError::Kubeconfig { path: path.to_owned(), source })?
             }
         };
-        let mut cluster = Self::new(Client::try_from(config)?, PATIENCE, options);
+        let mut cluster = Self::new(Client::try_from(config)?, PATIENCE, options, metrics);
         cluster.requests.start();
         Ok(cluster)
     }
 
-    fn new(client: Client, patience: Duration, options: Options) -> Self {
-        let requests = Requests::new(client.clone(), Duration::from_secs(options.resolution_timeout));
+    fn new(client: Client, patience: Duration, options: Options, metrics: Arc<Metrics>) -> Self {
+        let requests = Requests::new(client.clone(), Duration::from_secs(options.resolution_timeout), metrics);
         Self { client, requests, options, turns: Semaphore::new(AT_A_TIME), patience }
     }
 
@@ -110,10 +115,6 @@ impl Cluster {
 }
 
 impl Source for Cluster {
-    fn register(&self, registry: &mut Registry) {
-        self.requests.register(registry);
-    }
-
     async fn get(
         &self,
         kind: Kind,
@@ -270,7 +271,7 @@ mod tests {
             }
         });
         let client = Client::try_from(Config::new(uri)).unwrap();
-        (Cluster::new(client, Duration::from_millis(300), Options::default()), asked)
+        (Cluster::new(client, Duration::from_millis(300), Options::default(), Arc::default()), asked)
     }
 
     #[tokio::test]
@@ -319,7 +320,7 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let client = Client::try_from(Config::new(format!("http://{closed}").parse().unwrap())).unwrap();
-        let error = Cluster::new(client, PATIENCE, Options::default())
+        let error = Cluster::new(client, PATIENCE, Options::default(), Arc::default())
             .get(Kind::Task, &Reference::Name("build".to_owned()), &"team".into())
             .await
             .unwrap_err()
@@ -341,7 +342,8 @@ mod tests {
     async fn configurations() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("kubeconfig");
-        let error = async || Cluster::connect(Some(&file), Options::default()).await.err().unwrap().to_string();
+        let error =
+            async || Cluster::connect(Some(&file), Options::default(), Arc::default()).await.err().unwrap().to_string();
         assert!(error().await.starts_with(&format!("--kubeconfig {}: ", file.display())));
         std::fs::write(&file, "clusters: 7").unwrap();
         assert!(error().await.starts_with(&format!("--kubeconfig {}: ", file.display())));

@@ -5,11 +5,12 @@
 
 use serde_json::Value;
 
-use super::{Kind, v1beta1};
 use crate::{
+    source::Kind,
     tekton::{
         fields::{field, text},
         reference::Reference,
+        v1beta1,
     },
     yaml,
 };
@@ -73,7 +74,7 @@ fn read(kind: Kind, data: &[u8]) -> Result<Value, String> {
     }
     match version {
         "tekton.dev/v1" => Ok(object),
-        "tekton.dev/v1beta1" => v1beta1::to_v1(object),
+        "tekton.dev/v1beta1" => v1beta1::to_v1(object).map_err(|error| error.to_string()),
         other => Err(format!("its apiVersion is {other:?}: write it as tekton.dev/v1")),
     }
 }

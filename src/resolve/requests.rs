@@ -7,7 +7,6 @@
 //! what is behind a branch moves.
 
 mod board;
-mod counts;
 mod watch;
 
 use std::{
@@ -24,7 +23,6 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use kube::Client;
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch as channel,
@@ -32,12 +30,13 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use self::{
-    board::{Board, Status},
-    counts::Counts,
+use self::board::{Board, Status};
+use super::api;
+use crate::{
+    metrics::{Metrics, ResolutionOutcome},
+    source::{Kind, SourceError},
+    tekton::reference::Reference,
 };
-use super::{Kind, SourceError, api};
-use crate::tekton::reference::Reference;
 
 /// The path of the API.
 const API: &str = "/apis/resolution.tekton.dev/v1beta1";
@@ -92,7 +91,7 @@ struct Shared {
     client: Client,
     board: Arc<Board>,
     flights: Mutex<HashMap<Ask, Flight>>,
-    counts: Counts,
+    metrics: Arc<Metrics>,
     /// A flight ends after this time.
     longest: Duration,
 }
@@ -120,9 +119,8 @@ struct Waiting(Option<Arc<AtomicBool>>);
 impl Requests {
     /// For the cluster of `client`, with a time after which an answer is waited for no longer. Resolvers themselves have a
     /// minute (Tekton: pkg/apis/config/default.go), and may begin late. Nothing is sent yet.
-    pub fn new(client: Client, longest: Duration) -> Self {
-        let shared =
-            Shared { client, board: Arc::default(), flights: Mutex::default(), counts: Counts::default(), longest };
+    pub fn new(client: Client, longest: Duration, metrics: Arc<Metrics>) -> Self {
+        let shared = Shared { client, board: Arc::default(), flights: Mutex::default(), metrics, longest };
         Self { shared: Arc::new(shared), watch: None }
     }
 
@@ -130,11 +128,6 @@ impl Requests {
     pub fn start(&mut self) {
         let (client, board) = (self.shared.client.clone(), self.shared.board.clone());
         self.watch = Some(tokio::spawn(watch::run(client, board, self.shared.longest)));
-    }
-
-    /// Shows what is counted in `registry`.
-    pub fn register(&self, registry: &mut Registry) {
-        self.shared.counts.register(registry);
     }
 
     /// What the resolver answers before `deadline`.
@@ -203,7 +196,13 @@ impl Shared {
         let start = Instant::now();
         let outcome = self.outcome(&ask, &name).await;
         let late = outcome.is_ok() && missed.load(Relaxed);
-        self.counts.ended(&outcome, late, start.elapsed());
+        let ended = match &outcome {
+            Ok(_) if late => ResolutionOutcome::Late,
+            Ok(_) => ResolutionOutcome::Answered,
+            Err(error) if error.reason == UNANSWERED => ResolutionOutcome::Unanswered,
+            Err(_) => ResolutionOutcome::Failed,
+        };
+        self.metrics.resolved(ended, start.elapsed());
         if !late {
             // Before the answer is out: whoever asks after it was used asks anew.
             self.flights().remove(&ask);

@@ -31,10 +31,10 @@ pub fn fan<'a>(task: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> O
         return Some(Fan { least: 1, most: MAX_UNKNOWN, may_be_empty: true });
     };
     if params.is_empty() {
-        let count = include.len() as u32;
+        let count = length(include);
         return Some(Fan { least: count, most: count, may_be_empty: false });
     }
-    let product = lists.iter().map(|(_, values)| values.len() as u32).fold(1, u32::saturating_mul);
+    let product = lists.iter().map(|(_, values)| length(values)).fold(1, u32::saturating_mul);
     if product == 0 {
         return Some(Fan { least: 0, most: 1, may_be_empty: true });
     }
@@ -45,6 +45,10 @@ pub fn fan<'a>(task: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> O
         most = most.saturating_add(possible);
     }
     Some(Fan { least, most, may_be_empty: false })
+}
+
+fn length<T>(list: &[T]) -> u32 {
+    u32::try_from(list.len()).unwrap_or(u32::MAX)
 }
 
 /// The values of a matrix param; none where they come from results.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     fields::{field, items, text},
-    scope::Scope,
+    scope::{Scope, UnknownVariable},
 };
 
 /// A Pipeline or a Task, by where it is.
@@ -24,46 +24,78 @@ pub enum Reference {
     },
 }
 
+/// Why a reference can't be read. The sentences fit behind "its taskRef" and "it".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// It is a string, a number or an array.
+    #[error("is not an object")]
+    NotAnObject,
+    /// It names an OCI bundle.
+    #[error("has a bundle, which Tekton has no longer: use the resolver \"bundles\"")]
+    Bundle,
+    /// A field that Tekton would refuse.
+    #[error("has a field {0:?}, which Tekton does not know: it takes name, or resolver and params")]
+    UnknownField(String),
+    /// Neither name nor resolver has a value.
+    #[error("names nothing: write name, or resolver and params")]
+    Empty,
+    /// Params without a resolver.
+    #[error("has params but no resolver: name the resolver")]
+    NoResolver,
+    /// Both ways at once.
+    #[error("has a name ({name:?}) beside the resolver {resolver:?}: keep one of them")]
+    NameAndResolver {
+        /// The name.
+        name: String,
+        /// The resolver.
+        resolver: String,
+    },
+    /// A param whose name is empty.
+    #[error("has a param without a name")]
+    UnnamedParam,
+    /// A param given twice.
+    #[error("has the param {0:?} twice: keep one")]
+    DuplicateParam(String),
+}
+
 /// How much of a param's value a sentence shows, in characters.
 const SHOWN: usize = 60;
 
 impl Reference {
     /// What `reference`, a pipelineRef or taskRef in its v1 form, names. `fields` are those that it may have beside
-    /// `name`, `resolver` and `params`. Variables are still in it. An error is a clause that fits after "its taskRef".
-    pub fn read(reference: &Value, fields: &[&str]) -> Result<Self, String> {
+    /// `name`, `resolver` and `params`. Variables are still in it.
+    pub fn read(reference: &Value, fields: &[&str]) -> Result<Self, ReferenceError> {
         let known = |key: &String| {
             ["name", "resolver", "params"].iter().chain(fields).any(|field| key.eq_ignore_ascii_case(field))
         };
         match reference.as_object().map(|map| map.keys().find(|key| !known(key))) {
-            None => return Err("is not an object".to_owned()),
+            None => return Err(ReferenceError::NotAnObject),
             Some(Some(key)) if key == "bundle" => {
-                return Err("has a bundle, which Tekton has no longer: use the resolver \"bundles\"".to_owned());
+                return Err(ReferenceError::Bundle);
             }
             Some(Some(key)) => {
-                return Err(format!(
-                    "has a field {key:?}, which Tekton does not know: it takes name, or resolver and params"
-                ));
+                return Err(ReferenceError::UnknownField(key.clone()));
             }
             Some(None) => {}
         }
         let params = field(reference, "params");
         match (text(reference, "name"), text(reference, "resolver")) {
-            ("", "") => Err("names nothing: write name, or resolver and params".to_owned()),
+            ("", "") => Err(ReferenceError::Empty),
             (name, "") if params.is_none() => Ok(Self::Name(name.to_owned())),
-            (_, "") => Err("has params but no resolver: name the resolver".to_owned()),
+            (_, "") => Err(ReferenceError::NoResolver),
             ("", resolver) => Ok(Self::Remote { resolver: resolver.to_owned(), params: read_params(reference)? }),
             (name, resolver) => {
-                Err(format!("has a name ({name:?}) beside the resolver {resolver:?}: keep one of them"))
+                Err(ReferenceError::NameAndResolver { name: name.to_owned(), resolver: resolver.to_owned() })
             }
         }
     }
 
-    /// The same with every variable of `scope` in its place. An error is a variable that has no value when a run is created.
-    pub fn resolved(self, scope: &Scope<'_>) -> Result<Self, String> {
+    /// The same with every variable of `scope` in its place.
+    pub fn resolved(self, scope: &Scope<'_>) -> Result<Self, UnknownVariable> {
         match self {
             Self::Name(name) => Ok(Self::Name(scope.apply_text(&name)?)),
             Self::Remote { resolver, params } => {
-                let apply = |param: Value| -> Result<Value, String> {
+                let apply = |param: Value| -> Result<Value, UnknownVariable> {
                     let value = scope.apply(field(&param, "value").unwrap_or(&Value::Null))?;
                     Ok(json!({"name": text(&param, "name"), "value": value}))
                 };
@@ -113,15 +145,15 @@ pub fn is_object_name(name: &str) -> bool {
 }
 
 /// The params in the form that Tekton gives them (Tekton: param_types.go `UnmarshalJSON`).
-fn read_params(reference: &Value) -> Result<Vec<Value>, String> {
+fn read_params(reference: &Value) -> Result<Vec<Value>, ReferenceError> {
     let mut params: Vec<Value> = Vec::new();
     for param in items(reference, "params") {
         let name = text(param, "name");
         if name.is_empty() {
-            return Err("has a param without a name".to_owned());
+            return Err(ReferenceError::UnnamedParam);
         }
         if params.iter().any(|other| text(other, "name") == name) {
-            return Err(format!("has the param {name:?} twice: keep one"));
+            return Err(ReferenceError::DuplicateParam(name.to_owned()));
         }
         params.push(json!({"name": name, "value": param_value(field(param, "value").unwrap_or(&Value::Null))}));
     }
@@ -191,7 +223,7 @@ mod tests {
                 r#"has the param "a" twice: keep one"#,
             ),
         ] {
-            assert_eq!(read(&value), Err(why.to_owned()), "{value}");
+            assert_eq!(read(&value).unwrap_err().to_string(), why, "{value}");
         }
     }
 

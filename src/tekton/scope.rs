@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     fields::{field, items, text, texts},
+    run::Run,
     variables::{references, substitute},
 };
 
@@ -19,17 +20,20 @@ pub struct Scope<'a> {
     context: Vec<(&'static str, &'a str)>,
 }
 
+/// A variable that has no value when a run is created: its inner text, for example `tasks.t.results.r`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("$({0}) has no value when the run is created")]
+pub struct UnknownVariable(pub String);
+
 impl<'a> Scope<'a> {
     /// What `run`, about to be created in `namespace`, gives.
-    pub fn of_run(run: &'a Value, namespace: &'a str) -> Self {
-        let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
+    pub fn of_run(run: Run<'a>, namespace: &'a str) -> Self {
         let params =
-            given.iter().filter_map(|param| Some((text(param, "name"), Cow::Borrowed(field(param, "value")?))));
+            run.params().iter().filter_map(|param| Some((text(param, "name"), Cow::Borrowed(field(param, "value")?))));
         let params = params.collect();
         let mut context = vec![("context.pipelineRun.namespace", namespace)];
         // With generateName there is none yet, and there never is a uid.
-        let name = run.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty());
-        context.extend(name.map(|name| ("context.pipelineRun.name", name)));
+        context.extend(run.name().map(|name| ("context.pipelineRun.name", name)));
         Self { params, context }
     }
 
@@ -74,8 +78,8 @@ impl<'a> Scope<'a> {
         context.or_else(|| self.value(reference)?.as_str())
     }
 
-    /// `value` with every variable in its place, in texts of any depth. An error is a variable without a value.
-    pub fn apply(&self, value: &Value) -> Result<Value, String> {
+    /// `value` with every variable in its place, in texts of any depth.
+    pub fn apply(&self, value: &Value) -> Result<Value, UnknownVariable> {
         match value {
             Value::String(text) => match self.whole(text) {
                 Some(value) => Ok(value.clone()),
@@ -101,14 +105,14 @@ impl<'a> Scope<'a> {
     }
 
     /// The same for a text that stays one. What is no variable of Tekton's is left as it is.
-    pub fn apply_text(&self, value: &str) -> Result<String, String> {
+    pub fn apply_text(&self, value: &str) -> Result<String, UnknownVariable> {
         let variable = |reference: &&str| {
             ["params", "tasks", "finally", "context", "workspaces"]
                 .iter()
                 .any(|start| reference.strip_prefix(start).is_some_and(|rest| rest.starts_with(['.', '['])))
         };
         match references(value).filter(variable).find(|reference| self.text(reference).is_none()) {
-            Some(unknown) => Err(unknown.to_owned()),
+            Some(unknown) => Err(UnknownVariable(unknown.to_owned())),
             None => {
                 let new = |reference: &str| self.text(reference).map(str::to_owned);
                 Ok(substitute(value, new).unwrap_or_else(|| value.to_owned()))
@@ -160,7 +164,7 @@ mod tests {
             {"name": "list", "default": ["$(params.two)", "$(params.d)"]}, {"name": "map", "default": {"k": "$(params.two)"}},
             {"name": "circle", "default": "$(params.back)"}, {"name": "back", "default": "$(params.circle)"},
             {"name": "arrays", "default": ["$(params.a[*])"]}]});
-        let scope = Scope::of_run(&run, "ns").in_pipeline(&spec, "p");
+        let scope = Scope::of_run(Run::new(&run), "ns").in_pipeline(&spec, "p");
         for (value, expected) in [
             (json!("plain $(x) $HOME $(date)"), json!("plain $(x) $HOME $(date)")),
             (json!("a $(params.s) $(params[\"s\"]) $(params['s'])"), json!("a text text text")),
@@ -190,9 +194,9 @@ mod tests {
             ("$(tasks.t.results.r)", "tasks.t.results.r"),
             ("$(context.pipelineRun.uid)", "context.pipelineRun.uid"),
         ] {
-            assert_eq!(scope.apply(&json!(value)), Err(unknown.to_owned()), "{value}");
+            assert_eq!(scope.apply(&json!(value)), Err(UnknownVariable(unknown.to_owned())), "{value}");
         }
         let unnamed = json!({"metadata": {"generateName": "r-"}});
-        assert_eq!(Scope::of_run(&unnamed, "ns").text("context.pipelineRun.name"), None);
+        assert_eq!(Scope::of_run(Run::new(&unnamed), "ns").text("context.pipelineRun.name"), None);
     }
 }

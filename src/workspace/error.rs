@@ -5,7 +5,7 @@ use std::io;
 use super::{conflict::Conflicts, path::TreePath};
 use crate::{
     digest::Digest,
-    step::{ENV, TooManyCombinations},
+    step::{ENV, InvalidStepConfig, TooManyCombinations},
     store::StoreError,
     target::InvalidTarget,
 };
@@ -91,8 +91,8 @@ pub enum Error {
         by_hand: &'static str,
     },
     /// The configuration of an injected step can't be read.
-    #[error("the environment variable {ENV} is not the configuration of a step: {0}")]
-    StepConfig(#[source] serde_json::Error),
+    #[error(transparent)]
+    StepConfig(#[from] InvalidStepConfig),
     /// A matrix has more combinations than its steps were made for.
     #[error(transparent)]
     Combinations(#[from] TooManyCombinations),

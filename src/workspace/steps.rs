@@ -99,7 +99,7 @@ fn save_workspace<'a>(
 /// The configuration of this step, out of its environment.
 fn step(by_hand: &'static str) -> Result<StepConfig, Error> {
     let text = std::env::var(ENV).map_err(|_| Error::NoStepConfig { by_hand })?;
-    serde_json::from_str(&text).map_err(Error::StepConfig)
+    Ok(StepConfig::parse(&text, |name| std::env::var(name).ok())?)
 }
 
 /// Where the baseline of a workspace is in the folder `state`.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Refusal, Request};
-use crate::tekton::fields::{items, text};
+use super::{refusal::Refusal, request::Request};
+use crate::tekton::{fields::text, run::Run};
 
 /// What has to change in the run's `spec.workspaces`.
 pub enum Binding {
@@ -14,11 +14,11 @@ pub enum Binding {
 }
 
 /// The changes that bind every wrapped workspace to an emptyDir. Others of the run stay as they are.
-pub fn bind(run: &Value, request: &Request) -> Result<Vec<Binding>, Refusal> {
-    let bound = run.get("spec").map_or(&[][..], |spec| items(spec, "workspaces"));
+pub fn bind(run: Run<'_>, request: &Request) -> Result<Vec<Binding>, Refusal> {
     let mut changes = Vec::new();
     for workspace in &request.workspaces {
-        let Some((index, binding)) = bound.iter().enumerate().find(|(_, binding)| text(binding, "name") == workspace)
+        let Some((index, binding)) =
+            run.bindings().iter().enumerate().find(|(_, binding)| text(binding, "name") == workspace)
         else {
             changes.push(Binding::Add(json!({"name": workspace, "emptyDir": {}})));
             continue;

@@ -4,11 +4,16 @@ use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOp
 use serde_json::{Map, Value, json};
 
 use super::{
-    Found, Refusal, Request,
     bindings::Binding,
-    inline::{copied_annotations, origin},
+    inline::copied_annotations,
+    provenance::{self, is_provenance},
+    refusal::Refusal,
+    request::Request,
 };
-use crate::tekton::fields::field;
+use crate::{
+    source::Found,
+    tekton::{fields::field, run::Run},
+};
 
 /// What has to change in a run.
 pub struct Changes {
@@ -23,16 +28,15 @@ pub struct Changes {
 }
 
 /// The patch that turns `run` into the wrapped one, and what it gives.
-pub fn build(run: &Value, pipeline: &Found, changes: Changes, request: &Request) -> Result<(Patch, Value), Refusal> {
+pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request) -> Result<(Patch, Value), Refusal> {
     let metadata = field(&pipeline.object, "metadata").unwrap_or(&Value::Null);
     let name = request.pipeline_name(&pipeline.object);
     let mut labels = field(metadata, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut annotations = copied_annotations(metadata);
     // What Tekton would say of a referenced pipeline; without it the run would be labelled with its own name.
     labels.insert("tekton.dev/pipeline".to_owned(), json!(name));
-    annotations.insert("tekton-wrap.dev/pipeline".to_owned(), json!(name));
-    annotations.extend(origin("pipeline", &request.pipeline, pipeline.source.as_ref()));
-    annotations.insert("tekton-wrap.dev/workspaces".to_owned(), json!(request.workspaces.join(",")));
+    annotations.extend(provenance::of_run(name, &request.workspaces));
+    annotations.extend(provenance::origin("pipeline", &request.pipeline, pipeline.source.as_ref()));
     labels.retain(|_, value| value.as_str().is_some_and(|text| text.len() <= 63));
 
     let mut operations = Vec::new();
@@ -44,28 +48,31 @@ pub fn build(run: &Value, pipeline: &Found, changes: Changes, request: &Request)
     }
     add_bindings(&mut operations, run, changes.bindings);
     operations.extend(changes.task_run_specs.map(|specs| add(&["spec", "taskRunSpecs"], specs)));
-    operations.push(PatchOperation::Remove(RemoveOperation { path: pointer(&["spec", "pipelineRef"]) }));
+    operations.push(remove(&["spec", "pipelineRef"]));
     operations.push(add(&["spec", "pipelineSpec"], changes.spec));
 
     let patch = Patch(operations);
-    let mut result = run.clone();
+    let mut result = run.object().clone();
     json_patch::patch(&mut result, &patch).map_err(|error| Refusal::Patch(error.to_string()))?;
     Ok((patch, result))
 }
 
-/// Adds those of `wanted` that the run's metadata does not have: what the run says itself wins (Tekton: pipelinerun.go).
-fn add_missing(operations: &mut Vec<PatchOperation>, run: &Value, name: &str, mut wanted: Map<String, Value>) {
-    match run.get("metadata").and_then(|metadata| metadata.get(name)).and_then(Value::as_object) {
+/// Adds those of `wanted` that the run's metadata does not have: what the run says itself wins (Tekton: pipelinerun.go),
+/// except where it says what only this program may.
+fn add_missing(operations: &mut Vec<PatchOperation>, run: Run<'_>, name: &str, mut wanted: Map<String, Value>) {
+    match run.metadata(name).and_then(Value::as_object) {
         None => operations.push(add(&["metadata", name], Value::Object(wanted))),
         Some(present) => {
-            wanted.retain(|key, _| !present.contains_key(key));
+            let forged = present.keys().filter(|key| is_provenance(key));
+            operations.extend(forged.map(|key| remove(&["metadata", name, key])));
+            wanted.retain(|key, _| is_provenance(key) || !present.contains_key(key));
             operations.extend(wanted.into_iter().map(|(key, value)| add(&["metadata", name, &key], value)));
         }
     }
 }
 
-fn add_bindings(operations: &mut Vec<PatchOperation>, run: &Value, bindings: Vec<Binding>) {
-    let mut exists = run.pointer("/spec/workspaces").is_some_and(Value::is_array);
+fn add_bindings(operations: &mut Vec<PatchOperation>, run: Run<'_>, bindings: Vec<Binding>) {
+    let mut exists = run.object().pointer("/spec/workspaces").is_some_and(Value::is_array);
     for binding in bindings {
         match binding {
             Binding::Fill(index) => {
@@ -82,6 +89,10 @@ fn add_bindings(operations: &mut Vec<PatchOperation>, run: &Value, bindings: Vec
 
 fn add(path: &[&str], value: Value) -> PatchOperation {
     PatchOperation::Add(AddOperation { path: pointer(path), value })
+}
+
+fn remove(path: &[&str]) -> PatchOperation {
+    PatchOperation::Remove(RemoveOperation { path: pointer(path) })
 }
 
 fn pointer(path: &[&str]) -> PointerBuf {

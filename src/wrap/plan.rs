@@ -1,17 +1,29 @@
 //! What each task restores and saves.
 
+use fixedbitset::FixedBitSet;
 use serde_json::Value;
 
-use super::{Request, absence::Absence};
+use super::{absence::Absence, request::Request, task_spec::all_tasks};
 use crate::{
     step::{Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
         fields::field,
-        graph::{Graph, Set},
+        graph::Graph,
         matrix::Fan,
         workspaces::{Use, is_read_only},
     },
 };
+
+/// The most TaskRuns that a run may have, combinations of matrices counted: a step that joins all of them looks for a snapshot
+/// of each.
+pub const MAX_TASK_RUNS: u32 = 10_000;
+
+/// The matrices make more TaskRuns than [`MAX_TASK_RUNS`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooManyTaskRuns {
+    /// How many.
+    pub count: u64,
+}
 
 /// What every task of the Pipeline does, by its index in the graph.
 pub struct Plan {
@@ -51,10 +63,16 @@ struct Place {
 
 impl Plan {
     /// `spec` has the tasks inlined that use wrapped workspaces, `used` says which; `fans` are the fan-outs of their matrices.
-    pub fn new(request: &Request, spec: &Value, graph: &Graph, used: &[Vec<Use>], fans: &[Option<Fan>]) -> Self {
-        let tasks: Vec<&Value> = super::all_tasks(spec).collect();
+    pub fn new(
+        request: &Request,
+        spec: &Value,
+        graph: &Graph,
+        used: &[Vec<Use>],
+        fans: &[Option<Fan>],
+    ) -> Result<Self, TooManyTaskRuns> {
+        let tasks: Vec<&Value> = all_tasks(spec).collect();
         let absent = Absence::new(&tasks, graph, fans);
-        let places = places(graph, fans);
+        let places = places(graph, fans)?;
         let mut plan: Vec<TaskPlan> = places
             .iter()
             .map(|place| TaskPlan { order: place.first, numbered: place.numbered(), ..TaskPlan::default() })
@@ -94,12 +112,17 @@ impl Plan {
                 }
             }
         }
-        Self { tasks: plan }
+        Ok(Self { tasks: plan })
     }
 }
 
 /// The places of all tasks, by their index.
-fn places(graph: &Graph, fans: &[Option<Fan>]) -> Vec<Place> {
+fn places(graph: &Graph, fans: &[Option<Fan>]) -> Result<Vec<Place>, TooManyTaskRuns> {
+    let widths = fans.iter().map(|fan| fan.map_or(1, |fan| fan.most));
+    let count = widths.map(u64::from).fold(0, u64::saturating_add);
+    if count > u64::from(MAX_TASK_RUNS) {
+        return Err(TooManyTaskRuns { count });
+    }
     let mut next = 0;
     let mut places: Vec<(usize, Place)> = Vec::new();
     for task in graph.in_order() {
@@ -108,7 +131,7 @@ fn places(graph: &Graph, fans: &[Option<Fan>]) -> Vec<Place> {
         places.push((task, place));
     }
     places.sort_unstable_by_key(|(task, _)| *task);
-    places.into_iter().map(|(_, place)| place).collect()
+    Ok(places.into_iter().map(|(_, place)| place).collect())
 }
 
 impl Place {
@@ -144,7 +167,7 @@ impl Wrapped<'_> {
     /// The nearest ancestors that save the workspace, and behind each one that may be absent its own nearest, in pipeline
     /// order.
     fn nearest(&self, task: usize) -> Vec<Predecessor> {
-        let mut seen = Set::default();
+        let mut seen = FixedBitSet::with_capacity(self.graph.count());
         let mut found = Vec::new();
         let mut open = self.graph.dependencies[task].clone();
         while let Some(ancestor) = open.pop() {
@@ -185,11 +208,11 @@ impl Wrapped<'_> {
     }
 
     /// The tasks that a later one, which reads the workspace and can't be skipped, has as ancestors beside `task`.
-    fn met(&self, task: usize) -> Set {
-        let mut met = Set::default();
+    fn met(&self, task: usize) -> FixedBitSet {
+        let mut met = FixedBitSet::with_capacity(self.graph.count());
         for (later, ancestors) in self.graph.ancestors.iter().enumerate() {
             if self.uses[later] && !self.absent.may_be_absent(later) && ancestors.contains(task) {
-                met.extend(ancestors);
+                met.union_with(ancestors);
             }
         }
         met

@@ -3,17 +3,19 @@
 
 use serde_json::{Map, Value, json};
 
-use super::values::Renaming;
-use crate::tekton::fields::{field, field_mut, items, set, text};
+use super::{provenance::strip, values::Renaming};
+use crate::tekton::{
+    fields::{field, field_mut, set, text},
+    run::Run,
+};
 
-/// The run's `taskRunSpecs` with the params under their new names; none where no pod template names one of them.
-pub fn rename(run: &Value, renamings: &[Renaming]) -> Option<Value> {
-    let spec = run.get("spec")?;
-    let mut all = items(spec, "taskRunSpecs").to_vec();
+/// The run's `taskRunSpecs` with the params under their new names and without forged provenance; none where nothing changes.
+pub fn rename(run: Run<'_>, renamings: &[Renaming]) -> Option<Value> {
+    let mut all = run.task_run_specs().to_vec();
     let before = all.clone();
+    all.iter_mut().for_each(strip);
     for renaming in renamings {
-        let shared = field(spec, "taskRunTemplate").and_then(|template| field(template, "podTemplate"));
-        let shared = shared.and_then(Value::as_object).into_iter().flatten();
+        let shared = run.pod_template().and_then(Value::as_object).into_iter().flatten();
         let named: Vec<(&String, &Value)> = shared.filter(|(_, value)| renaming.is_in(value)).collect();
         let place = all.iter().position(|own| text(own, "pipelineTaskName") == renaming.task);
         if place.is_none() && named.is_empty() {

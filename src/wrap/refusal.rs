@@ -1,6 +1,10 @@
 //! Why a run is not wrapped: each reason one sentence that names the offending thing and what to change.
 
-use crate::{resolve::SourceError, tekton::graph::GraphError};
+mod task;
+
+pub use self::task::TaskProblem;
+use super::plan::MAX_TASK_RUNS;
+use crate::{source::SourceError, tekton::graph::GraphError};
 
 /// A run that can't be wrapped correctly. It is refused at creation, nothing is stored.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +107,9 @@ pub enum Refusal {
         "pipelineRef has a name ({0:?}) beside its resolver wrap: name the pipeline in param \"pipelineref\" alone"
     )]
     NamedTwice(String),
+    /// The run has a pipeline of its own beside its pipelineRef (Tekton: pipelinerun_validation.go, "expected exactly one").
+    #[error("spec has a pipelineSpec beside the pipelineRef with resolver wrap: keep one of them")]
+    BothRefAndSpec,
     /// The operator of Tekton forbids inlined specs.
     #[error(
         "Tekton's feature flag disable-inline-spec is {0:?}: pipelines may not be inlined in this cluster, and wrapping inlines them; run the pipeline unwrapped, or ask for the flag to be changed"
@@ -134,7 +141,7 @@ pub enum Refusal {
         /// The first wrapped workspace that it uses.
         workspace: String,
         /// What is in the way and what to change.
-        problem: String,
+        problem: TaskProblem,
     },
     /// The rewritten run would not fit into etcd.
     #[error(
@@ -147,6 +154,16 @@ pub enum Refusal {
         size: usize,
         /// The most.
         limit: usize,
+    },
+    /// The matrices make more TaskRuns than there may be.
+    #[error(
+        "pipeline {pipeline:?} makes {count} TaskRuns, more than the {MAX_TASK_RUNS} that can be wrapped: make its matrices smaller"
+    )]
+    TooManyTaskRuns {
+        /// The Pipeline.
+        pipeline: String,
+        /// How many.
+        count: u64,
     },
     /// The patch does not give the run that was meant: a bug, never the user's fault.
     #[error("the patch for this run does not apply ({0}): this is a bug in tekton-wrap, please report it with the run")]
@@ -169,10 +186,12 @@ impl Refusal {
             Self::Graph { .. } => "InvalidGraph",
             Self::Bound { .. } => "WorkspaceBound",
             Self::NamedTwice(_) => "PipelineNamedTwice",
+            Self::BothRefAndSpec => "BothRefAndSpec",
             Self::InliningForbidden(_) => "InliningForbidden",
             Self::Verified { .. } | Self::VerificationRequired { .. } => "VerificationPolicy",
-            Self::Task { .. } => "UnsupportedTask",
+            Self::Task { problem, .. } => problem.reason(),
             Self::TooLarge { .. } => "TooLarge",
+            Self::TooManyTaskRuns { .. } => "TooManyTaskRuns",
             Self::Patch(_) => "PatchDoesNotApply",
         }
     }

@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 
-use super::Refusal;
+use super::refusal::Refusal;
 use crate::{
     step::{Compression, Conflict},
     target::Target,
     tekton::{
         fields::{field, items, text},
         reference::{Reference, is_object_name},
+        run::Run,
         scope::Scope,
         variables::{references, substitute},
     },
@@ -42,10 +43,13 @@ pub struct Request {
 
 impl Request {
     /// What `run`, about to be created in `namespace`, asks for; none where its pipelineRef is not for the resolver `wrap`.
-    pub fn read(run: &Value, namespace: &str) -> Result<Option<Self>, Refusal> {
-        let Some(pipeline_ref) = run.pointer("/spec/pipelineRef") else { return Ok(None) };
+    pub fn read(run: Run<'_>, namespace: &str) -> Result<Option<Self>, Refusal> {
+        let Some(pipeline_ref) = run.pipeline_ref() else { return Ok(None) };
         let resolver = text(pipeline_ref, "resolver");
         let Some(suffix) = wrapper_of(resolver) else { return Ok(None) };
+        if run.pipeline_spec().is_some() {
+            return Err(Refusal::BothRefAndSpec);
+        }
         match text(pipeline_ref, "name") {
             "" => {}
             name => return Err(Refusal::NamedTwice(name.to_owned())),
@@ -231,11 +235,7 @@ impl<'a> Params<'a> {
             let problem = "it names the resolver wrap itself: name the pipeline, or the resolver that brings it";
             return Err(bad(problem.to_owned()));
         }
-        let unknown = |variable| {
-            bad(format!(
-                "$({variable}) has no value when the run is created: only the run's own params and its namespace have"
-            ))
-        };
+        let unknown = |variable| bad(format!("{variable}: only the run's own params and its namespace have"));
         match reference.resolved(&self.scope).map_err(unknown)? {
             Reference::Name(name) if !is_object_name(&name) => {
                 Err(bad(format!("{name:?} is not the name of a pipeline")))
@@ -305,7 +305,17 @@ impl<'a> Params<'a> {
             Some(field) => Some(format!("$(context.pipelineRun.{field})")),
             None => self.run_param(reference),
         };
-        Ok(substitute(value, new).unwrap_or_else(|| value.to_owned()))
+        let resolved = substitute(value, new).unwrap_or_else(|| value.to_owned());
+        // A value may look like a variable, or make one together with what stands around it: Tekton would substitute it later.
+        match leftover(&resolved, late) {
+            Some(found) => Err(invalid(
+                param,
+                format!(
+                    "the value {resolved:?} has {found:?} in it, which would be taken for a variable: change the run's param"
+                ),
+            )),
+            None => Ok(resolved),
+        }
     }
 
     fn run_param(&self, reference: &str) -> Option<String> {
@@ -317,6 +327,19 @@ impl<'a> Params<'a> {
 fn run_context(reference: &str) -> Option<&str> {
     let field = reference.strip_prefix("context.pipelineRun.").or_else(|| reference.strip_prefix("context.run."))?;
     ["name", "namespace", "uid"].contains(&field).then_some(field)
+}
+
+/// The beginning of the first `$(` in `value` that is not one of the variables left to run time, where there may be such.
+fn leftover(value: &str, late: bool) -> Option<&str> {
+    let starts = value.match_indices("$(").map(|(start, _)| value.get(start..).unwrap_or_default());
+    let is_late = |rest: &str| {
+        let reference = rest.strip_prefix("$(").and_then(|rest| rest.split_once(')'));
+        reference.is_some_and(|(reference, _)| {
+            reference.starts_with("context.pipelineRun.") && run_context(reference).is_some()
+        })
+    };
+    let mut unwanted = starts.filter(|rest| !(late && is_late(rest)));
+    unwanted.next().map(|rest| rest.split_inclusive(')').next().unwrap_or(rest))
 }
 
 fn nearest(name: &str) -> String {

@@ -8,8 +8,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::quantity::Quantity;
-use crate::tekton::fields::{field, items, text};
+use crate::tekton::{
+    fields::{field, items, text},
+    quantity::Quantity,
+    run::Run,
+};
 
 /// A resource, and how much of it an injected step requests; its limit is the largest of the user's, but within these.
 struct Kind {
@@ -64,10 +67,10 @@ pub fn set(step: &mut Value, task_spec: &Value, in_memory: bool) {
 }
 
 /// Whether the run keeps a workspace of this name in memory.
-pub fn in_memory(run: &Value, workspace: &str) -> bool {
-    let bindings = run.get("spec").map_or(&[][..], |spec| items(spec, "workspaces"));
-    let binding = bindings.iter().find(|binding| text(binding, "name") == workspace);
-    binding.and_then(|binding| field(binding, "emptyDir")).is_some_and(|dir| text(dir, "medium") == "Memory")
+pub fn in_memory(run: Run<'_>, workspace: &str) -> bool {
+    run.binding(workspace)
+        .and_then(|binding| field(binding, "emptyDir"))
+        .is_some_and(|dir| text(dir, "medium") == "Memory")
 }
 
 /// What a step or template has of a resource.

@@ -2,39 +2,54 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Refusal, Request, Settings, inline::name_steps, plan::TaskPlan, resources, security};
+use super::{
+    known::TaskValues,
+    plan::TaskPlan,
+    refusal::{Refusal, TaskProblem},
+    request::Request,
+    resources, security,
+    settings::Settings,
+    task_spec::name_steps,
+};
 use crate::{
-    step::{ENV, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
         fields::{field, field_mut, items, items_mut, text},
+        run::Run,
+        scope::Scope,
         workspaces::{Use, mount_path},
     },
 };
 
-/// With this annotation Tekton takes the network from every step that has no variable of the second name
-/// (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go).
-const HERMETIC: (&str, &str) = ("experimental.tekton.dev/execution-mode", "TEKTON_RESOURCE_NAME");
+/// With this annotation Tekton takes the network from the steps (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go)…
+const HERMETIC_ANNOTATION: &str = "experimental.tekton.dev/execution-mode";
+
+/// … but not from a step that has this environment variable.
+const HERMETIC_EXEMPTION: &str = "TEKTON_RESOURCE_NAME";
 
 /// Puts the restore step in front and the save step at the end, each only where there is something for it to do.
 pub fn inject(
     pipeline_task: &mut Value,
     plan: &TaskPlan,
     used: &[Use],
-    run: &Value,
+    run: Run<'_>,
     request: &Request,
     settings: &Settings,
+    scope: &Scope<'_>,
 ) -> Result<(), Refusal> {
     let Some(step) = plan.restore.first().or(plan.save.first()) else { return Ok(()) };
     let task = text(pipeline_task, "name").to_owned();
-    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(()) };
-    if let Some(path) = mounted_over(spec) {
-        let problem = format!("it mounts {path:?}, and the injected steps need {ROOT}: choose another mountPath");
-        return Err(Refusal::Task { task, workspace: step.name.clone(), problem });
+    let refused = |problem| Refusal::Task { task: task.clone(), workspace: step.name.clone(), problem };
+    if let Some(path) = mounted_over(pipeline_task, scope) {
+        return Err(refused(TaskProblem::MountPath { path, root: ROOT }));
     }
+    let mounted = mounted_volumes(pipeline_task, scope).map_err(refused)?;
+    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(()) };
+    security::hand_down_rights(spec);
     let security = security::context(spec, &security::pod_context(run, &task));
     let own_spec = spec.clone();
     let Some(spec) = spec.as_object_mut() else { return Ok(()) };
-    let state = (!plan.restore.is_empty() && !plan.save.is_empty()).then(|| add_state_volume(spec, run));
+    let state = (!plan.restore.is_empty() && !plan.save.is_empty()).then(|| add_state_volume(spec, run, &mounted));
     let context = Context {
         task: &task,
         spec: &own_spec,
@@ -65,7 +80,7 @@ struct Context<'a> {
     spec: &'a Value,
     plan: &'a TaskPlan,
     used: &'a [Use],
-    run: &'a Value,
+    run: Run<'a>,
     request: &'a Request,
     settings: &'a Settings,
     state: Option<&'a str>,
@@ -90,30 +105,29 @@ impl Context<'_> {
             expires: self.request.expires.clone(),
             workspaces: workspaces.to_vec(),
         };
-        let config = serde_json::to_string(&config).unwrap_or_default();
+        let mut env = vec![
+            json!({"name": "HOME", "value": "/"}),
+            json!({"name": "TEKTON_WRAP_CREDENTIALS", "value": "$(credentials.path)"}),
+        ];
+        env.extend(config.to_env().into_iter().map(|(name, value)| json!({"name": name, "value": value})));
+        if self.hermetic {
+            env.push(json!({"name": HERMETIC_EXEMPTION, "value": PROGRAM}));
+        }
         // The whole volume, writable whatever the task's own mount is (Tekton: docs/workspaces.md).
         let mut mounts: Vec<Value> = workspaces.iter().map(|step| self.mount(step)).collect();
         if let Some(state) = self.state {
             mounts.push(json!({"name": state, "mountPath": STATE_DIR}));
         }
+        let others: Vec<&str> = others.iter().map(|step| text(step, "name")).collect();
         let mut step = json!({
-            "name": free_name(&format!("tekton-wrap-{verb}"), others),
+            "name": free_name(&format!("tekton-wrap-{verb}"), &others),
             "image": self.settings.image,
             "command": [PROGRAM],
             "args": [verb],
             "workingDir": "/",
-            "env": [
-                {"name": "HOME", "value": "/"},
-                {"name": "TEKTON_WRAP_CREDENTIALS", "value": "$(credentials.path)"},
-                {"name": ENV, "value": config},
-            ],
+            "env": env,
             "volumeMounts": mounts,
         });
-        if self.hermetic
-            && let Some(Value::Array(env)) = step.get_mut("env")
-        {
-            env.push(json!({"name": HERMETIC.1, "value": PROGRAM}));
-        }
         let in_memory = workspaces.iter().any(|step| resources::in_memory(self.run, &step.name));
         resources::set(&mut step, self.spec, in_memory);
         if let (Some(security), Some(map)) = (&self.security, step.as_object_mut()) {
@@ -131,40 +145,55 @@ impl Context<'_> {
 
 /// Whether an annotation of the run or of its task takes the network from the task's steps; that of the injected ones is
 /// left to them.
-fn is_hermetic(run: &Value, task: &str, spec: &Value) -> bool {
-    let own = items(run.get("spec").unwrap_or(&Value::Null), "taskRunSpecs");
-    let own = own.iter().filter(|own| text(own, "pipelineTaskName") == task);
+fn is_hermetic(run: Run<'_>, task: &str, spec: &Value) -> bool {
     let annotations = |object| field(field(object, "metadata")?, "annotations");
-    own.chain([run, spec]).filter_map(annotations).any(|annotations| annotations.get(HERMETIC.0).is_some())
+    run.task_run_spec(task)
+        .into_iter()
+        .chain([run.object(), spec])
+        .filter_map(annotations)
+        .any(|annotations| annotations.get(HERMETIC_ANNOTATION).is_some())
 }
 
-/// Adds the volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod.
-fn add_state_volume(spec: &mut Map<String, Value>, run: &Value) -> String {
-    let run = run.get("spec").unwrap_or(&Value::Null);
-    let holders = items(run, "taskRunSpecs").iter().chain(field(run, "taskRunTemplate"));
-    let templates = holders.filter_map(|holder| field(holder, "podTemplate"));
-    let of_pods: Vec<Value> = templates.flat_map(|template| items(template, "volumes")).cloned().collect();
+/// Adds the volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod, and a
+/// step of the user may have a mount of a volume that nobody declares: `mounted`.
+fn add_state_volume(spec: &mut Map<String, Value>, run: Run<'_>, mounted: &[String]) -> String {
+    let of_pods = run.pod_templates().flat_map(|template| items(template, "volumes"));
     let Some(volumes) = items_mut(spec, "volumes") else { return String::new() };
-    let others: Vec<Value> = volumes.iter().cloned().chain(of_pods).collect();
+    let declared = volumes.iter().chain(of_pods).map(|volume| text(volume, "name"));
+    let others: Vec<&str> = declared.chain(mounted.iter().map(String::as_str)).collect();
     let name = free_name("tekton-wrap-state", &others);
     volumes.push(json!({"name": name, "emptyDir": {}}));
     name
 }
 
-/// A path that all steps mount and that would hide what the injected ones need.
-fn mounted_over(spec: &Value) -> Option<String> {
+/// A path that all steps mount and that hides, or may hide, what the injected ones need.
+fn mounted_over(task: &Value, scope: &Scope<'_>) -> Option<String> {
+    let spec = field(task, "taskSpec")?;
     let workspaces = items(spec, "workspaces").iter().map(mount_path);
     let template = field(spec, "stepTemplate").map_or(&[][..], |template| items(template, "volumeMounts"));
     let mounts = template.iter().map(|mount| text(mount, "mountPath").to_owned());
-    workspaces.chain(mounts).find(|path| {
-        let path = path.trim_end_matches('/');
-        path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
+    let values = TaskValues::new(task, scope);
+    let root = values.path(ROOT);
+    workspaces.chain(mounts).find(|path| values.path(path).may_be_in(&root))
 }
 
-/// `wanted`, or with a number behind it where one of `others` is already called so.
-fn free_name(wanted: &str, others: &[Value]) -> String {
-    let taken = |name: &str| others.iter().any(|other| text(other, "name") == name);
+/// The names of the volumes that the task's own containers mount, declared or not.
+fn mounted_volumes(task: &Value, scope: &Scope<'_>) -> Result<Vec<String>, TaskProblem> {
+    let Some(spec) = field(task, "taskSpec") else { return Ok(Vec::new()) };
+    let containers = items(spec, "steps").iter().chain(items(spec, "sidecars")).chain(field(spec, "stepTemplate"));
+    let mounts = containers
+        .flat_map(|container| ["volumeMounts", "volumeDevices"].into_iter().flat_map(|list| items(container, list)));
+    let values = TaskValues::new(task, scope);
+    let name = |mount: &Value| {
+        let template = text(mount, "name");
+        values.string(template).ok_or_else(|| TaskProblem::LateVolume(template.to_owned()))
+    };
+    mounts.map(name).collect()
+}
+
+/// `wanted`, or with a number behind it where it is one of `others`.
+fn free_name(wanted: &str, others: &[&str]) -> String {
+    let taken = |name: &str| others.contains(&name);
     let numbered = (1..).map(|number| format!("{wanted}-{number}"));
     std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
 }

@@ -6,15 +6,18 @@
 //! Neither happens for a Task that is referred to.
 
 mod clashes;
+mod early_substitution;
 mod params;
 mod rename;
-mod settle;
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::tekton::fields::{field, items, text};
+use crate::tekton::{
+    fields::{field, items, text},
+    run::Run,
+};
 pub use rename::Renaming;
 
 /// A task of the pipeline while it is rewritten.
@@ -31,7 +34,7 @@ pub struct Inlined<'a> {
 /// workspace. Gives the params that got another name, in the order in which they did.
 pub fn keep(
     tasks: &mut [Inlined<'_>],
-    run: &Value,
+    run: Run<'_>,
     spec_params: &[Value],
     binds: &impl Fn(&str) -> bool,
 ) -> Vec<Renaming> {
@@ -48,7 +51,7 @@ pub fn keep(
     };
     for inlined in tasks.iter_mut() {
         if let Some(from) = &inlined.from {
-            settle::settle(inlined.task, from, binds);
+            early_substitution::substitute_early(inlined.task, from, binds);
             for name in params::shadowed(inlined.task, &scope) {
                 rename(inlined.task, &name);
             }

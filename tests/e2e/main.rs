@@ -34,6 +34,7 @@ cases! {
     long_names matrix matrix_results optional parallel_ends pod_template propagated read_only result_edge retry same_name
     same_values sequential sidecar skipped step_actions step_errors sub_paths transitive two_names two_workspaces
     working_dir
+    working_dir_values
 }
 
 #[test]

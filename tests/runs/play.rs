@@ -275,8 +275,13 @@ impl<'a> Play<'a> {
             1 => format!("r-t{task}"),
             _ => format!("r-t{task}-{number}"),
         };
-        let text = text.as_ref()?.replace("$(context.pipelineRun.uid)", UID).replace("$(context.taskRun.name)", &run);
-        let mut config: StepConfig = serde_json::from_str(&text).expect("a step's configuration");
+        let value = |name: &str| match name {
+            "TEKTON_WRAP_RUN_UID" => Some(UID.to_owned()),
+            "TEKTON_WRAP_TASK_RUN" => Some(run.clone()),
+            "TEKTON_WRAP_RUN_NAME" => Some("r".to_owned()),
+            _ => None,
+        };
+        let mut config = StepConfig::parse(text.as_ref()?, value).expect("a step's configuration");
         for step in &mut config.workspaces {
             let workspace = WORKSPACES.iter().position(|name| *name == step.name).expect("one of the workspaces");
             step.path = dir(workspace).display().to_string();

@@ -20,9 +20,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::super::*;
 use crate::{
-    resolve::{Creation, Kind, SourceError},
+    source::{Creation, Found, Kind, SourceError},
     tekton::reference::Reference,
-    wrap::Found,
 };
 
 /// Whatever takes longer has gone wrong.
@@ -95,6 +94,7 @@ impl Running {
             certificate: Certificate::load(mount.dir.path()).unwrap(),
             poll: Duration::from_millis(10),
             source: stage,
+            metrics: Arc::default(),
             settings: Settings { image: "quay.io/tekton-wrap/tekton-wrap:v1".to_owned() },
             limits: Limits::default(),
             linger: Duration::ZERO,

@@ -66,6 +66,7 @@ mod tests {
     use serde_json::json;
 
     use super::{super::params, *};
+    use crate::tekton::run::Run;
 
     /// A task that declares the param `p` with a type, or passes it without declaring it.
     fn task(name: &str, declared: Option<&str>, passed: Option<Value>) -> Value {
@@ -79,7 +80,7 @@ mod tests {
     fn renamed(mut tasks: Vec<Value>, inlined: &[&str], default: Option<Value>) -> Vec<String> {
         let spec_params: Vec<Value> =
             default.map(|default| json!({"name": "p", "default": default})).into_iter().collect();
-        let scope = params::scope(&json!({}), &spec_params);
+        let scope = params::scope(Run::new(&json!({})), &spec_params);
         let from = |task: &Value| inlined.contains(&text(task, "name")).then(|| "t".to_owned());
         let mut tasks: Vec<Inlined<'_>> =
             tasks.iter_mut().map(|task| Inlined { from: from(task), task, in_dag: true }).collect();

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::tekton::{
     fields::{field, items, text, texts},
+    run::Run,
     variables::references,
 };
 
@@ -27,10 +28,9 @@ pub struct Scoped {
 
 /// All params of the pipeline by name: those that the run gives though the Pipeline does not declare them too
 /// (Tekton: apply.go `paramsFromPipelineRun`).
-pub fn scope(run: &Value, spec_params: &[Value]) -> HashMap<String, Scoped> {
+pub fn scope(run: Run<'_>, spec_params: &[Value]) -> HashMap<String, Scoped> {
     let mut scope: HashMap<String, Scoped> = HashMap::new();
-    let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
-    for param in given {
+    for param in run.params() {
         let value = field(param, "value").unwrap_or(&Value::Null);
         scope.insert(text(param, "name").to_owned(), Scoped { kind: type_of(value), plain: is_plain(value) });
     }
@@ -112,7 +112,8 @@ mod tests {
             "taskSpec": {"params": [{"name": "p", "default": task_default}]},
         });
         let given: Vec<Value> = given.map(|value| json!({"name": "p", "value": value})).into_iter().collect();
-        let scope = scope(&json!({"spec": {"params": given}}), &[json!({"name": "p", "default": pipeline_default})]);
+        let scope =
+            scope(Run::new(&json!({"spec": {"params": given}})), &[json!({"name": "p", "default": pipeline_default})]);
         shadowed(&task, &scope) == ["p"]
     }
 

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::{super::task_spec::change_spec_texts, declared};
+use super::declared;
 use crate::tekton::{
     fields::{change_texts, field, field_mut, items, set, text, texts},
+    texts::change_spec_texts,
     variables::{name_after, references, substitute},
 };
 

@@ -1,4 +1,4 @@
-//! What is counted of resolutions. No label holds anything that a user can choose, so not the resolver's name either.
+//! Metrics of resolutions. No label holds anything that a user can choose, so not the resolver's name either.
 
 use std::time::Duration;
 
@@ -8,40 +8,56 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Outcome, UNANSWERED};
-
 /// Seconds. Resolvers have a minute (Tekton: pkg/apis/config/default.go); what takes longer than 24 s is too
 /// late for a creation.
 const DURATIONS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.0, 24.0, 60.0, 120.0];
 
-/// How resolutions ended.
+/// Counters and durations of resolutions.
 #[derive(Debug)]
-pub struct Counts {
-    resolutions: Family<Ended, Counter>,
+pub struct Resolutions {
+    resolutions: Family<Labels, Counter>,
     duration: Histogram,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
+struct Labels {
     outcome: &'static str,
 }
 
-impl Default for Counts {
+/// How a ResolutionRequest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// In time for everybody who waited.
+    Answered,
+    /// Someone had stopped waiting for it.
+    Late,
+    /// With an error.
+    Failed,
+    /// It was given up.
+    Unanswered,
+}
+
+impl Outcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Late => "late",
+            Self::Failed => "failed",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
+impl Default for Resolutions {
     fn default() -> Self {
         Self { resolutions: Family::default(), duration: Histogram::new(DURATIONS) }
     }
 }
 
-impl Counts {
-    /// Counts a resolution that took `duration`; it was `late` where someone had stopped waiting for it.
-    pub fn ended(&self, outcome: &Outcome, late: bool, duration: Duration) {
-        let outcome = match outcome {
-            Ok(_) if late => "late",
-            Ok(_) => "answered",
-            Err(error) if error.reason == UNANSWERED => "unanswered",
-            Err(_) => "failed",
-        };
-        self.resolutions.get_or_create(&Ended { outcome }).inc();
+impl Resolutions {
+    /// Counts a resolution that took `duration`.
+    pub fn ended(&self, outcome: Outcome, duration: Duration) {
+        self.resolutions.get_or_create(&Labels { outcome: outcome.label() }).inc();
         self.duration.observe(duration.as_secs_f64());
     }
 
@@ -63,23 +79,19 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use prometheus_client::encoding::text::encode;
 
-    use super::{super::Answer, *};
-    use crate::resolve::SourceError;
+    use super::*;
 
     #[test]
     fn names() {
-        let (counts, mut registry) = (Counts::default(), Registry::with_prefix("tekton_wrap"));
-        counts.register(&mut registry);
-        let answer = || Ok(Answer { data: Bytes::new(), source: None });
-        let failed = |reason| Err(SourceError { reason, message: String::new() });
+        let (metrics, mut registry) = (Resolutions::default(), Registry::with_prefix("tekton_wrap"));
+        metrics.register(&mut registry);
         let short = Duration::from_millis(80);
-        counts.ended(&answer(), false, short);
-        counts.ended(&answer(), true, Duration::from_secs(30));
-        counts.ended(&failed("NotResolved"), true, short);
-        counts.ended(&failed(UNANSWERED), true, short);
+        metrics.ended(Outcome::Answered, short);
+        metrics.ended(Outcome::Late, Duration::from_secs(30));
+        metrics.ended(Outcome::Failed, short);
+        metrics.ended(Outcome::Unanswered, short);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in [

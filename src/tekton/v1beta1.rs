@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::tekton::fields::{field, field_mut, remove, set, text};
+use super::fields::{field, field_mut, remove, set, text};
 
 /// Fields of a step or stepTemplate without effect (Tekton: container_types.go, `Deprecated…`).
 const WITHOUT_EFFECT: [&str; 10] = [
@@ -28,15 +28,46 @@ const GONE: &str = "Tekton takes no longer: take it out";
 /// Why a field is refused: v1 has it, but Tekton's conversion forgets it, and what it said would not be done.
 const LOST: &str = "Tekton loses on the way from v1beta1 to v1: write the object as tekton.dev/v1";
 
-/// `object`, a Pipeline, Task or PipelineRun of v1beta1, in v1. An error is a clause that says what is in the way.
-pub fn to_v1(mut object: Value) -> Result<Value, String> {
+/// What is in the way of a conversion: a clause for sentences about the object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConversionError {
+    /// Not a kind that is converted here.
+    #[error("a {0:?} can't be converted from tekton.dev/v1beta1")]
+    Kind(String),
+    /// A field that Tekton refuses or would lose.
+    #[error("{place} has {name}, which {why}")]
+    Field {
+        /// The object that has it, for example `spec.tasks[0]`.
+        place: String,
+        /// Its name.
+        name: String,
+        /// [`GONE`] or [`LOST`].
+        why: &'static str,
+    },
+    /// A field of v1 in a v1beta1 object.
+    #[error("{place} has {new}, which v1beta1 calls {old}: rename it, or write the object as tekton.dev/v1")]
+    NotYet {
+        /// The object that has it.
+        place: String,
+        /// Its name in v1.
+        new: String,
+        /// Its name in v1beta1.
+        old: String,
+    },
+    /// `timeout` and `timeouts`.
+    #[error("spec has timeout beside timeouts: keep timeouts")]
+    TwoTimeouts,
+}
+
+/// `object`, a Pipeline, Task or PipelineRun of v1beta1, in v1.
+pub fn to_v1(mut object: Value) -> Result<Value, ConversionError> {
     let kind = text(&object, "kind").to_owned();
     if let Some(spec) = field_mut(&mut object, "spec") {
         match kind.as_str() {
             "Task" => task_spec(spec, "spec")?,
             "Pipeline" => pipeline_spec(spec, "spec")?,
             "PipelineRun" => run_spec(spec)?,
-            other => return Err(format!("a {other:?} can't be converted from tekton.dev/v1beta1")),
+            other => return Err(ConversionError::Kind(other.to_owned())),
         }
     }
     if let Some(map) = object.as_object_mut() {
@@ -46,7 +77,7 @@ pub fn to_v1(mut object: Value) -> Result<Value, String> {
     Ok(object)
 }
 
-fn task_spec(spec: &mut Value, place: &str) -> Result<(), String> {
+fn task_spec(spec: &mut Value, place: &str) -> Result<(), ConversionError> {
     refuse(spec, place, &["resources", "inputs", "outputs"], GONE)?;
     for (list, dropped) in [("steps", &WITHOUT_EFFECT[..]), ("sidecars", &[])] {
         for (index, container) in items_mut(spec, list).enumerate() {
@@ -62,7 +93,7 @@ fn task_spec(spec: &mut Value, place: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn pipeline_spec(spec: &mut Value, place: &str) -> Result<(), String> {
+fn pipeline_spec(spec: &mut Value, place: &str) -> Result<(), ConversionError> {
     refuse(spec, place, &["resources"], GONE)?;
     for list in ["tasks", "finally"] {
         for (index, task) in items_mut(spec, list).enumerate() {
@@ -85,7 +116,7 @@ fn is_custom(spec: &Value) -> bool {
     !text(spec, "apiVersion").is_empty() && !text(spec, "kind").is_empty()
 }
 
-fn run_spec(spec: &mut Value) -> Result<(), String> {
+fn run_spec(spec: &mut Value) -> Result<(), ConversionError> {
     refuse(spec, "spec", &["resources"], GONE)?;
     refuse(spec, "spec", &["managedBy"], LOST)?;
     if let Some(reference) = field_mut(spec, "pipelineRef") {
@@ -109,7 +140,7 @@ fn run_spec(spec: &mut Value) -> Result<(), String> {
     let Some(map) = spec.as_object_mut() else { return Ok(()) };
     if let Some(timeout) = take(map, "timeout") {
         if take(map, "timeouts").is_some() {
-            return Err("spec has timeout beside timeouts: keep timeouts".to_owned());
+            return Err(ConversionError::TwoTimeouts);
         }
         set(map, "timeouts", json!({"pipeline": timeout}));
     }
@@ -117,7 +148,7 @@ fn run_spec(spec: &mut Value) -> Result<(), String> {
 }
 
 /// What v1 has in `taskRunTemplate`.
-fn task_run_template(spec: &mut Value) -> Result<(), String> {
+fn task_run_template(spec: &mut Value) -> Result<(), ConversionError> {
     let names = ["serviceAccountName", "podTemplate"];
     not_yet(spec, "spec", "taskRunTemplate", &names.join(" and "))?;
     let Some(map) = spec.as_object_mut() else { return Ok(()) };
@@ -130,23 +161,26 @@ fn task_run_template(spec: &mut Value) -> Result<(), String> {
 }
 
 /// Refuses those of the fields `names` that say something, and takes out those that do not, as v1 has no such fields.
-fn refuse(object: &mut Value, place: &str, names: &[&str], why: &str) -> Result<(), String> {
+fn refuse(object: &mut Value, place: &str, names: &[&str], why: &'static str) -> Result<(), ConversionError> {
     let says = |name: &&&str| field(object, name).is_some_and(|value| value != "");
     if let Some(name) = names.iter().find(says) {
-        return Err(format!("{place} has {name}, which {why}"));
+        return Err(ConversionError::Field { place: place.to_owned(), name: (*name).to_owned(), why });
     }
     drop_all(object, names);
     Ok(())
 }
 
 /// Gives field `old` its name in v1, in its place. One that is null goes: v1 would not know it.
-fn rename(object: &mut Value, place: &str, old: &str, new: &str) -> Result<(), String> {
+fn rename(object: &mut Value, place: &str, old: &str, new: &str) -> Result<(), ConversionError> {
     not_yet(object, place, new, old)?;
     let Some(map) = object.as_object_mut() else { return Ok(()) };
     if map.keys().any(|key| key.eq_ignore_ascii_case(old)) {
-        let renamed = |(key, value): (String, Value)| match key.eq_ignore_ascii_case(old) {
-            true => (!value.is_null()).then(|| (new.to_owned(), value)),
-            false => Some((key, value)),
+        let renamed = |(key, value): (String, Value)| {
+            if key.eq_ignore_ascii_case(old) {
+                (!value.is_null()).then(|| (new.to_owned(), value))
+            } else {
+                Some((key, value))
+            }
         };
         *map = std::mem::take(map).into_iter().filter_map(renamed).collect();
     }
@@ -154,13 +188,12 @@ fn rename(object: &mut Value, place: &str, old: &str, new: &str) -> Result<(), S
 }
 
 /// Refuses a field that is v1's: Tekton does not know it in v1beta1, and here it would become one.
-fn not_yet(object: &Value, place: &str, new: &str, old: &str) -> Result<(), String> {
-    match object.as_object().is_some_and(|map| map.keys().any(|key| key.eq_ignore_ascii_case(new))) {
-        true => Err(format!(
-            "{place} has {new}, which v1beta1 calls {old}: rename it, or write the object as tekton.dev/v1"
-        )),
-        false => Ok(()),
+fn not_yet(object: &Value, place: &str, new: &str, old: &str) -> Result<(), ConversionError> {
+    if object.as_object().is_some_and(|map| map.keys().any(|key| key.eq_ignore_ascii_case(new))) {
+        let [place, new, old] = [place, new, old].map(str::to_owned);
+        return Err(ConversionError::NotYet { place, new, old });
     }
+    Ok(())
 }
 
 fn drop_all(object: &mut Value, names: &[&str]) {
@@ -361,7 +394,7 @@ mod tests {
             ),
             ("StepAction", json!({}), r#"a "StepAction" can't be converted from tekton.dev/v1beta1"#),
         ] {
-            assert_eq!(to_v1(object(kind, spec)), Err(why.to_owned()));
+            assert_eq!(to_v1(object(kind, spec)).unwrap_err().to_string(), why);
         }
     }
 }

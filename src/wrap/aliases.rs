@@ -6,11 +6,12 @@
 use serde_json::{Value, json};
 
 use super::{
-    Refusal,
-    task_spec::{change_spec_texts, drop_declarations},
+    refusal::{Refusal, TaskProblem},
+    task_spec::drop_declarations,
 };
 use crate::tekton::{
     fields::{field, field_mut, flag, items, items_mut, text},
+    texts::change_spec_texts,
     variables::substitute,
     workspaces::{Use, is_read_only, mount_path},
 };
@@ -92,9 +93,6 @@ fn refuse_isolated(task: &Value, first: &Use, second: &Use) -> Result<(), Refusa
     if !containers.flat_map(names).any(|name| name == first.task || name == second.task) {
         return Ok(());
     }
-    let problem = format!(
-        "it binds it twice, as {:?} and {:?}, and only some of its steps mount it: bind it once",
-        first.task, second.task
-    );
+    let problem = TaskProblem::BoundTwice { first: first.task.clone(), second: second.task.clone() };
     Err(Refusal::Task { task: text(task, "name").to_owned(), workspace: first.pipeline.clone(), problem })
 }

@@ -1,4 +1,6 @@
-//! What is counted, in the text format of Prometheus. No label holds anything that a user can choose.
+//! All metrics, in the text format of Prometheus. No label holds anything that a user can choose.
+
+mod resolutions;
 
 use std::{fmt, time::Duration};
 
@@ -14,6 +16,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub use self::resolutions::Outcome as ResolutionOutcome;
+use self::resolutions::Resolutions;
+
 /// Seconds. Finer at the low end than the apiserver's own buckets, whose first is 5 ms
 /// (Kubernetes: apiserver/pkg/admission/metrics).
 const DURATIONS: [f64; 11] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.5, 10.0];
@@ -28,6 +33,7 @@ pub struct Metrics {
     patch_operations: Histogram,
     patch_bytes: Histogram,
     tls_reloads: Family<Reload, Counter>,
+    resolutions: Resolutions,
 }
 
 /// How one request ended.
@@ -60,18 +66,13 @@ impl Default for Metrics {
             patch_operations: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             patch_bytes: Histogram::new(exponential_buckets(1024.0, 4.0, 6)),
             tls_reloads: Family::default(),
+            resolutions: Resolutions::default(),
         };
         metrics.registered()
     }
 }
 
 impl Metrics {
-    /// And those that `register` adds.
-    pub fn with(mut self, register: impl FnOnce(&mut Registry)) -> Self {
-        register(&mut self.registry);
-        self
-    }
-
     /// Counts a request until what it returns is dropped.
     pub fn start(&self) -> InFlight {
         self.in_flight.inc();
@@ -93,6 +94,11 @@ impl Metrics {
     /// Counts a change of the certificate's files.
     pub fn tls_reloaded(&self, good: bool) {
         self.tls_reloads.get_or_create(&Reload { result: if good { "success" } else { "error" } }).inc();
+    }
+
+    /// Counts a ResolutionRequest that ended after `duration`.
+    pub fn resolved(&self, outcome: ResolutionOutcome, duration: Duration) {
+        self.resolutions.ended(outcome, duration);
     }
 
     /// All of them (OpenMetrics text).
@@ -124,6 +130,7 @@ impl Metrics {
             Unit::Bytes,
             self.patch_bytes.clone(),
         );
+        self.resolutions.register(registry);
         registry.register("tls_reload", "Changes of the certificate's files by result", self.tls_reloads.clone());
         self
     }

@@ -7,14 +7,11 @@
 use regex::Regex;
 use serde_json::Value;
 
+use super::refusal::Refusal;
 use crate::{
+    source::{Flags, Found},
     tekton::fields::{field, items, text},
-    wrap::{Found, Refusal},
 };
-
-/// The ConfigMap with Tekton's feature flags; none where there is none, which means that all are as they are by default.
-#[derive(Clone, Debug, Default)]
-pub struct Flags(pub Option<Value>);
 
 impl Flags {
     /// That pipelines may be inlined at all (Tekton: pipelinerun_validation.go, pipeline_validation.go,

@@ -18,7 +18,7 @@ impl Quantity {
 
     fn parse(text: &str) -> Option<Self> {
         let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-        let (number, suffix) = text.trim().split_at(end);
+        let (number, suffix) = text.split_at(end);
         let factor = match suffix.as_bytes() {
             [b'e' | b'E', exponent @ ..] if !exponent.is_empty() => {
                 10_f64.powi(str::from_utf8(exponent).ok()?.parse().ok()?)
@@ -52,6 +52,10 @@ mod tests {
             (json!("1E3"), json!("1E")),
             (json!("9P"), json!("9Pi")),
             (json!("nonsense"), json!("1n")),
+            // Kubernetes takes no spaces.
+            (json!("5 "), json!("1n")),
+            (json!(" 5Gi"), json!("1n")),
+            (json!("5 Gi"), json!("1n")),
         ] {
             assert!(Quantity::of(&smaller) < Quantity::of(&larger), "{smaller} {larger}");
         }

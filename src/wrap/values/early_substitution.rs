@@ -4,16 +4,19 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::super::task_spec::{change_spec_texts, drop_declarations};
-use crate::tekton::{
-    fields::{change_texts, field, field_mut, flag, items, text},
-    variables::{name_after, result_task, substitute},
-    workspaces::mount_path,
+use crate::{
+    tekton::{
+        fields::{change_texts, field, field_mut, flag, items, text},
+        texts::change_spec_texts,
+        variables::{name_after, result_task, substitute},
+        workspaces::mount_path,
+    },
+    wrap::task_spec::drop_declarations,
 };
 
 /// Gives the variables of `task` the values that they have in the Task `from`, which it refers to. `binds` tells whether the
 /// run binds a workspace.
-pub fn settle(task: &mut Value, from: &str, binds: &impl Fn(&str) -> bool) {
+pub fn substitute_early(task: &mut Value, from: &str, binds: &impl Fn(&str) -> bool) {
     // In an embedded task this is the TaskRun's name (Tekton: taskspec.go, taskMeta).
     let mut known = HashMap::from([("context.task.name".to_owned(), from.to_owned())]);
     for part in ["params", "matrix"] {

@@ -1,0 +1,111 @@
+//! The port through which Pipelines and Tasks are read: what the rewrite and the resolution both speak of. Behind it is a
+//! cluster ([`crate::resolve::cluster`]) or files ([`crate::render`]).
+
+use std::future::{Future, ready};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::tekton::reference::Reference;
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `tekton.dev` Pipeline
+    Pipeline,
+    /// `tekton.dev` Task
+    Task,
+}
+
+/// The creation of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Creation<'a> {
+    /// Where it is to be created.
+    pub namespace: &'a str,
+    /// When an answer comes too late, if ever.
+    pub deadline: Option<Instant>,
+    /// Nothing may be created for it: it is only tried.
+    pub dry_run: bool,
+}
+
+/// Where Pipelines and Tasks are found: a cluster, or files.
+pub trait Source: Sync {
+    /// The object in its v1 form; none where there is none of that name.
+    fn get(
+        &self,
+        kind: Kind,
+        reference: &Reference,
+        creation: &Creation<'_>,
+    ) -> impl Future<Output = Result<Option<Found>, SourceError>> + Send;
+
+    /// Tekton's feature flags. Files have none.
+    fn flags(&self) -> impl Future<Output = Result<Flags, SourceError>> + Send {
+        ready(Ok(Flags::default()))
+    }
+
+    /// The VerificationPolicies of the namespace. Files have none.
+    fn policies(&self, _creation: &Creation<'_>) -> impl Future<Output = Result<Vec<Value>, SourceError>> + Send {
+        ready(Ok(Vec::new()))
+    }
+}
+
+/// An object could not be read, though it may exist.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// A code for logs and metrics.
+    pub reason: &'static str,
+    /// One sentence that names it and says what to do.
+    pub message: String,
+}
+
+impl SourceError {
+    /// [`SourceError::reason`] of what a dry run can't find out.
+    pub const DRY_RUN: &str = "DryRun";
+
+    /// [`SourceError::reason`] of what took too long.
+    pub const TIMEOUT: &str = "Timeout";
+
+    /// For any other reason.
+    pub fn unreadable(message: String) -> Self {
+        Self { reason: "Unreadable", message }
+    }
+}
+
+impl<'a> From<&'a str> for Creation<'a> {
+    /// One in this namespace, whenever.
+    fn from(namespace: &'a str) -> Self {
+        Self { namespace, deadline: None, dry_run: false }
+    }
+}
+
+impl Kind {
+    /// `pipeline` or `task`, for sentences.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pipeline => "pipeline",
+            Self::Task => "task",
+        }
+    }
+
+    /// `Pipeline` or `Task`, as in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pipeline => "Pipeline",
+            Self::Task => "Task",
+        }
+    }
+}
+
+/// A Pipeline or Task that was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The object in its v1 form.
+    pub object: Value,
+    /// The `refSource` that its resolver gave, if it came through one (Tekton: refsource.go).
+    pub source: Option<Value>,
+}
+
+/// The ConfigMap with Tekton's feature flags; none where there is none, which means that all are as they are by default.
+#[derive(Clone, Debug, Default)]
+pub struct Flags(pub Option<Value>);
