@@ -5,12 +5,15 @@ mod support;
 
 mod auth;
 mod contract;
+mod deletion;
 mod environment;
 mod faults;
 mod hosts;
 mod inspect;
+mod mirror;
 mod prune;
 mod tools;
+mod uploads;
 
 use std::{
     fs,

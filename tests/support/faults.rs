@@ -5,6 +5,7 @@ use std::{
     net::{Shutdown, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use super::http::{self, Head};
@@ -33,6 +34,10 @@ pub enum Fault {
     HideHeader(&'static str),
     /// The answer's `Location` names this host and port.
     MoveLocation(String),
+    /// The answer has this header, in place of what it was.
+    SetHeader(&'static str, String),
+    /// The answer comes in pieces of so many bytes, a moment apart.
+    Trickle(usize),
 }
 
 #[derive(Default)]
@@ -123,6 +128,9 @@ fn pass(registry: &str, mut head: Head, mut client: BufReader<TcpStream>, fault:
             let moved = format!("http://{host}/{path}");
             answer.set("Location", &moved);
         }
+        if let Some(Fault::SetHeader(name, value)) = &fault {
+            answer.set(name, value);
+        }
         if !matches!(fault, Some(Fault::LoseAnswer)) {
             answer.write(&mut to_client)?;
             copy_answer(&mut upstream, &mut to_client, &fault)?;
@@ -141,6 +149,17 @@ fn copy_answer(upstream: &mut impl Read, client: &mut impl Write, fault: &Option
             upstream.read_to_end(&mut body)?;
             body[*at] ^= 1;
             client.write_all(&body)
+        }
+        Some(Fault::Trickle(size)) => {
+            let mut piece = vec![0; *size];
+            loop {
+                let count = upstream.read(&mut piece)?;
+                if count == 0 {
+                    return Ok(());
+                }
+                client.write_all(&piece[..count])?;
+                thread::sleep(Duration::from_millis(2));
+            }
         }
         _ => io::copy(upstream, client).map(drop),
     }

@@ -55,6 +55,12 @@ impl Registry {
         Self::start_in(dir, "  tls: {certificate: DIR/tls.crt, key: DIR/tls.key}\n", true).await
     }
 
+    /// A registry that reads what it does not have from another one (pull-through).
+    pub async fn start_mirror_of(remote: &str) -> Self {
+        let dir = process::folder("registry");
+        Self::start_in(dir, &format!("proxy: {{remoteurl: '{remote}'}}\n"), true).await
+    }
+
     /// A registry that deletes nothing.
     pub async fn start_that_keeps_all() -> Self {
         let dir = process::folder("registry");
