@@ -10,6 +10,7 @@ mod environment;
 mod faults;
 mod hosts;
 mod inspect;
+mod messages;
 mod mirror;
 mod prune;
 mod tools;
