@@ -13,6 +13,7 @@ mod inspect;
 mod messages;
 mod mirror;
 mod prune;
+mod soak;
 mod tools;
 mod uploads;
 

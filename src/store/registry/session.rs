@@ -96,6 +96,11 @@ impl Session {
         format!("repository:{}:pull,push", self.image.repository)
     }
 
+    /// Some registries count that as deleting.
+    pub fn cancel_scope(&self) -> String {
+        format!("repository:{}:pull,push,delete", self.image.repository)
+    }
+
     pub fn delete_scope(&self) -> String {
         format!("repository:{}:pull,delete", self.image.repository)
     }
@@ -179,7 +184,8 @@ impl Session {
         let mut text = Vec::new();
         // What can't be read is not needed: the status says enough.
         let _ = body.into_reader().take(ERROR_SIZE).read_to_end(&mut text);
-        let expired = says_expired_token(parts.status, &text);
+        // An answer to HEAD has no room for a reason.
+        let expired = says_expired_token(parts.status, &text) || call.method == Method::HEAD;
         let is_forbidden = parts.status == StatusCode::FORBIDDEN && !parts.headers.contains_key(header::RETRY_AFTER);
         let more = expired || (is_forbidden && auth.candidates.count() > 1);
         let again = more && auth.refused(call.scope, Some(shown), expired);

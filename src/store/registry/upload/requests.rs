@@ -211,7 +211,7 @@ impl Session {
             url: location.clone(),
             headers: &[],
             body: Payload::None,
-            scope: &self.push_scope(),
+            scope: &self.cancel_scope(),
         });
         if let Ok(answer) = answer {
             drain(answer);
