@@ -161,14 +161,18 @@ impl Session {
         let (first, last) = match answer.status() {
             StatusCode::OK => (0, blob.size),
             StatusCode::PARTIAL_CONTENT if !whole && starts_at(&answer, offset) => (offset, end),
-            StatusCode::PARTIAL_CONTENT => return Err(self.unasked(&place, "another part of it than was asked for")),
+            StatusCode::PARTIAL_CONTENT => {
+                let problem =
+                    format!("unexpected response from {}: another part than was asked for", self.image.registry);
+                return Err(Failure::transient(StoreError::Content { place, problem }));
+            }
             _ => return Err(self.refused_to(Action::ReadBlob, &place, answer)),
         };
         let expected = last.saturating_sub(first);
         if let Some(length) = length(&answer)
             && length != expected
         {
-            return Err(self.unasked(&place, &format!("{length} bytes where {expected} were expected")));
+            return Err(self.unexpected(&place, &format!("{length} bytes where {expected} were expected")));
         }
         let mut body = answer.into_body().into_reader();
         // A registry need not know ranges: then what lies before is read and dropped.
@@ -179,11 +183,6 @@ impl Session {
             Ok(_) => Err(self.broken_reading(&place, ended())),
             Err(error) => Err(self.broken_reading(&place, error)),
         }
-    }
-
-    fn unasked(&self, place: &str, what: &str) -> Failure {
-        let problem = format!("unexpected response from {}: it sent {what}", self.image.registry);
-        Failure::transient(StoreError::Content { place: place.to_owned(), problem })
     }
 }
 

@@ -92,7 +92,7 @@ impl Asked<'_> {
             }
             // Damaged on the way; and distribution says so of a good manifest while another client stores a blob that
             // both name (registry/handlers/manifests.go: a link file that is just being rewritten reads as empty).
-            (400..=499, "DIGEST_INVALID") => {
+            (400..=499, "DIGEST_INVALID") if self.action.is_upload() => {
                 waits(self.refused(&answer, "the digest is wrong: the data were damaged on the way"))
             }
             (400..=499, "SIZE_INVALID") => {
