@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     registries.set();
     let result = match command {
         Command::Webhook(args) => run_webhook(args),
-        Command::Render(args) => run_render(&args),
+        Command::Render(args) => return run_render(&args, log_format),
         Command::Restore { source: Some(source), dir: Some(dir), baseline } => {
             workspace::restore_image(&source, &dir, baseline.as_deref()).map_err(Into::into)
         }
@@ -88,10 +88,21 @@ fn run_webhook(args: admission::Args) -> Result {
     Ok(tokio::runtime::Runtime::new()?.block_on(admission::serve(args))?)
 }
 
-fn run_render(args: &render::Args) -> Result {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (text, warnings) = runtime.block_on(render::render(args))?;
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    print!("{text}");
-    Ok(())
+/// Prints what can be rendered, and says of each run that can't be why; either way all of them are looked at.
+fn run_render(args: &render::Args, log_format: log::Format) -> ExitCode {
+    let rendered = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(render::render(args)).map_err(Box::<dyn std::error::Error>::from),
+        Err(error) => Err(error.into()),
+    };
+    let rendered = match rendered {
+        Ok(rendered) => rendered,
+        Err(error) => {
+            log::failed(log_format, &*error);
+            return ExitCode::FAILURE;
+        }
+    };
+    rendered.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    print!("{}", rendered.text);
+    rendered.refused.iter().for_each(|refused| log::failed(log_format, refused));
+    if rendered.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

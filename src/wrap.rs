@@ -7,6 +7,7 @@ mod bindings;
 pub mod explain;
 mod inline;
 mod known;
+mod limits;
 mod patch;
 mod pipeline_name;
 mod plan;

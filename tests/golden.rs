@@ -33,7 +33,6 @@ fn cases() -> Vec<String> {
 fn objects(case: &str) -> Objects {
     let mut objects = Objects::default();
     objects.add(&fs::read_to_string(folder().join(format!("{case}.yaml"))).unwrap()).unwrap();
-    objects.convert().unwrap();
     objects
 }
 

@@ -479,38 +479,7 @@ fn a_run_that_etcd_would_not_take() {
     assert!(message.starts_with(r#"the wrapped form of pipeline "p" has 7"#), "{message}");
 }
 
-/// Objects of older versions are read as the API would give them; what has no form in v1 is named.
-#[test]
-fn versions_in_files() {
-    let objects = |text: &str| {
-        let mut objects = Objects::default();
-        objects.add(text).unwrap();
-        objects.convert().map(|()| objects.all().cloned().collect::<Vec<_>>())
-    };
-    let text =
-        "{apiVersion: tekton.dev/v1beta1, kind: Task, metadata: {name: t}, spec: {steps: [{resources: {limits: {}}}]}}";
-    assert_eq!(objects(text).unwrap()[0]["spec"]["steps"][0], json!({"computeResources": {"limits": {}}}));
-    // Objects of others are none of our business.
-    assert!(objects("{apiVersion: v1beta1, kind: Secret}").is_ok());
-    for (text, sentence) in [
-        (
-            "{apiVersion: tekton.dev/v1beta1, kind: Task, metadata: {name: t}, spec: {resources: {inputs: []}}}",
-            r#"Task "t": spec has resources, which Tekton takes no longer: take it out"#,
-        ),
-        (
-            "{apiVersion: tekton.dev/v1beta1, kind: PipelineRun, metadata: {generateName: r-}, spec: {taskRunTemplate: {}}}",
-            r#"PipelineRun "r-": spec has taskRunTemplate, which v1beta1 calls serviceAccountName and podTemplate: rename it, or write the object as tekton.dev/v1"#,
-        ),
-        (
-            "{apiVersion: tekton.dev/v1alpha1, kind: Pipeline, metadata: {name: p}}",
-            r#"Pipeline "p": its apiVersion is "tekton.dev/v1alpha1": write it as tekton.dev/v1"#,
-        ),
-    ] {
-        assert_eq!(objects(text).unwrap_err().to_string(), sentence);
-    }
-}
-
-/// The example with resolvers: what only a cluster has is named, first the pipeline, then its tasks.
+/// The example with resolvers: its pipeline stands for the one in the repository, what only a cluster has is named.
 #[test]
 fn files_have_no_resolvers() {
     let wrap = |text: &str| {
@@ -524,13 +493,13 @@ fn files_have_no_resolvers() {
     let text = std::fs::read_to_string("examples/resolvers.yaml").unwrap();
     assert_eq!(
         wrap(&text).unwrap_err().to_string(),
-        r#"the pipeline through resolver "git" (url=https://github.com/me/pipelines, revision=main, pathInRepo=build.yaml) can only be read in a cluster: add the pipeline to the files and refer to it by name to see how it would be wrapped"#
+        r#"the task through resolver "hub" (type=artifact, kind=task, name=git-clone, version=0.9.0) can only be read in a cluster: add it to the files, under the name that the resolver is asked for"#
     );
     let start = text.find("      value: |").unwrap();
     let end = text.find("    - name: workspaces").unwrap();
     let named = format!("{}      value: build\n{}", &text[..start], &text[end..]);
     assert_eq!(
         wrap(&named).unwrap_err().to_string(),
-        r#"the task through resolver "hub" (type=artifact, kind=task, name=git-clone, version=0.9.0) can only be read in a cluster: add the task to the files and refer to it by name to see how it would be wrapped"#
+        r#"the task through resolver "hub" (type=artifact, kind=task, name=git-clone, version=0.9.0) can only be read in a cluster: add it to the files, under the name that the resolver is asked for"#
     );
 }

@@ -3,7 +3,7 @@
 use fixedbitset::FixedBitSet;
 use serde_json::Value;
 
-use super::{absence::Absence, request::Request, task_spec::all_tasks};
+use super::{absence::Absence, limits::MAX_TASK_RUNS, request::Request, task_spec::all_tasks};
 use crate::{
     step::{Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
@@ -13,10 +13,6 @@ use crate::{
         workspaces::{Use, is_read_only},
     },
 };
-
-/// The most TaskRuns that a run may have, combinations of matrices counted: a step that joins all of them looks for a snapshot
-/// of each.
-pub const MAX_TASK_RUNS: u32 = 10_000;
 
 /// The matrices make more TaskRuns than [`MAX_TASK_RUNS`].
 #[derive(Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 mod task;
 
 pub use self::task::TaskProblem;
-use super::plan::MAX_TASK_RUNS;
+use super::limits::MAX_TASK_RUNS;
 use crate::{source::SourceError, tekton::graph::GraphError};
 
 /// A run that can't be wrapped correctly. It is refused at creation, nothing is stored.

@@ -5,7 +5,9 @@ use std::{collections::HashMap, io};
 use serde_json::Value;
 
 use super::{
-    aliases, bindings, explain, inline, patch, pipeline_name, plan, pod_template, provenance,
+    aliases, bindings, explain, inline,
+    limits::MAX_RUN_BYTES,
+    patch, pipeline_name, plan, pod_template, provenance,
     refusal::Refusal,
     request::Request,
     security,
@@ -26,10 +28,6 @@ use crate::{
         workspaces::{Use, uses},
     },
 };
-
-/// The largest rewritten PipelineRun in bytes of JSON. Tekton stores the pipeline a second time in the run's status, and
-/// etcd takes 1.5 MiB for the whole.
-const MAX_RUN_BYTES: usize = 600 * 1024;
 
 /// An answer: how the run has to change.
 #[derive(Clone, Debug)]

@@ -33,10 +33,13 @@ pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, renam
     }
     for inlined in tasks.iter_mut().filter(|inlined| inlined.in_dag) {
         for (name, kind) in own(inlined.task) {
-            // What Tekton makes of a pipeline's param in a task that the Pipeline embeds is left to Tekton.
-            let ours = inlined.from.is_some() || !scope.contains_key(&name);
+            // Where a task that the Pipeline embeds declares a pipeline's param with its own type, Tekton makes of it what it
+            // makes by name: only another type has to get out of the way, as nothing of the pipeline's value reaches it
+            // (Tekton: apply.go `propagateParams` looks for a replacement of the same type).
+            let embedded = inlined.from.is_none();
+            let left = |other: Type| embedded && scope.contains_key(&name) && other == kind;
             match seen.get(&name) {
-                Some(&other) if ours && clash(other, kind) => rename(inlined.task, &name),
+                Some(&other) if clash(other, kind) && !left(other) => rename(inlined.task, &name),
                 Some(_) => {}
                 None => {
                     // An array may be passed as a text, `$(params.x[*])`, and counts as what it is passed as.
@@ -125,10 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn a_param_of_the_pipeline_in_a_task_that_it_embeds_is_left_to_tekton() {
+    fn a_param_of_the_pipeline_in_a_task_that_it_embeds_has_its_own_type() {
         for (inlined, default, expected) in [
             (&["one"][..], Some(json!(["a"])), vec!["one p"]),
-            (&[], Some(json!(["a"])), vec![]),
+            (&[], Some(json!(["a"])), vec!["one p"]),
+            (&[], Some(json!("a")), vec![]),
             (&[], None, vec!["two p"]),
         ] {
             let tasks = vec![task("one", Some("string"), None), task("two", Some("object"), None)];
