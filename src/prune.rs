@@ -34,6 +34,7 @@ pub struct Args {
 /// An image that is to go.
 struct Doomed {
     name: String,
+    tag: String,
     digest: Digest,
 }
 
@@ -46,10 +47,10 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         doomed.push(image(&*store, &target.reference(), &target.to_string())?);
     }
     let mut deleted = 0;
-    for Doomed { name, digest } in &doomed {
+    for Doomed { name, tag, digest } in &doomed {
         let what = match args.dry_run {
             true => "would delete",
-            false if store.delete_manifest(digest)? => "deleted",
+            false if store.delete_image(tag, digest)? => "deleted",
             false => "gone already",
         };
         deleted += u64::from(what == "deleted");
@@ -80,7 +81,7 @@ fn snapshots(store: &dyn Store, args: &Args) -> Result<Vec<Doomed>, Error> {
         let tag = StepConfig::tag(run, writer.order, workspace);
         let name = target.with_tag(&tag).to_string();
         match store.manifest(&tag)? {
-            Some(now) if now.digest == digest => snapshots.push(Doomed { name, digest }),
+            Some(now) if now.digest == digest => snapshots.push(Doomed { name, tag, digest }),
             Some(now) => tracing::warn!("{name} is {} by now and stays", now.digest),
             None => {}
         }
@@ -90,7 +91,7 @@ fn snapshots(store: &dyn Store, args: &Args) -> Result<Vec<Doomed>, Error> {
 
 fn image(store: &dyn Store, reference: &str, place: &str) -> Result<Doomed, Error> {
     let found = store.manifest(reference)?.ok_or_else(|| Error::NoImage(place.to_owned()))?;
-    Ok(Doomed { name: place.to_owned(), digest: found.digest })
+    Ok(Doomed { name: place.to_owned(), tag: reference.to_owned(), digest: found.digest })
 }
 
 fn unwritable() -> impl FnOnce(io::Error) -> Error {

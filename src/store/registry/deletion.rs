@@ -40,7 +40,8 @@ impl Session {
             }
             (_, Outcome::Refused(error)) => Err(error),
             (_, Outcome::Deleted) => self.is_gone(None, digest).and_then(|_| self.is_gone(tag, digest)),
-            (_, Outcome::Absent) => self.is_gone(tag, digest),
+            (Outcome::Deleted, Outcome::Absent) => self.is_gone(tag, digest),
+            (_, Outcome::Absent) => self.is_gone(tag, digest).map(|_| false),
         }
     }
 
