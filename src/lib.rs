@@ -29,6 +29,7 @@ pub mod inspect;
 pub mod log;
 pub mod metrics;
 pub mod prune;
+mod redact;
 pub mod render;
 pub mod resolve;
 pub mod source;

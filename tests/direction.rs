@@ -17,7 +17,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["step"],
             &["tekton", "store"],
             &["metrics", "yaml", "target"],
-            &["digest", "log", "quote", "units"],
+            &["digest", "log", "quote", "redact", "units"],
         ],
     ),
     (

@@ -7,7 +7,7 @@
 //! | `manifests`, `tags`, `deletion` | images |
 //! | `upload`, `download`, `blocks`, `mirror` | blobs, streaming |
 //! | `retry`, `pressure` | what to try again, and how much at once |
-//! | `error_response`, `fault`, `redact` | what to say when it fails |
+//! | `error_response`, `fault` | what to say when it fails |
 //! | `http`, `early`, `origin`, `proxy`, `trust` | connections and addresses |
 
 mod action;
@@ -27,7 +27,6 @@ mod origin;
 mod pressure;
 mod proxy;
 mod realm;
-mod redact;
 mod retry;
 mod session;
 mod tags;

@@ -89,8 +89,10 @@ fn one_round(address: &str, round: u64, counts: &Counts) {
     let repository = format!("soak/{}", round % 7);
     let tag = format!("t{round}");
     let store = open(address, &repository, &options);
-    let large =
-        content(round, if round.is_multiple_of(5) { 9_000_000 } else { 100_000 + (round as usize * 37_123) % 2_000_000 });
+    let large = content(
+        round,
+        if round.is_multiple_of(5) { 9_000_000 } else { 100_000 + (round as usize * 37_123) % 2_000_000 },
+    );
     let small = content(round + 1_000_000, (round as usize * 997) % 20_000);
     let layer = put(&*store, &large).unwrap();
     let other = put(&*store, &small).unwrap();

@@ -8,10 +8,9 @@ use serde_json::Value;
 
 use super::{
     action::Action,
-    redact::redact,
     retry::{Failure, retry_after},
 };
-use crate::{store::StoreError, units};
+use crate::{redact::redact, store::StoreError, units};
 
 /// What was asked for, for the sentence.
 #[derive(Debug)]

@@ -5,7 +5,8 @@ use std::io;
 use rustls::{CertificateError, InvalidMessage};
 use ureq::Proxy;
 
-use super::{redact::redact, trust};
+use super::trust;
+use crate::redact::redact;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]

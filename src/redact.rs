@@ -1,5 +1,5 @@
-//! What a registry or the HTTP library says is shown to people and goes to logs: without control characters, and without
-//! the secrets that it may repeat.
+//! What users write, and what a registry or the HTTP library says, is shown to people and goes to logs: without control
+//! characters, and without the secrets that may be in it.
 
 /// In place of a secret.
 const HIDDEN: &str = "***";
@@ -24,6 +24,19 @@ pub fn redact(text: &str, secrets: &[String], length: usize) -> String {
     });
     let text = words.collect::<Vec<_>>().join(" ");
     text.trim().chars().take(length).collect()
+}
+
+/// An image reference or an address, as somebody wrote it who may have put a password in front of the host; in quotes.
+pub fn reference(text: &str) -> String {
+    let text = redact(text, &[], 300);
+    let shown = match text.rsplit_once('@') {
+        // `name:tag@sha256:…` is none of that.
+        Some((user, host)) if !text.contains("://") && !host.starts_with("sha") && user.contains(':') => {
+            format!("{HIDDEN}@{host}")
+        }
+        _ => text,
+    };
+    format!("{shown:?}")
 }
 
 /// A word that may hold an address.
@@ -70,6 +83,20 @@ mod tests {
             assert_eq!(redact(text, &secrets, 100), expected);
         }
         assert_eq!(redact("äbcdef", &[], 3), "äbc");
+    }
+
+    #[test]
+    fn references() {
+        for (text, expected) in [
+            ("quay.io/me/a:b", "\"quay.io/me/a:b\""),
+            ("quay.io/me/a:b@sha256:12", "\"quay.io/me/a:b@sha256:12\""),
+            ("https://me:hunter2@quay.io/me?token=x", "\"https://***@quay.io/me?***\""),
+            ("me:hunter2@quay.io/me", "\"***@quay.io/me\""),
+            ("me:hunter2@quay.io:5000/me", "\"***@quay.io:5000/me\""),
+            ("a\u{1b}[31m", "\"a [31m\""),
+        ] {
+            assert_eq!(reference(text), expected);
+        }
     }
 
     proptest::proptest! {
