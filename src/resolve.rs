@@ -7,13 +7,16 @@ mod requests;
 
 use std::collections::HashMap;
 
-use futures_util::future::{try_join, try_join_all};
+use futures_util::{
+    TryFutureExt,
+    future::{try_join_all, try_join3},
+};
 use serde_json::Value;
 
 use crate::{
     source::{Creation, Flags, Found, Kind, Source},
     tekton::{reference::Reference, run::Run},
-    wrap::{self, Refusal, Request, Rewrite, Settings},
+    wrap::{self, Ask, Refusal, Request, Rewrite, Settings},
 };
 
 /// The wrapped form of `run`, a PipelineRun about to be created; none where it is not for us.
@@ -25,12 +28,23 @@ pub async fn wrap_run<'a, S: Source>(
 ) -> Result<Option<Rewrite>, Refusal> {
     let (run, creation) = (Run::new(run), creation.into());
     let namespace = creation.namespace;
-    let Some(request) = Request::read(run, namespace)? else { return Ok(None) };
-    let not_found =
-        || Refusal::PipelineNotFound { name: request.pipeline.to_string(), namespace: namespace.to_owned() };
-    let (flags, pipeline) = try_join(source.flags(), source.get(Kind::Pipeline, &request.pipeline, &creation)).await?;
+    let Some(ask) = Ask::read(run, namespace)? else { return Ok(None) };
+    let pipeline = async {
+        let Some(reference) = &ask.pipeline else {
+            return Ok(ask.embedded().map(|object| Found { object, source: None }));
+        };
+        Ok::<_, Refusal>(source.get(Kind::Pipeline, reference, &creation).await?)
+    };
+    let (flags, defaults, pipeline) =
+        try_join3(source.flags().map_err(Refusal::from), source.defaults(&creation).map_err(Refusal::from), pipeline)
+            .await?;
     flags.allow_inlining()?;
+    let not_found = || Refusal::PipelineNotFound {
+        name: ask.pipeline.as_ref().map(ToString::to_string).unwrap_or_default(),
+        namespace: namespace.to_owned(),
+    };
     let pipeline = pipeline.ok_or_else(not_found)?;
+    let request = ask.request(&defaults, &pipeline.object)?;
     let wanted = wrap::tasks_to_inline(run, namespace, &request, &pipeline.object)?;
     let tasks = try_join_all(wanted.into_iter().map(|reference| async {
         let found = source.get(Kind::Task, &reference, &creation).await?;
@@ -58,7 +72,8 @@ async fn verify<S: Source>(
     tasks: &HashMap<Reference, Found>,
 ) -> Result<(), Refusal> {
     let tasks = tasks.iter().map(|(reference, found)| (Kind::Task, reference, found));
-    let all = tasks.chain([(Kind::Pipeline, &request.pipeline, pipeline)]);
+    let own = request.pipeline.iter().map(|reference| (Kind::Pipeline, reference, pipeline));
+    let all = tasks.chain(own);
     let remote: Vec<_> = all.filter(|(_, reference, _)| reference.resolver().is_some()).collect();
     if remote.is_empty() {
         return Ok(());

@@ -43,9 +43,40 @@ pub trait Source: Sync {
         ready(Ok(Flags::default()))
     }
 
+    /// The ConfigMaps with defaults, that of the run's namespace first.
+    fn defaults(&self, _creation: &Creation<'_>) -> impl Future<Output = Result<Vec<Defaults>, SourceError>> + Send {
+        ready(Ok(Vec::new()))
+    }
+
     /// The VerificationPolicies of the namespace. Files have none.
     fn policies(&self, _creation: &Creation<'_>) -> impl Future<Output = Result<Vec<Value>, SourceError>> + Send {
         ready(Ok(Vec::new()))
+    }
+}
+
+/// A ConfigMap with defaults: its keys are named as the params of the resolver `wrap`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// Name of the ConfigMap.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its data, sorted by key.
+    pub values: std::collections::BTreeMap<String, String>,
+}
+
+impl Defaults {
+    /// Name of the ConfigMap in the namespace of a run.
+    pub const OF_NAMESPACE: &str = "tekton-wrap";
+
+    /// Name of the ConfigMap in the webhook's namespace.
+    pub const OF_CLUSTER: &str = "tekton-wrap-defaults";
+
+    /// The data of `object`, a ConfigMap.
+    pub fn new(object: &Value, name: &str, namespace: &str) -> Self {
+        let data = object.get("data").and_then(Value::as_object).into_iter().flatten();
+        let values = data.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        Self { name: name.to_owned(), namespace: namespace.to_owned(), values: values.collect() }
     }
 }
 

@@ -38,6 +38,12 @@ pub const ROOT: &str = "/tekton-wrap";
 /// Where an injected step finds the volume that only injected steps mount: what restore saw, for save to compare with.
 pub const STATE_DIR: &str = "/tekton-wrap/state";
 
+/// Where the Secret of param `credentials` is mounted in injected steps.
+pub const CREDENTIALS_DIR: &str = "/tekton-wrap/credentials";
+
+/// Where the ConfigMap of param `ca` is mounted in injected steps.
+pub const CA_DIR: &str = "/tekton-wrap/ca";
+
 /// Below this folder each wrapped workspace's whole volume is mounted in the injected steps.
 pub const WORKSPACE_DIR: &str = "/tekton-wrap/workspace";
 

@@ -27,7 +27,7 @@ mod working_dir;
 
 pub use self::{
     refusal::Refusal,
-    request::Request,
+    request::{Ask, Request},
     rewrite::{Rewrite, rewrite, tasks_to_inline},
     settings::Settings,
 };

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 use crate::{
-    source::{Creation, Found, Kind, Source, SourceError},
+    source::{Creation, Defaults, Found, Kind, Source, SourceError},
     tekton::{
         fields::{field, items, text},
         reference::Reference,
@@ -154,6 +154,20 @@ impl Source for Objects {
         Err(SourceError::unreadable(format!(
             "the {word} {reference} can only be read in a cluster: add it to the files, under the name that the resolver is asked for"
         )))
+    }
+
+    async fn defaults(&self, creation: &Creation<'_>) -> Result<Vec<Defaults>, SourceError> {
+        let map = |name: &str, namespace: Option<&str>| {
+            let maps =
+                self.all().filter(|object| text(object, "kind") == "ConfigMap" && metadata(object, "name") == name);
+            let mut here = maps.filter(|map| {
+                let own = metadata(map, "namespace");
+                namespace.is_none_or(|namespace| ["", namespace].contains(&own))
+            });
+            here.next().map(|map| Defaults::new(map, name, namespace.unwrap_or_else(|| metadata(map, "namespace"))))
+        };
+        let own = map(Defaults::OF_NAMESPACE, Some(creation.namespace));
+        Ok(own.into_iter().chain(map(Defaults::OF_CLUSTER, None)).collect())
     }
 }
 

@@ -16,6 +16,12 @@ impl Quantity {
         }
     }
 
+    /// Whole bytes, rounded up.
+    pub fn bytes(self) -> u64 {
+        const BILLION: i128 = 1_000_000_000;
+        u64::try_from(self.0.saturating_add(BILLION - 1).max(0) / BILLION).unwrap_or(u64::MAX)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
         let (number, suffix) = text.split_at(end);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    provenance::{is_provenance, origin},
+    provenance::{is_ours, origin},
     refusal::{Refusal, TaskProblem},
 };
 use crate::{
@@ -142,7 +142,7 @@ fn embedded(reference: &Reference, task: &Found) -> Result<(String, Value), Refu
 /// The annotations of `metadata` that Tekton would copy to what is made from the object.
 pub fn copied_annotations(metadata: &Value) -> Map<String, Value> {
     let mut annotations = field(metadata, "annotations").and_then(Value::as_object).cloned().unwrap_or_default();
-    annotations.retain(|key, _| !NOT_COPIED.iter().any(|prefix| key.starts_with(prefix)) && !is_provenance(key));
+    annotations.retain(|key, _| !NOT_COPIED.iter().any(|prefix| key.starts_with(prefix)) && !is_ours(key));
     annotations
 }
 

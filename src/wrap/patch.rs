@@ -15,6 +15,9 @@ use crate::{
     tekton::{fields::field, run::Run},
 };
 
+/// The label of wrapped runs, for dashboards and policies.
+const WRAPPED: &str = "tekton-wrap.dev/wrapped";
+
 /// What has to change in a run.
 pub struct Changes {
     /// The wrapped pipeline's spec.
@@ -34,9 +37,13 @@ pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request
     let mut labels = field(metadata, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut annotations = copied_annotations(metadata);
     // What Tekton would say of a referenced pipeline; without it the run would be labelled with its own name.
-    labels.insert("tekton.dev/pipeline".to_owned(), json!(name));
-    annotations.extend(provenance::of_run(name, &request.workspaces));
-    annotations.extend(provenance::origin("pipeline", &request.pipeline, pipeline.source.as_ref()));
+    let referenced = request.pipeline.as_ref().map(|_| name);
+    labels.extend(referenced.map(|name| ("tekton.dev/pipeline".to_owned(), json!(name))));
+    labels.insert(WRAPPED.to_owned(), json!("true"));
+    annotations.extend(provenance::of_run(referenced, &request.workspaces));
+    if let Some(reference) = &request.pipeline {
+        annotations.extend(provenance::origin("pipeline", reference, pipeline.source.as_ref()));
+    }
     labels.retain(|_, value| value.as_str().is_some_and(|text| text.len() <= 63));
 
     let mut operations = Vec::new();
@@ -48,7 +55,10 @@ pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request
     }
     add_bindings(&mut operations, run, changes.bindings);
     operations.extend(changes.task_run_specs.map(|specs| add(&["spec", "taskRunSpecs"], specs)));
-    operations.push(remove(&["spec", "pipelineRef"]));
+    if run.pipeline_ref().is_some() {
+        operations.push(remove(&["spec", "pipelineRef"]));
+    }
+    // "add" replaces what is there (RFC 6902, 4.1).
     operations.push(add(&["spec", "pipelineSpec"], changes.spec));
 
     let patch = Patch(operations);
@@ -75,8 +85,16 @@ fn add_bindings(operations: &mut Vec<PatchOperation>, run: Run<'_>, bindings: Ve
     let mut exists = run.object().pointer("/spec/workspaces").is_some_and(Value::is_array);
     for binding in bindings {
         match binding {
-            Binding::Fill(index) => {
-                operations.push(add(&["spec", "workspaces", &index.to_string(), "emptyDir"], json!({})))
+            Binding::Set { index, empty_dir, replaces_template } => {
+                let index = index.to_string();
+                let template =
+                    replaces_template.then(|| remove(&["spec", "workspaces", &index, "volumeClaimTemplate"]));
+                operations.extend(template);
+                operations.push(add(&["spec", "workspaces", &index, "emptyDir"], empty_dir));
+            }
+            Binding::Limit(index, size) => {
+                let path = ["spec", "workspaces", &index.to_string(), "emptyDir", "sizeLimit"];
+                operations.push(add(&path, json!(size)));
             }
             Binding::Add(binding) if exists => operations.push(add(&["spec", "workspaces", "-"], binding)),
             Binding::Add(binding) => {

@@ -9,7 +9,10 @@ use crate::tekton::{
 };
 
 /// The beginning of the names of all our annotations.
-const PREFIX: &str = "tekton-wrap.dev/";
+pub const PREFIX: &str = "tekton-wrap.dev/";
+
+/// The annotation with which a run asks to be wrapped. It names the workspaces.
+pub const WRAP: &str = "tekton-wrap.dev/wrap";
 
 /// What is said of a wrapped run itself.
 const OF_A_RUN: [&str; 4] = ["pipeline", "workspaces", "pipeline-ref", "pipeline-source"];
@@ -30,10 +33,10 @@ pub fn origin(kind: &str, reference: &Reference, source: Option<&Value>) -> Map<
     annotations
 }
 
-/// What a run says of its pipeline `name` and of the workspaces that are wrapped.
-pub fn of_run(name: &str, workspaces: &[String]) -> Map<String, Value> {
+/// What a run says of its pipeline `name`, unless that is its own, and of the workspaces that are wrapped.
+pub fn of_run(name: Option<&str>, workspaces: &[String]) -> Map<String, Value> {
     let mut annotations = Map::new();
-    annotations.insert(format!("{PREFIX}pipeline"), json!(name));
+    annotations.extend(name.map(|name| (format!("{PREFIX}pipeline"), json!(name))));
     annotations.insert(format!("{PREFIX}workspaces"), json!(workspaces.join(",")));
     annotations
 }
@@ -41,6 +44,11 @@ pub fn of_run(name: &str, workspaces: &[String]) -> Map<String, Value> {
 /// Whether an annotation of this name is one that only this program may write.
 pub fn is_provenance(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|name| OF_A_RUN.iter().chain(&OF_A_TASK).any(|own| *own == name))
+}
+
+/// Whether it is one of ours at all: what a Pipeline or a Task has is not for its runs.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX)
 }
 
 /// Takes such annotations out of the `metadata` of `holder`: a taskSpec, or an item of `taskRunSpecs`.

@@ -3,18 +3,18 @@
 mod task;
 
 pub use self::task::TaskProblem;
-use super::limits::MAX_TASK_RUNS;
+use super::{limits::MAX_TASK_RUNS, provenance::WRAP};
 use crate::{source::SourceError, tekton::graph::GraphError};
 
 /// A run that can't be wrapped correctly. It is refused at creation, nothing is stored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// A required param is absent.
-    #[error("param {name:?} of resolver wrap is missing: {hint}")]
+    /// A required value is absent.
+    #[error("{place} is missing: {hint}")]
     MissingParam {
-        /// The param.
-        name: &'static str,
+        /// The param or annotation.
+        place: String,
         /// What it should hold.
         hint: &'static str,
     },
@@ -29,12 +29,42 @@ pub enum Refusal {
     /// A param given twice.
     #[error("param {0:?} of resolver wrap is given twice: keep one")]
     DuplicateParam(String),
-    /// A param with a value that it can't have.
-    #[error("param {name:?} of resolver wrap: {problem}")]
+    /// A value that can't be.
+    #[error("{place}: {problem}")]
     InvalidParam {
-        /// The param.
-        name: String,
+        /// The param, annotation or default.
+        place: String,
         /// What is wrong with it and what to write.
+        problem: String,
+    },
+    /// An annotation of ours that does not exist.
+    #[error("annotation {name:?} is not known: {hint}")]
+    UnknownAnnotation {
+        /// The annotation.
+        name: String,
+        /// The nearest one, or the list.
+        hint: String,
+    },
+    /// A param and an annotation say two things.
+    #[error("param {name:?} of resolver wrap and annotation {annotation:?} have different values: keep one of them")]
+    Contradiction {
+        /// The param.
+        name: &'static str,
+        /// The annotation.
+        annotation: String,
+    },
+    /// Both ways to ask for it at once.
+    #[error("annotation {WRAP:?} stands beside the pipelineRef with resolver wrap: keep one of them")]
+    AskedTwice,
+    /// `auto` means no workspace.
+    #[error(
+        "annotation {WRAP:?} is \"auto\", but the pipeline has no workspace that several tasks share and that is bound to a volumeClaimTemplate, to emptyDir or to nothing: name the workspaces"
+    )]
+    NothingToWrap,
+    /// The pipelineRef of an annotated run can't be read.
+    #[error("pipelineRef {problem}")]
+    InvalidPipelineRef {
+        /// What is wrong with it: a clause.
         problem: String,
     },
     /// The Pipeline does not exist.
@@ -178,6 +208,11 @@ impl Refusal {
             Self::UnknownParam { .. } => "UnknownParam",
             Self::DuplicateParam(_) => "DuplicateParam",
             Self::InvalidParam { .. } => "InvalidParam",
+            Self::UnknownAnnotation { .. } => "UnknownAnnotation",
+            Self::Contradiction { .. } => "Contradiction",
+            Self::AskedTwice => "AskedTwice",
+            Self::NothingToWrap => "NothingToWrap",
+            Self::InvalidPipelineRef { .. } => "InvalidPipelineRef",
             Self::PipelineNotFound { .. } => "PipelineNotFound",
             Self::TaskNotFound { .. } => "TaskNotFound",
             Self::Source(error) => error.reason,

@@ -66,6 +66,23 @@ pub fn set(step: &mut Value, task_spec: &Value, in_memory: bool) {
     }
 }
 
+/// Adds a request of as much disk as `sizes` say together, so that the pod comes to a node that has it.
+pub fn request_room(step: &mut Value, sizes: impl Iterator<Item = String>) {
+    let sizes: Vec<String> = sizes.collect();
+    let bytes: u64 = sizes.iter().map(|size| Quantity::of(&json!(size)).bytes()).fold(0, u64::saturating_add);
+    let request = match &sizes[..] {
+        [] => return,
+        [only] => json!(only),
+        _ => json!(bytes.to_string()),
+    };
+    let resources = step.as_object_mut().map(|step| step.entry("computeResources").or_insert_with(|| json!({})));
+    let requests =
+        resources.and_then(Value::as_object_mut).map(|map| map.entry("requests").or_insert_with(|| json!({})));
+    if let Some(requests) = requests.and_then(Value::as_object_mut) {
+        requests.insert("ephemeral-storage".to_owned(), request);
+    }
+}
+
 /// Whether the run keeps a workspace of this name in memory.
 pub fn in_memory(run: Run<'_>, workspace: &str) -> bool {
     run.binding(workspace)

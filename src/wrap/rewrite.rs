@@ -87,11 +87,15 @@ pub fn rewrite(
         working_dir::enter_later(task, &restored, non_root, &scope)?;
         steps::inject(task, plan, used, run, request, settings, &scope)?;
     }
-    pipeline_name::keep(&mut spec, name);
+    // Of an embedded pipeline the name is that of its run, as ever.
+    let name_of_pipeline = request.pipeline.as_ref().map(|_| name);
+    if let Some(name) = name_of_pipeline {
+        pipeline_name::keep(&mut spec, name);
+    }
     let changes = patch::Changes {
         spec,
         bindings: bindings::bind(run, request)?,
-        values: pipeline_name::in_run(run, name),
+        values: name_of_pipeline.map(|name| pipeline_name::in_run(run, name)).unwrap_or_default(),
         task_run_specs: pod_template::rename(run, &renamings),
     };
     let (patch, run) = patch::build(run, pipeline, changes, request)?;
@@ -179,5 +183,6 @@ fn origins(request: &Request, tasks: &HashMap<Reference, Found>) -> Vec<String> 
     };
     let mut tasks: Vec<String> = tasks.keys().filter_map(|reference| remote(("task", reference))).collect();
     tasks.sort_unstable();
-    remote(("pipeline", &request.pipeline)).into_iter().chain(tasks).collect()
+    let pipeline = request.pipeline.as_ref().and_then(|reference| remote(("pipeline", reference)));
+    pipeline.into_iter().chain(tasks).collect()
 }

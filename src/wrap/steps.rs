@@ -6,13 +6,13 @@ use super::{
     known::TaskValues,
     plan::TaskPlan,
     refusal::{Refusal, TaskProblem},
-    request::Request,
+    request::{Access, Request},
     resources, security,
     settings::Settings,
     task_spec::name_steps,
 };
 use crate::{
-    step::{MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
         fields::{field, field_mut, items, items_mut, text},
         run::Run,
@@ -49,7 +49,25 @@ pub fn inject(
     let security = security::context(spec, &security::pod_context(run, &task));
     let own_spec = spec.clone();
     let Some(spec) = spec.as_object_mut() else { return Ok(()) };
-    let state = (!plan.restore.is_empty() && !plan.save.is_empty()).then(|| add_state_volume(spec, run, &mounted));
+    let mut mounts = Vec::new();
+    let mut add = |wanted: &str, volume: Value, path: &str, read_only: bool| {
+        let mut mount = json!({"name": add_volume(spec, run, &mounted, wanted, volume), "mountPath": path});
+        if read_only {
+            mount["readOnly"] = json!(true);
+        }
+        mounts.push(mount);
+    };
+    if !plan.restore.is_empty() && !plan.save.is_empty() {
+        add("tekton-wrap-state", json!({"emptyDir": {}}), STATE_DIR, false);
+    }
+    // Optional, so that the step can say what is absent, where the kubelet would wait for it in silence.
+    if let Some(secret) = &request.access.credentials {
+        let volume = json!({"secret": {"secretName": secret, "optional": true}});
+        add("tekton-wrap-credentials", volume, CREDENTIALS_DIR, true);
+    }
+    if let Some(map) = &request.access.ca {
+        add("tekton-wrap-ca", json!({"configMap": {"name": map, "optional": true}}), CA_DIR, true);
+    }
     let context = Context {
         task: &task,
         spec: &own_spec,
@@ -58,7 +76,7 @@ pub fn inject(
         run,
         request,
         settings,
-        state: state.as_deref(),
+        mounts,
         security,
         hermetic: is_hermetic(run, &task, &own_spec),
     };
@@ -83,7 +101,8 @@ struct Context<'a> {
     run: Run<'a>,
     request: &'a Request,
     settings: &'a Settings,
-    state: Option<&'a str>,
+    /// Mounts of volumes that only injected steps have.
+    mounts: Vec<Value>,
     security: Option<Value>,
     hermetic: bool,
 }
@@ -109,15 +128,14 @@ impl Context<'_> {
             json!({"name": "HOME", "value": "/"}),
             json!({"name": "TEKTON_WRAP_CREDENTIALS", "value": "$(credentials.path)"}),
         ];
+        env.extend(access_variables(&self.request.access));
         env.extend(config.to_env().into_iter().map(|(name, value)| json!({"name": name, "value": value})));
         if self.hermetic {
             env.push(json!({"name": HERMETIC_EXEMPTION, "value": PROGRAM}));
         }
         // The whole volume, writable whatever the task's own mount is (Tekton: docs/workspaces.md).
         let mut mounts: Vec<Value> = workspaces.iter().map(|step| self.mount(step)).collect();
-        if let Some(state) = self.state {
-            mounts.push(json!({"name": state, "mountPath": STATE_DIR}));
-        }
+        mounts.extend(self.mounts.iter().cloned());
         let others: Vec<&str> = others.iter().map(|step| text(step, "name")).collect();
         let mut step = json!({
             "name": free_name(&format!("tekton-wrap-{verb}"), &others),
@@ -130,6 +148,11 @@ impl Context<'_> {
         });
         let in_memory = workspaces.iter().any(|step| resources::in_memory(self.run, &step.name));
         resources::set(&mut step, self.spec, in_memory);
+        if verb == "restore" || self.plan.restore.is_empty() {
+            let sizes = workspaces.iter().filter(|step| !resources::in_memory(self.run, &step.name));
+            let sizes = sizes.filter_map(|step| self.request.sizes.of(&step.name, self.run.binding(&step.name)));
+            resources::request_room(&mut step, sizes);
+        }
         if let (Some(security), Some(map)) = (&self.security, step.as_object_mut()) {
             map.insert("securityContext".to_owned(), security.clone());
         }
@@ -154,15 +177,36 @@ fn is_hermetic(run: Run<'_>, task: &str, spec: &Value) -> bool {
         .any(|annotations| annotations.get(HERMETIC_ANNOTATION).is_some())
 }
 
-/// Adds the volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod, and a
+/// How to reach registries, in the words of the steps' own flags (see [`crate::store`]).
+fn access_variables(access: &Access) -> impl Iterator<Item = Value> {
+    let set = |name: &'static str, value: Option<&str>| value.map(|value| json!({"name": name, "value": value}));
+    let variables = [
+        set("TEKTON_WRAP_REGISTRY_SECRET", access.credentials.as_ref().map(|_| CREDENTIALS_DIR)),
+        set("TEKTON_WRAP_CA", access.ca.as_ref().map(|_| CA_DIR)),
+        set("TEKTON_WRAP_MIRROR", access.mirror.as_deref()),
+        set("TEKTON_WRAP_INSECURE", access.insecure.as_deref()),
+        set("TEKTON_WRAP_RETRY_FOR", access.retry_for.as_deref()),
+    ];
+    variables.into_iter().flatten()
+}
+
+/// Adds a volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod, and a
 /// step of the user may have a mount of a volume that nobody declares: `mounted`.
-fn add_state_volume(spec: &mut Map<String, Value>, run: Run<'_>, mounted: &[String]) -> String {
+fn add_volume(
+    spec: &mut Map<String, Value>,
+    run: Run<'_>,
+    mounted: &[String],
+    wanted: &str,
+    mut volume: Value,
+) -> String {
     let of_pods = run.pod_templates().flat_map(|template| items(template, "volumes"));
     let Some(volumes) = items_mut(spec, "volumes") else { return String::new() };
     let declared = volumes.iter().chain(of_pods).map(|volume| text(volume, "name"));
     let others: Vec<&str> = declared.chain(mounted.iter().map(String::as_str)).collect();
-    let name = free_name("tekton-wrap-state", &others);
-    volumes.push(json!({"name": name, "emptyDir": {}}));
+    let name = free_name(wanted, &others);
+    let mut named = Map::from_iter([("name".to_owned(), json!(name))]);
+    named.extend(volume.as_object_mut().map(std::mem::take).unwrap_or_default());
+    volumes.push(Value::Object(named));
     name
 }
 

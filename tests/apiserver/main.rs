@@ -3,5 +3,3 @@
 mod creation;
 mod manifests;
 mod resolution;
-#[path = "../support/mod.rs"]
-mod support;

@@ -1,5 +1,6 @@
-//! The end-to-end cases of `tests/cases`: wrapped runs, from `render` to the image that they leave, played by the tests' own
-//! runner and, where one is given, by a real Tekton. Where the two disagree, the runner is wrong.
+//! The end-to-end cases of `tests/e2e/cases`: wrapped runs, from `render` to the image that they leave, played by the tests' own
+//! runner ([`played`]) and, where one is given, by a real Tekton ([`cluster`]). Where the two disagree, the runner is wrong;
+//! [`runner`] holds it against what Tekton documents.
 
 use std::{
     collections::BTreeSet,
@@ -12,8 +13,7 @@ mod case;
 mod cluster;
 mod image;
 mod played;
-#[path = "../support/mod.rs"]
-mod support;
+mod runner;
 
 /// One test for each case, and the list of them.
 macro_rules! cases {

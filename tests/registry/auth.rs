@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tekton_wrap::digest::Digest;
 
 use super::*;
-use crate::support::{
+use support::{
     certificate::Authority,
     faults::{Fault, Faults},
     registry::USER,

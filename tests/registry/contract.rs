@@ -9,7 +9,7 @@ use tekton_wrap::{
 };
 
 use super::*;
-use crate::support::{registry::crane, servers::Server};
+use support::{registry::crane, servers::Server};
 
 /// Registries of other makers.
 static SERVERS: LazyLock<Vec<Server>> = LazyLock::new(|| wait_for(Server::start_all()));

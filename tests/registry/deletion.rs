@@ -3,7 +3,7 @@
 use tekton_wrap::digest::Digest;
 
 use super::*;
-use crate::support::faults::{Fault, Faults};
+use support::faults::{Fault, Faults};
 
 fn start() -> (Faults, Box<dyn Store>) {
     let faults = Faults::start(&REGISTRY.address);

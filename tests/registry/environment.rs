@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 
 use super::*;
-use crate::support::{
+use support::{
     certificate::{Authority, LOOPBACK},
     http,
     registry::USER,
@@ -190,7 +190,7 @@ fn an_authority_beside_those_of_the_system() {
 fn proxies_that_don_t_work() {
     let retry = ("TEKTON_WRAP_RETRY_FOR", Path::new("1s"));
     let refuse = |status: &'static str| http::serve(move |_, mut client| http::answer(&mut client, status, &[], b""));
-    let dead = format!("127.0.0.1:{}", crate::support::process::free_port());
+    let dead = format!("127.0.0.1:{}", support::process::free_port());
     for (proxy, says) in [
         (refuse("407 Proxy Authentication Required"), "wants a user and a password (407): write them before the host"),
         (refuse("403 Forbidden"), "refused to connect to it (proxy server responded 403"),

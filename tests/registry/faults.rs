@@ -5,7 +5,7 @@ use std::thread;
 use tekton_wrap::digest::Digest;
 
 use super::*;
-use crate::support::{
+use support::{
     faults::{Fault, Faults},
     process::free_port,
 };

@@ -11,7 +11,7 @@ use serde_json::json;
 use tekton_wrap::store::HttpOptions;
 
 use super::*;
-use crate::support::{
+use support::{
     certificate::{Authority, LOOPBACK},
     faults::{Fault, Faults},
     http,

@@ -1,7 +1,5 @@
-//! The stores against real registries, real token servers and real faults, over real sockets.
-
-#[path = "../support/mod.rs"]
-mod support;
+//! The stores against real registries, real token servers and real faults, over real sockets; and the images that are
+//! installed, pushed to such a registry.
 
 mod auth;
 mod contract;
@@ -9,6 +7,7 @@ mod deletion;
 mod environment;
 mod faults;
 mod hosts;
+mod images;
 mod inspect;
 mod messages;
 mod mirror;

@@ -1,7 +1,7 @@
 //! The exact answers of registries that cause what a user has to be told, and what they are told.
 
 use super::*;
-use crate::support::faults::{Fault, Faults};
+use support::faults::{Fault, Faults};
 
 type Headers = &'static [(&'static str, &'static str)];
 

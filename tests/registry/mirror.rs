@@ -3,7 +3,7 @@
 use tekton_wrap::{digest::Digest, store::MirrorAddress};
 
 use super::*;
-use crate::support::{
+use support::{
     faults::{Fault, Faults},
     process::free_port,
 };
@@ -30,8 +30,7 @@ fn a_pull_through_registry_takes_the_load() {
         }
         assert!(store.blob_range(&blob, 10, 20).unwrap() == content[10..30]);
     }
-    let ours =
-        |head: &&crate::support::http::Head| head.header("user-agent").is_some_and(|a| a.starts_with("tekton-wrap"));
+    let ours = |head: &&support::http::Head| head.header("user-agent").is_some_and(|a| a.starts_with("tekton-wrap"));
     let reads = upstream.seen("GET", "/blobs/");
     assert!(reads.iter().filter(ours).all(|head| head.header("range").is_some()), "whole blobs come from the mirror");
     assert_eq!(mirror.seen("GET", "/blobs/").len(), 6);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::*;
-use crate::support::{
+use support::{
     certificate::Authority,
     faults::{Chaos, Faults, Patch},
     registry::USER,

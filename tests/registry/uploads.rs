@@ -1,7 +1,7 @@
 //! Registries that take uploads in another way than most.
 
 use super::*;
-use crate::support::faults::{Fault, Faults};
+use support::faults::{Fault, Faults};
 
 const SIZE: usize = 9_500_000;
 
