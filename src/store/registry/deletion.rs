@@ -33,9 +33,9 @@ impl Session {
         let by_digest = self.delete(&digest.to_string())?;
         match (&by_tag, by_digest) {
             (Outcome::Absent, Outcome::Absent) => Ok(false),
-            (Outcome::Deleted, Outcome::Refused(_)) => {
-                // Without a name: another tag needs it, or the registry collects it by itself.
-                tracing::debug!("{} is untagged and stays", self.place(&digest.to_string()));
+            (Outcome::Deleted, Outcome::Refused(error)) => {
+                // Another tag needs it, or the registry collects it by itself, or its operator does.
+                tracing::warn!("only the tag is gone: {error}");
                 self.is_gone(tag, digest)
             }
             (_, Outcome::Refused(error)) => Err(error),

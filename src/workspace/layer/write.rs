@@ -64,7 +64,11 @@ pub fn store(
     });
     match (blob, result) {
         // An upload that breaks off makes `write` fail too; the store knows why.
-        (Err(StoreError::Source(_)) | Ok(_), Some(Err(ours))) => Err(ours),
+        (
+            Err(error @ (StoreError::Registry { .. } | StoreError::Denied { .. } | StoreError::GaveUp { .. })),
+            Some(Err(_)),
+        ) => Err(error.into()),
+        (_, Some(Err(ours))) => Err(ours),
         (Ok(blob), Some(Ok(info))) => Ok(Descriptor::new(descriptor::media_type(compression), blob).with_info(&info)),
         (Ok(_), None) => Err(Error::damaged("a new layer", "the store took it without reading it")),
         (Err(e), _) => Err(e.into()),
