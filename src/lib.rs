@@ -31,6 +31,7 @@ pub mod log;
 pub mod metrics;
 pub mod prune;
 mod quote;
+mod redact;
 pub mod render;
 pub mod resolve;
 pub mod source;

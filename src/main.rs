@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tekton_wrap::{admission, inspect, log, prune, render, workspace};
+use tekton_wrap::{admission, inspect, log, prune, render, store, workspace};
 
 /// Runs Tekton Pipelines without PersistentVolumeClaims: workspaces travel as image layers through a registry.
 #[derive(Parser)]
@@ -14,6 +14,8 @@ struct Cli {
     /// How the log on stderr is written
     #[arg(long, global = true, value_enum, default_value = "text", env = "TEKTON_WRAP_LOG_FORMAT")]
     log_format: log::Format,
+    #[command(flatten)]
+    registries: store::Settings,
 }
 
 #[derive(Subcommand)]
@@ -55,9 +57,10 @@ type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     // The one crypto provider of the process; installing it fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let Cli { command, log_format } = Cli::parse();
+    let Cli { command, log_format, registries } = Cli::parse();
     let program = if matches!(command, Command::Webhook(_)) { log::Program::Service } else { log::Program::Tool };
     log::start(log_format, program);
+    registries.set();
     let result = match command {
         Command::Webhook(args) => run_webhook(args),
         Command::Render(args) => return run_render(&args, log_format),

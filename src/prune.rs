@@ -41,6 +41,7 @@ pub struct Args {
 /// An image that is to go.
 struct Doomed {
     name: String,
+    tag: String,
     digest: Digest,
 }
 
@@ -53,10 +54,10 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         doomed.push(image(&*store, &target.reference(), &target.to_string())?);
     }
     let mut deleted = 0_u64;
-    for Doomed { name, digest } in &doomed {
+    for Doomed { name, tag, digest } in &doomed {
         let what = if args.dry_run {
             "would delete"
-        } else if store.delete_manifest(digest)? {
+        } else if store.delete_image(tag, digest)? {
             deleted = deleted.saturating_add(1);
             "deleted"
         } else {
@@ -88,9 +89,10 @@ fn snapshots(store: &dyn Store, target: &Target) -> Result<Vec<Doomed>, Error> {
     for Writer { manifest, order, .. } in &lineage.writers {
         let Some(digest) = *manifest else { continue };
         // It must not lead to another place than a tag of this repository.
-        let tag = target.with_tag(&StepConfig::tag(run, *order, workspace)).to_string().parse::<Target>()?;
-        let name = tag.to_string();
-        let Some(found) = load::image(store, &tag.reference(), &name)? else { continue };
+        let tag = StepConfig::tag(run, *order, workspace);
+        let place = target.with_tag(&tag).to_string().parse::<Target>()?;
+        let name = place.to_string();
+        let Some(found) = load::image(store, &place.reference(), &name)? else { continue };
         let is_snapshot =
             found.config.snapshot.as_ref().is_some_and(|snapshot| {
                 (&snapshot.run, snapshot.order, &snapshot.workspace) == (run, *order, workspace)
@@ -100,7 +102,7 @@ fn snapshots(store: &dyn Store, target: &Target) -> Result<Vec<Doomed>, Error> {
         } else if found.digest != digest {
             tracing::warn!("{} is {} by now and stays", Line(&name), found.digest);
         } else {
-            snapshots.push(Doomed { name, digest });
+            snapshots.push(Doomed { name, tag, digest });
         }
     }
     Ok(snapshots)
@@ -108,7 +110,7 @@ fn snapshots(store: &dyn Store, target: &Target) -> Result<Vec<Doomed>, Error> {
 
 fn image(store: &dyn Store, reference: &str, place: &str) -> Result<Doomed, Error> {
     let found = store.manifest(reference)?.ok_or_else(|| Error::NoImage(place.to_owned()))?;
-    Ok(Doomed { name: place.to_owned(), digest: found.digest })
+    Ok(Doomed { name: place.to_owned(), tag: reference.to_owned(), digest: found.digest })
 }
 
 fn unwritable() -> impl FnOnce(io::Error) -> Error {

@@ -17,8 +17,8 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["step"],
             &["tekton", "store"],
             &["metrics", "yaml", "target"],
-            &["digest", "log", "units"],
-            &["quote"],
+            &["digest", "log", "redact", "units"],
+            &["quote", "globs"],
         ],
     ),
     (

@@ -4,6 +4,7 @@
 //! - [`webhook`]: the product's webhook, with the account and the configuration of `webhook-config/`
 //! - [`resolver`]: a resolver of the cluster
 //! - [`registry`]: a registry, and crane; [`tokens`]: a token server for it
+//! - [`servers`]: registries of other makers
 //! - [`faults`]: a server between a client and a registry that makes things go wrong
 //! - [`mod@render`]: the product's `render`
 //! - [`runner`]: plays a PipelineRun as Tekton would
@@ -27,6 +28,7 @@ pub mod registry;
 pub mod render;
 pub mod resolver;
 pub mod runner;
+pub mod servers;
 pub mod tokens;
 pub mod webhook;
 

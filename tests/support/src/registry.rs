@@ -27,6 +27,11 @@ impl Registry {
         Self::start_in(process::folder("registry"), "", true).await
     }
 
+    /// The same at this address (host and port), which has to be free.
+    pub async fn start_at(address: &str) -> Self {
+        Self::start_in_at(process::folder("registry"), "", true, address.to_owned()).await
+    }
+
     /// A registry that knows only [`USER`] (basic authentication).
     pub async fn start_with_user() -> Self {
         let dir = process::folder("registry");
@@ -50,6 +55,12 @@ impl Registry {
         Self::start_in(dir, "  tls: {certificate: DIR/tls.crt, key: DIR/tls.key}\n", true).await
     }
 
+    /// A registry that reads what it does not have from another one (pull-through).
+    pub async fn start_mirror_of(remote: &str) -> Self {
+        let dir = process::folder("registry");
+        Self::start_in(dir, &format!("proxy: {{remoteurl: '{remote}'}}\n"), true).await
+    }
+
     /// A registry that deletes nothing.
     pub async fn start_that_keeps_all() -> Self {
         let dir = process::folder("registry");
@@ -64,6 +75,10 @@ impl Registry {
     /// `more` is added to the configuration, the last part of which is `http`.
     async fn start_in(dir: PathBuf, more: &str, deletes: bool) -> Self {
         let address = format!("127.0.0.1:{}", process::free_port());
+        Self::start_in_at(dir, more, deletes, address).await
+    }
+
+    async fn start_in_at(dir: PathBuf, more: &str, deletes: bool, address: String) -> Self {
         let config = format!(
             "version: 0.1\n\
              log: {{level: info}}\n\

@@ -4,7 +4,7 @@ use std::{
     io::Read,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -32,10 +32,16 @@ pub struct TokenServer {
     state: Arc<State>,
 }
 
+/// Turns a token into the text of an answer.
+type Shape = fn(&str) -> Value;
+
 struct State {
     key: EcdsaKeyPair,
     certificate: Vec<u8>,
     expired: AtomicUsize,
+    /// Seconds that tokens live.
+    life: AtomicU64,
+    shape: Mutex<Shape>,
     seen: Mutex<Vec<(Head, String)>>,
 }
 
@@ -45,7 +51,15 @@ impl TokenServer {
         let (key, certificate) = authority.issue_signer();
         let key =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, &SystemRandom::new()).expect("a key");
-        let state = Arc::new(State { key, certificate, expired: AtomicUsize::new(0), seen: Mutex::default() });
+        let state = Arc::new(State {
+            key,
+            certificate,
+            expired: AtomicUsize::new(0),
+            life: AtomicU64::new(3600),
+            // It lies about how long an expired token lasts: the registry has to refuse it.
+            shape: Mutex::new(|token| json!({"access_token": token, "expires_in": 3600})),
+            seen: Mutex::default(),
+        });
         let address = {
             let state = state.clone();
             http::serve(move |head, mut client| {
@@ -55,8 +69,8 @@ impl TokenServer {
                 state.seen.lock().unwrap().push((head.clone(), form.clone()));
                 match state.answer(&head, &form) {
                     Some(token) => {
-                        // It lies about how long an expired token lasts: the registry has to refuse it.
-                        let body = json!({"access_token": token, "expires_in": 3600}).to_string();
+                        let shape = *state.shape.lock().unwrap();
+                        let body = shape(&token).to_string();
                         http::answer(&mut client, "200 OK", &[("Content-Type", "application/json")], body.as_bytes())
                     }
                     None => http::answer(&mut client, "401 Unauthorized", &[], b"{\"details\":\"incorrect password\"}"),
@@ -69,6 +83,21 @@ impl TokenServer {
     /// The next `count` tokens will have expired when they are given.
     pub fn expire_next(&self, count: usize) {
         self.state.expired.store(count, Ordering::SeqCst);
+    }
+
+    /// From now on tokens live for so many seconds.
+    pub fn live_for(&self, seconds: u64) {
+        self.state.life.store(seconds, Ordering::SeqCst);
+    }
+
+    /// From now on answers look like this.
+    pub fn answer_as(&self, shape: Shape) {
+        *self.state.shape.lock().unwrap() = shape;
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        self.state.seen.lock().unwrap().clear();
     }
 
     /// The requests so far, with their forms.
@@ -101,7 +130,7 @@ impl State {
     fn token(&self, access: Vec<Value>, expired: bool) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
         let begin = now - 7200;
-        let end = if expired { now - 3600 } else { now + 3600 };
+        let end = if expired { now - 3600 } else { now + self.life.load(Ordering::SeqCst) };
         let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [BASE64_STANDARD.encode(&self.certificate)]});
         let claims = json!({
             "iss": "test", "sub": "", "aud": "test", "exp": end, "nbf": begin, "iat": begin, "jti": "1", "access": access,
