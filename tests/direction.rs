@@ -17,7 +17,8 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["step"],
             &["tekton", "store"],
             &["metrics", "yaml", "target"],
-            &["digest", "limits", "log", "quote", "units"],
+            &["digest", "limits", "log", "redact", "units"],
+            &["quote", "globs"],
         ],
     ),
     (

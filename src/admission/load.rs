@@ -78,6 +78,18 @@ pub enum BodyError {
     Broken(#[source] hyper::Error),
 }
 
+impl BodyError {
+    /// A code for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "TooLarge",
+            Self::TooSlow(_) => "TooSlow",
+            Self::Busy => "Busy",
+            Self::Broken(_) => "Broken",
+        }
+    }
+}
+
 impl Load {
     /// None of it taken.
     pub fn new(work: Work) -> Self {

@@ -120,10 +120,7 @@ impl Rejection {
             Self::Path(_) => "WrongPath",
             Self::Method(_) => "WrongMethod",
             Self::ContentType(_) => "WrongContentType",
-            Self::Body(BodyError::TooLarge) => "TooLarge",
-            Self::Body(BodyError::TooSlow(_)) => "TooSlow",
-            Self::Body(BodyError::Busy) => "Busy",
-            Self::Body(BodyError::Broken(_)) => "Broken",
+            Self::Body(error) => error.reason(),
             Self::Unreadable(_) => "Unreadable",
             Self::Unwritable(_) => "Unwritable",
         }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::limits::{MAX_PARAMS, MAX_STRING};
 
-/// How far defaults may lead from one param to the next (Tekton: resources/apply.go `maxParamReferenceDepth`).
+/// How deep the defaults of params may refer to each other (Tekton: resources/apply.go `maxParamReferenceDepth`).
 const DEPTH: usize = 10;
 
 /// The words that variables of Tekton's begin with.
@@ -41,7 +41,7 @@ struct Param<'a> {
 pub struct UnknownVariable(pub String);
 
 impl<'a> Scope<'a> {
-    /// What `run`, about to be created in `namespace`, gives.
+    /// The values that `run`, about to be created in `namespace`, gives.
     pub fn of_run(run: Run<'a>, namespace: &'a str) -> Self {
         let mut context = vec![("context.pipelineRun.namespace", namespace)];
         // With generateName there is none yet, and there never is a uid.
@@ -55,9 +55,9 @@ impl<'a> Scope<'a> {
         scope
     }
 
-    /// The same inside of the pipeline `name`: what its params are by default counts where the run gives nothing. In a default
-    /// other params may stand, in whose defaults others stand (Tekton: resources/apply.go `ApplyParameters`). Versions of Tekton
-    /// that leave such variables as they are have no use for them.
+    /// The same inside of the pipeline `name`: the defaults of its params apply where the run gives no value. A default may
+    /// refer to other params, whose defaults may refer to others (Tekton: resources/apply.go `ApplyParameters`). Versions of
+    /// Tekton that leave such variables as they are can't use them.
     pub fn in_pipeline(mut self, spec: &'a Value, name: &'a str) -> Self {
         let default = |param| Some((text(param, "name"), field(param, "default")?));
         let mut open: Vec<(&str, &Value)> = items(spec, "params").iter().filter_map(default).collect();
@@ -108,13 +108,13 @@ impl<'a> Scope<'a> {
         Some(Cow::Owned(value))
     }
 
-    /// The text that `$(reference)` stands for; none where it has no value yet, or one that is no text.
+    /// The string that `$(reference)` stands for; none if it has no value yet, or one that is not a string.
     pub fn text(&self, reference: &str) -> Option<&str> {
         let context = self.context.iter().find(|(name, _)| *name == reference).map(|(_, value)| *value);
         context.or_else(|| self.value(reference)?.as_str())
     }
 
-    /// `value` with every variable in its place, in texts of any depth.
+    /// `value` with every variable resolved, in strings at any depth.
     pub fn apply(&self, value: &Value) -> Result<Value, UnknownVariable> {
         self.applied(value, &mut MAX_STRING.clone())
     }
@@ -168,7 +168,7 @@ impl<'a> Scope<'a> {
         Ok(substitute(value, new).unwrap_or_else(|| value.to_owned()))
     }
 
-    /// The array or object that a text stands for which is nothing but one variable
+    /// The array or object that `text` stands for if it consists of exactly one variable
     /// (Tekton: param_types.go `applyOrCorrect`).
     fn whole(&self, text: &str) -> Option<&Value> {
         let reference = text.strip_prefix("$(")?.strip_suffix(')')?;
@@ -176,7 +176,7 @@ impl<'a> Scope<'a> {
         (!value.is_string()).then_some(value)
     }
 
-    /// The value of `params.x`, `params["x"]`, `params['x']`, and of `[0]` or `.key` behind these. A name may have dots.
+    /// The value of `params.x`, `params["x"]`, `params['x']`, and of `[0]` or `.key` after these. A name may have dots.
     fn value(&self, reference: &str) -> Option<&Value> {
         let values = param_names(reference).filter_map(|(name, rest)| {
             let param = self.params.get(name)?;

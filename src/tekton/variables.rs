@@ -1,4 +1,4 @@
-//! `$(…)` variables in texts.
+//! `$(…)` variables in strings.
 
 use crate::limits::MAX_NAME;
 
@@ -7,7 +7,7 @@ pub fn references(text: &str) -> impl Iterator<Item = &str> {
     Scan { text, at: 0 }.map(|(start, end)| &text[start + 2..end - 1])
 }
 
-/// `text` with each `$(…)` replaced for which `value` gives something; none where nothing was replaced.
+/// `text` with each `$(…)` replaced for which `value` returns something; none if nothing was replaced.
 pub fn substitute(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Option<String> {
     let mut result: Option<String> = None;
     let mut kept = 0;

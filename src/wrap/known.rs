@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Stands for what is not known. It can be in no path.
+/// Stands for an unknown part. No path can contain it.
 const UNKNOWN: char = '\0';
 
 /// What it counts to look something up, in bytes.
@@ -31,7 +31,7 @@ const DEPTH: usize = 10;
 pub struct TaskValues<'a> {
     task: &'a Value,
     spec: &'a Value,
-    /// What the pipeline's variables are.
+    /// The values of the pipeline's variables.
     scope: &'a Scope<'a>,
     /// The task's params by their name, with their place.
     declared: OnceCell<HashMap<&'a str, (usize, &'a Value)>>,
@@ -40,12 +40,12 @@ pub struct TaskValues<'a> {
     room: Cell<usize>,
 }
 
-/// A path, taken lexically, that may have an end which is not known.
+/// A path, normalised lexically, whose end may be unknown.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KnownPath {
-    /// Its names, without `.`, `..` and empty ones.
+    /// Its components, without `.`, `..` and empty ones.
     names: Vec<String>,
-    /// Where its end is not known: the beginning of the next name.
+    /// If its end is unknown: the known beginning of the next component.
     open: Option<String>,
 }
 
@@ -85,7 +85,7 @@ impl<'a> TaskValues<'a> {
         KnownPath { names, open }
     }
 
-    /// What `template` will be; none where that is not known.
+    /// The value of `template`; none if it is not known.
     pub fn string(&self, template: &str) -> Option<String> {
         Some(self.value(template, 0).into_owned()).filter(|value| !value.contains(UNKNOWN))
     }
@@ -162,7 +162,7 @@ impl<'a> TaskValues<'a> {
 }
 
 impl KnownPath {
-    /// Whether it lies, or may lie, below `folder`. One that ends there but has an unknown rest may.
+    /// Whether it is, or may be, below `folder`: one that is `folder` with an unknown rest may be.
     pub fn is_below(&self, folder: &Self) -> bool {
         self.may_be_in(folder) && (self.open.is_some() || self.names.len() > folder.names.len())
     }
@@ -181,7 +181,7 @@ impl KnownPath {
     }
 }
 
-/// Whether the variable has its value only when tasks before, or steps, have run.
+/// Whether the variable gets its value only after earlier tasks or steps have run.
 fn is_late(reference: &str) -> bool {
     ["tasks.", "finally.", "steps.", "step."].iter().any(|start| reference.starts_with(start))
 }

@@ -1,4 +1,4 @@
-//! Params in the pod templates of a run: Tekton substitutes them with those of each TaskRun, under the name that they have
+//! Params in the pod templates of a run: Tekton substitutes those of each TaskRun, under the names that they have
 //! there (Tekton: taskrun/resources/apply.go `ApplyPodTemplateReplacements`).
 
 use std::collections::HashMap;
@@ -57,7 +57,7 @@ pub fn rename(run: Run<'_>, renamings: &[Renaming]) -> Result<Option<Value>, usi
     Ok((all != before).then_some(Value::Array(all)))
 }
 
-/// Puts fields of the pod template that all tasks share into a task's own, where it does not set them itself
+/// Copies fields of the pod template that all tasks share into a task's own, unless it sets them itself
 /// (Tekton: pod/template.go `MergePodTemplateWithDefault`).
 fn adopt(own: &mut Map<String, Value>, fields: &[(&String, &Value)]) {
     if fields.is_empty() {

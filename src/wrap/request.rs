@@ -1,6 +1,7 @@
 //! What a run asks for, read and checked: by params of the resolver `wrap` or by annotations, with defaults.
 
 mod auto;
+mod conflict;
 mod size;
 mod values;
 
@@ -14,7 +15,7 @@ use super::{bounds, provenance::WRAP, refusal::Refusal};
 use crate::{
     limits::MAX_VALUES,
     source::Defaults,
-    step::{Compression, Conflict},
+    step::{Compression, ConflictRule, OnConflict},
     target::Target,
     tekton::{
         fields::{field, items, text},
@@ -61,8 +62,10 @@ pub struct Request {
     target: String,
     /// Param `base`, likewise.
     base: Option<String>,
-    /// Param `conflict`.
-    pub conflict: Conflict,
+    /// Param `conflict`: what holds for all paths that no rule matches.
+    pub conflict: OnConflict,
+    /// Param `conflict`: the rules.
+    pub conflict_rules: Vec<ConflictRule>,
     /// Param `expires`.
     pub expires: Option<String>,
     /// Param `compression`.
@@ -143,6 +146,7 @@ impl<'a> Ask<'a> {
             }
             words => words,
         };
+        let (conflict_rules, conflict) = conflict::read(&values)?;
         let metadata = field(self.run.object(), "metadata").unwrap_or(&Value::Null);
         let run_name = self.run.name().unwrap_or_else(|| text(metadata, "generateName")).to_owned();
         let request = Request {
@@ -150,7 +154,8 @@ impl<'a> Ask<'a> {
             run_name,
             replaces_templates: params.is_none(),
             base: values.text("base")?,
-            conflict: values.choice("conflict", &[("fail", Conflict::Fail), ("last", Conflict::Last)])?,
+            conflict,
+            conflict_rules,
             expires: values.text("expires")?,
             compression: values.choice(
                 "compression",
@@ -214,7 +219,7 @@ impl Request {
         Ok(spec)
     }
 
-    /// What values say about each other.
+    /// Checks values against each other.
     fn check(&self, values: &Values<'_>, suffix: Option<&str>) -> Result<(), Refusal> {
         check_template(values, "target", &self.target)?;
         if self.workspaces.len() > 1 && !self.target.contains(WORKSPACE) {
@@ -257,7 +262,7 @@ pub fn is_wrapped(spec: &Value) -> bool {
     steps.into_iter().any(|step| items(step, "command").first().is_some_and(|program| program == crate::step::PROGRAM))
 }
 
-/// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are put in where its values are, so that no value can
+/// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are resolved after parsing, so that no value can
 /// become YAML.
 fn named_pipeline(values: &Values<'_>) -> Result<Reference, Refusal> {
     let name = "pipelineref";
@@ -307,7 +312,7 @@ fn access(values: &Values<'_>) -> Result<Access, Refusal> {
     })
 }
 
-/// A string as it will be when Tekton has substituted the run's name, namespace and uid: checked with short ones.
+/// Parses `value` as it will be once Tekton has substituted the run's name, namespace and uid, with short ones in their place.
 fn parse(values: &Values<'_>, param: &str, value: &str) -> Result<Target, Refusal> {
     let sample = substitute(value, |_| Some("x".to_owned()));
     let sample = sample.as_deref().unwrap_or(value);

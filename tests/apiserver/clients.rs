@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::{certificate::Authority, cluster::Cluster, crds, process, webhook::Webhook};
+use support::{certificate::Authority, cluster::Cluster, crds, process, webhook::Webhook};
 
 #[tokio::test]
 async fn only_an_apiserver_with_the_right_certificate_is_served() {

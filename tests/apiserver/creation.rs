@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tekton_wrap::{render::Objects, resolve::wrap_run, wrap::Settings, yaml};
 
-use crate::support::{
+use support::{
     cluster::{Cluster, Namespace},
     webhook::{IMAGE, Webhook},
 };

@@ -4,5 +4,3 @@ mod clients;
 mod creation;
 mod manifests;
 mod resolution;
-#[path = "../support/mod.rs"]
-mod support;

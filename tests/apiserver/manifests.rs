@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::support::{
+use support::{
     cluster::Cluster,
     crds, manifests,
     webhook::{account_token, registration},

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{
+use support::{
     cluster::{Cluster, Namespace},
     manifests,
     resolver::{self, NAME},

@@ -3,6 +3,12 @@
 //! In the archive whiteouts come first, then all other entries in tree order. The table of contents has all entries in
 //! tree order.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a part of a buffer that was just filled; counts of entries and of bytes that were written"
+)]
+
 use std::io::{self, Read, Write};
 
 use super::{
@@ -14,7 +20,7 @@ use super::{
 use crate::{
     digest::{Digest, Hasher},
     step::Compression,
-    store::Store,
+    store::{Store, StoreError},
     workspace::{
         entry::{Content, Entry, Node},
         error::Error,
@@ -63,6 +69,11 @@ pub fn store(
         Ok(())
     });
     match (blob, result) {
+        // An upload that breaks off makes `write` fail too; the store knows why.
+        (
+            Err(error @ (StoreError::Registry { .. } | StoreError::Denied { .. } | StoreError::GaveUp { .. })),
+            Some(Err(_)),
+        ) => Err(error.into()),
         (_, Some(Err(ours))) => Err(ours),
         (Ok(blob), Some(Ok(info))) => Ok(Descriptor::new(descriptor::media_type(compression), blob).with_info(&info)),
         (Ok(_), None) => Err(Error::damaged("a new layer", "the store took it without reading it")),

@@ -1,7 +1,7 @@
 //! The values that decide how a run is wrapped, each with where it came from: params of the resolver, annotations of the run,
 //! ConfigMaps with defaults.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{borrow::Cow, fmt};
 
 use serde_json::Value;
 
@@ -200,9 +200,23 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// The list `workspaces`: an array, or a string with commas, each once.
+    /// The list `workspaces`, each once.
     pub fn workspaces(&self) -> Result<Vec<String>, Refusal> {
         let name = "workspaces";
+        let mut workspaces: Vec<String> = Vec::new();
+        for workspace in self.list(name)? {
+            if !workspaces.contains(&workspace) {
+                workspaces.push(workspace);
+            }
+        }
+        if workspaces.is_empty() {
+            return Err(self.missing(name, "name the pipeline's workspaces to wrap, separated by commas"));
+        }
+        Ok(workspaces)
+    }
+
+    /// A list: an array, or a string with commas. Empty items are left out.
+    pub fn list(&self, name: &str) -> Result<Vec<String>, Refusal> {
         let list: Vec<String> = match self.value(name) {
             Some(Value::Array(items)) => {
                 let texts = items.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
@@ -211,17 +225,13 @@ impl<'a> Values<'a> {
             }
             _ => self.text(name)?.unwrap_or_default().split(',').map(str::to_owned).collect(),
         };
-        let mut seen = HashSet::new();
-        let names = list.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
-        let workspaces: Vec<String> = names.filter(|name| seen.insert(*name)).map(str::to_owned).collect();
+        let list: Vec<String> =
+            list.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect();
         let what = || self.place(name).to_string();
-        Exceeded::check(workspaces.len(), MAX_WORKSPACES, "workspaces", what)?;
-        let longest = workspaces.iter().map(String::len).max().unwrap_or_default();
-        Exceeded::check(longest, MAX_NAME, "bytes in a name", what)?;
-        if workspaces.is_empty() {
-            return Err(self.missing(name, "name the pipeline's workspaces to wrap, separated by commas"));
-        }
-        Ok(workspaces)
+        Exceeded::check(list.len(), MAX_WORKSPACES, "entries", what)?;
+        let longest = list.iter().map(String::len).max().unwrap_or_default();
+        Exceeded::check(longest, MAX_NAME, "bytes in an entry", what)?;
+        Ok(list)
     }
 
     /// `value` with `$(params.x)` of the run resolved. `$(context.pipelineRun.…)` is left to run time, where the name and

@@ -1,4 +1,4 @@
-//! Params of embedded tasks that Tekton's admission would take for each other.
+//! Params of embedded tasks that Tekton's admission would confuse with each other.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,8 +19,7 @@ pub fn resolve(
     rename: &mut impl FnMut(&mut Value, &[String]),
 ) {
     let mut seen: HashMap<String, Type> = scope.iter().map(|(name, scoped)| (name.clone(), scoped.kind)).collect();
-    // Names under which a task passes something that it does not declare itself stay: so in every task that is only
-    // referred to.
+    // Names of params that a task passes without declaring them itself stay: every task that refers to a Task has such.
     for inlined in tasks.iter().filter(|inlined| inlined.in_dag) {
         let own: HashSet<&str> = declared(inlined.task).collect();
         for passed in items(inlined.task, "params") {
@@ -42,9 +41,9 @@ pub fn resolve(
             all_passed.entry(text(passed, "name")).or_insert(passed);
         }
         for (name, kind) in own(inlined.task) {
-            // Where a task that the Pipeline embeds declares a pipeline's param with its own type, Tekton makes of it what it
-            // makes by name: only another type has to get out of the way, as nothing of the pipeline's value reaches it
-            // (Tekton: apply.go `propagateParams` looks for a replacement of the same type).
+            // If a task that the Pipeline embeds declares a param of the pipeline with the same type, Tekton substitutes it by
+            // name. Only one of another type has to be renamed, as the pipeline's value never reaches it (Tekton: apply.go
+            // `propagateParams` looks for a replacement of the same type).
             let embedded = inlined.from.is_none();
             let left = |other: Type| embedded && scope.contains_key(&name) && other == kind;
             match seen.get(&name) {
@@ -63,7 +62,7 @@ pub fn resolve(
 }
 
 /// Whether a param of type `kind` can't stand beside an earlier one: a string may be used in every way, an array not as a
-/// string, and the keys of two objects are taken for each other's.
+/// string, and the keys of two objects are confused with each other.
 fn clash(earlier: Type, kind: Type) -> bool {
     earlier == Type::Object || kind == Type::Object || (earlier == Type::Array && kind == Type::String)
 }
@@ -130,7 +129,7 @@ mod tests {
         for (others, clashes) in [
             (vec![passed("a", json!("text"))], false),
             (vec![passed("a", json!({"k": "v"}))], true),
-            // An object has the last word, whatever was passed first.
+            // An object decides, whatever was passed first.
             (vec![passed("a", json!("text")), passed("b", json!({"k": "v"}))], true),
             (vec![passed("a", json!({"k": "v"})), passed("b", json!("text"))], true),
         ] {

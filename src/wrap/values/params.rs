@@ -22,11 +22,11 @@ pub enum Type {
 pub struct Scoped {
     /// Its type.
     pub kind: Type,
-    /// No value that it can have holds a variable: substituting it early gives the same text.
+    /// Whether none of its possible values contains a variable, so that substituting it early gives the same string.
     plain: bool,
 }
 
-/// All params of the pipeline by name: those that the run gives though the Pipeline does not declare them too
+/// All params of the pipeline by name, also those that the run gives though the Pipeline does not declare them
 /// (Tekton: apply.go `paramsFromPipelineRun`).
 pub fn scope(run: Run<'_>, spec_params: &[Value]) -> HashMap<String, Scoped> {
     let mut scope: HashMap<String, Scoped> = HashMap::new();
