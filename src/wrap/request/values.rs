@@ -114,7 +114,7 @@ impl<'a> Values<'a> {
         values.add_annotations(run)?;
         for map in defaults {
             for (name, value) in &map.values {
-                if let Some(name) = known(name).filter(|name| !["pipelineref", "workspaces"].contains(name)) {
+                if let Some(name) = known(name).filter(|name| is_default(name)) {
                     values.add(name, Cow::Owned(Value::String(value.clone())), Origin::Default(map));
                 }
             }
@@ -125,7 +125,7 @@ impl<'a> Values<'a> {
     fn add_annotations(&mut self, run: Run<'a>) -> Result<(), Refusal> {
         for (key, value) in run.metadata("annotations").and_then(Value::as_object).into_iter().flatten() {
             let Some(name) = key.strip_prefix(PREFIX).filter(|_| !is_provenance(key)) else { continue };
-            let name = match known(name).filter(|name| !["pipelineref", "workspaces"].contains(name)) {
+            let name = match known(name).filter(|name| is_default(name)) {
                 Some(known) => known,
                 None if name == "wrap" => "workspaces",
                 None => {
@@ -289,6 +289,11 @@ impl<'a> Values<'a> {
 /// The param of this name.
 pub fn known(name: &str) -> Option<&'static str> {
     PARAMS.iter().find(|known| **known == name).copied()
+}
+
+/// Whether a ConfigMap with defaults may have the key `name`.
+pub fn is_default(name: &str) -> bool {
+    known(name).is_some_and(|name| !["pipelineref", "workspaces"].contains(&name))
 }
 
 /// Words in quotes with commas.
