@@ -25,10 +25,12 @@ pub mod admission;
 pub mod digest;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod globs;
 pub mod inspect;
 pub mod log;
 pub mod metrics;
 pub mod prune;
+mod quote;
 mod redact;
 pub mod render;
 pub mod resolve;

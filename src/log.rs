@@ -12,6 +12,8 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::quote::Line;
+
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -53,7 +55,7 @@ pub fn start(format: Format, program: Program) {
 /// The last line of a program that failed; `RUST_LOG` has no say in it as text.
 pub fn failed(format: Format, error: &dyn std::error::Error) {
     match format {
-        Format::Text => eprintln!("tekton-wrap: {error}"),
+        Format::Text => eprintln!("tekton-wrap: {}", Line(&error.to_string())),
         Format::Json => tracing::error!(event = "failed", "{error}"),
     }
 }
@@ -70,7 +72,7 @@ where
         let mut message = Message(String::new());
         event.record(&mut message);
         let warning = if *event.metadata().level() == Level::WARN { "warning: " } else { "" };
-        writeln!(to, "tekton-wrap: {warning}{}", message.0)
+        writeln!(to, "tekton-wrap: {warning}{}", Line(&message.0))
     }
 }
 

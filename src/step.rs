@@ -59,7 +59,7 @@ pub struct StepConfig {
     /// Name of the task in the Pipeline.
     pub task: String,
     /// The task's place in pipeline order: a topological order that follows the Pipeline's own where the graph leaves it
-    /// open. Unique in the run. Later tasks win under [`Conflict::Last`]. The combinations of a matrix are tasks of their
+    /// open. Unique in the run. Later tasks win under [`OnConflict::Last`]. The combinations of a matrix are tasks of their
     /// own, parallel to each other: the first one has this order, the next one the next.
     pub order: u32,
     /// Where the task has a matrix: which of its combinations this is.
@@ -67,7 +67,10 @@ pub struct StepConfig {
     pub matrix: Option<MatrixStep>,
     /// What a join does with paths that parallel tasks changed differently.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub conflict: Conflict,
+    pub conflict: OnConflict,
+    /// What holds for some paths instead, the first rule that matches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflict_rules: Vec<ConflictRule>,
     /// How layers are compressed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compression: Compression,
@@ -139,12 +142,22 @@ pub struct Predecessor {
 /// Param `conflict`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Conflict {
+pub enum OnConflict {
     /// The join fails and lists the paths and both tasks.
     #[default]
     Fail,
     /// The later task in pipeline order wins.
     Last,
+}
+
+/// A rule of param `conflict`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConflictRule {
+    /// Which paths of a workspace: a pattern as gitignore has them, see [`crate::globs::Glob`].
+    pub paths: String,
+    /// What becomes of them.
+    pub then: OnConflict,
 }
 
 /// Param `compression`.
@@ -355,7 +368,8 @@ mod tests {
                     single: Some(format!("{run}-{task}")),
                     most: 14,
                 }),
-                conflict: Conflict::Fail,
+                conflict: OnConflict::Fail,
+                conflict_rules: Vec::new(),
                 compression: Compression::Zstd,
                 expires: None,
                 workspaces: Vec::new(),

@@ -17,7 +17,8 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["step"],
             &["tekton", "store"],
             &["metrics", "yaml", "target"],
-            &["digest", "log", "quote", "redact", "units"],
+            &["digest", "log", "redact", "units"],
+            &["quote"],
         ],
     ),
     (

@@ -51,9 +51,7 @@ fn header(entry: &Entry) {
     };
     assert_eq!((member.kind, member.size), (kind, size), "{entry:?}");
     assert_eq!((member.mode, member.mtime), (entry.mode, entry.mtime), "{entry:?}");
-    if entry.uid != u32::MAX && entry.gid != u32::MAX {
-        assert_eq!((member.uid, member.gid), (entry.uid, entry.gid), "{entry:?}");
-    }
+    assert_eq!((member.uid, member.gid), (entry.uid, entry.gid), "{entry:?}");
     if let (Some(link), Node::Symlink(_)) = (link, &entry.node) {
         assert_eq!(member.link, link, "{entry:?}");
     }

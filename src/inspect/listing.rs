@@ -10,12 +10,12 @@ use serde::Serialize;
 use super::{
     Output,
     changes::{ChangeKind, Summary},
-    quote::{Bytes, Quoted},
     source::Source,
     unwritable,
 };
 use crate::{
     digest::Digest,
+    quote::{Bytes, Quoted},
     units::{count, size},
     workspace::{
         Error,

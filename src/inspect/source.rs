@@ -75,10 +75,15 @@ impl Source {
             load::image(store, &target.reference(), &image)?.ok_or_else(|| Error::NoImage(image.clone()))?;
         let annotation = |name: &str| found.manifest.annotations.get(name).cloned();
         let (run, workspace, digest) = (annotation(image::RUN), annotation(image::WORKSPACE), found.digest);
-        let has = |layer: &Descriptor| found.manifest.layers.iter().any(|other| other.digest == layer.digest);
-        let whole = found.config.lineage.take().filter(|lineage| lineage.layers().all(|(_, layer)| has(layer)));
+        let is_there = |layer: &Descriptor| found.manifest.layers.iter().any(|other| other.digest == layer.digest);
+        let whole = found.config.lineage.take().filter(|lineage| lineage.layers().all(|(_, layer)| is_there(layer)));
+        if let Some(lineage) = &whole {
+            lineage.check().map_err(|e| Error::damaged(&image, format!("its lineage is invalid: {e}")))?;
+        }
         let (kind, lineage, other) = match (found.config.snapshot.take(), whole) {
-            (Some(snapshot), _) => (Kind::Snapshot, load::of_snapshot(digest, found.manifest, snapshot), Vec::new()),
+            (Some(snapshot), _) => {
+                (Kind::Snapshot, load::of_snapshot(&image, digest, found.manifest, snapshot)?, Vec::new())
+            }
             (None, Some(lineage)) => {
                 let base = lineage.base.iter().flat_map(|base| &base.layers);
                 let known: Vec<_> = base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();
@@ -92,6 +97,8 @@ impl Source {
                 (Kind::Image, by_task(lineage), below)
             }
         };
+        // What an image says about itself is not what the user asked for.
+        let lineage = Lineage { origin: Some(image.clone()), ..lineage };
         let mut source = Self {
             tocs: load::tocs(store, &lineage)?,
             base: None,
@@ -167,7 +174,7 @@ impl Source {
             self.unlisted = Some(format!("the files of the base {}, {why}, are not counted here", base.image));
             return;
         }
-        match listed(base) {
+        match listed(&self.lineage, base) {
             Ok(listed) => self.base = Some(listed),
             Err(e) => self.unlisted = Some(format!("the files of the base are not counted here: {e}")),
         }
@@ -177,14 +184,14 @@ impl Source {
 /// The entry that `outcome` leaves of the path of `group`, if any.
 pub fn merged(group: &[Change], outcome: &Outcome) -> Option<Entry> {
     match *outcome {
-        Outcome::Keep { from, mtime, .. } => Some(Entry { mtime, ..group[from].entry.clone() }),
+        Outcome::Keep { from, mtime, .. } => Some(Entry { mtime, ..group.get(from)?.entry.clone() }),
         Outcome::Gone { .. } => None,
     }
 }
 
 /// What a base holds, all layers of which have a table of contents.
-fn listed(base: &Base) -> Result<Toc, Error> {
-    let store = store::open(&base.image.parse::<Target>()?)?;
+fn listed(lineage: &Lineage, base: &Base) -> Result<Toc, Error> {
+    let store = load::base_store(lineage, base)?;
     let writer = |(order, layer): (u32, &Descriptor)| Writer {
         task: "base".to_owned(),
         order,
@@ -210,11 +217,11 @@ fn by_task(lineage: Lineage) -> Lineage {
     for writer in lineage.writers {
         match writers.last_mut() {
             Some(last) if last.task == writer.task => last.layers.extend(writer.layers),
-            _ => writers.push(Writer {
-                order: writers.len() as u32,
-                ancestors: (0..writers.len() as u32).collect(),
-                ..writer
-            }),
+            _ => {
+                // No more than the lineage had.
+                let order = u32::try_from(writers.len()).unwrap_or(writer.order);
+                writers.push(Writer { order, ancestors: (0..order).collect(), ..writer });
+            }
         }
     }
     Lineage { writers, ..lineage }

@@ -39,9 +39,20 @@ pub struct BaseUnpacker {
     /// Whether the current layer is one of ours: then names that begin like whiteouts are escaped in it.
     ours: bool,
     entries: Listing,
-    /// Bytes of these files, a further name of a file counted as a file, and how many there may be.
+    /// Bytes of these files, each hard link counted as a file, and how many there may be.
     bytes: u64,
     room: u64,
+}
+
+/// Files that were made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Made {
+    /// Their number; each hard link counts.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many of them lost setuid, setgid or capabilities.
+    pub stripped: u64,
 }
 
 /// Why an archive can't be applied.
@@ -71,8 +82,10 @@ impl From<Error> for UnpackError {
 
 impl BaseUnpacker {
     /// For the workspace in the directory `root`, which is empty and has room for files of `room` bytes.
-    pub fn new(root: &Path, room: u64) -> Result<Self, Error> {
-        Ok(Self { extractor: Extractor::new(root)?, ours: false, entries: Listing::default(), bytes: 0, room })
+    /// Files keep setuid, setgid and capabilities if it `keeps_privileges`.
+    pub fn new(root: &Path, room: u64, keeps_privileges: bool) -> Result<Self, Error> {
+        let extractor = Extractor::new(root)?.keeping_privileges(keeps_privileges);
+        Ok(Self { extractor, ours: false, entries: Listing::new(), bytes: 0, room })
     }
 
     /// Applies `layer`, the next higher one. Directories get no attributes yet.
@@ -102,10 +115,10 @@ impl BaseUnpacker {
         Ok(())
     }
 
-    /// Everything that is there; the number of its files, and their bytes.
-    pub fn finish(self) -> Result<(Toc, u64, u64), Error> {
+    /// Everything that is there, and what was made.
+    pub fn finish(self) -> Result<(Toc, Made), Error> {
         let (listed, files) = self.entries.finish().map_err(unlisted())?;
-        Ok((listed, files, self.bytes))
+        Ok((listed, Made { files, bytes: self.bytes, stripped: self.extractor.stripped() }))
     }
 
     fn add(&mut self, number: u32, member: &Member, content: &mut dyn Read) -> Result<(), UnpackError> {
@@ -118,7 +131,7 @@ impl BaseUnpacker {
             let hidden = hidden.ok_or_else(|| refused(&member.path, "is a whiteout of nothing"))?;
             let path = self.unescaped(path.parent().unwrap_or_default().join(hidden.name()));
             self.clear(&path, number)?;
-            if self.entries.layer_of(&path).is_some_and(|layer| layer < number) && !self.has_below(&path) {
+            if self.entries.layer_of(&path).is_some_and(|layer| layer < number) && !self.entries.has_below(&path) {
                 self.delete(&path)?;
             }
             return Ok(());
@@ -135,13 +148,12 @@ impl BaseUnpacker {
         self.reserve(&described)?;
         self.make_parents(&path, number)?;
         if self.entries.is_dir(&path).is_some_and(|was_dir| was_dir != described.is_dir()) {
-            self.clear(&path, u32::MAX)?;
             self.delete(&path)?;
         }
         let described = self.make(described, content)?;
         self.bytes = self.bytes.saturating_add(bytes_of(&described));
         if let Some(old) = self.entries.insert(number, described).map_err(unlisted())? {
-            self.bytes -= bytes_of(&old);
+            self.bytes = self.bytes.saturating_sub(bytes_of(&old));
         }
         Ok(())
     }
@@ -167,14 +179,14 @@ impl BaseUnpacker {
                     return Err(refused(described.path.as_bytes(), "is a hard link to what is no file of the image"));
                 };
                 self.extractor.make_link(&described.path, to)?;
-                // A further name has the attributes of the first.
+                // A hard link has the attributes of the file.
                 described = Entry { path: described.path, ..original };
             }
             Node::File(size) => {
                 let size = size.size;
                 let (mut hash, mut seen) = (blake3::Hasher::new(), 0);
                 self.extractor.make_entry(&described, content, &mut |bytes| {
-                    seen += bytes.len() as u64;
+                    seen = u64::saturating_add(seen, bytes.len() as u64);
                     hash.update(bytes);
                 })?;
                 if seen != size {
@@ -190,17 +202,13 @@ impl BaseUnpacker {
     /// Directories that an archive leaves out.
     fn make_parents(&mut self, path: &TreePath, number: u32) -> Result<(), UnpackError> {
         let Some(parent) = path.parent() else { return Ok(()) };
-        if self.entries.is_dir(&parent) == Some(true) {
-            return Ok(());
+        let (known, is_blocked) = self.entries.known_part(&parent);
+        if is_blocked {
+            return Err(refused(path.as_bytes(), "lies below what is not a directory"));
         }
-        let mut dir = TreePath::root();
-        for name in parent.names() {
+        let (mut dir, absent) = parent.split_at(known);
+        for name in absent.names() {
             dir = dir.join(name);
-            match self.entries.is_dir(&dir) {
-                Some(true) => continue,
-                Some(false) => return Err(refused(path.as_bytes(), "lies below what is not a directory")),
-                None => {}
-            }
             self.extractor.make_dir(&dir)?;
             let node = Node::Dir { touched: false };
             let (mtime, xattrs) = (Time::default(), Vec::new());
@@ -212,24 +220,15 @@ impl BaseUnpacker {
 
     /// Deletes what layers before `number` made below `dir`, except directories that later things are in.
     fn clear(&mut self, dir: &TreePath, number: u32) -> Result<(), UnpackError> {
-        let below = self.entries.below(dir);
-        let old: Vec<_> = below.filter(|(_, layer)| *layer < number).map(|(path, _)| path.clone()).collect();
-        for path in old.iter().rev() {
-            if !self.has_below(path) {
-                self.delete(path)?;
-            }
-        }
-        Ok(())
+        let (gone, bytes) = self.entries.clear(dir, number, bytes_of);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        gone.iter().try_for_each(|path| Ok(self.extractor.remove(path)?))
     }
 
-    fn has_below(&self, dir: &TreePath) -> bool {
-        self.entries.below(dir).next().is_some()
-    }
-
+    /// Deletes what is at `path`, and all below it.
     fn delete(&mut self, path: &TreePath) -> Result<(), UnpackError> {
-        if let Some(old) = self.entries.remove(path) {
-            self.bytes -= bytes_of(&old);
-        }
+        let bytes = self.entries.remove(path, bytes_of);
+        self.bytes = self.bytes.saturating_sub(bytes);
         Ok(self.extractor.remove(path)?)
     }
 }
@@ -277,5 +276,5 @@ pub fn clean(bytes: &[u8]) -> Result<TreePath, UnpackError> {
 
 /// The caller adds which layer it is.
 fn refused(path: &[u8], why: &str) -> UnpackError {
-    UnpackError::Archive(format!("its entry {:?} {why}", String::from_utf8_lossy(&path[..path.len().min(200)])))
+    UnpackError::Archive(format!("its entry {:?} {why}", String::from_utf8_lossy(path.get(..200).unwrap_or(path))))
 }

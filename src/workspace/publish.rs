@@ -1,13 +1,13 @@
 //! Makes what a task saved visible: its snapshot to later tasks, the whole as `target` to everybody.
 
 use super::{
-    conflict::Conflicts,
+    conflict::{ConflictPolicy, Conflicts, report_settled},
     error::Error,
     layer::descriptor::Descriptor,
     snapshot::{
         assemble::{self, Labels},
         image::Snapshot,
-        lineage::{Lineage, Writer},
+        lineage::{Input, Lineage, Writer},
         load,
         view::View,
     },
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     digest::Digest,
-    step::{Conflict, StepConfig, WorkspaceStep},
+    quote::Line,
+    step::{OnConflict, StepConfig, WorkspaceStep},
     store::Store,
     target::Target,
 };
@@ -29,7 +30,7 @@ pub struct PendingSnapshot<'a> {
     /// The workspace.
     pub workspace: &'a WorkspaceStep,
     /// What the task started from.
-    pub input: Lineage,
+    pub input: Input,
     /// What it changed.
     pub layers: Vec<Descriptor>,
 }
@@ -59,15 +60,37 @@ fn publish(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
 }
 
 impl PendingSnapshot<'_> {
-    /// Finds a conflict that nobody will report later before anybody can see what the task left.
+    /// Refuses what must not be published: changes on top of snapshots that are not there any more, and a conflict that nobody
+    /// will report later.
     fn check(&self) -> Result<(), Error> {
+        self.check_tags()?;
         let WorkspaceStep { parallel, joined, .. } = self.workspace;
-        if self.step.conflict == Conflict::Last || parallel == joined {
+        let all_settled = self.step.conflict == OnConflict::Last && self.step.conflict_rules.is_empty();
+        if all_settled || parallel == joined {
             return Ok(());
         }
         let mut visible = self.visible(None)?;
         visible.look(self)?;
         visible.agree(self).map(drop)
+    }
+
+    /// Checks that the tags that the restore step read still name what it restored.
+    fn check_tags(&self) -> Result<(), Error> {
+        let Self { store, step, workspace, input, .. } = self;
+        threads::for_each(&input.read, |_, &order| {
+            let Some(writer) = input.lineage.writers.iter().find(|writer| writer.order == order) else { return Ok(()) };
+            let tag = StepConfig::tag(&step.run, order, &workspace.name);
+            match (writer.manifest, store.manifest(&tag)?) {
+                (Some(restored), Some(now)) if now.digest != restored => Err(Error::Moved {
+                    task: writer.task.clone(),
+                    place: workspace.target.parse::<Target>()?.with_tag(&tag).to_string(),
+                    restored,
+                    now: now.digest,
+                }),
+                _ => Ok(()),
+            }
+        })?;
+        Ok(())
     }
 
     fn put_snapshot(&self, layers: &[Descriptor]) -> Result<Digest, Error> {
@@ -78,8 +101,8 @@ impl PendingSnapshot<'_> {
             workspace: workspace.name.clone(),
             task: step.task.clone(),
             order: step.order,
-            base: input.base.clone(),
-            ancestors: input.writers.clone(),
+            base: input.lineage.base.clone(),
+            ancestors: input.lineage.writers.clone(),
         };
         let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
         assemble::put_snapshot(&**store, &tag, layers, snapshot, &Labels::of_step(step, workspace))
@@ -97,7 +120,8 @@ impl PendingSnapshot<'_> {
                 let compression = self.step.compression;
                 assemble::put_whole(&*self.store, &target.reference(), &visible.whole, compression, &labels)?;
             } else {
-                tracing::warn!("workspace {:?}: {target} is left as it was", self.workspace.name);
+                let target = target.to_string();
+                tracing::warn!("workspace {:?}: {} is left as it was", self.workspace.name, Line(&target));
             }
             written = true;
         }
@@ -106,9 +130,9 @@ impl PendingSnapshot<'_> {
 
     /// What the task itself left, before anything else is looked for.
     fn visible(&self, manifest: Option<Digest>) -> Result<Visible, Error> {
-        let mut own = Writer::unsaved(&self.step.task, self.step.order, &self.input, self.layers.clone());
+        let mut own = Writer::unsaved(&self.step.task, self.step.order, &self.input.lineage, self.layers.clone());
         own.manifest = manifest;
-        let mut whole = self.input.clone();
+        let mut whole = self.input.lineage.clone();
         whole.join(Lineage { writers: vec![own], ..Lineage::default() })?;
         let parallel = self.workspace.parallel.iter().flat_map(|&(first, last)| first..=last);
         Ok(Visible { whole, absent: parallel.filter(|&order| order != self.step.order).collect() })
@@ -135,8 +159,10 @@ impl Visible {
             return Ok(true);
         }
         let tocs = load::tocs(&**store, &self.whole)?;
-        let conflicts = View::new(&self.whole, None, &tocs)?.conflicts;
-        if conflicts.count == 0 || step.conflict == Conflict::Last {
+        let policy = ConflictPolicy::new(&step.conflict_rules, step.conflict)?;
+        let View { conflicts, settled, .. } = View::judged(&self.whole, None, &tocs, Some(&policy))?;
+        report_settled(&workspace.name, &settled);
+        if conflicts.count == 0 {
             return Ok(true);
         }
         if self.partners(&conflicts, step.order).any(|order| !StepConfig::in_ranges(&workspace.joined, order)) {

@@ -3,11 +3,14 @@
 use std::time::Instant;
 
 use super::{diff::Seen, restore::Restored, save::Saved};
-use crate::units::{count, size};
+use crate::{
+    quote::Line,
+    units::{count, size},
+};
 
 /// A workspace was restored.
 pub fn report_restored(name: &str, restored: &Restored) {
-    let Restored { files, bytes, layers, tasks, time } = *restored;
+    let Restored { files, bytes, layers, tasks, stripped, time } = *restored;
     let seconds = time.as_secs_f64();
     tracing::info!(
         event = "restored",
@@ -17,12 +20,20 @@ pub fn report_restored(name: &str, restored: &Restored) {
         layers,
         tasks,
         seconds,
-        "restored {name}: {}, {} from {} of {} in {seconds:.2} s",
+        "restored {}: {}, {} from {} of {} in {seconds:.2} s",
+        Line(name),
         count(files, "file"),
         size(bytes),
         count(layers as u64, "layer"),
         count(tasks as u64, "task"),
     );
+    if stripped > 0 {
+        let files = count(stripped, "file");
+        tracing::warn!(
+            "{}: {files} lost setuid, setgid or capabilities, which only the steps of a run restore",
+            Line(name)
+        );
+    }
 }
 
 /// A workspace was saved, begun at `start`.
@@ -39,16 +50,17 @@ pub fn report_saved(name: &str, saved: &Saved, start: Instant) {
             size(stored_bytes)
         ),
     };
-    let Seen { relabelled, relabelled_bytes } = saved.seen;
-    if relabelled > 0 {
+    let Seen { metadata_only, metadata_only_bytes } = saved.seen;
+    if metadata_only > 0 {
         tracing::info!(
-            event = "relabelled",
+            event = "metadata_only",
             workspace = name,
-            files = relabelled,
-            bytes = relabelled_bytes,
-            "{name}: of {}, {}, only mode, owner or attributes changed; an image holds files whole, so they are stored again",
-            count(relabelled, "file"),
-            size(relabelled_bytes)
+            files = metadata_only,
+            bytes = metadata_only_bytes,
+            "{}: of {}, {}, only mode, owner or attributes changed; an image holds files whole, so they are stored again",
+            Line(name),
+            count(metadata_only, "file"),
+            size(metadata_only_bytes)
         );
     }
     tracing::info!(
@@ -60,6 +72,7 @@ pub fn report_saved(name: &str, saved: &Saved, start: Instant) {
         layers,
         stored_bytes,
         seconds,
-        "saved {name}: {what} in {seconds:.2} s"
+        "saved {}: {what} in {seconds:.2} s",
+        Line(name)
     );
 }

@@ -50,7 +50,7 @@ pub fn save(
     compression: Compression,
     progress: &Progress,
 ) -> Result<Saved, Error> {
-    let mut attempt = 1;
+    let mut attempt = 1_usize;
     loop {
         let strict = attempt < ATTEMPTS;
         let saved = match baseline {
@@ -66,7 +66,7 @@ pub fn save(
         match saved {
             Err(Error::Changed(path)) if strict => {
                 tracing::warn!("{path} changed while it was being saved; saving again");
-                attempt += 1;
+                attempt = attempt.saturating_add(1);
             }
             other => return other,
         }
@@ -86,9 +86,9 @@ fn store_changes(
     progress.begin(Phase::Looking);
     let find = |hand_over: &mut dyn FnMut(Shard) -> Result<(), Error>| {
         let seen = diff::changes(root, &access, known, shard::size(), &mut |shard| {
-            saved.deleted += shard.whiteouts.len() as u64;
-            saved.files += shard.files;
-            saved.bytes += shard.bytes;
+            saved.deleted = saved.deleted.saturating_add(shard.whiteouts.len() as u64);
+            saved.files = saved.files.saturating_add(shard.files);
+            saved.bytes = saved.bytes.saturating_add(shard.bytes);
             progress.enter(Phase::Files);
             hand_over(shard)
         })?;
@@ -172,10 +172,14 @@ fn add_file(
     let mut now = before.entry(entry.path.clone(), Node::File(Content { size: before.size, hash: [0; 32] }), xattrs);
     now.mode = entry.mode;
     let mut input = Marked { file: &file, failed: false, progress };
-    let content = layer.push_file(now.clone(), &mut input).map_err(|e| match input.failed {
-        true => unreadable()(e),
-        false if e.kind() == io::ErrorKind::UnexpectedEof => changed(),
-        false => Error::file("a new layer", "can't be stored")(e),
+    let content = layer.push_file(now.clone(), &mut input).map_err(|e| {
+        if input.failed {
+            unreadable()(e)
+        } else if e.kind() == io::ErrorKind::UnexpectedEof {
+            changed()
+        } else {
+            Error::file("a new layer", "can't be stored")(e)
+        }
     })?;
     let after = tree::status_of(&file).map_err(unreadable())?;
     if (before.size, before.mtime) != (after.size, after.mtime) {

@@ -7,15 +7,16 @@ use std::{
 
 use super::{
     baseline,
+    conflict::ConflictPolicy,
     error::Error,
     progress::{Action, INTERVAL, Progress},
     publish::{self, PendingSnapshot},
     report::{report_restored, report_saved},
     restore, save,
-    snapshot::{image, lineage::Lineage, load},
+    snapshot::{image, lineage::Input, load},
 };
 use crate::{
-    step::{Conflict, ENV, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{ENV, STATE_DIR, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -53,24 +54,25 @@ pub(super) fn restore_workspace(
     workspace: &WorkspaceStep,
     state: &Path,
 ) -> Result<(), Error> {
-    let lineage = load::input(store, step, workspace)?;
+    let input = load::input(store, step, workspace)?;
     // Without the volume there is no save step.
     let baseline = state.is_dir().then(|| baseline_path(step, workspace, state));
     let (root, name) = (Path::new(&workspace.path), &workspace.name);
-    restore_reported(store, &lineage, root, baseline.as_deref(), step.conflict, name)
+    let policy = ConflictPolicy::new(&step.conflict_rules, step.conflict)?;
+    restore_reported(store, &input, root, baseline.as_deref(), &policy, name)
 }
 
 /// Restores, with progress in the log and a line about the result at the end. `name` is how messages name the workspace.
 pub fn restore_reported(
     store: &dyn Store,
-    lineage: &Lineage,
+    input: &Input,
     root: &Path,
     baseline: Option<&Path>,
-    conflict: Conflict,
+    policy: &ConflictPolicy,
     name: &str,
 ) -> Result<(), Error> {
     let progress = Progress::new(Action::Restore, name);
-    let restore = || restore::restore(store, lineage, root, baseline, conflict, &progress);
+    let restore = || restore::restore(store, input, root, baseline, policy, &progress);
     report_restored(name, &progress.logged(INTERVAL, restore)?);
     Ok(())
 }
@@ -84,7 +86,7 @@ fn save_workspace<'a>(
     let store = store::open(&workspace.target.parse::<Target>()?)?;
     // A task without a restore step starts from nothing.
     let baseline = Some(baseline_path(step, workspace, state)).filter(|path| path.exists());
-    let input = baseline::lineage(baseline.as_deref())?;
+    let input = baseline::input(baseline.as_deref())?;
     let progress = Progress::new(Action::Save, &workspace.name);
     let root = Path::new(&workspace.path);
     let save = || save::save(&*store, root, baseline.as_deref(), step.compression, &progress);

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     by_hand::{restore_image, save_dir},
+    conflict::ConflictPolicy,
     diff, entry,
     error::Error,
     files::{extract, space, tree, walk},
@@ -30,13 +31,13 @@ use super::{
     restore, save, shard,
     snapshot::{
         image,
-        lineage::{self, Lineage, Writer},
+        lineage::{self, Input, Lineage, Writer},
         load,
     },
     steps::{restore_workspace, save_task},
 };
 use crate::{
-    step::{Compression, Conflict, Predecessor, StepConfig, WorkspaceStep},
+    step::{Compression, ConflictRule, OnConflict, Predecessor, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -45,7 +46,8 @@ use crate::{
 pub(crate) struct Run {
     pub(crate) folder: tempfile::TempDir,
     uid: &'static str,
-    pub(crate) conflict: Conflict,
+    pub(crate) conflict: OnConflict,
+    pub(crate) conflict_rules: Vec<ConflictRule>,
     compression: Compression,
     pub(crate) base: Option<String>,
 }
@@ -65,7 +67,8 @@ impl Run {
         Self {
             folder: tempfile::tempdir().unwrap(),
             uid: "run",
-            conflict: Conflict::Fail,
+            conflict: OnConflict::Fail,
+            conflict_rules: Vec::new(),
             compression: Compression::Zstd,
             base: None,
         }
@@ -96,6 +99,7 @@ impl Run {
             order: task.order,
             matrix: None,
             conflict: self.conflict,
+            conflict_rules: self.conflict_rules.clone(),
             compression: self.compression,
             expires: Some("1d".to_owned()),
             workspaces: vec![WorkspaceStep {
@@ -149,7 +153,12 @@ impl Run {
     /// `target` restored by this program, and applied layer by layer as other tools do.
     pub(crate) fn ends(&self) -> [PathBuf; 2] {
         let ours = self.folder.path().join("end");
-        restore_image(&self.target(), &ours, None).unwrap();
+        std::fs::create_dir(&ours).unwrap();
+        let target = self.target().parse::<Target>().unwrap();
+        // As a step, which restores setuid files and devices too.
+        let lineage = Lineage { origin: None, ..load::lineage(&*self.store(), &target).unwrap() };
+        let (input, progress) = (Input { lineage, read: Vec::new() }, Progress::new(Action::Restore, "ws"));
+        restore::restore(&*self.store(), &input, &ours, None, &ConflictPolicy::last(), &progress).unwrap();
         let plain = self.folder.path().join("end-plain");
         std::fs::create_dir(&plain).unwrap();
         let store = self.store();
@@ -158,9 +167,8 @@ impl Run {
         layers.iter_mut().for_each(|layer| layer.annotations.clear());
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
-        let lineage = Lineage { base, ..Lineage::default() };
-        restore::restore(&*store, &lineage, &plain, None, Conflict::Fail, &Progress::new(Action::Restore, "ws"))
-            .unwrap();
+        let plain_input = Input { lineage: Lineage { base, ..Lineage::default() }, read: Vec::new() };
+        restore::restore(&*store, &plain_input, &plain, None, &ConflictPolicy::last(), &progress).unwrap();
         [ours, plain]
     }
 

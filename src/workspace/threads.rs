@@ -77,11 +77,11 @@ pub fn pipeline<T: Send, R: Send, P>(
         drop(receiver);
         let mut count = 0usize;
         let produced = produce(&mut |item| {
-            count += 1;
-            match failed.load(Ordering::Relaxed) {
-                true => Err(stopped()),
-                false => sender.send((count, item)).map_err(|_| stopped()),
+            count = count.saturating_add(1);
+            if failed.load(Ordering::Relaxed) {
+                return Err(stopped());
             }
+            sender.send((count, item)).map_err(|_| stopped())
         });
         drop(sender);
         produced
@@ -105,12 +105,10 @@ pub fn ahead<T: Send, R>(
             let mut batch = Vec::with_capacity(BATCH);
             let produced = produce(&mut |item| {
                 batch.push(Ok(item));
-                match batch.len() < BATCH {
-                    true => Ok(()),
-                    false => {
-                        sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).map_err(|_| stopped())
-                    }
+                if batch.len() < BATCH {
+                    return Ok(());
                 }
+                sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).map_err(|_| stopped())
             });
             batch.extend(produced.err().map(Err));
             // Whoever does not want the rest has an error of its own.

@@ -1,6 +1,7 @@
 //! What a run asks for, read and checked: by params of the resolver `wrap` or by annotations, with defaults.
 
 mod auto;
+mod conflict;
 mod size;
 mod values;
 
@@ -11,7 +12,7 @@ use self::values::{Values, WORKSPACE, quoted};
 use super::{provenance::WRAP, refusal::Refusal};
 use crate::{
     source::Defaults,
-    step::{Compression, Conflict},
+    step::{Compression, ConflictRule, OnConflict},
     target::Target,
     tekton::{
         fields::{field, items, text},
@@ -58,8 +59,10 @@ pub struct Request {
     target: String,
     /// Param `base`, likewise.
     base: Option<String>,
-    /// Param `conflict`.
-    pub conflict: Conflict,
+    /// Param `conflict`: what holds for all paths that no rule matches.
+    pub conflict: OnConflict,
+    /// Param `conflict`: the rules.
+    pub conflict_rules: Vec<ConflictRule>,
     /// Param `expires`.
     pub expires: Option<String>,
     /// Param `compression`.
@@ -137,6 +140,7 @@ impl<'a> Ask<'a> {
             }
             words => words,
         };
+        let (conflict_rules, conflict) = conflict::read(&values)?;
         let metadata = field(self.run.object(), "metadata").unwrap_or(&Value::Null);
         let run_name = self.run.name().unwrap_or_else(|| text(metadata, "generateName")).to_owned();
         let request = Request {
@@ -144,7 +148,8 @@ impl<'a> Ask<'a> {
             run_name,
             replaces_templates: params.is_none(),
             base: values.text("base")?,
-            conflict: values.choice("conflict", &[("fail", Conflict::Fail), ("last", Conflict::Last)])?,
+            conflict,
+            conflict_rules,
             expires: values.text("expires")?,
             compression: values.choice(
                 "compression",

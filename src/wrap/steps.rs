@@ -120,6 +120,7 @@ impl Context<'_> {
                 most,
             }),
             conflict: self.request.conflict,
+            conflict_rules: self.request.conflict_rules.clone(),
             compression: self.request.compression,
             expires: self.request.expires.clone(),
             workspaces: workspaces.to_vec(),

@@ -1,6 +1,7 @@
 //! The stores against real registries, real token servers and real faults, over real sockets; and the images that are
 //! installed, pushed to such a registry.
 
+mod attacks;
 mod auth;
 mod contract;
 mod deletion;

@@ -8,18 +8,21 @@ use std::{
 };
 
 use rustix::{
-    fs::{self as sys, AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{self as sys, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
 use super::{
     sparse::{SparseFile, fill},
-    tree::{self, Access, Cursor},
+    tree::{self, Access, Cursor, Handle},
 };
-use crate::workspace::{
-    entry::{Device, Entry, Node, Time, keeps_xattr},
-    error::Error,
-    path::TreePath,
+use crate::{
+    quote::Quoted,
+    workspace::{
+        entry::{CAPABILITY, Device, Entry, Node, Time, keeps_xattr},
+        error::Error,
+        path::TreePath,
+    },
 };
 
 /// Makes things in one workspace, on one thread.
@@ -27,14 +30,35 @@ pub struct Extractor {
     dirs: Cursor,
     links: Cursor,
     is_root: bool,
+    keeps_privileges: bool,
+    /// Files that lost privileges.
+    stripped: u64,
     buffer: Vec<u8>,
 }
 
 impl Extractor {
-    /// For the workspace in the directory `root`.
+    /// For the workspace in the directory `root`. Files lose what gives rights to whoever runs them: setuid, setgid and
+    /// capabilities.
     pub fn new(root: &Path) -> Result<Self, Error> {
         let open = || Cursor::new(root, Access::lasting()).map_err(Error::file(root.display(), "can't be opened"));
-        Ok(Self { dirs: open()?, links: open()?, is_root: tree::is_root(), buffer: vec![0; 128 * 1024] })
+        Ok(Self {
+            dirs: open()?,
+            links: open()?,
+            is_root: tree::is_root(),
+            keeps_privileges: false,
+            stripped: 0,
+            buffer: vec![0; 128 * 1024],
+        })
+    }
+
+    /// Whether files keep setuid, setgid and capabilities.
+    pub fn keeping_privileges(self, keeps_privileges: bool) -> Self {
+        Self { keeps_privileges, ..self }
+    }
+
+    /// The number of files that lost setuid, setgid or capabilities.
+    pub fn stripped(&self) -> u64 {
+        self.stripped
     }
 
     /// Makes a directory that this process may write to for now; [`Extractor::finish_dir`] gives it its attributes. One
@@ -65,51 +89,56 @@ impl Extractor {
         content: &mut dyn Read,
         seen: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Error> {
-        let mode = Mode::from_raw_mode(entry.mode as RawMode);
-        match &entry.node {
+        let kind = match &entry.node {
             Node::File(_) | Node::Link { .. } => return self.make_file(entry, content, seen),
+            Node::Dir { .. } | Node::Whiteout => return Ok(()),
+            Node::Symlink(_) => FileType::Symlink,
+            Node::Fifo => FileType::Fifo,
+            Node::Char(_) => FileType::CharacterDevice,
+            Node::Block(_) => FileType::BlockDevice,
+        };
+        let is_made = match &entry.node {
             Node::Symlink(target) => {
                 self.make(&entry.path, &mut |parent, name| Ok(sys::symlinkat(&target[..], parent, name)?))?;
+                true
             }
-            Node::Fifo => self.make_node(&entry.path, FileType::Fifo, mode, None)?,
-            Node::Char(device) => self.make_node(&entry.path, FileType::CharacterDevice, mode, Some(device))?,
-            Node::Block(device) => self.make_node(&entry.path, FileType::BlockDevice, mode, Some(device))?,
-            Node::Dir { .. } | Node::Whiteout => return Ok(()),
+            Node::Char(device) | Node::Block(device) => self.make_device(&entry.path, kind, device)?,
+            _ => {
+                self.make(&entry.path, &mut |parent, name| {
+                    Ok(sys::mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, 0)?)
+                })?;
+                true
+            }
+        };
+        if !is_made {
+            return Ok(());
         }
         let is_root = self.is_root;
-        let set = |parent: BorrowedFd<'_>, name: &[u8]| -> io::Result<()> {
+        self.at(&entry.path, "can't be given its attributes", |parent, name| {
+            let made = Handle::open(parent, name, kind)?;
             if is_root {
                 let (uid, gid) = owner(entry);
-                sys::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+                made.set_owner(uid, gid)?;
             }
-            if entry.node == Node::Fifo {
-                // A pipe of ours in a directory of ours: nobody replaces it by a link meanwhile.
-                sys::chmodat(parent, name, mode, AtFlags::empty())?;
+            if kind != FileType::Symlink {
+                made.set_mode(Mode::from_raw_mode(entry.mode as RawMode))?;
             }
-            Ok(sys::utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
-        };
-        match self.at(&entry.path, "can't be given its attributes", set) {
-            // A device that could not be made was warned about.
-            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+            made.set_times(&times(entry.mtime))
+        })
     }
 
-    /// Makes `path` a further name of the file at `to`, which must have been made before.
+    /// Makes `path` a hard link to the file at `to`, which must have been made before.
     pub fn make_link(&mut self, path: &TreePath, to: &TreePath) -> Result<(), Error> {
         let mut link = || -> io::Result<()> {
             let from = self.links.parent(to)?;
             let parent = self.dirs.parent(path)?;
-            if tree::status(from, to.name())?.kind != FileType::RegularFile {
-                return Err(io::Error::other(format!("{to} is not a regular file")));
-            }
-            let make = || sys::linkat(from, to.name(), parent, path.name(), AtFlags::empty());
-            match make() {
-                Err(Errno::EXIST) => {
+            let file = Handle::open(from, to.name(), FileType::RegularFile)?;
+            match file.link(parent, path.name()) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                     tree::remove(parent, path.name())?;
-                    Ok(make()?)
+                    file.link(parent, path.name())
                 }
-                other => Ok(other?),
+                other => other,
             }
         };
         link().map_err(Error::file(path, "can't be linked"))
@@ -143,7 +172,7 @@ impl Extractor {
                 denied |= permitted(sys::fchmod(dir, Mode::from_raw_mode(mode as RawMode)))?;
             }
             if all && is_root {
-                set_xattrs(dir, entry)?;
+                set_xattrs(dir, entry, &|_| true)?;
             }
             permitted(sys::futimens(dir, &times(entry.mtime)))?;
             if denied {
@@ -169,31 +198,44 @@ impl Extractor {
                 Ok(len) => len,
                 Err(e) => return Err(Error::file(&entry.path, "its content can't be read")(e)),
             };
-            seen(&self.buffer[..len]);
-            file.append(&self.buffer[..len]).map_err(Error::file(&entry.path, "can't be written"))?;
+            let read = self.buffer.get(..len).unwrap_or_default();
+            seen(read);
+            file.append(read).map_err(Error::file(&entry.path, "can't be written"))?;
         }
         let file = file.finish().map_err(Error::file(&entry.path, "can't be written"))?;
+        let is_capability = |name: &[u8]| name == CAPABILITY;
+        let mut mode = Mode::from_raw_mode(entry.mode as RawMode);
+        if !self.keeps_privileges {
+            let has_capability = self.is_root && entry.xattrs.iter().any(|(name, _)| is_capability(name));
+            let has_privileges = mode.intersects(Mode::SUID | Mode::SGID) || has_capability;
+            self.stripped = self.stripped.saturating_add(u64::from(has_privileges));
+            mode.remove(Mode::SUID | Mode::SGID);
+        }
         let set = || -> io::Result<()> {
             if self.is_root {
                 let (uid, gid) = owner(entry);
                 sys::fchown(&file, uid, gid)?;
-                set_xattrs(file.as_fd(), entry)?;
+                set_xattrs(file.as_fd(), entry, &|name| self.keeps_privileges || !is_capability(name))?;
             }
-            sys::fchmod(&file, Mode::from_raw_mode(entry.mode as RawMode))?;
+            sys::fchmod(&file, mode)?;
             Ok(sys::futimens(&file, &times(entry.mtime))?)
         };
         set().map_err(Error::file(&entry.path, "can't be given its attributes"))
     }
 
-    fn make_node(&mut self, path: &TreePath, kind: FileType, mode: Mode, device: Option<&Device>) -> Result<(), Error> {
-        let number = device.map_or(0, |device| sys::makedev(device.major, device.minor));
-        self.make(path, &mut |parent, name| match sys::mknodat(parent, name, kind, mode, number) {
-            Err(Errno::PERM) if device.is_some() => {
-                tracing::warn!("{path}: a device that this container may not make; it is left out");
+    /// Whether the device could be made.
+    fn make_device(&mut self, path: &TreePath, kind: FileType, device: &Device) -> Result<bool, Error> {
+        let number = sys::makedev(device.major, device.minor);
+        let mut is_made = true;
+        self.make(path, &mut |parent, name| match sys::mknodat(parent, name, kind, Mode::empty(), number) {
+            Err(Errno::PERM) => {
+                tracing::warn!("{path}: this container is not allowed to make the device; it is left out");
+                is_made = false;
                 Ok(())
             }
             other => Ok(other?),
-        })
+        })?;
+        Ok(is_made)
     }
 
     /// Calls `make`; if something is in its way, removes that and calls it again.
@@ -221,11 +263,11 @@ impl Extractor {
     }
 }
 
-fn set_xattrs(fd: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| keeps_xattr(name)) {
+fn set_xattrs(fd: BorrowedFd<'_>, entry: &Entry, keeps: &dyn Fn(&[u8]) -> bool) -> io::Result<()> {
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| keeps_xattr(name) && keeps(name)) {
         match sys::fsetxattr(fd, &name[..], value, XattrFlags::empty()) {
             Err(Errno::OPNOTSUPP | Errno::PERM) => {
-                let name = String::from_utf8_lossy(name);
+                let name = Quoted(name);
                 tracing::warn!("{}: the extended attribute {name} can't be set here; it is left out", entry.path);
             }
             other => other?,

@@ -1,6 +1,12 @@
 //! Files are stored without holes (OCI image-spec, layer.md, "Sparse files"); where a file has long runs of zeros, it gets
 //! holes again.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "parts of a buffer in memory, as long as the blocks that were counted in it"
+)]
+
 use std::{
     fs::File,
     io::{self, Read},

@@ -9,13 +9,13 @@ use std::{
 };
 
 use rustix::{
-    fs::{self as sys, AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat},
+    fs::{self as sys, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawMode, Stat, Timestamps, Uid},
     io::Errno,
 };
 
 use crate::workspace::{
     entry::{Device, Time, keeps_xattr},
-    path::TreePath,
+    path::{TreePath, shared_prefix},
 };
 
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
@@ -28,7 +28,7 @@ pub struct Dir(OwnedFd);
 pub struct Access {
     set_back: bool,
     is_root: bool,
-    changed: Mutex<Vec<(OwnedFd, Mode)>>,
+    changed: Mutex<Vec<Handle>>,
 }
 
 /// Keeps the directories on the way to the last one asked for open, so that going through a tree in tree order opens
@@ -36,7 +36,10 @@ pub struct Access {
 pub struct Cursor {
     access: Arc<Access>,
     root: Dir,
-    open: Vec<(Vec<u8>, Dir)>,
+    /// The path of the innermost directory that is open.
+    at: Vec<u8>,
+    /// The directories on the way to it: the length of the path of each, and itself.
+    open: Vec<(usize, Dir)>,
 }
 
 /// What `lstat` says, as far as it is used here.
@@ -71,6 +74,55 @@ pub struct Identity {
     pub ino: u64,
     /// Time of the last change of content or attributes.
     pub ctime: Time,
+}
+
+/// A handle of one file of any type, whatever happens to its name (open(2), `O_PATH`).
+pub struct Handle {
+    fd: OwnedFd,
+    status: Status,
+}
+
+impl Handle {
+    /// A handle of `name` in `parent`, which was just made. Fails where something of another type is there by now, or
+    /// something that has another name: whoever may write to the directory may have put it there.
+    pub fn open(parent: BorrowedFd<'_>, name: &[u8], kind: FileType) -> io::Result<Self> {
+        let handle = Self::of(parent, name)?;
+        if handle.status.kind != kind || kind != FileType::RegularFile && handle.status.nlink != 1 {
+            return Err(io::Error::other("something else was put in its place meanwhile"));
+        }
+        Ok(handle)
+    }
+
+    /// Sets the owner, of a symbolic link too.
+    pub fn set_owner(&self, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<()> {
+        Ok(sys::chownat(&self.fd, c"", uid, gid, AtFlags::EMPTY_PATH)?)
+    }
+
+    /// Sets the mode; symbolic links have none.
+    pub fn set_mode(&self, mode: Mode) -> io::Result<()> {
+        Ok(sys::chmodat(CWD, self.path(), mode, AtFlags::empty())?)
+    }
+
+    /// Sets the times, of a symbolic link too.
+    pub fn set_times(&self, times: &Timestamps) -> io::Result<()> {
+        Ok(sys::utimensat(CWD, self.path(), times, AtFlags::empty())?)
+    }
+
+    /// Makes `name` in `parent` a hard link to it.
+    pub fn link(&self, parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+        Ok(sys::linkat(CWD, self.path(), parent, name, AtFlags::SYMLINK_FOLLOW)?)
+    }
+
+    fn of(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Self> {
+        let fd = sys::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let status = status_of(&fd)?;
+        Ok(Self { fd, status })
+    }
+
+    /// A path that leads to the file itself (proc_pid_fd(5)).
+    fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.fd.as_raw_fd())
+    }
 }
 
 impl Dir {
@@ -132,10 +184,10 @@ impl Access {
                 let mut changed = self.changed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 let fd = match open() {
                     Err(Errno::ACCESS) => {
-                        let (handle, before) = allow(parent, name, FileType::Directory, 0o700)?;
+                        let handle = allow(parent, name, FileType::Directory, Mode::RWXU)?;
                         let opened = open();
                         if self.set_back {
-                            changed.push((handle, before));
+                            changed.push(handle);
                         }
                         opened?
                     }
@@ -151,8 +203,8 @@ impl Access {
 impl Drop for Access {
     fn drop(&mut self) {
         let changed = self.changed.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-        while let Some((handle, mode)) = changed.pop() {
-            let _ = sys::chmodat(CWD, through(&handle), mode, AtFlags::empty());
+        while let Some(handle) = changed.pop() {
+            let _ = handle.set_mode(handle.status.mode());
         }
     }
 }
@@ -160,25 +212,21 @@ impl Drop for Access {
 impl Cursor {
     /// A cursor at the directory `path`.
     pub fn new(path: &Path, access: Arc<Access>) -> io::Result<Self> {
-        Ok(Self { access, root: Dir::open_root(path)?, open: Vec::new() })
+        Ok(Self { access, root: Dir::open_root(path)?, at: Vec::new(), open: Vec::new() })
     }
 
     /// The open directory at `path`.
     pub fn dir(&mut self, path: &TreePath) -> io::Result<BorrowedFd<'_>> {
-        let shared = self.open.iter().zip(path.names()).take_while(|((name, _), wanted)| name == wanted).count();
-        self.open.truncate(shared);
-        for name in path.names().skip(shared) {
-            let dir = self.access.dir(self.last().as_fd(), name)?;
-            self.open.push((name.to_owned(), dir));
-        }
-        Ok(self.last().as_fd())
+        self.go(path.as_bytes())
     }
 
     /// The open directory that holds `path`.
     pub fn parent(&mut self, path: &TreePath) -> io::Result<BorrowedFd<'_>> {
-        match path.parent() {
-            Some(parent) => self.dir(&parent),
-            None => Err(Errno::INVAL.into()),
+        let path = path.as_bytes();
+        match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => self.go(path.get(..slash).unwrap_or_default()),
+            None if path.is_empty() => Err(Errno::INVAL.into()),
+            None => self.go(&[]),
         }
     }
 
@@ -187,13 +235,43 @@ impl Cursor {
         self.open.clear();
     }
 
+    /// Opens the directory at `path`, names joined by `/`.
+    fn go(&mut self, path: &[u8]) -> io::Result<BorrowedFd<'_>> {
+        let ends_name = |len: usize| matches!(path.get(len), None | Some(b'/'));
+        let same = shared_prefix(&self.at, path);
+        // Of the directories within the part that is the same only the last one may end within a name.
+        self.open.truncate(self.open.partition_point(|(len, _)| *len <= same && ends_name(*len)));
+        let known = self.open.last().map_or(0, |(len, _)| *len);
+        self.at.truncate(known);
+        for name in path.get(known..).unwrap_or_default().split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            let dir = self.access.dir(self.last().as_fd(), name)?;
+            if !self.at.is_empty() {
+                self.at.push(b'/');
+            }
+            self.at.extend_from_slice(name);
+            self.open.push((self.at.len(), dir));
+        }
+        Ok(self.last().as_fd())
+    }
+
     fn last(&self) -> &Dir {
         self.open.last().map_or(&self.root, |(_, dir)| dir)
     }
 }
 
+impl Status {
+    /// The permission bits as system calls take them.
+    fn mode(&self) -> Mode {
+        Mode::from_raw_mode(self.mode as RawMode)
+    }
+}
+
 impl From<Stat> for Status {
-    #[allow(clippy::unnecessary_cast)] // The widths of these fields differ between architectures.
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_possible_truncation,
+        reason = "the widths of these fields differ between architectures; nanoseconds are below 1,000,000,000"
+    )]
     fn from(stat: Stat) -> Self {
         let raw = stat.st_mode as RawMode;
         Self {
@@ -219,6 +297,15 @@ pub fn status(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Status> {
     Ok(sys::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.into())
 }
 
+/// Whether a call failed because something else is at a path than was found there a moment before: nothing, a file in place of
+/// a directory on the way, or a file of another type.
+pub fn is_change(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput)
+        || [Errno::LOOP, Errno::NXIO, Errno::STALE]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// `fstat`.
 pub fn status_of(fd: impl AsFd) -> io::Result<Status> {
     Ok(sys::fstat(fd)?.into())
@@ -229,16 +316,16 @@ pub fn status_of(fd: impl AsFd) -> io::Result<Status> {
 pub fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, Status)> {
     let fd = match sys::openat(parent, name, READ, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            let (handle, before) = allow(parent, name, FileType::RegularFile, 0o400)?;
-            let fd = sys::openat(CWD, through(&handle), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            sys::chmodat(CWD, through(&handle), before, AtFlags::empty())?;
+            let handle = allow(parent, name, FileType::RegularFile, Mode::RUSR)?;
+            let fd = sys::openat(CWD, handle.path(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            handle.set_mode(handle.status.mode())?;
             fd?
         }
         other => other?,
     };
     let status = status_of(&fd)?;
     if status.kind != FileType::RegularFile {
-        return Err(io::Error::other("it is not a regular file any more"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file any more"));
     }
     Ok((fd.into(), status))
 }
@@ -304,26 +391,18 @@ fn read_all(mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> rus
                 buffer.truncate(len);
                 return Ok(buffer);
             }
-            Err(Errno::RANGE) if size < 1 << 20 => size *= 8,
+            Err(Errno::RANGE) if size < 1 << 20 => size = size.saturating_mul(8),
             Err(e) => return Err(e),
         }
     }
 }
 
-/// Adds `bits` to the mode of our own `name` in `parent`. Returns a handle of this very file and the mode before.
-fn allow(parent: BorrowedFd<'_>, name: &[u8], kind: FileType, bits: RawMode) -> io::Result<(OwnedFd, Mode)> {
-    let handle = sys::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let status = status_of(&handle)?;
-    if status.kind != kind {
+/// Adds `bits` to the mode of our own `name` in `parent`. Returns a handle of this very file with the status before.
+fn allow(parent: BorrowedFd<'_>, name: &[u8], kind: FileType, bits: Mode) -> io::Result<Handle> {
+    let handle = Handle::of(parent, name)?;
+    if handle.status.kind != kind {
         return Err(Errno::ACCESS.into());
     }
-    let before = Mode::from_raw_mode(status.mode as RawMode);
-    sys::chmodat(CWD, through(&handle), before | Mode::from_raw_mode(bits), AtFlags::empty())
-        .map_err(|_| io::Error::from(Errno::ACCESS))?;
-    Ok((handle, before))
-}
-
-/// A path that leads to the file behind `handle`, whatever happens to its name (proc_pid_fd(5)).
-fn through(handle: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", handle.as_raw_fd())
+    handle.set_mode(handle.status.mode() | bits).map_err(|_| io::Error::from(Errno::ACCESS))?;
+    Ok(handle)
 }

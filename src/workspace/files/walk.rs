@@ -14,7 +14,7 @@ use super::tree::{self, Access, Dir, Status};
 use crate::workspace::{
     entry::{Content, Entry, Node},
     error::Error,
-    path::TreePath,
+    path::{self, TreePath},
 };
 
 /// A walk through a workspace: the root first, then what it holds, in tree order.
@@ -51,7 +51,7 @@ impl Walk {
     }
 
     /// The next path.
-    #[allow(clippy::should_implement_trait)] // It would hide that `describe` is about the last one.
+    #[allow(clippy::should_implement_trait, reason = "it would hide that `describe` is about the last one")]
     pub fn next(&mut self) -> Option<Result<Found, Error>> {
         if let Some(root) = self.root.take() {
             return Some(self.enter_root(root).map_err(Error::file(".", "can't be read")));
@@ -66,10 +66,14 @@ impl Walk {
             if path.as_bytes() == b"lost+found" {
                 continue;
             }
+            if path.as_bytes().len() > path::MAX_LEN {
+                return Some(Err(Error::LongPath(path)));
+            }
             match self.visit(&name, &path) {
                 Ok(found) if found.status.kind == FileType::Socket => {}
                 // It was deleted since its directory was read: as if it had been before.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if tree::is_change(&e) => return Some(Err(Error::Changed(path))),
                 result => return Some(result.map_err(Error::file(path, "can't be read"))),
             }
         }
@@ -94,10 +98,18 @@ impl Walk {
             };
             Ok(found.status.entry(found.path.clone(), node, xattrs))
         };
-        read().map_err(Error::file(&found.path, "can't be read"))
+        read().map_err(|e| match &e {
+            e if tree::is_change(e) => Error::Changed(found.path.clone()),
+            _ => Error::file(&found.path, "can't be read")(e),
+        })
     }
 
     /// The open directory that holds the last path.
+    #[allow(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "there is a last path, so that the root is open"
+    )]
     pub fn parent(&self) -> BorrowedFd<'_> {
         let level = self.open.len().saturating_sub(1 + usize::from(self.at_dir && self.open.len() > 1));
         self.open[level].dir.as_fd()

@@ -4,6 +4,13 @@
 //! Interchange Format". Because the same entry always gives the same bytes, a reader that has the table of contents need
 //! not parse an archive: it knows what must stand there.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "fields of a block of 512 bytes, lengths of what is in memory"
+)]
+
 use std::io::{self, Write};
 
 use crate::workspace::{

@@ -80,8 +80,8 @@ impl<W: Write> Write for Encoder<W> {
 
 impl<W: Write> Frames<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let len = bytes.len().min(FRAME - self.plain.len());
-        self.plain.extend_from_slice(&bytes[..len]);
+        let len = bytes.len().min(FRAME.saturating_sub(self.plain.len()));
+        self.plain.extend_from_slice(bytes.get(..len).unwrap_or_default());
         if self.plain.len() == FRAME {
             self.frame()?;
         }

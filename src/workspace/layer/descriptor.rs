@@ -24,7 +24,7 @@ const DIFF_ID: &str = "dev.tekton-wrap.diff-id";
 const HARDLINKS: &str = "dev.tekton-wrap.hardlinks";
 const DELETIONS: &str = "dev.tekton-wrap.deletions";
 
-/// Texts by name, sorted.
+/// Strings by name, sorted.
 pub type Annotations = BTreeMap<String, String>;
 
 /// Names a blob (OCI image-spec, descriptor.md).
@@ -57,7 +57,7 @@ pub struct LayerInfo {
     pub uncompressed: u64,
     /// SHA-256 of the layer without compression.
     pub diff_id: Digest,
-    /// How many entries are further names of a file.
+    /// How many entries are hard links.
     pub hardlinks: u64,
     /// How many entries are whiteouts, or something else in place of a directory.
     pub deletions: u64,

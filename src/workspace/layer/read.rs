@@ -55,7 +55,7 @@ pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<
         expected.clear();
         archive::write_header(&mut expected, entry).map_err(unreadable)?;
         let len = expected.len();
-        expected.resize(2 * len, 0);
+        expected.resize(len.saturating_mul(2), 0);
         let (expected, found) = expected.split_at_mut(len);
         input.read_exact(found).map_err(unreadable)?;
         if expected != found {
@@ -84,8 +84,10 @@ pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<
         if content.limit() > 0 {
             return Err(differs(layer, &entry));
         }
-        let mut filler = [0; archive::BLOCK as usize];
-        input.read_exact(&mut filler[..archive::padding(size)]).map_err(unreadable)?;
+        let padding = archive::padding(size) as u64;
+        if io::copy(&mut (&mut input).take(padding), &mut io::sink()).map_err(unreadable)? < padding {
+            return Err(differs(layer, &entry));
+        }
     }
     // Only the end and, where a decoder sees it, the table may follow.
     let mut end = [0; END.len()];

@@ -21,6 +21,9 @@ pub const VERSION: &str = "1";
 /// No record is longer: a path, a link target and extended attributes are each far below.
 const MAX_RECORD: u32 = 4 << 20;
 
+/// No user or group has this number: system calls take it for "unchanged" (chown(2)).
+pub const NO_ID: u32 = u32::MAX;
+
 /// Tables that need a larger window, 8 MiB, are refused: a decoder holds it in memory (RFC 8878, 3.1.1.1.2).
 const MAX_WINDOW_LOG: u32 = 23;
 
@@ -59,9 +62,10 @@ impl TocWriter {
     pub fn push(&mut self, entry: &Entry) -> io::Result<()> {
         self.record.clear();
         self.record = postcard::to_extend(entry, std::mem::take(&mut self.record)).map_err(io::Error::other)?;
-        self.out.write_all(&(self.record.len() as u32).to_le_bytes())?;
+        let len = u32::try_from(self.record.len()).map_err(io::Error::other)?;
+        self.out.write_all(&len.to_le_bytes())?;
         self.out.write_all(&self.record)?;
-        self.entries += 1;
+        self.entries = self.entries.saturating_add(1);
         Ok(())
     }
 
@@ -108,6 +112,9 @@ impl Entries<'_> {
         if entry.mode > 0o7777 || entry.mtime.nsec >= 1_000_000_000 {
             return Err(io::Error::other(format!("{} has an impossible mode or time", entry.path)));
         }
+        if entry.uid == NO_ID || entry.gid == NO_ID {
+            return Err(io::Error::other(format!("{} has an impossible owner", entry.path)));
+        }
         if matches!(&entry.node, Node::Symlink(target) if target.contains(&0)) {
             return Err(io::Error::other(format!("{} is a link to what is no path", entry.path)));
         }
@@ -143,7 +150,15 @@ mod tests {
     fn entry(path: &str) -> Entry {
         let path = TreePath::parse(path.as_bytes()).unwrap();
         let mtime = Time { sec: -1, nsec: 5 };
-        Entry { path, node: Node::Symlink(b"\xff".to_vec()), mode: 0o777, uid: 7, gid: u32::MAX, mtime, xattrs: vec![] }
+        Entry {
+            path,
+            node: Node::Symlink(b"\xff".to_vec()),
+            mode: 0o777,
+            uid: 7,
+            gid: u32::MAX - 1,
+            mtime,
+            xattrs: vec![],
+        }
     }
 
     fn table(entries: &[Entry]) -> Toc {
@@ -166,9 +181,10 @@ mod tests {
         more.entries = 2;
         let mut cut = good.clone();
         cut.payload.truncate(good.payload.len() - 3);
-        let mut wild = entry("a");
-        wild.mode = 0o10000;
-        for bad in [table(&[entry("b"), entry("a")]), table(&[entry("a"), entry("a")]), more, cut, table(&[wild])] {
+        let wild = Entry { mode: 0o10000, ..entry("a") };
+        let [no_user, no_group] = [Entry { uid: NO_ID, ..entry("a") }, Entry { gid: NO_ID, ..entry("a") }];
+        let unordered = [table(&[entry("b"), entry("a")]), table(&[entry("a"), entry("a")])];
+        for bad in unordered.into_iter().chain([more, cut, table(&[wild]), table(&[no_user]), table(&[no_group])]) {
             assert!(bad.iter().collect::<Result<Vec<_>, _>>().is_err());
         }
     }

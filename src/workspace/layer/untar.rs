@@ -2,11 +2,18 @@
 //! Format"). Fields are parsed by the tar crate; what extended headers say is put together here, record by record as their
 //! lengths say, since values may hold line breaks.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "fields of a block of 512 bytes, parts of a buffer at places that were found in it"
+)]
+
 use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
-use super::archive;
+use super::{archive, toc::NO_ID};
 use crate::workspace::entry::{Time, keeps_xattr};
 
 /// The extended headers of one entry may take this many bytes: they are held in memory.
@@ -175,6 +182,9 @@ impl Extended {
                     }
                 }
             }
+        }
+        if member.uid == NO_ID || member.gid == NO_ID {
+            return Err(damaged("an entry has the owner 4294967295, which no user or group can have"));
         }
         member.xattrs.sort();
         if member.kind.is_file() && member.path.ends_with(b"/") {

@@ -3,6 +3,12 @@
 //! In the archive whiteouts come first, then all other entries in tree order. The table of contents has all entries in
 //! tree order.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a part of a buffer that was just filled; counts of entries and of bytes that were written"
+)]
+
 use std::io::{self, Read, Write};
 
 use super::{

@@ -40,8 +40,8 @@ pub struct Labels {
 enum About {
     /// One task.
     Task(Snapshot),
-    /// All tasks up to now, if their layers are all there.
-    Run(Option<Lineage>),
+    /// All tasks up to now, also those whose layers are left out.
+    Run(Lineage),
 }
 
 impl Labels {
@@ -77,12 +77,15 @@ pub fn put_whole(
     labels: &Labels,
 ) -> Result<Digest, Error> {
     if let Some(origin) = &lineage.origin {
-        let layers = lineage.layers().map(|(_, layer)| layer);
-        bring(store, layers, &origin.parse::<Target>()?)?;
+        let (layers, from) = (lineage.layers().map(|(_, layer)| layer), origin.parse::<Target>()?);
+        bring(store, layers, Some(&from), &|| Ok(store::open(&from)?))?;
     }
     let mut layers = Vec::new();
     if let Some(base) = &lineage.base {
-        bring(store, base.layers.iter(), &base.image.parse::<Target>()?)?;
+        let target = base.image.parse::<Target>()?;
+        // A mount would read it with the credentials for this repository.
+        let from = load::is_trusted(lineage, &target)?.then_some(&target);
+        bring(store, base.layers.iter(), from, &|| load::base_store(lineage, base))?;
         layers.extend(base.layers.iter().map(as_oci).zip(base.diff_ids.iter().copied()));
     }
     let sizes: Vec<u64> = lineage.layers().map(|(_, layer)| layer.size).collect();
@@ -98,19 +101,19 @@ pub fn put_whole(
     if !(fixes.whiteouts.is_empty() && fixes.entries.is_empty() && fixes.files.is_empty()) {
         layers.push(put_fixes(store, lineage, &fixes, compression)?);
     }
-    // Its layers are to be those of the image.
-    let about = (!left_out.contains(&true)).then(|| Lineage { origin: None, ..lineage.clone() });
+    let about = Lineage { origin: None, ..lineage.clone() };
     put_image(store, tag, layers, About::Run(about), labels)
 }
 
 /// What makes the stack of the layers of `lineage` that are not `left_out` show the merged view.
 fn fixes(store: &dyn Store, lineage: &Lineage, left_out: &[bool]) -> Result<Fixes, Error> {
-    let has = |count: fn(&LayerInfo) -> u64| move |layer: &Descriptor| layer.info().is_ok_and(|info| count(&info) > 0);
-    let linked = lineage.layers().any(|(_, layer)| has(|info| info.hardlinks)(layer));
+    let counts =
+        |count: fn(&LayerInfo) -> u64| move |layer: &Descriptor| layer.info().is_ok_and(|info| count(&info) > 0);
+    let linked = lineage.layers().any(|(_, layer)| counts(|info| info.hardlinks)(layer));
     // What one task made the next may have deleted, and a third one made again.
     let last = lineage.writers.len().saturating_sub(1);
     let deleted =
-        lineage.layers().any(|(writer, layer)| (1..last).contains(&writer) && has(|info| info.deletions)(layer));
+        lineage.layers().any(|(writer, layer)| (1..last).contains(&writer) && counts(|info| info.deletions)(layer));
     if lineage.is_chain() && !linked && !deleted && !left_out.contains(&true) {
         return Ok(Fixes::default());
     }
@@ -179,7 +182,7 @@ fn put_image(
     let history = layers.iter().map(|(layer, _)| History { created: created.clone(), created_by: created_by(layer) });
     let (snapshot, lineage) = match about {
         About::Task(snapshot) => (Some(snapshot), None),
-        About::Run(lineage) => (None, lineage),
+        About::Run(lineage) => (None, Some(lineage)),
     };
     let config = Config {
         created: created.clone(),
@@ -207,16 +210,23 @@ fn put_image(
     Ok(store.put_manifest(tag, image::MANIFEST, &to_json(&manifest)?)?)
 }
 
-/// Makes blobs of another image available in this repository.
-fn bring<'a>(store: &dyn Store, layers: impl Iterator<Item = &'a Descriptor>, from: &Target) -> Result<(), Error> {
+/// Makes blobs of another image available in this repository: mounts them from `from`, or else copies them from the store
+/// that `open` gives.
+fn bring<'a>(
+    store: &dyn Store,
+    layers: impl Iterator<Item = &'a Descriptor>,
+    from: Option<&Target>,
+    open: &dyn Fn() -> Result<Box<dyn Store>, Error>,
+) -> Result<(), Error> {
     let mut source: Option<Box<dyn Store>> = None;
     for layer in layers {
-        if store.has_blob(&layer.digest)? || store.mount_blob(&layer.digest, from)? {
+        let mounted = |from| store.mount_blob(&layer.digest, from);
+        if store.has_blob(&layer.digest)? || from.map_or(Ok(false), mounted)? {
             continue;
         }
         let source = match &mut source {
             Some(source) => source,
-            None => source.insert(store::open(from)?),
+            None => source.insert(open()?),
         };
         let mut failed = None;
         let copied = store.put_blob(&mut |out| {

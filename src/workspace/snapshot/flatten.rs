@@ -10,6 +10,12 @@
 //!
 //! Layers can be left out of the stack, where an image would have too many: the correction then has what they alone had.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "indexes of layers and groups that were given out by the view; a group is never empty"
+)]
+
 use std::collections::{BTreeMap, HashSet};
 
 use super::{

@@ -75,7 +75,7 @@ pub struct Config {
 /// `config` in an image config.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Run {
-    /// Texts by name.
+    /// Strings by name.
     #[serde(default, rename = "Labels", skip_serializing_if = "Option::is_none")]
     pub labels: Option<Annotations>,
 }

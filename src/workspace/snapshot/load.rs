@@ -4,15 +4,23 @@ use serde::Deserialize;
 
 use super::{
     image::{self, Config, Manifest, Snapshot},
-    lineage::{Base, Lineage, Writer},
+    lineage::{Base, Input, Lineage, Writer},
 };
 use crate::{
     digest::Digest,
+    quote::Line,
     step::{Predecessor, StepConfig, WorkspaceStep},
-    store::{self, Store},
+    store::{self, Credentials, Options, Store},
     target::Target,
-    workspace::{error::Error, layer::descriptor::Descriptor},
+    workspace::{
+        error::Error,
+        layer::{archive::END, descriptor::Descriptor, read::read_toc, toc::Toc},
+        threads,
+    },
 };
+
+/// Images with more layers are refused: each one is merged with all below it.
+const MAX_LAYERS: usize = 4096;
 
 /// Larger configs are refused: they are held in memory.
 const MAX_CONFIG: u64 = 64 << 20;
@@ -79,18 +87,52 @@ pub fn base(image: &str) -> Result<Base, Error> {
     Ok(Base { image: image.to_owned(), manifest: found.digest, layers, diff_ids })
 }
 
+/// The store that has the layers of the base of `lineage`. Where an image names its own base (`lineage` has an origin), a base
+/// in another registry is read without credentials, and one in a folder only if the image itself is in a folder: whoever made
+/// the image must not choose what is read with the rights of whoever restores it.
+pub fn base_store(lineage: &Lineage, base: &Base) -> Result<Box<dyn Store>, Error> {
+    let target = base.image.parse::<Target>()?;
+    if is_trusted(lineage, &target)? {
+        return Ok(store::open(&target)?);
+    }
+    let origin = lineage.origin.clone().unwrap_or_default();
+    if matches!(target, Target::Dir { .. }) {
+        return Err(Error::damaged(
+            origin,
+            format!("its base {target} is a folder of this machine, which is not read"),
+        ));
+    }
+    let (origin, base) = (Line(&origin), target.to_string());
+    tracing::warn!("{origin}: its base {} is in another registry; it is read without credentials", Line(&base));
+    Ok(store::open_with(&target, &Options { credentials: Credentials::default(), ..Options::default() })?)
+}
+
+/// Whether `base` may be read with credentials: the user named it, or an image of the same registry did.
+pub fn is_trusted(lineage: &Lineage, base: &Target) -> Result<bool, Error> {
+    let Some(origin) = &lineage.origin else { return Ok(true) };
+    Ok(match (origin.parse::<Target>()?, base) {
+        (Target::Registry(origin), Target::Registry(base)) => origin.registry == base.registry,
+        (Target::Dir { .. }, Target::Dir { .. }) => true,
+        (Target::Registry(_), Target::Dir { .. }) | (Target::Dir { .. }, Target::Registry(_)) => false,
+    })
+}
+
 /// What the workspace of a task is to be made of: its base and the snapshots of its ancestors.
-pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) -> Result<Lineage, Error> {
+pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) -> Result<Input, Error> {
     let mut lineage = Lineage::default();
+    let mut read = Vec::new();
     let wanted: Vec<(&Predecessor, u32)> = workspace
         .after
         .iter()
         .flat_map(|task| (task.order..=task.last.unwrap_or(task.order)).map(move |order| (task, order)))
         .collect();
-    let found = crate::workspace::threads::for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
+    let found = threads::for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
     for ((task, order), found) in wanted.into_iter().zip(found) {
         match found {
-            Some(found) => lineage.join(found)?,
+            Some(found) => {
+                lineage.join(found)?;
+                read.push(order);
+            }
             None if task.optional => {}
             None => {
                 let target = workspace.target.parse::<Target>()?;
@@ -102,10 +144,25 @@ pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) ->
             }
         }
     }
-    if let (None, Some(image)) = (&lineage.base, &workspace.base) {
-        lineage.base = Some(base(image)?);
+    match (&lineage.base, &workspace.base) {
+        (None, Some(image)) => lineage.base = Some(base(image)?),
+        (Some(base), _) => check_base(base)?,
+        (None, None) => {}
     }
-    Ok(lineage)
+    read.sort_unstable();
+    Ok(Input { lineage, read })
+}
+
+/// Checks that `base`, as a snapshot describes it, is the image with this digest in the repository that the user named.
+fn check_base(base: &Base) -> Result<(), Error> {
+    let target = base.image.parse::<Target>()?;
+    let place = format!("{} ({})", base.image, base.manifest);
+    let found = image(&*store::open(&target)?, &base.manifest.to_string(), &place)?;
+    let found = found.ok_or_else(|| Error::NoImage(place.clone()))?;
+    if (&found.manifest.layers, &found.config.rootfs.diff_ids) != (&base.layers, &base.diff_ids) {
+        return Err(Error::damaged(place, "a snapshot of this run says that this base has other layers than it has"));
+    }
+    Ok(())
 }
 
 /// What the task at `order` left of the workspace, if it did: its own changes and those of its ancestors.
@@ -121,12 +178,6 @@ pub fn snapshot(
     let Some(snapshot) = config.snapshot.take() else {
         return Err(Error::damaged(place, "it is not a snapshot of a workspace"));
     };
-    if snapshot.format != 1 {
-        return Err(Error::damaged(
-            place,
-            format!("it has the format {}; this version of tekton-wrap reads 1", snapshot.format),
-        ));
-    }
     if (&*snapshot.run, &*snapshot.workspace, snapshot.order) != (&*step.run, &*workspace.name, order) {
         return Err(Error::damaged(
             place,
@@ -136,15 +187,23 @@ pub fn snapshot(
             ),
         ));
     }
-    Ok(Some(of_snapshot(digest, manifest, snapshot)))
+    let image = snapshot.base.as_ref().map(|base| &base.image);
+    if image != workspace.base.as_ref() {
+        let shown = |image: Option<&String>| image.map_or("none".to_owned(), |image| format!("{image:?}"));
+        return Err(Error::damaged(
+            place,
+            format!("its base is {}, that of this run is {}", shown(image), shown(workspace.base.as_ref())),
+        ));
+    }
+    of_snapshot(&place, digest, manifest, snapshot).map(Some)
 }
 
-/// What any image is made of, a snapshot of a task or an ordinary one.
+/// What any image is made of, a snapshot of a task or an ordinary one. Its origin is the image.
 pub fn lineage(store: &dyn Store, target: &Target) -> Result<Lineage, Error> {
     let place = target.to_string();
     let mut found = image(store, &target.reference(), &place)?.ok_or_else(|| Error::NoImage(place.clone()))?;
     if let Some(snapshot) = found.config.snapshot.take() {
-        let lineage = of_snapshot(found.digest, found.manifest, snapshot);
+        let lineage = of_snapshot(&place, found.digest, found.manifest, snapshot)?;
         return Ok(Lineage { origin: Some(place), ..lineage });
     }
     found.check_layers(&place)?;
@@ -152,44 +211,60 @@ pub fn lineage(store: &dyn Store, target: &Target) -> Result<Lineage, Error> {
 }
 
 impl Image {
+    /// Checks that the config has a diff ID for each layer.
     fn check_layers(&self, place: &str) -> Result<(), Error> {
-        match (self.manifest.layers.len(), self.config.rootfs.diff_ids.len()) {
-            (layers, ids) if layers == ids => Ok(()),
-            (layers, ids) => Err(Error::damaged(place, format!("it has {layers} layers, but its config names {ids}"))),
+        let (layers, ids) = (self.manifest.layers.len(), self.config.rootfs.diff_ids.len());
+        if layers > MAX_LAYERS {
+            return Err(Error::damaged(place, format!("it has {layers} layers, more than {MAX_LAYERS}")));
         }
+        if layers != ids {
+            return Err(Error::damaged(place, format!("it has {layers} layers, but its config names {ids}")));
+        }
+        Ok(())
     }
 }
 
 /// Tables of contents of all layers of `lineage`, the lowest first.
-pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<crate::workspace::layer::toc::Toc>, Error> {
+pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<Toc>, Error> {
     let layers: Vec<&Descriptor> = lineage.layers().map(|(_, layer)| layer).collect();
-    crate::workspace::threads::for_each(&layers, |_, layer| crate::workspace::layer::read::read_toc(store, layer))
+    threads::for_each(&layers, |_, layer| read_toc(store, layer))
 }
 
-/// Base and writers of a snapshot, the task itself the last writer.
-pub fn of_snapshot(digest: Digest, manifest: Manifest, snapshot: Snapshot) -> Lineage {
+/// Base and writers of a snapshot, the task itself the last writer. Refuses what can't be true; `place` names the image in
+/// errors.
+pub fn of_snapshot(place: &str, digest: Digest, manifest: Manifest, snapshot: Snapshot) -> Result<Lineage, Error> {
+    if snapshot.format != 1 {
+        let problem = format!("it has the format {}; this version of tekton-wrap reads 1", snapshot.format);
+        return Err(Error::damaged(place, problem));
+    }
+    // A task that changed nothing has an empty archive as its only layer, as many registries want at least one.
+    let empty = Digest::of(&END);
     let own = Writer {
         task: snapshot.task,
         order: snapshot.order,
         manifest: Some(digest),
         ancestors: snapshot.ancestors.iter().map(|writer| writer.order).collect(),
-        layers: manifest.layers.into_iter().filter(Descriptor::has_toc).collect(),
+        layers: manifest.layers.into_iter().filter(|layer| layer.has_toc() || layer.digest != empty).collect(),
     };
     let mut lineage = Lineage { base: snapshot.base, writers: snapshot.ancestors, origin: None };
     lineage.writers.push(own);
-    lineage.writers.sort_by_key(|writer| writer.order);
-    lineage
+    lineage.check().map_err(|e| Error::damaged(place, format!("its lineage is invalid: {e}")))?;
+    Ok(lineage)
 }
 
 /// What the ordinary image `image` is made of: the layers that have a table of contents on top of those that don't,
 /// each written after the ones below it.
 pub fn of_image(image: &str, digest: Digest, manifest: Manifest, config: &Config) -> Lineage {
     let (mut layers, mut diff_ids) = (manifest.layers, config.rootfs.diff_ids.clone());
-    let foreign = layers.iter().rposition(|layer| !layer.has_toc()).map_or(0, |last| last + 1);
+    let foreign = layers.iter().rposition(|layer| !layer.has_toc()).map_or(0, |last| last.saturating_add(1));
     let own = layers.split_off(foreign);
     diff_ids.truncate(foreign);
     let writer = |(order, layer): (u32, Descriptor)| Writer {
-        task: layer.annotations.get(image::TASK).cloned().unwrap_or_else(|| format!("layer {}", order + 1)),
+        task: layer
+            .annotations
+            .get(image::TASK)
+            .cloned()
+            .unwrap_or_else(|| format!("layer {}", order.saturating_add(1))),
         order,
         manifest: None,
         ancestors: (0..order).collect(),
@@ -204,13 +279,13 @@ pub fn of_image(image: &str, digest: Digest, manifest: Manifest, config: &Config
 }
 
 fn choose(index: &Index, place: &str) -> Result<Digest, Error> {
-    let of = |architecture: &str| {
+    let image_for = |architecture: &str| {
         index.manifests.iter().find(|manifest| {
             manifest.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == architecture)
         })
     };
     let any = || index.manifests.first().filter(|only| only.platform.is_none());
-    let chosen = of(image::architecture()).or_else(|| of("amd64")).or_else(any);
+    let chosen = image_for(image::architecture()).or_else(|| image_for("amd64")).or_else(any);
     let missing = || Error::damaged(place, format!("it has no image for linux/{}", image::architecture()));
     chosen.map(|manifest| manifest.digest).ok_or_else(missing)
 }

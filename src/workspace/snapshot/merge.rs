@@ -7,16 +7,25 @@
 //!
 //! All this is pure: entries in, outcomes out, in tree order, one path at a time.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "indexes of contributors, streams and groups that this module gave out; a group is never empty"
+)]
+
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, BinaryHeap, binary_heap::PeekMut},
 };
 
-use crate::workspace::{
-    conflict::{Conflict, Conflicts},
-    entry::{Entry, Time},
-    error::Error,
-    path::TreePath,
+use crate::{
+    step::OnConflict,
+    workspace::{
+        conflict::{Conflict, ConflictPolicy, Conflicts},
+        entry::{Entry, Time},
+        error::Error,
+        path::TreePath,
+    },
 };
 
 /// A task in a merge. Contributors are sorted by pipeline order.
@@ -73,6 +82,9 @@ pub struct Resolver<'a> {
     scopes: Vec<Scope>,
     /// The conflicts so far; in each the later task got its way.
     pub conflicts: Conflicts,
+    /// Those that the policy settles: the later task got its way in them too.
+    pub settled: Conflicts,
+    policy: Option<&'a ConflictPolicy>,
     /// Paths that must be directories because a descendant won, although they did not: directories to recreate.
     pub to_revive: BTreeSet<TreePath>,
 }
@@ -141,7 +153,21 @@ impl<I: Iterator<Item = Result<Entry, Error>>> Groups<I> {
 impl<'a> Resolver<'a> {
     /// Begins at the root. `revived` is what an earlier pass over the same entries found [`Resolver::to_revive`].
     pub fn new(contributors: &'a [Contributor], revived: &'a BTreeSet<TreePath>) -> Self {
-        Self { contributors, revived, scopes: Vec::new(), conflicts: Conflicts::default(), to_revive: BTreeSet::new() }
+        Self {
+            contributors,
+            revived,
+            scopes: Vec::new(),
+            conflicts: Conflicts::default(),
+            settled: Conflicts::default(),
+            policy: None,
+            to_revive: BTreeSet::new(),
+        }
+    }
+
+    /// Tells conflicts apart by `policy`; without one all of them count.
+    pub fn judged_by(mut self, policy: &'a ConflictPolicy) -> Self {
+        self.policy = Some(policy);
+        self
     }
 
     /// Decides about the path that all entries of `group` (not empty) are of. Paths must come in tree order.
@@ -157,7 +183,11 @@ impl<'a> Resolver<'a> {
         let counting = self.counting(group, inherited);
         let mut from = self.decide(group, &counting);
         if let Some(conflict) = self.conflict(group, &counting) {
-            self.conflicts.add(conflict);
+            let is_dir = group.iter().any(|change| change.entry.is_dir());
+            match self.policy.map(|policy| policy.judge(path, is_dir)) {
+                Some(OnConflict::Last) => self.settled.add(conflict),
+                Some(OnConflict::Fail) | None => self.conflicts.add(conflict),
+            }
         }
         let cuts = group.iter().filter(|change| !change.entry.is_dir()).map(|change| change.contributor);
         let cutters = inherited.iter().copied().chain(cuts).collect();

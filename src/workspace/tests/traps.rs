@@ -230,6 +230,84 @@ fn paths_longer_than_any_system_call_takes() {
 }
 
 #[test]
+fn a_path_that_is_too_long_to_be_stored_has_a_sentence_of_its_own() {
+    let run = Run::new();
+    let name = vec![b'n'; 250];
+    let dir = run.dir(0);
+    fs::create_dir_all(&dir).unwrap();
+    let mut maker = extract::Extractor::new(&dir).unwrap();
+    let mut path = path::TreePath::root();
+    while path.as_bytes().len() <= path::MAX_LEN {
+        path = path.join(&name);
+        maker.make_dir(&path).unwrap();
+    }
+    let error = run.save(&task(0, &[])).unwrap_err().to_string();
+    let says =
+        format!("the path has {} bytes, more than the {} that can be stored", path.as_bytes().len(), path::MAX_LEN);
+    assert!(error.starts_with("nnn") && error.contains(&says) && error.len() < 500, "{error}");
+    maker.remove(&path::TreePath::root().join(&name)).unwrap();
+}
+
+/// Whatever becomes of a path between two looks at it is a change, not a failure.
+#[test]
+fn what_changes_its_type_while_it_is_saved_is_retried() {
+    for (make, change) in [
+        (Kind::Link, Kind::File),
+        (Kind::Link, Kind::Dir),
+        (Kind::Link, Kind::Nothing),
+        (Kind::File, Kind::Link),
+        (Kind::File, Kind::Dir),
+        (Kind::File, Kind::Nothing),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        make.make(&path);
+        let mut walk = Walk::new(folder.path(), Access::temporary()).unwrap();
+        let found = [walk.next(), walk.next()].map(|found| found.unwrap().unwrap());
+        make.remove(&path);
+        change.make(&path);
+        let described = walk.describe(&found[1]);
+        let opened = tree::open_file(walk.parent(), b"a");
+        match (make, opened) {
+            (Kind::Link, _) => {
+                assert!(matches!(described, Err(Error::Changed(_))), "{make:?} {change:?} {described:?}")
+            }
+            (_, Err(e)) => assert!(tree::is_change(&e), "{make:?} {change:?} {e}"),
+            (_, Ok(_)) => panic!("{make:?} {change:?}"),
+        }
+    }
+    // A directory that is a file when the walk enters it.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("d"), "").unwrap();
+    let dir = tree::Dir::open_root(folder.path()).unwrap();
+    let entered = Access::temporary().dir(std::os::fd::AsFd::as_fd(&dir), b"d").map(drop).unwrap_err();
+    assert!(tree::is_change(&entered), "{entered}");
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Link,
+    File,
+    Dir,
+    Nothing,
+}
+
+impl Kind {
+    fn make(self, path: &Path) {
+        match self {
+            Self::Link => std::os::unix::fs::symlink("x", path).unwrap(),
+            Self::File => fs::write(path, "x").unwrap(),
+            Self::Dir => fs::create_dir(path).unwrap(),
+            Self::Nothing => {}
+        }
+    }
+
+    fn remove(self, path: &Path) {
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
 fn a_file_that_becomes_shorter_while_it_is_saved_is_an_error_in_the_end() {
     let run = Run::new();
     fs::create_dir_all(run.dir(0)).unwrap();

@@ -199,9 +199,23 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// The list `workspaces`: an array, or a string with commas, each once.
+    /// The list `workspaces`, each once.
     pub fn workspaces(&self) -> Result<Vec<String>, Refusal> {
         let name = "workspaces";
+        let mut workspaces: Vec<String> = Vec::new();
+        for workspace in self.list(name)? {
+            if !workspaces.contains(&workspace) {
+                workspaces.push(workspace);
+            }
+        }
+        if workspaces.is_empty() {
+            return Err(self.missing(name, "name the pipeline's workspaces to wrap, separated by commas"));
+        }
+        Ok(workspaces)
+    }
+
+    /// A list: an array, or a string with commas. Empty items are left out.
+    pub fn list(&self, name: &str) -> Result<Vec<String>, Refusal> {
         let list: Vec<String> = match self.value(name) {
             Some(Value::Array(items)) => {
                 let texts = items.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
@@ -210,16 +224,7 @@ impl<'a> Values<'a> {
             }
             _ => self.text(name)?.unwrap_or_default().split(',').map(str::to_owned).collect(),
         };
-        let mut workspaces: Vec<String> = Vec::new();
-        for workspace in list.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
-            if !workspaces.iter().any(|other| other == workspace) {
-                workspaces.push(workspace.to_owned());
-            }
-        }
-        if workspaces.is_empty() {
-            return Err(self.missing(name, "name the pipeline's workspaces to wrap, separated by commas"));
-        }
-        Ok(workspaces)
+        Ok(list.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
     }
 
     /// `value` with `$(params.x)` of the run resolved. `$(context.pipelineRun.…)` is left to run time, where the name and

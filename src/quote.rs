@@ -1,6 +1,7 @@
-//! Names of files on a terminal and in JSON, whatever bytes they hold.
+//! Foreign text on a terminal, in a log and in JSON: names of files, tasks and images, and messages of other programs,
+//! whatever bytes they hold. Everything that this program prints and did not write itself goes through this module.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use base64::Engine;
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -11,9 +12,8 @@ pub struct Quoted<'a>(pub &'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_plain = |c: char| !c.is_control() && !"\"\\".contains(c) && !is_invisible(c);
         match std::str::from_utf8(self.0) {
-            Ok(text) if text.chars().all(is_plain) => return f.write_str(text),
+            Ok(text) if text.chars().all(|c| is_printable(c) && !"\"\\".contains(c)) => return f.write_str(text),
             _ => {}
         }
         f.write_str("\"")?;
@@ -21,16 +21,39 @@ impl fmt::Display for Quoted<'_> {
             for c in chunk.valid().chars() {
                 match c {
                     '"' | '\\' => write!(f, "\\{c}")?,
-                    '\n' => f.write_str("\\n")?,
-                    '\t' => f.write_str("\\t")?,
-                    c if is_plain(c) => write!(f, "{c}")?,
-                    c => octal(f, c.encode_utf8(&mut [0; 4]).as_bytes())?,
+                    c => escape(f, c)?,
                 }
             }
             octal(f, chunk.invalid())?;
         }
         f.write_str("\"")
     }
+}
+
+/// A sentence with foreign text in it, on one line: control characters are shown as escapes, all else stays.
+pub struct Line<'a>(pub &'a str);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.chars().all(is_printable) {
+            return f.write_str(self.0);
+        }
+        self.0.chars().try_for_each(|c| escape(f, c))
+    }
+}
+
+fn escape(f: &mut fmt::Formatter<'_>, c: char) -> fmt::Result {
+    match c {
+        '\n' => f.write_str("\\n"),
+        '\t' => f.write_str("\\t"),
+        c if is_printable(c) => f.write_char(c),
+        c => octal(f, c.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+/// Whether the character takes its place in a line and does nothing else.
+fn is_printable(c: char) -> bool {
+    !c.is_control() && !is_invisible(c)
 }
 
 /// What changes the order or the place of what stands beside it (Unicode, bidirectional formatting).
@@ -42,7 +65,7 @@ fn octal(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "\\{byte:03o}"))
 }
 
-/// Bytes as fields of a JSON object: `<name>` as text, and where that can't hold them, `<name>Base64` too.
+/// Bytes as fields of a JSON object: `<name>` as a string, and where that can't hold them, `<name>Base64` too.
 pub struct Bytes<'a>(pub &'static [&'static str; 2], pub &'a [u8]);
 
 impl Serialize for Bytes<'_> {
@@ -71,6 +94,17 @@ mod tests {
             ("\u{202e}x".as_bytes(), r#""\342\200\256x""#),
         ] {
             assert_eq!(Quoted(name).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn no_sentence_becomes_two_lines() {
+        for (sentence, shown) in [
+            (r#"the image "a" \ b"#, r#"the image "a" \ b"#),
+            ("a\ntekton-wrap: saved", r"a\ntekton-wrap: saved"),
+            ("\u{1b}[2J\r\u{9b}K", r"\033[2J\015\302\233K"),
+        ] {
+            assert_eq!(Line(sentence).to_string(), shown);
         }
     }
 
