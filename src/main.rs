@@ -29,9 +29,9 @@ enum Command {
         /// A snapshot, or any other image
         #[arg(requires = "dir")]
         source: Option<String>,
-        /// Where its files go; what is there stays, unless the image has something else at the same path
+        /// Where its files go; existing files stay, unless the image has something else at the same path
         dir: Option<PathBuf>,
-        /// Writes down what was restored, for a later save
+        /// Records what was restored, for a later save
         #[arg(long, value_name = "FILE", requires = "dir")]
         baseline: Option<PathBuf>,
     },
@@ -42,7 +42,7 @@ enum Command {
         dir: Option<PathBuf>,
         /// The image to write
         target: Option<String>,
-        /// What a restore wrote down: only what changed since is stored, on top of what was restored
+        /// The record of a restore: only what changed since is stored, on top of what was restored
         #[arg(long, value_name = "FILE", requires = "target")]
         baseline: Option<PathBuf>,
     },
@@ -55,7 +55,7 @@ enum Command {
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    // The one provider of the process; it is only refused where there is one already.
+    // The one crypto provider of the process; installing it fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Cli { command, log_format, registries } = Cli::parse();
     let program = if matches!(command, Command::Webhook(_)) { log::Program::Service } else { log::Program::Tool };
@@ -88,7 +88,7 @@ fn run_webhook(args: admission::Args) -> Result {
     Ok(tokio::runtime::Runtime::new()?.block_on(admission::serve(args))?)
 }
 
-/// Prints what can be rendered, and says of each run that can't be why; either way all of them are looked at.
+/// Prints what can be rendered, and for each run that can't be, the reason. All runs are tried.
 fn run_render(args: &render::Args, log_format: log::Format) -> ExitCode {
     let rendered = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(render::render(args)).map_err(Box::<dyn std::error::Error>::from),

@@ -89,9 +89,10 @@ fn snapshots(store: &dyn Store, target: &Target) -> Result<Vec<Doomed>, Error> {
     for Writer { manifest, order, .. } in &lineage.writers {
         let Some(digest) = *manifest else { continue };
         // It must not lead to another place than a tag of this repository.
-        let tag = target.with_tag(&StepConfig::tag(run, *order, workspace)).to_string().parse::<Target>()?;
-        let name = tag.to_string();
-        let Some(found) = load::image(store, &tag.reference(), &name)? else { continue };
+        let tag = StepConfig::tag(run, *order, workspace);
+        let place = target.with_tag(&tag).to_string().parse::<Target>()?;
+        let name = place.to_string();
+        let Some(found) = load::image(store, &place.reference(), &name)? else { continue };
         let is_snapshot =
             found.config.snapshot.as_ref().is_some_and(|snapshot| {
                 (&snapshot.run, snapshot.order, &snapshot.workspace) == (run, *order, workspace)
@@ -101,7 +102,7 @@ fn snapshots(store: &dyn Store, target: &Target) -> Result<Vec<Doomed>, Error> {
         } else if found.digest != digest {
             tracing::warn!("{} is {} by now and stays", Line(&name), found.digest);
         } else {
-            snapshots.push(Doomed { name, tag: tag.reference(), digest });
+            snapshots.push(Doomed { name, tag, digest });
         }
     }
     Ok(snapshots)

@@ -1,5 +1,5 @@
-//! The port through which Pipelines and Tasks are read: what the rewrite and the resolution both speak of. Behind it is a
-//! cluster ([`crate::resolve::cluster`]) or files ([`crate::render`]).
+//! The port through which Pipelines and Tasks are read, shared by the rewrite and the resolution. Behind it is a cluster
+//! ([`crate::resolve::cluster`]) or files ([`crate::render`]).
 
 use std::future::{Future, ready};
 
@@ -22,15 +22,15 @@ pub enum Kind {
 pub struct Creation<'a> {
     /// Where it is to be created.
     pub namespace: &'a str,
-    /// When an answer comes too late, if ever.
+    /// When an answer would be too late, if ever.
     pub deadline: Option<Instant>,
-    /// Nothing may be created for it: it is only tried.
+    /// A dry run: nothing may be created for it.
     pub dry_run: bool,
 }
 
 /// Where Pipelines and Tasks are found: a cluster, or files.
 pub trait Source: Sync {
-    /// The object in its v1 form; none where there is none of that name.
+    /// The object in its v1 form; none if there is no such object.
     fn get(
         &self,
         kind: Kind,
@@ -91,7 +91,7 @@ pub struct SourceError {
 }
 
 impl SourceError {
-    /// [`SourceError::reason`] of what a dry run can't find out.
+    /// [`SourceError::reason`] of what a dry run can't resolve.
     pub const DRY_RUN: &str = "DryRun";
 
     /// [`SourceError::reason`] of what took too long.
@@ -104,7 +104,7 @@ impl SourceError {
 }
 
 impl<'a> From<&'a str> for Creation<'a> {
-    /// One in this namespace, whenever.
+    /// One in this namespace, without a deadline.
     fn from(namespace: &'a str) -> Self {
         Self { namespace, deadline: None, dry_run: false }
     }
@@ -137,6 +137,6 @@ pub struct Found {
     pub source: Option<Value>,
 }
 
-/// The ConfigMap with Tekton's feature flags; none where there is none, which means that all are as they are by default.
+/// The ConfigMap with Tekton's feature flags; none if there is none: then all have their defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Flags(pub Option<Value>);

@@ -50,7 +50,7 @@ pub const WORKSPACE_DIR: &str = "/tekton-wrap/workspace";
 /// The program in the image of the injected steps.
 pub const PROGRAM: &str = "/tekton-wrap/bin/tekton-wrap";
 
-/// All that a restore or a save step has to know.
+/// The configuration of a restore or save step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StepConfig {
@@ -58,11 +58,11 @@ pub struct StepConfig {
     pub run: String,
     /// Name of the task in the Pipeline.
     pub task: String,
-    /// The task's place in pipeline order: a topological order that follows the Pipeline's own where the graph leaves it
-    /// open. Unique in the run. Later tasks win under [`OnConflict::Last`]. The combinations of a matrix are tasks of their
+    /// The task's place in pipeline order: a topological order that follows the Pipeline's list where the graph allows
+    /// it. Unique in the run. Later tasks win under [`OnConflict::Last`]. The combinations of a matrix are tasks of their
     /// own, parallel to each other: the first one has this order, the next one the next.
     pub order: u32,
-    /// Where the task has a matrix: which of its combinations this is.
+    /// If the task has a matrix: which of its combinations this is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrix: Option<MatrixStep>,
     /// What a join does with paths that parallel tasks changed differently.
@@ -74,7 +74,7 @@ pub struct StepConfig {
     /// How layers are compressed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compression: Compression,
-    /// How long the snapshots are to be kept, as the user wrote it (`7d`); for `quay.expires-after`.
+    /// How long the snapshots are to be kept, as the user wrote it (`7d`), for `quay.expires-after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
     /// The wrapped workspaces of the task that this step restores or saves.
@@ -87,8 +87,8 @@ pub struct StepConfig {
 pub struct MatrixStep {
     /// Name of the TaskRun. Its end is the number of the combination.
     pub task_run: String,
-    /// Name of the TaskRun, as long as it may be, if there is one combination: then it carries no number
-    /// (Tekton: pipelinerunresolution.go `getNewRunNames`). None where there surely are more.
+    /// The TaskRun's uncut name if there is only one combination: then it has no number (Tekton: pipelinerunresolution.go
+    /// `getNewRunNames`). None if there are certainly more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single: Option<String>,
     /// How many combinations there may be.
@@ -101,7 +101,7 @@ pub struct MatrixStep {
 pub struct WorkspaceStep {
     /// Name of the workspace in the Pipeline.
     pub name: String,
-    /// Where the step finds its whole volume.
+    /// Where its whole volume is mounted in the step.
     pub path: String,
     /// The param `target` for this workspace, see [`crate::target::Target`].
     pub target: String,
@@ -131,10 +131,10 @@ pub struct Predecessor {
     pub task: String,
     /// Its place in pipeline order.
     pub order: u32,
-    /// Where it stands for several combinations of a matrix: the place of the last one.
+    /// If it stands for several combinations of a matrix: the place of the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<u32>,
-    /// Whether it may have been skipped or have failed: then an absent snapshot is no error.
+    /// Whether it may have been skipped or have failed: then an absent snapshot is not an error.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optional: bool,
 }
@@ -173,7 +173,7 @@ pub enum Compression {
     None,
 }
 
-/// A matrix has more combinations than were reckoned with when the run was created.
+/// A matrix has more combinations than were allowed for when the run was created.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "combination {combination} of the matrix of task {task:?} can't be told apart from other tasks: a matrix whose values come from results may have {most} combinations at most"
@@ -201,7 +201,7 @@ pub enum InvalidStepConfig {
 }
 
 impl StepConfig {
-    /// The environment variables of a step with this configuration, each with its value for Tekton to substitute in.
+    /// The environment variables of a step with this configuration, each with its value before Tekton's substitution.
     pub fn to_env(&self) -> Vec<(&'static str, String)> {
         // A struct of strings and numbers is always JSON.
         let json = serde_json::to_string(self).unwrap_or_default();
@@ -230,7 +230,7 @@ impl StepConfig {
         }
     }
 
-    /// The same for this very combination of a matrix, as if it were a task like any other. Messages and snapshots name it
+    /// The same for this one combination of a matrix, as if it were an ordinary task. Messages and snapshots name it
     /// `build[2]`.
     pub fn of_combination(self) -> Result<Self, TooManyCombinations> {
         let Some(matrix) = &self.matrix else { return Ok(self) };
@@ -284,8 +284,8 @@ impl Predecessor {
     }
 }
 
-/// Whether `name` is the TaskRun's name `single`, which is cut and hashed where it is too long: the hash stands in front of
-/// the task's name or of the beginning of it (knative: kmeta/names.go `ChildName`).
+/// Whether `name` is the TaskRun's name `single`, which is cut and hashed if it is too long: the hash is in front of the
+/// task's name or of the beginning of it (knative: kmeta/names.go `ChildName`).
 fn is_single(name: &str, single: &str, task: &str) -> bool {
     const LONGEST: usize = 63;
     const HASH: usize = 32;

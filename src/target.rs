@@ -21,17 +21,17 @@ pub enum Target {
 /// An image in a registry (OCI distribution-spec, "Pulling manifests"; defaults as docker and crane have them).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImageReference {
-    /// Host and port, for example `quay.io` or `localhost:5000`; `index.docker.io` where the text named none.
+    /// Host and port, for example `quay.io` or `localhost:5000`; `index.docker.io` if the string named none.
     pub registry: String,
     /// Repository in it, for example `me/build`.
     pub repository: String,
-    /// Tag; `latest` where the text had neither tag nor digest.
+    /// Tag; `latest` if the string had neither tag nor digest.
     pub tag: String,
-    /// `sha256:…` where the text pinned one: it wins over the tag.
+    /// `sha256:…` if the string pinned one: it wins over the tag.
     pub digest: Option<crate::digest::Digest>,
 }
 
-/// A text that names no target. The message is a clause that fits after "target …:".
+/// A string that is not a target. The message is a clause that fits after "target …:".
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct InvalidTarget(String);
@@ -50,7 +50,7 @@ impl Target {
         other
     }
 
-    /// Tag, or the digest where one is pinned: what a store is asked for.
+    /// The pinned digest, else the tag: what a store is asked for.
     pub fn reference(&self) -> String {
         match self {
             Self::Registry(ImageReference { digest: Some(digest), .. }) => digest.to_string(),

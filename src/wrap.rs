@@ -1,5 +1,5 @@
-//! The rewrite: a PipelineRun with `resolver: wrap` and the objects that it names, to a PipelineRun with the wrapped
-//! pipeline inlined. Pure: no I/O, no clock, no cluster.
+//! The rewrite: takes a PipelineRun with `resolver: wrap` and the objects that it names, and makes a PipelineRun with the
+//! wrapped pipeline inlined. Pure: no I/O, no clock, no cluster.
 
 mod absence;
 mod aliases;

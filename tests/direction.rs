@@ -18,7 +18,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["tekton", "store"],
             &["metrics", "yaml", "target"],
             &["digest", "log", "redact", "units"],
-            &["quote"],
+            &["quote", "globs"],
         ],
     ),
     (

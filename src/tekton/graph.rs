@@ -20,11 +20,11 @@ pub struct Graph {
     pub dag_len: usize,
     /// Direct dependencies of each task. A finally task depends on every task of `tasks`.
     pub dependencies: Vec<Vec<usize>>,
-    /// Those of the direct dependencies whose results the task uses.
+    /// The direct dependencies whose results the task uses.
     pub result_dependencies: Vec<Vec<usize>>,
     /// All ancestors of each task: sets of indexes.
     pub ancestors: Vec<FixedBitSet>,
-    /// Pipeline order of each task: its place in the topological order that follows the lists where the graph leaves it open.
+    /// Pipeline order of each task: its place in the topological order that follows the lists where the graph allows it.
     pub order: Vec<u32>,
 }
 
@@ -137,7 +137,7 @@ impl Graph {
         Err(self.cycle(&waiting))
     }
 
-    /// What Tekton says of a cycle (dag.go `getInterdependencyError`); `waiting` is how many dependencies each task still
+    /// Tekton's message about a cycle (dag.go `getInterdependencyError`); `waiting` is how many dependencies each task still
     /// waits for. A finally task that waits for the cycle is not part of it.
     fn cycle(&self, waiting: &[usize]) -> GraphError {
         let stuck = (0..self.dag_len).filter(|&task| waiting[task] > 0);

@@ -7,15 +7,15 @@ use super::{
     variables::{name_after, references, result_task},
 };
 
-/// The most combinations that are reckoned with where their number is known only when the task starts.
+/// The most combinations that are allowed for if their number is known only when the task starts.
 pub const MAX_UNKNOWN: u32 = 256;
 
 /// The number of TaskRuns that a task with a matrix has, as far as it is known when the run is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fan {
-    /// At least so many, unless the task is skipped.
+    /// At least this many, unless the task is skipped.
     pub least: u32,
-    /// At most so many.
+    /// At most this many.
     pub most: u32,
     /// Whether an array from a result may turn out empty, so that the task is skipped.
     pub may_be_empty: bool,
@@ -75,7 +75,7 @@ fn values<'a>(given: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> O
     }
 }
 
-/// How many TaskRuns one `include` adds: surely, and at most. Tekton names TaskRuns by this count and not by the number of
+/// How many TaskRuns one `include` adds: at least, and at most. Tekton names TaskRuns by this count and not by the number of
 /// combinations, which is smaller where one `include` has several new values (Tekton: matrix_types.go
 /// `countNewCombinationsFromInclude`, pipelinerunresolution.go).
 fn added(include: &Value, lists: &[(&str, Vec<&str>)]) -> (u32, u32) {

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-/// An amount in billionths; what can't be read is nothing.
+/// An amount in billionths; what can't be parsed counts as zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quantity(i128);
 
 impl Quantity {
-    /// The amount that a text such as `100m`, `1.5Gi` or `2e3`, or a number says.
+    /// Parses a string such as `100m`, `1.5Gi` or `2e3`, or a number.
     pub fn of(value: &Value) -> Self {
         match value {
             Value::String(text) => Self::parse(text).unwrap_or_default(),

@@ -14,24 +14,24 @@ use super::{
 pub enum Reference {
     /// One of that name in the run's namespace.
     Name(String),
-    /// One that a resolver of the cluster brings.
+    /// One that a resolver of the cluster fetches.
     Remote {
         /// The resolver, for example `git`.
         resolver: String,
-        /// What it is told, in the order given: objects with `name` and `value`, which is a string, an array of strings or
-        /// an object of strings.
+        /// Its params, in the order given: objects with `name` and `value`, which is a string, an array of strings or an
+        /// object of strings.
         params: Vec<Value>,
     },
 }
 
-/// Why a reference can't be read. The sentences fit behind "its taskRef" and "it".
+/// Why a reference can't be read, as a clause that fits after "its taskRef" and "it".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// It is a string, a number or an array.
     #[error("is not an object")]
     NotAnObject,
     /// It names an OCI bundle.
-    #[error("has a bundle, which Tekton has no longer: use the resolver \"bundles\"")]
+    #[error("has a bundle, which Tekton no longer has: use the resolver \"bundles\"")]
     Bundle,
     /// A field that Tekton would refuse.
     #[error("has a field {0:?}, which Tekton does not know: it takes name, or resolver and params")]
@@ -58,12 +58,12 @@ pub enum ReferenceError {
     DuplicateParam(String),
 }
 
-/// How much of a param's value a sentence shows, in characters.
+/// How many characters of a param's value a sentence shows.
 const SHOWN: usize = 60;
 
 impl Reference {
-    /// What `reference`, a pipelineRef or taskRef in its v1 form, names. `fields` are those that it may have beside
-    /// `name`, `resolver` and `params`. Variables are still in it.
+    /// What `reference`, a pipelineRef or taskRef in its v1 form, names. `fields` are those that it may have
+    /// beside `name`, `resolver` and `params`. Variables are not resolved yet.
     pub fn read(reference: &Value, fields: &[&str]) -> Result<Self, ReferenceError> {
         let known = |key: &String| {
             ["name", "resolver", "params"].iter().chain(fields).any(|field| key.eq_ignore_ascii_case(field))
@@ -90,7 +90,7 @@ impl Reference {
         }
     }
 
-    /// The same with every variable of `scope` in its place.
+    /// The same with every variable resolved from `scope`.
     pub fn resolved(self, scope: &Scope<'_>) -> Result<Self, UnknownVariable> {
         match self {
             Self::Name(name) => Ok(Self::Name(scope.apply_text(&name)?)),
@@ -105,7 +105,7 @@ impl Reference {
         }
     }
 
-    /// The resolver that brings it, if one does.
+    /// The resolver that fetches it, if one does.
     pub fn resolver(&self) -> Option<&str> {
         match self {
             Self::Name(_) => None,
@@ -114,7 +114,7 @@ impl Reference {
     }
 }
 
-/// For sentences, behind `pipeline` or `task`: `"build"`, or `through resolver "git" (url=…, pathInRepo=…)`.
+/// For sentences, after `pipeline` or `task`: `"build"`, or `through resolver "git" (url=…, pathInRepo=…)`.
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -144,7 +144,7 @@ pub fn is_object_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// The params in the form that Tekton gives them (Tekton: param_types.go `UnmarshalJSON`).
+/// The params in the form that Tekton converts them to (Tekton: param_types.go `UnmarshalJSON`).
 fn read_params(reference: &Value) -> Result<Vec<Value>, ReferenceError> {
     let mut params: Vec<Value> = Vec::new();
     for param in items(reference, "params") {
@@ -178,7 +178,7 @@ fn shortened(value: &str) -> String {
     line
 }
 
-/// The `refSource` that a resolver gave, as one compact text for an annotation: uri, digest and entryPoint
+/// The `refSource` that a resolver gave, as one compact string for an annotation: uri, digest and entryPoint
 /// (Tekton: refsource.go).
 pub fn source_text(source: &Value) -> String {
     let keep = |key: &str| field(source, key).map(|value| (key.to_owned(), value.clone()));
@@ -211,7 +211,7 @@ mod tests {
             ),
             (
                 json!({"name": "p", "bundle": "b"}),
-                r#"has a bundle, which Tekton has no longer: use the resolver "bundles""#,
+                r#"has a bundle, which Tekton no longer has: use the resolver "bundles""#,
             ),
             (
                 json!({"name": "p", "kind": "x"}),

@@ -21,7 +21,7 @@ impl<'a> Run<'a> {
         self.object
     }
 
-    /// `metadata.name`; none where the API server is still to make one from `generateName`.
+    /// `metadata.name`; none if the API server has yet to generate one from `generateName`.
     pub fn name(self) -> Option<&'a str> {
         let metadata = self.object.get("metadata")?;
         Some(text(metadata, "name")).filter(|name| !name.is_empty())
@@ -57,22 +57,22 @@ impl<'a> Run<'a> {
         self.bindings().iter().find(|binding| text(binding, "name") == name)
     }
 
-    /// `spec.taskRunSpecs`: what holds for single tasks.
+    /// `spec.taskRunSpecs`: settings of single tasks.
     pub fn task_run_specs(self) -> &'a [Value] {
         items(self.spec(), "taskRunSpecs")
     }
 
-    /// Those of `spec.taskRunSpecs` that are for the task `name`.
+    /// The item of `spec.taskRunSpecs` for the task `name`.
     pub fn task_run_spec(self, name: &str) -> Option<&'a Value> {
         self.task_run_specs().iter().find(|own| text(own, "pipelineTaskName") == name)
     }
 
-    /// `spec.taskRunTemplate.podTemplate`, which holds for all tasks.
+    /// `spec.taskRunTemplate.podTemplate`, which applies to all tasks.
     pub fn pod_template(self) -> Option<&'a Value> {
         field(field(self.spec(), "taskRunTemplate")?, "podTemplate")
     }
 
-    /// `podTemplate` of the task `name`: fields that it has take the place of those of [`Run::pod_template`].
+    /// `podTemplate` of the task `name`: its fields override those of [`Run::pod_template`].
     pub fn task_pod_template(self, name: &str) -> Option<&'a Value> {
         field(self.task_run_spec(name)?, "podTemplate")
     }

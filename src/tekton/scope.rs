@@ -10,7 +10,7 @@ use super::{
     variables::{references, substitute},
 };
 
-/// How far defaults may lead from one param to the next (Tekton: resources/apply.go `maxParamReferenceDepth`).
+/// How deep the defaults of params may refer to each other (Tekton: resources/apply.go `maxParamReferenceDepth`).
 const DEPTH: usize = 10;
 
 /// Params of the run and, where it is known, of its Pipeline; and what is known of the run itself.
@@ -20,13 +20,13 @@ pub struct Scope<'a> {
     context: Vec<(&'static str, &'a str)>,
 }
 
-/// A variable that has no value when a run is created: its inner text, for example `tasks.t.results.r`.
+/// A variable that has no value when a run is created: its reference, for example `tasks.t.results.r`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("$({0}) has no value when the run is created")]
 pub struct UnknownVariable(pub String);
 
 impl<'a> Scope<'a> {
-    /// What `run`, about to be created in `namespace`, gives.
+    /// The values that `run`, about to be created in `namespace`, gives.
     pub fn of_run(run: Run<'a>, namespace: &'a str) -> Self {
         let params =
             run.params().iter().filter_map(|param| Some((text(param, "name"), Cow::Borrowed(field(param, "value")?))));
@@ -37,9 +37,9 @@ impl<'a> Scope<'a> {
         Self { params, context }
     }
 
-    /// The same inside of the pipeline `name`: what its params are by default counts where the run gives nothing. In a default
-    /// other params may stand, in whose defaults others stand (Tekton: resources/apply.go `ApplyParameters`). Versions of Tekton
-    /// that leave such variables as they are have no use for them.
+    /// The same inside of the pipeline `name`: the defaults of its params apply where the run gives no value. A default may
+    /// refer to other params, whose defaults may refer to others (Tekton: resources/apply.go `ApplyParameters`). Versions of
+    /// Tekton that leave such variables as they are can't use them.
     pub fn in_pipeline(mut self, spec: &'a Value, name: &'a str) -> Self {
         let default = |param| Some((text(param, "name"), field(param, "default")?));
         let mut open: Vec<(&str, &Value)> = items(spec, "params").iter().filter_map(default).collect();
@@ -54,7 +54,7 @@ impl<'a> Scope<'a> {
         self
     }
 
-    /// A default, if all params that stand in its texts are known and are texts.
+    /// A default, resolved; none unless all params that its strings refer to are known strings.
     fn resolved(&self, default: &'a Value) -> Option<Cow<'a, Value>> {
         let mut variables = false;
         texts(default, &mut |text| variables |= references(text).any(|reference| reference.starts_with("params")));
@@ -72,13 +72,13 @@ impl<'a> Scope<'a> {
         Some(Cow::Owned(value))
     }
 
-    /// The text that `$(reference)` stands for; none where it has no value yet, or one that is no text.
+    /// The string that `$(reference)` stands for; none if it has no value yet, or one that is not a string.
     pub fn text(&self, reference: &str) -> Option<&str> {
         let context = self.context.iter().find(|(name, _)| *name == reference).map(|(_, value)| *value);
         context.or_else(|| self.value(reference)?.as_str())
     }
 
-    /// `value` with every variable in its place, in texts of any depth.
+    /// `value` with every variable resolved, in strings at any depth.
     pub fn apply(&self, value: &Value) -> Result<Value, UnknownVariable> {
         match value {
             Value::String(text) => match self.whole(text) {
@@ -104,7 +104,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The same for a text that stays one. What is no variable of Tekton's is left as it is.
+    /// The same for a string that stays a string. What is not a variable of Tekton's is left as it is.
     pub fn apply_text(&self, value: &str) -> Result<String, UnknownVariable> {
         let variable = |reference: &&str| {
             ["params", "tasks", "finally", "context", "workspaces"]
@@ -120,7 +120,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The array or object that a text stands for which is nothing but one variable
+    /// The array or object that `text` stands for if it consists of exactly one variable
     /// (Tekton: param_types.go `applyOrCorrect`).
     fn whole(&self, text: &str) -> Option<&Value> {
         let reference = text.strip_prefix("$(")?.strip_suffix(')')?;
@@ -128,7 +128,7 @@ impl<'a> Scope<'a> {
         (!value.is_string()).then_some(value)
     }
 
-    /// The value of `params.x`, `params["x"]`, `params['x']`, and of `[0]` or `.key` behind these. A name may have dots.
+    /// The value of `params.x`, `params["x"]`, `params['x']`, and of `[0]` or `.key` after these. A name may have dots.
     fn value(&self, reference: &str) -> Option<&Value> {
         let rest = reference.strip_prefix("params")?;
         self.params.iter().find_map(|(name, value)| {

@@ -1,5 +1,5 @@
-//! The one table of the fields in which Tekton substitutes variables, and what a variable means in each. Supporting a new
-//! field of Tekton's is a line here. The runner of the tests has a table of its own on purpose: it is the judge of this one.
+//! The one table of the fields in which Tekton substitutes variables, and what a variable means in each. To support a
+//! new field of Tekton's, add a line here. The tests' runner has a table of its own on purpose, to check this one.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::fields::{change_texts, field, items, texts};
 
 /// A field with strings, or with arrays and objects of strings.
 pub struct TextField {
-    /// The way to it; `x[]` stands for every item of the array `x`.
+    /// The path to it; `x[]` stands for every item of the array `x`.
     pub path: &'static [&'static str],
     /// Whether a result reference in it makes its task depend on the task that has the result
     /// (Tekton: pkg/apis/pipeline/v1/resultref.go `PipelineTaskResultRefs`, container_types.go
@@ -58,10 +58,10 @@ pub const CONTAINER: [TextField; 13] = [
     workspaces(&["params[]", "value"]),
 ];
 
-/// Fields of a task's spec that describe it: nothing is substituted in them.
+/// Fields of a task's spec that only describe it: Tekton substitutes nothing in them.
 const DESCRIPTIONS: [&str; 3] = ["metadata", "description", "displayName"];
 
-/// Gives every string of `task`, a task of a Pipeline, in which a result reference makes an edge.
+/// Calls `found` with every string of `task`, a task of a Pipeline, in which a result reference makes an edge.
 pub fn edge_texts<'a>(task: &'a Value, found: &mut impl FnMut(&'a str)) {
     PIPELINE_TASK.iter().filter(|field| field.makes_edges).for_each(|field| visit(task, field.path, found));
     let Some(spec) = field(task, "taskSpec") else { return };
@@ -70,7 +70,7 @@ pub fn edge_texts<'a>(task: &'a Value, found: &mut impl FnMut(&'a str)) {
     }
 }
 
-/// Gives every string of an embedded task's spec in which naming a workspace gives the task that workspace of the run.
+/// Calls `found` with every string of an embedded task's spec in which naming a workspace propagates it from the run.
 pub fn propagating_texts<'a>(task_spec: &'a Value, found: &mut impl FnMut(&'a str)) {
     let containers = items(task_spec, "steps").iter().chain(items(task_spec, "sidecars"));
     for container in containers.chain(field(task_spec, "stepTemplate")) {
@@ -78,14 +78,14 @@ pub fn propagating_texts<'a>(task_spec: &'a Value, found: &mut impl FnMut(&'a st
     }
 }
 
-/// Replaces every string of a task's spec in which Tekton substitutes variables and for which `change` gives another one:
-/// all but those that describe it.
+/// Replaces every string of a task's spec in which Tekton substitutes variables and for which `change` returns another one:
+/// all except those that only describe the task.
 pub fn change_spec_texts(task_spec: &mut Value, change: &mut impl FnMut(&str) -> Option<String>) {
     change_but(task_spec, &DESCRIPTIONS, change);
 }
 
-/// The same for a task of a Pipeline, its embedded spec included. What is in a pipeline in a pipeline or in a custom task is
-/// not for its parent to substitute.
+/// The same for a task of a Pipeline, its embedded spec included. Its parent does not
+/// substitute variables in a pipeline in a pipeline or in a custom task.
 pub fn change_task_texts(task: &mut Value, change: &mut impl FnMut(&str) -> Option<String>) {
     change_but(task, &["taskSpec", "pipelineSpec", "pipelineRef", "description"], change);
     for (key, spec) in task.as_object_mut().into_iter().flatten() {

@@ -22,13 +22,13 @@ const WITHOUT_EFFECT: [&str; 10] = [
     "tty",
 ];
 
-/// Why a field is refused: Tekton's validation of v1beta1 does (Tekton: v1beta1/*_validation.go `ErrDisallowedFields`).
-const GONE: &str = "Tekton takes no longer: take it out";
+/// Why a field is refused: Tekton's validation of v1beta1 refuses it (Tekton: v1beta1/*_validation.go `ErrDisallowedFields`).
+const GONE: &str = "Tekton no longer accepts: remove it";
 
-/// Why a field is refused: v1 has it, but Tekton's conversion forgets it, and what it said would not be done.
+/// Why a field is refused: v1 has it, but Tekton's conversion drops it, so that it would be ignored.
 const LOST: &str = "Tekton loses on the way from v1beta1 to v1: write the object as tekton.dev/v1";
 
-/// What is in the way of a conversion: a clause for sentences about the object.
+/// Why an object can't be converted, as a clause for sentences about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConversionError {
     /// Not a kind that is converted here.
@@ -160,7 +160,7 @@ fn task_run_template(spec: &mut Value) -> Result<(), ConversionError> {
     Ok(())
 }
 
-/// Refuses those of the fields `names` that say something, and takes out those that do not, as v1 has no such fields.
+/// Refuses those of the fields `names` that have a value, and removes those that don't: v1 has no such fields.
 fn refuse(object: &mut Value, place: &str, names: &[&str], why: &'static str) -> Result<(), ConversionError> {
     let says = |name: &&&str| field(object, name).is_some_and(|value| value != "");
     if let Some(name) = names.iter().find(says) {
@@ -170,7 +170,7 @@ fn refuse(object: &mut Value, place: &str, names: &[&str], why: &'static str) ->
     Ok(())
 }
 
-/// Gives field `old` its name in v1, in its place. One that is null goes: v1 would not know it.
+/// Renames field `old` to its name in v1, in place. One that is null is removed: v1 would not know it.
 fn rename(object: &mut Value, place: &str, old: &str, new: &str) -> Result<(), ConversionError> {
     not_yet(object, place, new, old)?;
     let Some(map) = object.as_object_mut() else { return Ok(()) };
@@ -187,7 +187,7 @@ fn rename(object: &mut Value, place: &str, old: &str, new: &str) -> Result<(), C
     Ok(())
 }
 
-/// Refuses a field that is v1's: Tekton does not know it in v1beta1, and here it would become one.
+/// Refuses a field of v1: Tekton does not know it in v1beta1, but here it would take effect.
 fn not_yet(object: &Value, place: &str, new: &str, old: &str) -> Result<(), ConversionError> {
     if object.as_object().is_some_and(|map| map.keys().any(|key| key.eq_ignore_ascii_case(new))) {
         let [place, new, old] = [place, new, old].map(str::to_owned);
@@ -202,7 +202,7 @@ fn drop_all(object: &mut Value, names: &[&str]) {
     }
 }
 
-/// Takes a field out, unless it is null.
+/// Removes and returns a field, unless it is null.
 fn take(map: &mut Map<String, Value>, name: &str) -> Option<Value> {
     let key = map.keys().rev().find(|key| key.eq_ignore_ascii_case(name))?.clone();
     let value = map.get(&key).filter(|value| !value.is_null()).cloned();
@@ -288,7 +288,7 @@ mod tests {
             assert_eq!(converted["apiVersion"], "tekton.dev/v1");
             assert_eq!(converted["spec"], after, "{kind}");
         }
-        // What is null says nothing, and v1 does not know it.
+        // A null field has no meaning, and v1 does not know it.
         for (kind, before, after) in [
             ("Task", json!({"resources": null, "steps": null}), json!({"steps": null})),
             ("Task", json!({"steps": [{"resources": null, "name": "s"}]}), json!({"steps": [{"name": "s"}]})),
@@ -333,29 +333,29 @@ mod tests {
             (
                 "Task",
                 json!({"resources": {"inputs": []}}),
-                "spec has resources, which Tekton takes no longer: take it out",
+                "spec has resources, which Tekton no longer accepts: remove it",
             ),
-            ("Task", json!({"inputs": {}}), "spec has inputs, which Tekton takes no longer: take it out"),
+            ("Task", json!({"inputs": {}}), "spec has inputs, which Tekton no longer accepts: remove it"),
             (
                 "Task",
                 json!({"steps": [{"computeResources": {}}]}),
                 "spec.steps[0] has computeResources, which v1beta1 calls resources: rename it, or write the object as tekton.dev/v1",
             ),
-            ("Pipeline", json!({"resources": []}), "spec has resources, which Tekton takes no longer: take it out"),
+            ("Pipeline", json!({"resources": []}), "spec has resources, which Tekton no longer accepts: remove it"),
             (
                 "Pipeline",
                 json!({"tasks": [{}, {"resources": {}}]}),
-                "spec.tasks[1] has resources, which Tekton takes no longer: take it out",
+                "spec.tasks[1] has resources, which Tekton no longer accepts: remove it",
             ),
             (
                 "Pipeline",
                 json!({"finally": [{"taskRef": {"name": "t", "bundle": "b"}}]}),
-                "spec.finally[0].taskRef has bundle, which Tekton takes no longer: take it out",
+                "spec.finally[0].taskRef has bundle, which Tekton no longer accepts: remove it",
             ),
             (
                 "PipelineRun",
                 json!({"pipelineRef": {"name": "t", "bundle": "b"}}),
-                "spec.pipelineRef has bundle, which Tekton takes no longer: take it out",
+                "spec.pipelineRef has bundle, which Tekton no longer accepts: remove it",
             ),
             (
                 "PipelineRun",
@@ -390,7 +390,7 @@ mod tests {
             (
                 "Pipeline",
                 json!({"tasks": [{"taskSpec": {"Resources": {}}}]}),
-                "spec.tasks[0].taskSpec has resources, which Tekton takes no longer: take it out",
+                "spec.tasks[0].taskSpec has resources, which Tekton no longer accepts: remove it",
             ),
             ("StepAction", json!({}), r#"a "StepAction" can't be converted from tekton.dev/v1beta1"#),
         ] {

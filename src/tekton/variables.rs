@@ -1,11 +1,11 @@
-//! `$(…)` variables in texts.
+//! `$(…)` variables in strings.
 
-/// The inner texts of all variables in `text`: `params.x` for `$(params.x)`.
+/// The references of all variables in `text`: `params.x` for `$(params.x)`.
 pub fn references(text: &str) -> impl Iterator<Item = &str> {
     Scan { text, at: 0 }.map(|(start, end)| &text[start + 2..end - 1])
 }
 
-/// `text` with each `$(…)` replaced for which `value` gives something; none where nothing was replaced.
+/// `text` with each `$(…)` replaced for which `value` returns something; none if nothing was replaced.
 pub fn substitute(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Option<String> {
     let mut result: Option<String> = None;
     let mut kept = 0;

@@ -16,7 +16,7 @@ use crate::tekton::{
     workspaces::{Use, is_read_only, mount_path},
 };
 
-/// Leaves each wrapped workspace under one name only, the first one that may be written; gives the uses that remain.
+/// Leaves each wrapped workspace under one name only, the first writable one; returns the uses that remain.
 pub fn merge(
     task: &mut Value,
     mut used: Vec<Use>,
@@ -69,7 +69,7 @@ fn fold(task: &mut Value, first: &Use, second: &Use, run_sub_path: &str) -> Resu
     };
     change_spec_texts(spec, &mut |text| substitute(text, value));
     let Some(spec) = spec.as_object_mut() else { return Ok(()) };
-    // Steps take the mount from the template; sidecars have none.
+    // Steps inherit the mount from the stepTemplate; sidecars don't have one.
     let key = spec.keys().find(|key| key.eq_ignore_ascii_case("stepTemplate")).cloned();
     let template = spec.entry(key.unwrap_or_else(|| "stepTemplate".to_owned())).or_insert_with(|| json!({}));
     add_mount(template, mount.clone());
@@ -85,7 +85,7 @@ fn add_mount(container: &mut Value, mount: Value) {
     }
 }
 
-/// A workspace that only some steps mount can't be made a mount of all.
+/// Refuses a workspace that only some steps mount: a mount in the stepTemplate would be in all of them.
 fn refuse_isolated(task: &Value, first: &Use, second: &Use) -> Result<(), Refusal> {
     let spec = field(task, "taskSpec").unwrap_or(&Value::Null);
     let containers = items(spec, "steps").iter().chain(items(spec, "sidecars"));

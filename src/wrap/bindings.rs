@@ -25,7 +25,7 @@ pub enum Binding {
     Limit(usize, String),
 }
 
-/// The changes that bind every wrapped workspace to an emptyDir. Others of the run stay as they are.
+/// The changes that bind every wrapped workspace to an emptyDir. Other bindings of the run stay as they are.
 pub fn bind(run: Run<'_>, request: &Request) -> Result<Vec<Binding>, Refusal> {
     let mut changes = Vec::new();
     for workspace in &request.workspaces {

@@ -1,4 +1,4 @@
-//! What becomes of each task, for people: `render --explain`.
+//! What wrapping does to each task, as `render --explain` prints it.
 
 use super::plan::{Plan, TaskPlan};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     tekton::{graph::Graph, workspaces::Use},
 };
 
-/// One task of the Pipeline. The texts are for people.
+/// One task of the Pipeline, described for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskNote {
     /// Its name.
@@ -25,9 +25,10 @@ pub fn notes(graph: &Graph, plan: &Plan, used: &[Vec<Use>]) -> Vec<TaskNote> {
         let planned = &plan.tasks[task];
         TaskNote {
             task: graph.names[task].clone(),
-            after: match task < graph.dag_len {
-                true => list(graph.dependencies[task].iter().map(|&on| graph.names[on].clone()), "-"),
-                false => "all tasks (finally)".to_owned(),
+            after: if task < graph.dag_len {
+                list(graph.dependencies[task].iter().map(|&on| graph.names[on].clone()), "-")
+            } else {
+                "all tasks (finally)".to_owned()
             },
             restores: restores(planned, &used[task]),
             saves: saves(planned, &used[task]),
@@ -95,7 +96,7 @@ fn restores(planned: &TaskPlan, used: &[Use]) -> String {
     if used.is_empty() {
         return "left as it is: uses no wrapped workspace".to_owned();
     }
-    let one = |step: &WorkspaceStep| {
+    let restored = |step: &WorkspaceStep| {
         let base = step.base.iter().map(|base| format!("base {base}"));
         let tasks = step.after.iter().map(|task| match (task.last, task.optional) {
             (None, false) => task.task.clone(),
@@ -105,7 +106,7 @@ fn restores(planned: &TaskPlan, used: &[Use]) -> String {
         });
         format!("{} from {}", step.name, list(base.chain(tasks), "nothing"))
     };
-    list(planned.restore.iter().map(one), "nothing: no task before it saves")
+    list(planned.restore.iter().map(restored), "nothing: no task before it saves")
 }
 
 fn saves(planned: &TaskPlan, used: &[Use]) -> String {

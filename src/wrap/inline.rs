@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Annotations that describe the object they were on, not what it does. `tekton.dev/v1beta1…` hold the parts of a v1beta1
+/// Annotations about the object that they were on, not about what it does. `tekton.dev/v1beta1…` hold the parts of a v1beta1
 /// Task that v1 can't express: on a Task with more steps they break its conversion back (Tekton: task_conversion.go).
 const NOT_COPIED: [&str; 3] =
     ["kubectl.kubernetes.io/last-applied-configuration", "tekton.dev/v1beta1", "chains.tekton.dev/"];
@@ -55,7 +55,7 @@ fn referenced(pipeline_task: &Value, scope: &Scope<'_>) -> Result<Option<Referen
     }
 }
 
-/// Refuses a taskRef to anything but a Task. A name without a kind is given the kind Task before Tekton looks
+/// Refuses a taskRef to anything but a Task. A name without a kind gets the kind Task before Tekton looks
 /// (Tekton: taskref_types.go `IsCustomTask`, pipeline_defaults.go).
 fn check_kind(reference: &Value) -> Result<(), TaskProblem> {
     let by_name = text(reference, "resolver").is_empty();
@@ -71,8 +71,8 @@ fn check_kind(reference: &Value) -> Result<(), TaskProblem> {
     }
 }
 
-/// Makes `pipeline_task` one with an embedded spec that binds and declares all wrapped workspaces that it uses. Gives the
-/// name of the Task that was inlined.
+/// Makes `pipeline_task` one with an embedded spec that binds and declares all wrapped workspaces that it uses. Returns
+/// the name of the Task that was inlined.
 pub fn inline(
     pipeline_task: &mut Value,
     used: &[Use],
@@ -139,14 +139,14 @@ fn embedded(reference: &Reference, task: &Found) -> Result<(String, Value), Refu
     Ok((name.to_owned(), Value::Object(spec)))
 }
 
-/// The annotations of `metadata` that Tekton would copy to what is made from the object.
+/// The annotations of `metadata` that Tekton would copy to the objects created from it.
 pub fn copied_annotations(metadata: &Value) -> Map<String, Value> {
     let mut annotations = field(metadata, "annotations").and_then(Value::as_object).cloned().unwrap_or_default();
     annotations.retain(|key, _| !NOT_COPIED.iter().any(|prefix| key.starts_with(prefix)) && !is_ours(key));
     annotations
 }
 
-/// Binds and declares a workspace that the task so far uses only through variables: then the injected steps can mount it.
+/// Binds and declares a workspace that the task uses only through variables, so that the injected steps can mount it.
 fn declare(pipeline_task: &mut Value, name: &str) {
     // Without `workspace` it is that of the same name, and Tekton does not ask whether an optional one is optional in the task
     // too, as it does not where a workspace is only propagated (Tekton: validate_dependencies.go).

@@ -11,26 +11,26 @@ use crate::tekton::{
     workspaces::mount_path,
 };
 
-/// Stands for what is not known. It can be in no path.
+/// Stands for an unknown part. No path can contain it.
 const UNKNOWN: char = '\0';
 
-/// How far defaults of params are followed into each other (Tekton: resources/apply.go `maxParamReferenceDepth`).
+/// How deep the defaults of params may refer to each other (Tekton: resources/apply.go `maxParamReferenceDepth`).
 const DEPTH: usize = 10;
 
 /// The values of the variables of one embedded task.
 pub struct TaskValues<'a> {
     task: &'a Value,
     spec: &'a Value,
-    /// What the pipeline's variables are.
+    /// The values of the pipeline's variables.
     scope: &'a Scope<'a>,
 }
 
-/// A path, taken lexically, that may have an end which is not known.
+/// A path, normalised lexically, whose end may be unknown.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KnownPath {
-    /// Its names, without `.`, `..` and empty ones.
+    /// Its components, without `.`, `..` and empty ones.
     names: Vec<String>,
-    /// Where its end is not known: the beginning of the next name.
+    /// If its end is unknown: the known beginning of the next component.
     open: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl<'a> TaskValues<'a> {
         KnownPath { names, open }
     }
 
-    /// What `template` will be; none where that is not known.
+    /// The value of `template`; none if it is not known.
     pub fn string(&self, template: &str) -> Option<String> {
         Some(self.value(template, 0).into_owned()).filter(|value| !value.contains(UNKNOWN))
     }
@@ -82,7 +82,7 @@ impl<'a> TaskValues<'a> {
         })
     }
 
-    /// What `reference`, one to a param, stands for.
+    /// The value of `reference`, which is to a param.
     fn param(&self, reference: &str, depth: usize) -> String {
         let declared = items(self.spec, "params");
         let found = declared.iter().find_map(|param| Some((param, rest_after(reference, text(param, "name"))?)));
@@ -115,7 +115,7 @@ impl<'a> TaskValues<'a> {
 }
 
 impl KnownPath {
-    /// Whether it lies, or may lie, below `folder`. One that ends there but has an unknown rest may.
+    /// Whether it is, or may be, below `folder`: one that is `folder` with an unknown rest may be.
     pub fn is_below(&self, folder: &Self) -> bool {
         self.may_be_in(folder) && (self.open.is_some() || self.names.len() > folder.names.len())
     }
@@ -134,7 +134,7 @@ impl KnownPath {
     }
 }
 
-/// Whether the variable has its value only when tasks before, or steps, have run.
+/// Whether the variable gets its value only after earlier tasks or steps have run.
 fn is_late(reference: &str) -> bool {
     ["tasks.", "finally.", "steps.", "step."].iter().any(|start| reference.starts_with(start))
 }

@@ -24,19 +24,19 @@ pub struct Changes {
     pub spec: Value,
     /// The bindings of the wrapped workspaces.
     pub bindings: Vec<Binding>,
-    /// Values with their places.
+    /// Values, each with its path in the run.
     pub values: Vec<([String; 4], Value)>,
-    /// All `taskRunSpecs`, where one of them changes.
+    /// All `taskRunSpecs`, if one of them changes.
     pub task_run_specs: Option<Value>,
 }
 
-/// The patch that turns `run` into the wrapped one, and what it gives.
+/// The patch that turns `run` into the wrapped run, and the result of applying it.
 pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request) -> Result<(Patch, Value), Refusal> {
     let metadata = field(&pipeline.object, "metadata").unwrap_or(&Value::Null);
     let name = request.pipeline_name(&pipeline.object);
     let mut labels = field(metadata, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut annotations = copied_annotations(metadata);
-    // What Tekton would say of a referenced pipeline; without it the run would be labelled with its own name.
+    // The label that Tekton would set for a referenced pipeline; without it the run would be labelled with its own name.
     let referenced = request.pipeline.as_ref().map(|_| name);
     labels.extend(referenced.map(|name| ("tekton.dev/pipeline".to_owned(), json!(name))));
     labels.insert(WRAPPED.to_owned(), json!("true"));
@@ -67,8 +67,8 @@ pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request
     Ok((patch, result))
 }
 
-/// Adds those of `wanted` that the run's metadata does not have: what the run says itself wins (Tekton: pipelinerun.go),
-/// except where it says what only this program may.
+/// Adds those of `wanted` that the run's metadata does not have: the run's own values win (Tekton: pipelinerun.go), except for
+/// those that only this program may set.
 fn add_missing(operations: &mut Vec<PatchOperation>, run: Run<'_>, name: &str, mut wanted: Map<String, Value>) {
     match run.metadata(name).and_then(Value::as_object) {
         None => operations.push(add(&["metadata", name], Value::Object(wanted))),

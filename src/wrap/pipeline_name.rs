@@ -1,5 +1,5 @@
-//! `$(context.pipeline.name)`: of a pipeline inlined in a run it would be the run's name, and in the run's own workspaces
-//! nothing (Tekton: pipelinespec.go `pipelineMeta`, pipelinerun.go `getTaskrunWorkspaces`).
+//! `$(context.pipeline.name)`: in a run with an inlined pipeline it would be the run's name, and empty in the run's own
+//! workspaces (Tekton: pipelinespec.go `pipelineMeta`, pipelinerun.go `getTaskrunWorkspaces`).
 
 use serde_json::Value;
 
@@ -23,8 +23,8 @@ pub fn keep(spec: &mut Value, name: &str) {
     }
 }
 
-/// The values of the run's params and the sub-paths of its workspaces that name the pipeline: each with its place in the run
-/// and as it has to be.
+/// The values of the run's params and the sub-paths of its workspaces that name the pipeline: the path of each in the
+/// run, and its new value.
 pub fn in_run(run: Run<'_>, name: &str) -> Vec<([String; 4], Value)> {
     let mut found = Vec::new();
     for (list, items, key) in [("params", run.params(), "value"), ("workspaces", run.bindings(), "subPath")] {

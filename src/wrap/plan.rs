@@ -32,7 +32,7 @@ pub struct Plan {
 pub struct TaskPlan {
     /// The task's place in pipeline order, the first one where it has a matrix.
     pub order: u32,
-    /// The least and the most TaskRuns of its matrix, where their names end with the number of the combination.
+    /// The least and the most TaskRuns of its matrix, if their names end with the number of the combination.
     pub numbered: Option<(u32, u32)>,
     /// The workspaces that a step in front restores.
     pub restore: Vec<WorkspaceStep>,
@@ -100,7 +100,7 @@ impl Plan {
                     let met = wrapped.met(task);
                     let joined: Vec<usize> = parallel.iter().copied().filter(|&other| met.contains(other)).collect();
                     let (parallel, joined) = (wrapped.ranges(&parallel), wrapped.ranges(&joined));
-                    // What it comes after is in the state that the restore step left.
+                    // Its predecessors are in the state that the restore step left.
                     planned.save.push(WorkspaceStep { parallel, joined, after: Vec::new(), ..step.clone() });
                 }
                 if !step.after.is_empty() || step.base.is_some() {
@@ -139,28 +139,28 @@ impl Place {
         self.first + self.width() - 1
     }
 
-    /// The least and the most combinations; none where there is one at most, which has no number in its TaskRun's name.
+    /// The least and the most combinations; none if there is at most one, whose TaskRun's name has no number.
     fn numbered(&self) -> Option<(u32, u32)> {
         self.fan.filter(|fan| fan.most > 1).map(|fan| (fan.least, fan.most))
     }
 
-    /// What a restore step is told of the task: those of its combinations that must be there, those that may be.
+    /// The task as predecessors of a restore step: its combinations that must be there, and those that may be.
     fn predecessors(&self, task: &str, optional: bool) -> Vec<Predecessor> {
         let least = if optional { 0 } else { self.fan.map_or(1, |fan| fan.least) };
-        let one = |first: u32, last: u32, optional: bool| Predecessor {
+        let predecessor = |first: u32, last: u32, optional: bool| Predecessor {
             task: task.to_owned(),
             order: first,
             last: (last > first).then_some(last),
             optional,
         };
-        let sure = (least > 0).then(|| one(self.first, self.first + least - 1, false));
-        let others = (least < self.width()).then(|| one(self.first + least, self.last(), true));
+        let sure = (least > 0).then(|| predecessor(self.first, self.first + least - 1, false));
+        let others = (least < self.width()).then(|| predecessor(self.first + least, self.last(), true));
         sure.into_iter().chain(others).collect()
     }
 }
 
 impl Wrapped<'_> {
-    /// The nearest ancestors that save the workspace, and behind each one that may be absent its own nearest, in pipeline
+    /// The nearest ancestors that save the workspace, and beyond each one that may be absent its own nearest, in pipeline
     /// order.
     fn nearest(&self, task: usize) -> Vec<Predecessor> {
         let mut seen = FixedBitSet::with_capacity(self.graph.count());
@@ -179,7 +179,7 @@ impl Wrapped<'_> {
                 open.extend(&self.graph.dependencies[ancestor]);
             }
         }
-        // What a snapshot that must exist brings along need not be named.
+        // What a snapshot that must exist names need not be listed.
         let brought = |ancestor: usize| {
             found.iter().any(|&(other, optional)| !optional && self.graph.ancestors[other].contains(ancestor))
         };
@@ -196,9 +196,12 @@ impl Wrapped<'_> {
     /// combinations of its own matrix.
     fn parallel(&self, task: usize) -> Vec<usize> {
         let ancestors = &self.graph.ancestors;
-        let related = |other: usize| match other == task {
-            true => self.places[task].numbered().is_none(),
-            false => ancestors[task].contains(other) || ancestors[other].contains(task),
+        let related = |other: usize| {
+            if other == task {
+                self.places[task].numbered().is_none()
+            } else {
+                ancestors[task].contains(other) || ancestors[other].contains(task)
+            }
         };
         (0..self.graph.count()).filter(|&other| self.saves[other] && !related(other)).collect()
     }
@@ -229,7 +232,7 @@ impl Wrapped<'_> {
     }
 }
 
-/// A folder name for the workspace: its own where that is a plain word, else its place in the list.
+/// A folder name for the workspace: its own name if that is a plain word, else its index in the list.
 fn directory(workspace: &str, request: &Request) -> String {
     let plain = workspace.starts_with(|c: char| c.is_ascii_alphanumeric())
         && workspace.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));

@@ -1,4 +1,4 @@
-//! Params in the pod templates of a run: Tekton substitutes them with those of each TaskRun, under the name that they have
+//! Params in the pod templates of a run: Tekton substitutes those of each TaskRun, under the names that they have
 //! there (Tekton: taskrun/resources/apply.go `ApplyPodTemplateReplacements`).
 
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use crate::tekton::{
     run::Run,
 };
 
-/// The run's `taskRunSpecs` with the params under their new names and without forged provenance; none where nothing changes.
+/// The run's `taskRunSpecs` with the params under their new names and without forged provenance; none if nothing changes.
 pub fn rename(run: Run<'_>, renamings: &[Renaming]) -> Option<Value> {
     let mut all = run.task_run_specs().to_vec();
     let before = all.clone();
@@ -34,7 +34,7 @@ pub fn rename(run: Run<'_>, renamings: &[Renaming]) -> Option<Value> {
     (all != before).then_some(Value::Array(all))
 }
 
-/// Puts fields of the pod template that all tasks share into a task's own, where it does not set them itself
+/// Copies fields of the pod template that all tasks share into a task's own, unless it sets them itself
 /// (Tekton: pod/template.go `MergePodTemplateWithDefault`).
 fn adopt(own: &mut Map<String, Value>, fields: &[(&String, &Value)]) {
     if fields.is_empty() {

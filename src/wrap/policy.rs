@@ -1,8 +1,8 @@
-//! What the operator of Tekton forbids, and wrapping would get around.
+//! Policies of the cluster that wrapping would bypass.
 //!
 //! Tekton verifies what it fetches through resolvers against the VerificationPolicies of the namespace, and only that
-//! (Tekton: pkg/trustedresources/verify.go); of what is inlined it sees no signature. So where a policy is in force for
-//! something that a resolver brought, the run is refused.
+//! (Tekton: pkg/trustedresources/verify.go); it can't verify what is inlined. So where a policy applies to an object that came
+//! through a resolver, the run is refused.
 
 use regex::Regex;
 use serde_json::Value;
@@ -14,19 +14,19 @@ use crate::{
 };
 
 impl Flags {
-    /// That pipelines may be inlined at all (Tekton: pipelinerun_validation.go, pipeline_validation.go,
+    /// Refuses the run if pipelines may not be inlined at all (Tekton: pipelinerun_validation.go, pipeline_validation.go,
     /// taskrun_validation.go; each looks for its own word in the list).
     pub fn allow_inlining(&self) -> Result<(), Refusal> {
         let value = self.value("disable-inline-spec");
         let forbidden = |word: &str| ["pipelinerun", "pipeline", "taskrun"].contains(&word.trim());
-        match value.split(',').any(forbidden) {
-            true => Err(Refusal::InliningForbidden(value.to_owned())),
-            false => Ok(()),
+        if value.split(',').any(forbidden) {
+            return Err(Refusal::InliningForbidden(value.to_owned()));
         }
+        Ok(())
     }
 
-    /// That `found`, which a resolver brought and which `what` names, need not be verified. `policies` are the
-    /// VerificationPolicies of the namespace.
+    /// Refuses the run if a VerificationPolicy applies to `found`, which came through a resolver and which `what` names.
+    /// `policies` are those of the namespace.
     pub fn allow_unverified(&self, what: &str, found: &Found, policies: &[Value]) -> Result<(), Refusal> {
         let uri = found.source.as_ref().map_or("", |source| text(source, "uri"));
         if let Some(policy) = policies.iter().find(|policy| concerns(policy, uri)) {
@@ -44,11 +44,11 @@ impl Flags {
     }
 }
 
-/// The feature flag that says what happens to what no policy concerns.
+/// The feature flag that decides about objects that no policy applies to.
 const NO_MATCH: &str = "trusted-resources-verification-no-match-policy";
 
-/// Whether `policy` concerns what comes from `uri`. Releases of Tekton differ in how they match a pattern, so it does where
-/// the pattern matches any part of the uri, or is no pattern at all.
+/// Whether `policy` applies to what comes from `uri`. Releases of Tekton differ in how they match a pattern, so it does if the
+/// pattern matches any part of the uri, or is invalid.
 fn concerns(policy: &Value, uri: &str) -> bool {
     let resources = field(policy, "spec").map_or(&[][..], |spec| items(spec, "resources"));
     resources.iter().any(|resource| Regex::new(text(resource, "pattern")).map_or(true, |pattern| pattern.is_match(uri)))
@@ -66,12 +66,12 @@ mod tests {
 
     #[test]
     fn inlining() {
-        let of = |value: &str| flags("disable-inline-spec", value);
-        for allowed in [Flags(None), Flags(Some(json!({}))), of(""), of("customrun")] {
+        let inlining_flag = |value: &str| flags("disable-inline-spec", value);
+        for allowed in [Flags(None), Flags(Some(json!({}))), inlining_flag(""), inlining_flag("customrun")] {
             assert!(allowed.allow_inlining().is_ok(), "{allowed:?}");
         }
         for value in ["pipelinerun", "customrun,pipeline", "taskrun, customrun"] {
-            let error = of(value).allow_inlining().unwrap_err().to_string();
+            let error = inlining_flag(value).allow_inlining().unwrap_err().to_string();
             assert_eq!(
                 error,
                 format!(
@@ -97,7 +97,7 @@ mod tests {
             assert_eq!(
                 error,
                 format!(
-                    "{what} is subject to VerificationPolicy \"signed\", which wrapping would get around: run it unwrapped, or put a verified copy into the namespace and refer to it by name"
+                    "{what} is subject to VerificationPolicy \"signed\", which wrapping would bypass: run it unwrapped, or put a verified copy into the namespace and refer to it by name"
                 ),
                 "{pattern}"
             );

@@ -1,5 +1,5 @@
-//! Annotations that say where a wrapped run came from. Only this program writes them: whatever a run, a Pipeline or a Task has
-//! under these names is overwritten or taken out, since others believe them.
+//! Annotations that say where a wrapped run came from. Only this program writes them: values that a run, a Pipeline or a Task
+//! has under these names are overwritten or removed, since others trust them.
 
 use serde_json::{Map, Value, json};
 
@@ -8,16 +8,16 @@ use crate::tekton::{
     reference::{Reference, source_text},
 };
 
-/// The beginning of the names of all our annotations.
+/// The prefix of all our annotations.
 pub const PREFIX: &str = "tekton-wrap.dev/";
 
 /// The annotation with which a run asks to be wrapped. It names the workspaces.
 pub const WRAP: &str = "tekton-wrap.dev/wrap";
 
-/// What is said of a wrapped run itself.
+/// Annotations of the wrapped run.
 const OF_A_RUN: [&str; 4] = ["pipeline", "workspaces", "pipeline-ref", "pipeline-source"];
 
-/// What is said of an inlined Task.
+/// Annotations of an inlined Task.
 const OF_A_TASK: [&str; 2] = ["task-ref", "task-source"];
 
 /// Where the inlined `kind`, a pipeline or a task, came from, if not from the run's namespace: Tekton keeps that in a run's
@@ -41,7 +41,7 @@ pub fn of_run(name: Option<&str>, workspaces: &[String]) -> Map<String, Value> {
     annotations
 }
 
-/// Whether an annotation of this name is one that only this program may write.
+/// Whether only this program may write an annotation of this name.
 pub fn is_provenance(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|name| OF_A_RUN.iter().chain(&OF_A_TASK).any(|own| *own == name))
 }
@@ -51,7 +51,7 @@ pub fn is_ours(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// Takes such annotations out of the `metadata` of `holder`: a taskSpec, or an item of `taskRunSpecs`.
+/// Removes such annotations from the `metadata` of `holder`: a taskSpec, or an item of `taskRunSpecs`.
 pub fn strip(holder: &mut Value) {
     let annotations = field_mut(holder, "metadata").and_then(|metadata| field_mut(metadata, "annotations"));
     if let Some(annotations) = annotations.and_then(Value::as_object_mut) {

@@ -1,5 +1,7 @@
-//! Why a run is not wrapped: each reason one sentence that names the offending thing and what to change.
+//! Why a run is not wrapped: each refusal is one sentence that names the field or object at fault and what to change.
 
+#[cfg(test)]
+mod catalog;
 mod task;
 
 pub use self::task::TaskProblem;
@@ -114,7 +116,7 @@ pub enum Refusal {
         /// Its workspaces, for people.
         declared: String,
     },
-    /// The tasks form no graph.
+    /// The tasks do not form a graph.
     #[error("pipeline {pipeline:?} can't be run: {source}")]
     Graph {
         /// The Pipeline.
@@ -132,7 +134,7 @@ pub enum Refusal {
         /// `persistentVolumeClaim`, `secret`, …
         source_name: String,
     },
-    /// The run says two things about its pipeline.
+    /// The pipelineRef names a pipeline beside its resolver.
     #[error(
         "pipelineRef has a name ({0:?}) beside its resolver wrap: name the pipeline in param \"pipelineref\" alone"
     )]
@@ -140,14 +142,14 @@ pub enum Refusal {
     /// The run has a pipeline of its own beside its pipelineRef (Tekton: pipelinerun_validation.go, "expected exactly one").
     #[error("spec has a pipelineSpec beside the pipelineRef with resolver wrap: keep one of them")]
     BothRefAndSpec,
-    /// The operator of Tekton forbids inlined specs.
+    /// The cluster forbids inlined specs.
     #[error(
         "Tekton's feature flag disable-inline-spec is {0:?}: pipelines may not be inlined in this cluster, and wrapping inlines them; run the pipeline unwrapped, or ask for the flag to be changed"
     )]
     InliningForbidden(String),
-    /// A policy is in force for something that a resolver brought.
+    /// A VerificationPolicy applies to an object that came through a resolver.
     #[error(
-        "{what} is subject to VerificationPolicy {policy:?}, which wrapping would get around: run it unwrapped, or put a verified copy into the namespace and refer to it by name"
+        "{what} is subject to VerificationPolicy {policy:?}, which wrapping would bypass: run it unwrapped, or put a verified copy into the namespace and refer to it by name"
     )]
     Verified {
         /// The Pipeline or Task, with its reference.
@@ -155,9 +157,9 @@ pub enum Refusal {
         /// Name of the VerificationPolicy.
         policy: String,
     },
-    /// Everything that a resolver brings must be verified.
+    /// Every object that comes through a resolver must be verified.
     #[error(
-        "{what} would have to be verified, which wrapping would get around (Tekton's feature flag trusted-resources-verification-no-match-policy is \"fail\"): run it unwrapped, or put a verified copy into the namespace and refer to it by name"
+        "{what} would have to be verified, which wrapping would bypass (Tekton's feature flag trusted-resources-verification-no-match-policy is \"fail\"): run it unwrapped, or put a verified copy into the namespace and refer to it by name"
     )]
     VerificationRequired {
         /// The Pipeline or Task, with its reference.

@@ -212,7 +212,7 @@ impl Request {
         Ok(spec)
     }
 
-    /// What values say about each other.
+    /// Checks values against each other.
     fn check(&self, values: &Values<'_>, suffix: Option<&str>) -> Result<(), Refusal> {
         check_template(values, "target", &self.target)?;
         if self.workspaces.len() > 1 && !self.target.contains(WORKSPACE) {
@@ -252,7 +252,7 @@ pub fn is_wrapped(spec: &Value) -> bool {
     steps.into_iter().any(|step| items(step, "command").first().is_some_and(|program| program == crate::step::PROGRAM))
 }
 
-/// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are put in where its values are, so that no value can
+/// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are resolved after parsing, so that no value can
 /// become YAML.
 fn named_pipeline(values: &Values<'_>) -> Result<Reference, Refusal> {
     let name = "pipelineref";
@@ -299,7 +299,7 @@ fn access(values: &Values<'_>) -> Result<Access, Refusal> {
     })
 }
 
-/// A string as it will be when Tekton has substituted the run's name, namespace and uid: checked with short ones.
+/// Parses `value` as it will be once Tekton has substituted the run's name, namespace and uid, with short ones in their place.
 fn parse(values: &Values<'_>, param: &str, value: &str) -> Result<Target, Refusal> {
     let sample = substitute(value, |_| Some("x".to_owned()));
     let sample = sample.as_deref().unwrap_or(value);

@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// An answer: how the run has to change.
+/// How the run has to change.
 #[derive(Clone, Debug)]
 pub struct Rewrite {
     /// Explicit operations, never a diff.
@@ -38,12 +38,12 @@ pub struct Rewrite {
     pub warnings: Vec<String>,
     /// The run with the patch applied.
     pub run: Value,
-    /// What becomes of each task, in pipeline order.
+    /// What happens to each task, in pipeline order.
     pub notes: Vec<explain::TaskNote>,
 }
 
 /// The Tasks that have to be inlined, each once: those that a task refers to and that get a wrapped workspace. A referenced
-/// Task gets only what the pipeline binds, so this can be said before the Task is read.
+/// Task gets only the workspaces that the pipeline binds, so this is known before the Task is read.
 pub fn tasks_to_inline(
     run: Run<'_>,
     namespace: &str,
@@ -111,8 +111,8 @@ pub fn rewrite(
     Ok(Rewrite { patch, warnings, run, notes })
 }
 
-/// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses, and the params
-/// that got another name.
+/// Embeds every task that uses a wrapped workspace, so that its variables keep their values; returns what each task uses, and
+/// the params that were renamed.
 fn embed(
     run: Run<'_>,
     request: &Request,
@@ -171,12 +171,12 @@ fn size(value: &Value) -> usize {
         }
     }
     let mut counter = Counter(0);
-    // A counter takes everything, and a value is always JSON.
+    // A counter never fails, and a value is always JSON.
     serde_json::to_writer(&mut counter, value).map_or(usize::MAX, |()| counter.0)
 }
 
-/// What else than objects of the run's namespace the run is made of: where Tekton refuses the run for something in them, its
-/// message names only a place in the run.
+/// Warnings that name the objects that came through resolvers: if Tekton refuses the run because of one, its message names only
+/// a path in the run.
 fn origins(request: &Request, tasks: &HashMap<Reference, Found>) -> Vec<String> {
     let remote = |(kind, reference): (&str, &Reference)| {
         reference.resolver().map(|_| format!("spec.pipelineSpec has the {kind} {reference} in it"))

@@ -1,9 +1,9 @@
 //! Security context of the injected steps: the user and group of the user's steps, so that they can read what these wrote and
-//! leave them what they may change, and what Pod Security demands. Never a right: privileges, capabilities, `procMount` and
-//! SELinux types are for the program that asked for them.
+//! leave files that they may change, and what Pod Security requires. Never a privilege: `privileged`, added capabilities,
+//! `procMount` and SELinux types are only for the steps that ask for them.
 //!
-//! The image of the injected steps names no user. Where nothing in the run does either, they run as root, which restores
-//! every file to the owner that it had, or as the uid that a platform gives to all containers of a pod.
+//! The image of the injected steps names no user. If nothing in the run does either, they run as root, which restores
+//! the owner of every file, or as the uid that a platform gives to all containers of a pod.
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,7 @@ use crate::tekton::{
     run::Run,
 };
 
-/// Who an injected step runs as where the run forbids root and names no user (Kubernetes can't tell from the image).
+/// The user of an injected step if the run forbids root and names no user (the image names none that Kubernetes could check).
 const NON_ROOT: u32 = 65532;
 
 /// The security context of the injected steps of a task; `pod` is the one that applies to all containers.
@@ -52,10 +52,10 @@ pub fn context(task_spec: &Value, pod: &Value) -> Option<Value> {
     (!context.is_empty()).then_some(Value::Object(context))
 }
 
-/// The fields of a security context that only say who a process is.
+/// The fields of a security context that only identify the user of a process.
 const IDENTITY: [&str; 3] = ["runAsUser", "runAsGroup", "runAsNonRoot"];
 
-/// Leaves of a security context what gives no rights (Kubernetes: core/v1 SecurityContext). The SELinux level stays, as it
+/// Removes all fields of a security context that give rights (Kubernetes: core/v1 SecurityContext). The SELinux level stays, as it
 /// decides which of a pod's containers may share a volume.
 fn drop_rights(context: &mut Map<String, Value>) {
     let kept = |(key, value): (String, Value)| {
@@ -73,8 +73,8 @@ fn drop_rights(context: &mut Map<String, Value>) {
     *context = std::mem::take(context).into_iter().filter_map(kept).collect();
 }
 
-/// Where the stepTemplate of `task_spec` gives rights, hands its security context to each of the user's steps, which have it
-/// anyway, so that the injected ones don't get it (Tekton: v1/merge.go has no way to take a capability back).
+/// If the stepTemplate of `task_spec` gives rights, moves its security context into each of the user's steps, which inherit it
+/// anyway, so that the injected ones don't (Tekton: v1/merge.go has no way to drop a capability again).
 pub fn hand_down_rights(task_spec: &mut Value) {
     let template = field(task_spec, "stepTemplate").and_then(|template| field(template, "securityContext"));
     let Some(template) = template.and_then(Value::as_object).cloned() else { return };
@@ -114,8 +114,7 @@ fn is_confined(profile: &Value) -> bool {
     ["RuntimeDefault", "Localhost"].contains(&text(profile, "type"))
 }
 
-/// Pods must be "restricted" in every container or they are not admitted: where all steps are, each in its own way, so is
-/// ours (Kubernetes: Pod Security Standards).
+/// A pod is admitted as "restricted" only if every container is: if all steps are, each in its own way, so is ours (Kubernetes: Pod Security Standards).
 fn restrict(context: &mut Map<String, Value>, steps: &[Map<String, Value>]) {
     let drops_all = |step: &Map<String, Value>| {
         let capabilities = step.get("capabilities").unwrap_or(&Value::Null);
@@ -130,7 +129,7 @@ fn restrict(context: &mut Map<String, Value>, steps: &[Map<String, Value>]) {
     }
 }
 
-/// Whether the run keeps some step of the pipeline's `task` from running as root.
+/// Whether some step of the pipeline's `task` may not run as root.
 pub fn forbids_root(task: &Value, pod: &Value) -> bool {
     let other_user = |map: &Map<String, Value>| map.get("runAsUser").is_some_and(|user| *user != json!(0));
     let forbids = |map: &Map<String, Value>| is_non_root(map) || other_user(map);

@@ -1,6 +1,6 @@
-//! What the operator of the webhook decides about the rewrite.
+//! Settings of the rewrite, made by the operator of the webhook.
 
-/// What the operator of the webhook decides.
+/// Settings of the rewrite.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The image of the injected steps.

@@ -21,13 +21,13 @@ use crate::{
     },
 };
 
-/// With this annotation Tekton takes the network from the steps (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go)…
+/// With this annotation Tekton runs the steps without network (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go)…
 const HERMETIC_ANNOTATION: &str = "experimental.tekton.dev/execution-mode";
 
 /// … but not from a step that has this environment variable.
 const HERMETIC_EXEMPTION: &str = "TEKTON_RESOURCE_NAME";
 
-/// Puts the restore step in front and the save step at the end, each only where there is something for it to do.
+/// Adds the restore step in front and the save step at the end, each only if there is something for it to do.
 pub fn inject(
     pipeline_task: &mut Value,
     plan: &TaskPlan,
@@ -91,7 +91,7 @@ pub fn inject(
     Ok(())
 }
 
-/// What both steps of a task share.
+/// What the two steps of a task have in common.
 struct Context<'a> {
     task: &'a str,
     /// The task's spec without them.
@@ -108,7 +108,7 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// A step that runs our program. Whatever a stepTemplate could give it is set here (Tekton: v1/merge.go).
+    /// A step that runs our program. Every field that it could inherit from a stepTemplate is set here (Tekton: v1/merge.go).
     fn step(&self, verb: &str, workspaces: &[WorkspaceStep], others: &[Value]) -> Value {
         let config = StepConfig {
             run: "$(context.pipelineRun.uid)".to_owned(),
@@ -134,7 +134,7 @@ impl Context<'_> {
         if self.hermetic {
             env.push(json!({"name": HERMETIC_EXEMPTION, "value": PROGRAM}));
         }
-        // The whole volume, writable whatever the task's own mount is (Tekton: docs/workspaces.md).
+        // The whole volume, writable even if the task mounts it readOnly (Tekton: docs/workspaces.md).
         let mut mounts: Vec<Value> = workspaces.iter().map(|step| self.mount(step)).collect();
         mounts.extend(self.mounts.iter().cloned());
         let others: Vec<&str> = others.iter().map(|step| text(step, "name")).collect();
@@ -167,8 +167,7 @@ impl Context<'_> {
     }
 }
 
-/// Whether an annotation of the run or of its task takes the network from the task's steps; that of the injected ones is
-/// left to them.
+/// Whether an annotation of the run or of its task takes the network from the task's steps; the injected ones keep it.
 fn is_hermetic(run: Run<'_>, task: &str, spec: &Value) -> bool {
     let annotations = |object| field(field(object, "metadata")?, "annotations");
     run.task_run_spec(task)
@@ -192,7 +191,7 @@ fn access_variables(access: &Access) -> impl Iterator<Item = Value> {
 }
 
 /// Adds a volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod, and a
-/// step of the user may have a mount of a volume that nobody declares: `mounted`.
+/// step of the user may mount a volume that nothing declares: `mounted`.
 fn add_volume(
     spec: &mut Map<String, Value>,
     run: Run<'_>,
@@ -211,7 +210,7 @@ fn add_volume(
     name
 }
 
-/// A path that all steps mount and that hides, or may hide, what the injected ones need.
+/// A path that all steps mount and that hides, or may hide, files of the injected ones.
 fn mounted_over(task: &Value, scope: &Scope<'_>) -> Option<String> {
     let spec = field(task, "taskSpec")?;
     let workspaces = items(spec, "workspaces").iter().map(mount_path);
@@ -236,7 +235,7 @@ fn mounted_volumes(task: &Value, scope: &Scope<'_>) -> Result<Vec<String>, TaskP
     mounts.map(name).collect()
 }
 
-/// `wanted`, or with a number behind it where it is one of `others`.
+/// `wanted`, or with a number appended if it is one of `others`.
 fn free_name(wanted: &str, others: &[&str]) -> String {
     let taken = |name: &str| others.contains(&name);
     let numbered = (1..).map(|number| format!("{wanted}-{number}"));

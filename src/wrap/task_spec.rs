@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::tekton::fields::{field_mut, items, set, text};
 
-/// Takes workspaces out of the declarations of a task and of its steps and sidecars.
+/// Removes workspaces from the declarations of a task and of its steps and sidecars.
 pub fn drop_declarations(task_spec: &mut Value, names: &[String]) {
     let keep = |list: &mut Value| {
         if let Value::Array(list) = list {
@@ -18,8 +18,8 @@ pub fn drop_declarations(task_spec: &mut Value, names: &[String]) {
     }
 }
 
-/// Gives every step without a name the one that Tekton would derive from its place, so that a step put in front of it does
-/// not change it (Tekton: pkg/pod/entrypoint.go, `unnamed-<index>`).
+/// Gives every step without a name the one that Tekton would derive from its index, so that a step added in front does not
+/// change it (Tekton: pkg/pod/entrypoint.go, `unnamed-<index>`).
 pub fn name_steps(steps: &mut [Value]) {
     for (index, step) in steps.iter_mut().enumerate() {
         if text(step, "name").is_empty()
@@ -35,7 +35,7 @@ pub fn all_tasks(spec: &Value) -> impl Iterator<Item = &Value> {
     items(spec, "tasks").iter().chain(items(spec, "finally"))
 }
 
-/// The same tasks in the same order, changeable.
+/// The same tasks in the same order, mutable.
 pub fn all_tasks_mut(spec: &mut Value) -> Vec<&mut Value> {
     let (mut tasks, mut finally) = (Vec::new(), Vec::new());
     for (key, value) in spec.as_object_mut().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! Inlining a Task changes what Tekton substitutes in it; this undoes the change, so that every variable keeps its value.
+//! Inlining a Task changes what Tekton substitutes in it; this compensates for that, so that every variable keeps its value.
 //!
 //! Tekton pushes the params and workspaces of the pipeline into embedded tasks before it makes their TaskRuns
 //! (Tekton: pkg/reconciler/pipelinerun/resources/apply.go `propagateParams`, `ApplyWorkspaces`) and merges the params of all
@@ -30,8 +30,8 @@ pub struct Inlined<'a> {
     pub in_dag: bool,
 }
 
-/// Gives every inlined Task the values that it would have had as a reference. `binds` tells whether the run binds a
-/// workspace. Gives the params that got another name, in the order in which they did.
+/// Gives every inlined Task the values that it would have had as a reference. `binds`: whether the run binds a
+/// workspace. Returns the params that were renamed, in the order of renaming.
 pub fn keep(
     tasks: &mut [Inlined<'_>],
     run: Run<'_>,

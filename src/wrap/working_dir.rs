@@ -1,8 +1,8 @@
-//! A step that works in a directory below a wrapped workspace enters it after restore has made it.
+//! A step with a workingDir below a wrapped workspace enters it once restore has created it.
 //!
-//! All containers of a pod start together, and the runtime makes a missing workingDir at once, as root, in the still empty
-//! volume: where the task mounts the workspace readOnly that fails and the run hangs; where it does not run as root, restore
-//! may not give the directory the mode and owner that it has to have. So a script changes directory itself.
+//! All containers of a pod start together, and the runtime creates a missing workingDir at once, as root, in the still empty
+//! volume: if the task mounts the workspace readOnly, that fails and the run hangs; if it does not run as root, restore may
+//! not set the directory's mode and owner. So a script changes directory itself.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use crate::tekton::{
 /// Shells that understand what is put in front of a script.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
 
-/// The environment variable of a step that holds the directory: a value in it stays a value, where in a script it would be code.
+/// The environment variable of a step that holds the directory: there a value stays a value, in a script it would be code.
 const ENV: &str = "TEKTON_WRAP_WORKING_DIR";
 
 /// Rewrites the steps of `task`, which has a restore step for the workspaces `restored`. `non_root` tells that the run keeps
@@ -64,10 +64,10 @@ fn entries(task: &Value, restored: &[&Use], non_root: bool, scope: &Scope<'_>) -
         let Some((place, from)) = seen.find(|(_, path)| known.is_below(&values.path(path))) else { return Ok(None) };
         match entered(text(step, "script"), dir) {
             Some(script) => Ok(Some(Entry { script, dir: dir.to_owned(), from })),
-            // Root can still give the directory what it has to have.
+            // Root can still set the directory's mode and owner.
             None if !non_root && !place.read_only => Ok(None),
             None => {
-                let why = if place.read_only { "it mounts it readOnly" } else { "it does not run as root" };
+                let why = if place.read_only { "the task mounts it readOnly" } else { "the task does not run as root" };
                 let (step, dir) = (text(step, "name").to_owned(), dir.to_owned());
                 let problem = TaskProblem::WorkingDir { step, dir, why };
                 Err(Refusal::Task { task: text(task, "name").to_owned(), workspace: place.workspace.clone(), problem })
@@ -83,7 +83,7 @@ struct Place {
     name: String,
     path: String,
     read_only: bool,
-    /// Whether only the steps mount it that list it.
+    /// Whether it is mounted only in the steps that list it.
     isolated: bool,
 }
 
@@ -114,15 +114,14 @@ impl Place {
     }
 }
 
-/// `script` with a change to the directory in [`ENV`] first, which `dir` is the template of; none where it is no script of a
-/// shell.
+/// `script` that first changes to the directory in [`ENV`], whose template is `dir`; none if it is not a shell script.
 fn entered(script: &str, dir: &str) -> Option<String> {
     if script.is_empty() {
         return None;
     }
     let relative = match dir.chars().next() {
         Some('/') => String::new(),
-        // Only when it runs is it known whether the value of a variable begins with a slash.
+        // Whether the value of a variable begins with a slash is known only when the step runs.
         Some('$') => format!("case \"${ENV}\" in /*) ;; *) {ENV}=\"/workspace/${ENV}\" ;; esac\n"),
         _ => format!("{ENV}=\"/workspace/${ENV}\"\n"),
     };

@@ -75,6 +75,29 @@ fn no_variable_is_put_together() {
     assert!(refusal.to_string().contains(r#"has "$(tasks.one.results.r)" in it"#), "{refusal}");
 }
 
+/// What only the rewrite may say about where a run came from is not taken over from anyone else.
+#[test]
+fn forged_provenance_is_replaced() {
+    let forged = json!({"annotations": {
+        "tekton-wrap.dev/pipeline": "other", "tekton-wrap.dev/pipeline-source": "other",
+        "tekton-wrap.dev/task-ref": "other", "tekton-wrap.dev/task-source": "other",
+    }});
+    let named = |name: &str| {
+        let mut metadata = forged.clone();
+        metadata["name"] = json!(name);
+        metadata
+    };
+    let changes = [
+        (RUN, "/metadata", forged.clone()),
+        (PIPELINE, "/metadata", named("p")),
+        (PIPELINE, "/spec/tasks/0/taskSpec/metadata", forged.clone()),
+        (TASK, "/metadata", named("t")),
+    ];
+    let run = wrap(&changes).unwrap().unwrap().run;
+    assert_eq!(run["metadata"]["annotations"]["tekton-wrap.dev/pipeline"], "p");
+    assert!(!run.to_string().contains("other"), "{run:#}");
+}
+
 #[test]
 fn the_run_without_a_change_is_wrapped() {
     assert!(wrap(&[]).unwrap().is_some());
@@ -271,7 +294,7 @@ fn refused_with_a_sentence() {
             PIPELINE,
             two,
             json!({"name": "two", "workspaces": [{"name": "w"}], "taskRef": {"apiVersion": "example.dev/v1", "kind": "Wait", "name": "x"}}),
-            r#"task "two" uses the wrapped workspace "w", but it refers to "example.dev/v1" kind "Wait", a custom task, which has no steps: take the workspace out of it"#,
+            r#"task "two" uses the wrapped workspace "w", but it refers to "example.dev/v1" kind "Wait", a custom task, which has no steps: remove the workspace from it"#,
         ),
         (
             PIPELINE,
@@ -289,7 +312,7 @@ fn refused_with_a_sentence() {
             PIPELINE,
             "/spec/tasks/1/taskRef",
             json!({"kind": "ClusterTask", "name": "two"}),
-            r#"task "two" uses the wrapped workspace "w", but its taskRef has the kind "ClusterTask", which Tekton has no longer: use the resolver "cluster""#,
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has the kind "ClusterTask", which Tekton no longer has: use the resolver "cluster""#,
         ),
         (
             PIPELINE,
@@ -310,7 +333,7 @@ fn refused_with_a_sentence() {
                 "workspaces": [{"name": "w", "readOnly": true}],
                 "steps": [{"name": "s", "image": "i", "command": ["make"], "workingDir": "$(workspaces.w.path)/src"}],
             }}),
-            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "$(workspaces.w.path)/src" below it, which can't be made before the files are restored where it mounts it readOnly: change directory in a shell script instead"#,
+            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "$(workspaces.w.path)/src" below it, which can't be created before the files are restored, because the task mounts it readOnly: change directory in a shell script instead"#,
         ),
         (
             PIPELINE,
@@ -320,7 +343,7 @@ fn refused_with_a_sentence() {
                 "workspaces": [{"name": "w"}],
                 "steps": [{"name": "s", "image": "i", "command": ["make"]}],
             }}),
-            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "w/src" below it, which can't be made before the files are restored where it does not run as root: change directory in a shell script instead"#,
+            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "w/src" below it, which can't be created before the files are restored, because the task does not run as root: change directory in a shell script instead"#,
         ),
         (
             TASK,
@@ -344,19 +367,19 @@ fn refused_with_a_sentence() {
                      "command": ["make"], "workingDir": "/own/src"},
                 ],
             }}),
-            r#"task "two" uses the wrapped workspace "w", but step "a" has the workingDir "/own/src" below it, which can't be made before the files are restored where it does not run as root: change directory in a shell script instead"#,
+            r#"task "two" uses the wrapped workspace "w", but step "a" has the workingDir "/own/src" below it, which can't be created before the files are restored, because the task does not run as root: change directory in a shell script instead"#,
         ),
         (
             TASK,
             "/spec/steps/0/script",
             json!("#!win powershell.exe"),
-            r#"task "two" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: take the workspace out of it"#,
+            r#"task "two" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: remove the workspace from it"#,
         ),
         (
             RUN,
             "/spec/taskRunTemplate",
             json!({"podTemplate": {"nodeSelector": {"kubernetes.io/os": "windows"}}}),
-            r#"task "one" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: take the workspace out of it"#,
+            r#"task "one" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: remove the workspace from it"#,
         ),
         (
             PIPELINE,
@@ -425,7 +448,7 @@ fn refused_with_a_sentence() {
             RUN,
             pipelineref,
             json!("name: p\nbundle: quay.io/me/b"),
-            r#"param "pipelineref" of resolver wrap: it has a bundle, which Tekton has no longer: use the resolver "bundles""#,
+            r#"param "pipelineref" of resolver wrap: it has a bundle, which Tekton no longer has: use the resolver "bundles""#,
         ),
         (
             RUN,

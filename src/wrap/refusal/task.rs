@@ -2,19 +2,19 @@
 
 use crate::tekton::{reference::ReferenceError, scope::UnknownVariable};
 
-/// What is in the way: a clause that fits after "task … uses the wrapped workspace …, but".
+/// The problem, as a clause that fits after "task … uses the wrapped workspace …, but".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskProblem {
-    /// It is a Pipeline of its own.
+    /// It embeds or refers to a Pipeline.
     #[error("it is a pipeline in a pipeline, whose run gets a volume of its own: wrap the inner pipeline instead")]
     PipelineInPipeline,
     /// Its taskSpec is that of a custom task.
-    #[error("it is a custom task ({0}), which has no steps: take the workspace out of it")]
+    #[error("it is a custom task ({0}), which has no steps: remove the workspace from it")]
     CustomSpec(String),
     /// Its taskRef is to a custom task.
     #[error(
-        "it refers to {api_version:?} kind {kind:?}, a custom task, which has no steps: take the workspace out of it"
+        "it refers to {api_version:?} kind {kind:?}, a custom task, which has no steps: remove the workspace from it"
     )]
     CustomRef {
         /// `apiVersion` of the taskRef.
@@ -22,16 +22,16 @@ pub enum TaskProblem {
         /// `kind` of the taskRef.
         kind: String,
     },
-    /// There is nothing to run.
+    /// It has neither taskRef nor taskSpec.
     #[error("it has neither taskRef nor taskSpec: add one")]
     NoTask,
-    /// Its taskRef is of a kind that Tekton had once.
-    #[error("its taskRef has the kind \"ClusterTask\", which Tekton has no longer: use the resolver \"cluster\"")]
+    /// Its taskRef is of a kind that Tekton has removed.
+    #[error("its taskRef has the kind \"ClusterTask\", which Tekton no longer has: use the resolver \"cluster\"")]
     ClusterTask,
     /// Its taskRef is of a kind that Tekton does not have.
     #[error("its taskRef has the kind {0:?}, which Tekton does not know: leave it out")]
     UnknownKind(String),
-    /// With an apiVersion Tekton takes a taskRef for one to a custom task.
+    /// Tekton takes a taskRef with an apiVersion for a custom task.
     #[error(
         "its taskRef has the apiVersion {0:?}, which makes it a custom task for Tekton (tektoncd/pipeline#6457): leave it out"
     )]
@@ -46,18 +46,18 @@ pub enum TaskProblem {
     #[error("its taskRef names {0:?}, which is not the name of a Task")]
     InvalidName(String),
     /// The injected steps are Linux programs.
-    #[error("it runs on Windows, where the injected steps can't run: take the workspace out of it")]
+    #[error("it runs on Windows, where the injected steps can't run: remove the workspace from it")]
     Windows,
     /// A working directory that would have to exist before the files are restored.
     #[error(
-        "step {step:?} has the workingDir {dir:?} below it, which can't be made before the files are restored where {why}: change directory in a shell script instead"
+        "step {step:?} has the workingDir {dir:?} below it, which can't be created before the files are restored, because {why}: change directory in a shell script instead"
     )]
     WorkingDir {
         /// Name of the step.
         step: String,
         /// Its workingDir.
         dir: String,
-        /// `it mounts it readOnly` or `it does not run as root`.
+        /// `the task mounts it readOnly` or `the task does not run as root`.
         why: &'static str,
     },
     /// Two names for one workspace, each mounted in some of the steps.
@@ -68,12 +68,12 @@ pub enum TaskProblem {
         /// The other one.
         second: String,
     },
-    /// A mount of a volume that could turn out to be the injected steps' own.
+    /// A volume mount whose name could turn out to be that of the injected steps' volume.
     #[error(
         "it mounts the volume {0:?}, whose name has no value when the run is created: write the name, or use a param"
     )]
     LateVolume(String),
-    /// A mount in the place of the injected steps' own.
+    /// A mount that would hide what the injected steps need.
     #[error("it mounts {path:?}, and the injected steps need {root}: choose another mountPath")]
     MountPath {
         /// The mountPath.

@@ -1,4 +1,4 @@
-//! Params of embedded tasks that Tekton's admission would take for each other.
+//! Params of embedded tasks that Tekton's admission would confuse with each other.
 
 use std::collections::HashMap;
 
@@ -15,8 +15,7 @@ use crate::tekton::fields::{field, items, text};
 /// `finally`).
 pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, rename: &mut impl FnMut(&mut Value, &str)) {
     let mut seen: HashMap<String, Type> = scope.iter().map(|(name, scoped)| (name.clone(), scoped.kind)).collect();
-    // Names under which a task passes something that it does not declare itself stay: so in every task that is only
-    // referred to.
+    // Names of params that a task passes without declaring them itself stay: every task that refers to a Task has such.
     for inlined in tasks.iter().filter(|inlined| inlined.in_dag) {
         let own = own(inlined.task);
         for passed in items(inlined.task, "params") {
@@ -33,16 +32,16 @@ pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, renam
     }
     for inlined in tasks.iter_mut().filter(|inlined| inlined.in_dag) {
         for (name, kind) in own(inlined.task) {
-            // Where a task that the Pipeline embeds declares a pipeline's param with its own type, Tekton makes of it what it
-            // makes by name: only another type has to get out of the way, as nothing of the pipeline's value reaches it
-            // (Tekton: apply.go `propagateParams` looks for a replacement of the same type).
+            // If a task that the Pipeline embeds declares a param of the pipeline with the same type, Tekton substitutes it by
+            // name. Only one of another type has to be renamed, as the pipeline's value never reaches it (Tekton: apply.go
+            // `propagateParams` looks for a replacement of the same type).
             let embedded = inlined.from.is_none();
             let left = |other: Type| embedded && scope.contains_key(&name) && other == kind;
             match seen.get(&name) {
                 Some(&other) if clash(other, kind) && !left(other) => rename(inlined.task, &name),
                 Some(_) => {}
                 None => {
-                    // An array may be passed as a text, `$(params.x[*])`, and counts as what it is passed as.
+                    // An array may be passed as a string, `$(params.x[*])`, and counts as what it is passed as.
                     let passed = items(inlined.task, "params").iter().find(|passed| text(passed, "name") == name);
                     let kind = passed.and_then(|passed| field(passed, "value")).map_or(kind, type_of);
                     seen.insert(name, kind);
@@ -53,7 +52,7 @@ pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, renam
 }
 
 /// Whether a param of type `kind` can't stand beside an earlier one: a string may be used in every way, an array not as a
-/// string, and the keys of two objects are taken for each other's.
+/// string, and the keys of two objects are confused with each other.
 fn clash(earlier: Type, kind: Type) -> bool {
     earlier == Type::Object || kind == Type::Object || (earlier == Type::Array && kind == Type::String)
 }
@@ -118,7 +117,7 @@ mod tests {
         for (others, clashes) in [
             (vec![passed("a", json!("text"))], false),
             (vec![passed("a", json!({"k": "v"}))], true),
-            // An object has the last word, whatever was passed first.
+            // An object decides, whatever was passed first.
             (vec![passed("a", json!("text")), passed("b", json!({"k": "v"}))], true),
             (vec![passed("a", json!({"k": "v"})), passed("b", json!("text"))], true),
         ] {

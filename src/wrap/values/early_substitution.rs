@@ -1,4 +1,4 @@
-//! Variables of an inlined Task that are known when it is inlined, and texts that only look like variables.
+//! Variables of an inlined Task whose values are known when it is inlined, and strings that only look like variables.
 
 use std::collections::HashMap;
 
@@ -14,8 +14,8 @@ use crate::{
     wrap::task_spec::drop_declarations,
 };
 
-/// Gives the variables of `task` the values that they have in the Task `from`, which it refers to. `binds` tells whether the
-/// run binds a workspace.
+/// Gives the variables of `task` the values that they have in the Task `from`, which it refers to. `binds`: whether the run
+/// binds a workspace.
 pub fn substitute_early(task: &mut Value, from: &str, binds: &impl Fn(&str) -> bool) {
     // In an embedded task this is the TaskRun's name (Tekton: taskspec.go, taskMeta).
     let mut known = HashMap::from([("context.task.name".to_owned(), from.to_owned())]);
@@ -36,9 +36,9 @@ pub fn substitute_early(task: &mut Value, from: &str, binds: &impl Fn(&str) -> b
     drop_declarations(spec, &unbound);
 }
 
-/// Puts into `known` what the task's workspaces are: `$(workspaces.x.bound)` of an embedded task tells of the *pipeline's*
-/// workspace x, and a workspace that the pipeline's task does not bind is bound to the run's of that name where a text names
-/// it (Tekton: pipelinerun.go `propagateWorkspaces`). Gives those that are optional and not bound.
+/// Adds the variables of the task's workspaces to `known`: in an embedded task `$(workspaces.x.bound)` is about the *pipeline's*
+/// workspace x, and a workspace that the pipeline's task does not bind is bound to the run's of that name if a string names it
+/// (Tekton: pipelinerun.go `propagateWorkspaces`). Returns those that are optional and not bound.
 fn settle_workspaces(task: &Value, binds: &impl Fn(&str) -> bool, known: &mut HashMap<String, String>) -> Vec<String> {
     let spec = field(task, "taskSpec").unwrap_or(&Value::Null);
     let mut unbound = Vec::new();
@@ -63,12 +63,12 @@ fn settle_workspaces(task: &Value, binds: &impl Fn(&str) -> bool, known: &mut Ha
     unbound
 }
 
-/// Whether a reference means nothing in a Task but something in an embedded one. A space keeps it as it is for Tekton and
-/// for a shell (Tekton: substitution.go, resultref.go: names begin right behind the parenthesis).
+/// Whether a reference is a variable in an embedded task but plain text in a Task. A space after the parenthesis keeps it plain
+/// text for Tekton and means the same to a shell (Tekton: substitution.go, resultref.go).
 fn is_plain_text(reference: &str, declared: &[String], unbound: &[String]) -> bool {
     if let Some(name) = name_after(reference, "workspaces") {
-        let is = |list: &[String]| list.iter().any(|other| other == name);
-        return is(unbound) || !is(declared) || !reference.starts_with("workspaces.");
+        let is_in = |list: &[String]| list.iter().any(|other| other == name);
+        return is_in(unbound) || !is_in(declared) || !reference.starts_with("workspaces.");
     }
     ["context.pipelineRun.name", "context.pipelineRun.namespace", "context.pipelineRun.uid", "context.pipeline.name"]
         .contains(&reference)

@@ -22,11 +22,11 @@ pub enum Type {
 pub struct Scoped {
     /// Its type.
     pub kind: Type,
-    /// No value that it can have holds a variable: substituting it early gives the same text.
+    /// Whether none of its possible values contains a variable, so that substituting it early gives the same string.
     plain: bool,
 }
 
-/// All params of the pipeline by name: those that the run gives though the Pipeline does not declare them too
+/// All params of the pipeline by name, also those that the run gives though the Pipeline does not declare them
 /// (Tekton: apply.go `paramsFromPipelineRun`).
 pub fn scope(run: Run<'_>, spec_params: &[Value]) -> HashMap<String, Scoped> {
     let mut scope: HashMap<String, Scoped> = HashMap::new();
@@ -50,7 +50,7 @@ pub fn shadowed(task: &Value, scope: &HashMap<String, Scoped>) -> Vec<String> {
         let name = text(param, "name");
         let Some(scoped) = scope.get(name) else { return scope.keys().any(|other| overlap(name, other)) };
         let both_strings = declared_type(param) == Type::String && scoped.kind == Type::String;
-        // A string that the pipeline's task passes takes the outer one's place, unless its text is substituted once more.
+        // A string that the pipeline's task passes replaces the outer one, unless it is substituted once more.
         let passed = items(task, "params").iter().find(|passed| text(passed, "name") == name);
         let passed_plainly = passed
             .and_then(|passed| field(passed, "value"))

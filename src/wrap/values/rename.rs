@@ -17,7 +17,7 @@ pub struct Renaming {
     pub task: String,
     old: String,
     new: String,
-    /// The task's params, the old name among them: `params.a.b` is the param `a.b` where there is one, else key `b` of the
+    /// The task's params, the old name among them: `params.a.b` is the param `a.b` if there is one, else key `b` of the
     /// object `a`.
     all: Vec<String>,
 }
@@ -38,8 +38,8 @@ impl Renaming {
         Self { task: text(task, "name").to_owned(), old: old.to_owned(), new, all }
     }
 
-    /// Renames the param inside of the embedded task and where the pipeline's task passes it. `outer` tells that the
-    /// pipeline has a param of the old name, which is what the pipeline's task itself means by it.
+    /// Renames the param inside of the embedded task and where the pipeline's task passes it. `outer`: the pipeline
+    /// has a param of the old name, and the pipeline's task itself refers to that one.
     pub fn apply(&self, task: &mut Value, outer: bool) {
         if let Some(spec) = field_mut(task, "taskSpec") {
             change_spec_texts(spec, &mut |text| self.change(text));
@@ -66,14 +66,14 @@ impl Renaming {
         }
     }
 
-    /// Whether `value` names the param.
+    /// Whether `value` refers to the param.
     pub fn is_in(&self, value: &Value) -> bool {
         let mut found = false;
         texts(value, &mut |text| found |= references(text).any(|reference| self.renamed(reference).is_some()));
         found
     }
 
-    /// Renames the param in all texts of `value`.
+    /// Renames the param in all strings of `value`.
     pub fn apply_to(&self, value: &mut Value) {
         change_texts(value, &mut |text| self.change(text));
     }
@@ -106,10 +106,10 @@ impl Renaming {
         let rest = reference.strip_prefix("inputs.").unwrap_or(reference);
         name_after(rest, "params")?;
         if let Some(dotted) = rest.strip_prefix("params.") {
-            let is = |name: &&String| {
+            let is_prefix = |name: &&String| {
                 dotted.strip_prefix(name.as_str()).is_some_and(|tail| tail.is_empty() || tail.starts_with(['.', '[']))
             };
-            let name = self.all.iter().filter(is).max_by_key(|name| name.len())?;
+            let name = self.all.iter().filter(is_prefix).max_by_key(|name| name.len())?;
             return (*name == self.old).then(|| format!("$(params.{}{})", self.new, &dotted[name.len()..]));
         }
         let quoted = [format!("params[\"{}\"]", self.old), format!("params['{}']", self.old)];
