@@ -58,7 +58,7 @@ fn rewrite(run: &Value, pipeline: &Found, tasks: &HashMap<Reference, Found>) -> 
     let ask = Ask::read(Run::new(run), "ci").expect("a valid request").expect("a run for the resolver wrap");
     let request = ask.request(&[], &pipeline.object).expect("a valid request");
     wrap::tasks_to_inline(Run::new(run), "ci", &request, &pipeline.object).expect("a pipeline that can be wrapped");
-    match wrap::rewrite(Run::new(run), "ci", &request, pipeline, tasks, &settings) {
+    match wrap::rewrite(Run::new(run), "ci", &request, pipeline, tasks, &settings, &|| false) {
         Ok(rewrite) => Some(rewrite.run),
         Err(wrap::Refusal::TooLarge { .. }) => None,
         Err(other) => panic!("a pipeline that can be wrapped: {other}"),

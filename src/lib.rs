@@ -16,7 +16,7 @@
 //! | [`tekton`] | read-only views of Tekton's JSON |
 //! | [`store`] | where snapshots are kept: a registry or a folder |
 //! | [`target`] | the parsed form of param `target` |
-//! | [`yaml`], [`metrics`], [`log`], [`digest`] | YAML as Kubernetes reads it; all metrics; the log on stderr; SHA-256 digests |
+//! | [`yaml`], [`metrics`], [`log`], [`digest`], [`limits`] | YAML as Kubernetes reads it; all metrics; the log on stderr; SHA-256 digests; what a run may hold |
 //!
 //! Dependencies point from the top of this table to its end; `tests/direction.rs` holds that, for the rooms inside too.
 //! docs/architecture.md follows one run through all of it.
@@ -27,6 +27,7 @@ pub mod digest;
 pub mod fuzzing;
 pub mod globs;
 pub mod inspect;
+pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod prune;

@@ -3,21 +3,26 @@
 mod api;
 pub mod cluster;
 mod decode;
+mod reader;
 mod requests;
+mod work;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use futures_util::{
-    TryFutureExt,
-    future::{try_join_all, try_join3},
-};
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt, future::try_join3, stream};
 use serde_json::Value;
+use tokio::time::Instant;
 
+pub use self::work::Work;
 use crate::{
+    limits::MAX_REWRITE,
     source::{Creation, Flags, Found, Kind, Source},
     tekton::{reference::Reference, run::Run},
     wrap::{self, Ask, Refusal, Request, Rewrite, Settings},
 };
+
+/// Tasks of one run that are read at a time.
+const MAX_READS: usize = 16;
 
 /// The wrapped form of `run`, a PipelineRun about to be created; none where it is not for us.
 pub async fn wrap_run<'a, S: Source>(
@@ -26,13 +31,29 @@ pub async fn wrap_run<'a, S: Source>(
     creation: impl Into<Creation<'a>>,
     settings: &Settings,
 ) -> Result<Option<Rewrite>, Refusal> {
-    let (run, creation) = (Run::new(run), creation.into());
-    let namespace = creation.namespace;
-    let Some(ask) = Ask::read(run, namespace)? else { return Ok(None) };
+    let (run, settings) = (Arc::new(run.clone()), Arc::new(settings.clone()));
+    wrap_run_on(&Work::Here, source, run, creation.into(), settings).await
+}
+
+/// The same with `work` to do what only computes.
+pub async fn wrap_run_on<S: Source>(
+    work: &Work,
+    source: &S,
+    run: Arc<Value>,
+    creation: Creation<'_>,
+    settings: Arc<Settings>,
+) -> Result<Option<Rewrite>, Refusal> {
+    let namespace: Arc<str> = creation.namespace.into();
+    let asked = {
+        let (run, namespace) = (run.clone(), namespace.clone());
+        work.run(move || {
+            let ask = Ask::read(Run::new(&run), &namespace)?;
+            Ok::<_, Refusal>(ask.map(|ask| (ask.embedded(), ask.pipeline)))
+        })
+    };
+    let Some((embedded, reference)) = asked.await? else { return Ok(None) };
     let pipeline = async {
-        let Some(reference) = &ask.pipeline else {
-            return Ok(ask.embedded().map(|object| Found { object, source: None }));
-        };
+        let Some(reference) = &reference else { return Ok(embedded.map(|object| Found { object, source: None })) };
         Ok::<_, Refusal>(source.get(Kind::Pipeline, reference, &creation).await?)
     };
     let (flags, defaults, pipeline) =
@@ -40,29 +61,56 @@ pub async fn wrap_run<'a, S: Source>(
             .await?;
     flags.allow_inlining()?;
     let not_found = || Refusal::PipelineNotFound {
-        name: ask.pipeline.as_ref().map(ToString::to_string).unwrap_or_default(),
-        namespace: namespace.to_owned(),
+        name: reference.as_ref().map(ToString::to_string).unwrap_or_default(),
+        namespace: namespace.to_string(),
     };
-    let pipeline = pipeline.ok_or_else(not_found)?;
-    let request = ask.request(&defaults, &pipeline.object)?;
-    let wanted = wrap::tasks_to_inline(run, namespace, &request, &pipeline.object)?;
-    let tasks = try_join_all(wanted.into_iter().map(|reference| async {
-        let found = source.get(Kind::Task, &reference, &creation).await?;
-        let not_found = || Refusal::TaskNotFound {
-            name: reference.to_string(),
-            pipeline: request.pipeline_name(&pipeline.object).to_owned(),
-            namespace: namespace.to_owned(),
-        };
-        let found = found.ok_or_else(not_found)?;
-        Ok::<_, Refusal>((reference, found))
-    }))
-    .await?;
-    let tasks: HashMap<Reference, Found> = tasks.into_iter().collect();
+    let pipeline = Arc::new(pipeline.ok_or_else(not_found)?);
+    let planned = {
+        let (run, namespace, pipeline) = (run.clone(), namespace.clone(), pipeline.clone());
+        work.run(move || {
+            let run = Run::new(&run);
+            // What was read before is only borrowed from the run.
+            let Some(ask) = Ask::read(run, &namespace)? else { return Ok(None) };
+            let request = ask.request(&defaults, &pipeline.object)?;
+            let wanted = wrap::tasks_to_inline(run, &namespace, &request, &pipeline.object)?;
+            Ok::<_, Refusal>(Some((request, wanted)))
+        })
+    };
+    let Some((request, wanted)) = planned.await? else { return Ok(None) };
+    let request = Arc::new(request);
+    let reads = wanted.into_iter().map(|reference| read_task(source, reference, &creation, &request, &pipeline));
+    let tasks: HashMap<Reference, Found> = stream::iter(reads).buffer_unordered(MAX_READS).try_collect().await?;
     verify(source, &creation, &flags, &request, &pipeline, &tasks).await?;
-    wrap::rewrite(run, namespace, &request, &pipeline, &tasks, settings).map(Some)
+    let deadline = creation.deadline;
+    let rewrite = work.run(move || {
+        // A turn may have come late.
+        let longest = Instant::now() + MAX_REWRITE;
+        let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
+        let is_late = || Instant::now() > deadline;
+        wrap::rewrite(Run::new(&run), &namespace, &request, &pipeline, &tasks, &settings, &is_late)
+    });
+    rewrite.await.map(Some)
 }
 
-/// That nothing that a resolver brought has to be verified.
+/// The Task that `reference` names, which is one of `pipeline`.
+async fn read_task<S: Source>(
+    source: &S,
+    reference: Reference,
+    creation: &Creation<'_>,
+    request: &Request,
+    pipeline: &Found,
+) -> Result<(Reference, Found), Refusal> {
+    let found = source.get(Kind::Task, &reference, creation).await?;
+    let not_found = || Refusal::TaskNotFound {
+        name: reference.to_string(),
+        pipeline: request.pipeline_name(&pipeline.object).to_owned(),
+        namespace: creation.namespace.to_owned(),
+    };
+    let found = found.ok_or_else(not_found)?;
+    Ok((reference, found))
+}
+
+/// Refuses the run if a VerificationPolicy applies to a resolved object.
 async fn verify<S: Source>(
     source: &S,
     creation: &Creation<'_>,

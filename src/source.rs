@@ -6,7 +6,10 @@ use std::future::{Future, ready};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::tekton::reference::Reference;
+use crate::{
+    limits::{Budget, Exceeded},
+    tekton::reference::Reference,
+};
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +29,8 @@ pub struct Creation<'a> {
     pub deadline: Option<Instant>,
     /// A dry run: nothing may be created for it.
     pub dry_run: bool,
+    /// What may still be read for it, where that is bounded.
+    pub budget: Option<&'a Budget>,
 }
 
 /// Where Pipelines and Tasks are found: a cluster, or files.
@@ -97,16 +102,25 @@ impl SourceError {
     /// [`SourceError::reason`] of what took too long.
     pub const TIMEOUT: &str = "Timeout";
 
+    /// [`SourceError::reason`] of what may work a moment later.
+    pub const UNAVAILABLE: &str = "Unavailable";
+
     /// For any other reason.
     pub fn unreadable(message: String) -> Self {
         Self { reason: "Unreadable", message }
     }
 }
 
+impl From<Exceeded> for SourceError {
+    fn from(exceeded: Exceeded) -> Self {
+        Self { reason: Exceeded::REASON, message: exceeded.to_string() }
+    }
+}
+
 impl<'a> From<&'a str> for Creation<'a> {
     /// One in this namespace, without a deadline.
     fn from(namespace: &'a str) -> Self {
-        Self { namespace, deadline: None, dry_run: false }
+        Self { namespace, deadline: None, dry_run: false, budget: None }
     }
 }
 

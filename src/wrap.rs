@@ -4,10 +4,10 @@
 mod absence;
 mod aliases;
 mod bindings;
+mod bounds;
 pub mod explain;
 mod inline;
 mod known;
-mod limits;
 mod patch;
 mod pipeline_name;
 mod plan;
@@ -28,6 +28,6 @@ mod working_dir;
 pub use self::{
     refusal::Refusal,
     request::{Ask, Request},
-    rewrite::{Rewrite, rewrite, tasks_to_inline},
+    rewrite::{IsLate, Rewrite, rewrite, tasks_to_inline},
     settings::Settings,
 };

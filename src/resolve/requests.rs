@@ -15,7 +15,7 @@ use std::{
     hash::BuildHasher,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -35,14 +35,17 @@ use super::api;
 use crate::{
     metrics::{Metrics, ResolutionOutcome},
     source::{Kind, SourceError},
-    tekton::reference::Reference,
+    tekton::reference::{Reference, is_object_name},
 };
 
 /// The path of the API.
 const API: &str = "/apis/resolution.tekton.dev/v1beta1";
 
-/// What tells our requests from others'.
-const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", "tekton-wrap");
+/// The label that tells our requests from others'…
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// … and its value.
+const PROGRAM: &str = "tekton-wrap";
 
 /// What names the resolver (Tekton: pkg/resolution/common/labels.go).
 const RESOLVER: &str = "resolution.tekton.dev/type";
@@ -51,13 +54,20 @@ const RESOLVER: &str = "resolution.tekton.dev/type";
 const KEEP: Duration = Duration::from_secs(120);
 
 /// Time for creating or deleting one object.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The reason of what was given up, with nobody waiting any more as a rule.
 const UNANSWERED: &str = "Unanswered";
 
 /// How much of a resolver's own message is passed on, in characters.
-const SHOWN: usize = 600;
+const MAX_SHOWN: usize = 600;
+
+/// Requests in flight at a time, of all namespaces and of one.
+const MAX_FLIGHTS: usize = 200;
+const MAX_FLIGHTS_OF_NAMESPACE: usize = 100;
+
+/// Bytes of answers that are held at a time.
+const MAX_HELD: usize = 16 << 20;
 
 /// Asks the resolvers of a cluster.
 pub struct Requests {
@@ -94,6 +104,26 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// A flight ends after this time.
     longest: Duration,
+    /// Bytes of answers that someone still has.
+    held: Arc<AtomicUsize>,
+}
+
+/// The bytes of an answer, counted for as long as someone has them.
+struct Held {
+    data: Vec<u8>,
+    all: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.data.len(), Relaxed);
+    }
 }
 
 #[derive(Clone)]
@@ -120,7 +150,8 @@ impl Requests {
     /// For the cluster of `client`, with a time after which an answer is waited for no longer. Resolvers themselves have a
     /// minute (Tekton: pkg/apis/config/default.go), and may begin late. Nothing is sent yet.
     pub fn new(client: Client, longest: Duration, metrics: Arc<Metrics>) -> Self {
-        let shared = Shared { client, board: Arc::default(), flights: Mutex::default(), metrics, longest };
+        let shared =
+            Shared { client, board: Arc::default(), flights: Mutex::default(), metrics, longest, held: Arc::default() };
         Self { shared: Arc::new(shared), watch: None }
     }
 
@@ -135,7 +166,14 @@ impl Requests {
         if !is_label_value(&ask.resolver) {
             return Err(ask.failed("a resolver can't have this name"));
         }
-        let mut flight = self.shared.flight(ask);
+        // It becomes a part of a URL.
+        if !is_object_name(&ask.namespace) {
+            return Err(ask.failed("no namespace can have this name"));
+        }
+        if let Some(error) = self.shared.board.watch_error() {
+            return Err(ask.unwatched(&error));
+        }
+        let mut flight = self.shared.flight(ask)?;
         let mut waiting = Waiting(Some(flight.missed.clone()));
         let arrived = flight.outcome.wait_for(Option::is_some);
         let outcome = match deadline {
@@ -154,13 +192,13 @@ impl Requests {
 
     fn too_late(&self, ask: &Ask, waited: Duration) -> SourceError {
         let Ask { resolver, .. } = ask;
-        let message = match self.shared.board.trouble() {
-            Some(trouble) => format!("{ask} could not be read, since ResolutionRequests can't be watched: {trouble}"),
-            None => format!(
-                "resolver {resolver:?} gave no answer for {:.0} s to what was asked of it: {ask}; create the PipelineRun again, which is safe: nothing was stored, and an answer that comes meanwhile is used",
-                waited.as_secs_f64()
-            ),
-        };
+        if let Some(error) = self.shared.board.watch_error() {
+            return ask.unwatched(&error);
+        }
+        let message = format!(
+            "resolver {resolver:?} gave no answer for {:.0} s to what was asked of it: {ask}; create the PipelineRun again, which is safe: nothing was stored, and an answer that comes meanwhile is used",
+            waited.as_secs_f64()
+        );
         SourceError { reason: SourceError::TIMEOUT, message }
     }
 }
@@ -179,16 +217,24 @@ impl Drop for Waiting {
 
 impl Shared {
     /// The flight for `ask`, begun if there is none.
-    fn flight(self: &Arc<Self>, ask: &Ask) -> Flight {
+    fn flight(self: &Arc<Self>, ask: &Ask) -> Result<Flight, SourceError> {
         let mut flights = self.flights();
         if let Some(flight) = flights.get(ask).filter(|flight| flight.is_alive()) {
-            return flight.clone();
+            return Ok(flight.clone());
+        }
+        let of_namespace = flights.keys().filter(|other| other.namespace == ask.namespace).count();
+        if flights.len() >= MAX_FLIGHTS || of_namespace >= MAX_FLIGHTS_OF_NAMESPACE {
+            let message = format!(
+                "{ask} is not asked for: {} ResolutionRequests of {MAX_FLIGHTS} are in flight, {of_namespace} of {MAX_FLIGHTS_OF_NAMESPACE} in this namespace; create the PipelineRun again later",
+                flights.len()
+            );
+            return Err(SourceError { reason: SourceError::UNAVAILABLE, message });
         }
         let (sender, outcome) = channel::channel(None);
         let flight = Flight { start: Instant::now(), outcome, missed: Arc::default() };
         flights.insert(ask.clone(), flight.clone());
         tokio::spawn(self.clone().fly(ask.clone(), sender, flight.missed.clone()));
-        flight
+        Ok(flight)
     }
 
     async fn fly(self: Arc<Self>, ask: Ask, sender: channel::Sender<Option<Outcome>>, missed: Arc<AtomicBool>) {
@@ -224,7 +270,7 @@ impl Shared {
         let answered = async {
             loop {
                 match expected.next().await {
-                    Some(status) => match read(ask, &status) {
+                    Some(status) => match self.answer(ask, &status) {
                         Some(outcome) => return outcome,
                         None => continue,
                     },
@@ -243,16 +289,16 @@ impl Shared {
         let body = json!({
             "apiVersion": "resolution.tekton.dev/v1beta1",
             "kind": "ResolutionRequest",
-            "metadata": {"name": name, "namespace": ask.namespace, "labels": {RESOLVER: ask.resolver, OURS.0: OURS.1}},
+            "metadata": {"name": name, "namespace": ask.namespace, "labels": {RESOLVER: ask.resolver, MANAGED_BY: PROGRAM}},
             "spec": {"params": ask.params},
         });
         let path = format!("{API}/namespaces/{}/resolutionrequests", ask.namespace);
         let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
         let request = request.body(body.to_string().into_bytes()).map_err(|e| ask.failed(&e.to_string()))?;
-        match timeout(PATIENCE, self.client.request::<Value>(request)).await {
+        match timeout(REQUEST_TIMEOUT, self.client.request::<Value>(request)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.code == 403 && !status.message.contains("being terminated") => {
-                Err(ask.failed("the webhook's account lacks the right to create resolutionrequests of resolution.tekton.dev; grant it to its ClusterRole"))
+                Err(ask.failed("the webhook's account is forbidden by RBAC to create resolutionrequests of resolution.tekton.dev; grant it to its ClusterRole"))
             }
             Ok(Err(kube::Error::Api(status))) if status.code == 404 && status.details.as_ref().is_none_or(|details| details.kind != "namespaces") => {
                 Err(ask.failed("the cluster does not serve resolution.tekton.dev/v1beta1; install Tekton Pipelines with its resolvers"))
@@ -262,12 +308,40 @@ impl Shared {
         }
     }
 
+    /// What `status` says, if the answers that are held leave room for it.
+    fn answer(&self, ask: &Ask, status: &Status) -> Option<Outcome> {
+        // Base64 has four characters for three bytes.
+        let size = status.data.len() / 4 * 3;
+        if self.held.fetch_add(size, Relaxed) + size > MAX_HELD {
+            self.held.fetch_sub(size, Relaxed);
+            let message = format!(
+                "{ask} can't be read: its resolver's answer has {size} bytes, and too many others are being worked on; create the PipelineRun again"
+            );
+            return Some(Err(SourceError { reason: SourceError::UNAVAILABLE, message }));
+        }
+        let outcome = read(ask, status);
+        let kept = match &outcome {
+            Some(Ok(answer)) => answer.data.len(),
+            _ => 0,
+        };
+        self.held.fetch_sub(size - kept.min(size), Relaxed);
+        let all = self.held.clone();
+        let counted =
+            |answer: Answer| Answer { data: Bytes::from_owner(Held { data: answer.data.into(), all }), ..answer };
+        Some(outcome?.map(counted))
+    }
+
     fn flights(&self) -> MutexGuard<'_, HashMap<Ask, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ask {
+    fn unwatched(&self, error: &str) -> SourceError {
+        let message = format!("{self} is not asked for, since ResolutionRequests can't be watched: {error}");
+        SourceError { reason: SourceError::UNAVAILABLE, message }
+    }
+
     fn failed(&self, why: &str) -> SourceError {
         SourceError { reason: "NotResolved", message: format!("{self} can't be read: {why}") }
     }
@@ -286,7 +360,7 @@ impl std::fmt::Display for Ask {
 async fn delete(client: &Client, namespace: &str, name: &str) -> Result<(), String> {
     let path = format!("{API}/namespaces/{namespace}/resolutionrequests/{name}");
     let request = http::Request::delete(path).body(Vec::new()).map_err(|e| e.to_string())?;
-    match timeout(PATIENCE, client.request::<Value>(request)).await {
+    match timeout(REQUEST_TIMEOUT, client.request::<Value>(request)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         Ok(Err(error)) => Err(api::sentence(&error)),
@@ -306,7 +380,7 @@ fn read(ask: &Ask, status: &Status) -> Option<Outcome> {
     match condition.status.as_str() {
         "False" => {
             let said = api::one_line(&condition.message);
-            let mut shown: String = said.chars().take(SHOWN).collect();
+            let mut shown: String = said.chars().take(MAX_SHOWN).collect();
             if shown.len() < said.len() {
                 shown.push('…');
             }

@@ -1,6 +1,6 @@
 //! What a pipelineRef or a taskRef names.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde_json::{Map, Value, json};
 
@@ -147,12 +147,13 @@ pub fn is_object_name(name: &str) -> bool {
 /// The params in the form that Tekton converts them to (Tekton: param_types.go `UnmarshalJSON`).
 fn read_params(reference: &Value) -> Result<Vec<Value>, ReferenceError> {
     let mut params: Vec<Value> = Vec::new();
+    let mut names = HashSet::new();
     for param in items(reference, "params") {
         let name = text(param, "name");
         if name.is_empty() {
             return Err(ReferenceError::UnnamedParam);
         }
-        if params.iter().any(|other| text(other, "name") == name) {
+        if !names.insert(name) {
             return Err(ReferenceError::DuplicateParam(name.to_owned()));
         }
         params.push(json!({"name": name, "value": param_value(field(param, "value").unwrap_or(&Value::Null))}));

@@ -1,20 +1,30 @@
 //! What a string of an embedded task will be when the task runs, as far as that is known when the run is created.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    cell::{Cell, OnceCell},
+    collections::HashMap,
+};
 
 use serde_json::Value;
 
-use crate::tekton::{
-    fields::{field, items, text},
-    scope::Scope,
-    variables::{name_after, substitute},
-    workspaces::mount_path,
+use crate::{
+    limits::MAX_STRING,
+    tekton::{
+        fields::{field, items, text},
+        scope::Scope,
+        variables::{name_after, param_names, substitute},
+        workspaces::mount_path,
+    },
 };
 
 /// Stands for an unknown part. No path can contain it.
 const UNKNOWN: char = '\0';
 
-/// How deep the defaults of params may refer to each other (Tekton: resources/apply.go `maxParamReferenceDepth`).
+/// What it counts to look something up, in bytes.
+const LOOK_UP: usize = 16;
+
+/// How far defaults of params are followed into each other (Tekton: resources/apply.go `maxParamReferenceDepth`).
 const DEPTH: usize = 10;
 
 /// The values of the variables of one embedded task.
@@ -23,6 +33,11 @@ pub struct TaskValues<'a> {
     spec: &'a Value,
     /// The values of the pipeline's variables.
     scope: &'a Scope<'a>,
+    /// The task's params by their name, with their place.
+    declared: OnceCell<HashMap<&'a str, (usize, &'a Value)>>,
+    /// Bytes that may still be put together. What goes beyond is not known: defaults may name others many times, which name
+    /// others.
+    room: Cell<usize>,
 }
 
 /// A path, normalised lexically, whose end may be unknown.
@@ -37,7 +52,13 @@ pub struct KnownPath {
 impl<'a> TaskValues<'a> {
     /// Those of `task`, a task of a Pipeline with an embedded spec. `scope` has the values of the pipeline's variables.
     pub fn new(task: &'a Value, scope: &'a Scope<'a>) -> Self {
-        Self { task, spec: field(task, "taskSpec").unwrap_or(&Value::Null), scope }
+        Self {
+            task,
+            spec: field(task, "taskSpec").unwrap_or(&Value::Null),
+            scope,
+            declared: OnceCell::new(),
+            room: Cell::new(MAX_STRING),
+        }
     }
 
     /// The path that `template` will be; a relative one begins at `/workspace` (Tekton: pkg/pod/workingdir_init.go).
@@ -73,20 +94,46 @@ impl<'a> TaskValues<'a> {
     fn value<'t>(&self, template: &'t str, depth: usize) -> Cow<'t, str> {
         replaced(template, |reference| {
             if let Some(name) = name_after(reference, "workspaces") {
-                return reference.ends_with(".path").then(|| self.mount_path(name));
+                return reference.ends_with(".path").then(|| self.within(|| self.mount_path(name)));
             }
             if name_after(reference, "params").is_some() {
-                return Some(self.param(reference, depth));
+                return Some(self.within(|| self.param(reference, depth)));
             }
             is_late(reference).then(|| UNKNOWN.to_string())
         })
     }
 
-    /// The value of `reference`, which is to a param.
+    /// What `value` gives, as long as there is room for it.
+    fn within(&self, value: impl FnOnce() -> String) -> String {
+        let take = |bytes: usize| {
+            let left = self.room.get().checked_sub(bytes);
+            self.room.set(left.unwrap_or_default());
+            left.is_some()
+        };
+        if !take(LOOK_UP) {
+            return UNKNOWN.to_string();
+        }
+        let value = value();
+        if take(value.len()) { value } else { UNKNOWN.to_string() }
+    }
+
+    fn declared(&self) -> &HashMap<&'a str, (usize, &'a Value)> {
+        self.declared.get_or_init(|| {
+            let mut declared = HashMap::new();
+            for (place, param) in items(self.spec, "params").iter().enumerate() {
+                declared.entry(text(param, "name")).or_insert((place, param));
+            }
+            declared
+        })
+    }
+
+    /// What `reference`, one to a param, stands for.
     fn param(&self, reference: &str, depth: usize) -> String {
-        let declared = items(self.spec, "params");
-        let found = declared.iter().find_map(|param| Some((param, rest_after(reference, text(param, "name"))?)));
-        let Some((param, rest)) = found else { return self.outer(&format!("$({reference})")) };
+        let declared = self.declared();
+        let found = param_names(reference).filter_map(|(name, rest)| Some((declared.get(name)?, rest)));
+        let Some(((_, param), rest)) = found.min_by_key(|((place, _), _)| *place) else {
+            return self.outer(&format!("$({reference})"));
+        };
         let name = text(param, "name");
         let passed = items(self.task, "params").iter().find(|passed| text(passed, "name") == name);
         if let Some(value) = passed.and_then(|passed| field(passed, "value")) {
@@ -139,14 +186,6 @@ fn is_late(reference: &str) -> bool {
     ["tasks.", "finally.", "steps.", "step."].iter().any(|start| reference.starts_with(start))
 }
 
-/// What follows the param `name` in `reference`; none where it is to another one.
-fn rest_after<'r>(reference: &'r str, name: &str) -> Option<&'r str> {
-    let rest = reference.strip_prefix("params")?;
-    let forms = [format!(".{name}"), format!("[\"{name}\"]"), format!("['{name}']")];
-    let rest = forms.iter().find_map(|form| rest.strip_prefix(form.as_str()))?;
-    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
-}
-
 /// The string in `value` that `rest` leads to: nothing, `.key` or `[0]`.
 fn element<'v>(value: &'v Value, rest: &str) -> Option<&'v str> {
     let index = || rest.strip_prefix('[')?.strip_suffix(']')?.parse::<usize>().ok();
@@ -167,6 +206,17 @@ mod tests {
 
     use super::*;
     use crate::tekton::run::Run;
+
+    #[test]
+    fn what_is_put_together_is_bounded() {
+        let many = |name: &str| format!("$(params.{name})").repeat(1000);
+        let params: Vec<Value> = (0..9)
+            .map(|level| json!({"name": format!("p{level}"), "default": many(&format!("p{}", level + 1))}))
+            .collect();
+        let (run, task) = (json!({}), json!({"taskSpec": {"params": params}}));
+        let scope = Scope::of_run(Run::new(&run), "ns");
+        assert_eq!(TaskValues::new(&task, &scope).string("$(params.p0)"), None);
+    }
 
     #[test]
     fn paths() {

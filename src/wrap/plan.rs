@@ -3,8 +3,9 @@
 use fixedbitset::FixedBitSet;
 use serde_json::Value;
 
-use super::{absence::Absence, limits::MAX_TASK_RUNS, request::Request, task_spec::all_tasks};
+use super::{absence::Absence, request::Request, task_spec::all_tasks};
 use crate::{
+    limits::{MAX_RUN_BYTES, MAX_TASK_RUNS},
     step::{Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
         fields::field,
@@ -14,12 +15,19 @@ use crate::{
     },
 };
 
-/// The matrices make more TaskRuns than [`MAX_TASK_RUNS`].
+/// Why there is no plan.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TooManyTaskRuns {
-    /// How many.
-    pub count: u64,
+pub enum PlanError {
+    /// The matrices make so many TaskRuns, more than [`MAX_TASK_RUNS`].
+    TooManyTaskRuns(u64),
+    /// What the injected steps have to be told has at least so many bytes, more than [`MAX_RUN_BYTES`].
+    TooLarge(usize),
+    /// There is no time left.
+    Late,
 }
+
+/// Bytes of JSON that name a predecessor, at the least, beside the name itself.
+const PREDECESSOR_BYTES: usize = 20;
 
 /// What every task of the Pipeline does, by its index in the graph.
 pub struct Plan {
@@ -65,7 +73,8 @@ impl Plan {
         graph: &Graph,
         used: &[Vec<Use>],
         fans: &[Option<Fan>],
-    ) -> Result<Self, TooManyTaskRuns> {
+        is_late: &dyn Fn() -> bool,
+    ) -> Result<Self, PlanError> {
         let tasks: Vec<&Value> = all_tasks(spec).collect();
         let absent = Absence::new(&tasks, graph, fans);
         let places = places(graph, fans)?;
@@ -73,6 +82,7 @@ impl Plan {
             .iter()
             .map(|place| TaskPlan { order: place.first, numbered: place.numbered(), ..TaskPlan::default() })
             .collect();
+        let mut bytes = 0;
         for workspace in &request.workspaces {
             let find = |task: usize| used[task].iter().find(|used| used.pipeline == *workspace);
             let read_only = |task: usize, used: &Use| {
@@ -86,6 +96,9 @@ impl Plan {
                 saves: (0..graph.count()).map(|task| find(task).is_some_and(|used| !read_only(task, used))).collect(),
             };
             for (task, planned) in plan.iter_mut().enumerate().filter(|(task, _)| wrapped.uses[*task]) {
+                if is_late() {
+                    return Err(PlanError::Late);
+                }
                 let step = WorkspaceStep {
                     name: workspace.clone(),
                     path: format!("{WORKSPACE_DIR}/{}", directory(workspace, request)),
@@ -95,6 +108,11 @@ impl Plan {
                     parallel: Vec::new(),
                     joined: Vec::new(),
                 };
+                bytes += step.target.len() + step.base.as_ref().map_or(0, String::len);
+                bytes += step.after.iter().map(|before| before.task.len() + PREDECESSOR_BYTES).sum::<usize>();
+                if bytes > MAX_RUN_BYTES {
+                    return Err(PlanError::TooLarge(bytes));
+                }
                 if wrapped.saves[task] {
                     let parallel = wrapped.parallel(task);
                     let met = wrapped.met(task);
@@ -113,11 +131,11 @@ impl Plan {
 }
 
 /// The places of all tasks, by their index.
-fn places(graph: &Graph, fans: &[Option<Fan>]) -> Result<Vec<Place>, TooManyTaskRuns> {
+fn places(graph: &Graph, fans: &[Option<Fan>]) -> Result<Vec<Place>, PlanError> {
     let widths = fans.iter().map(|fan| fan.map_or(1, |fan| fan.most));
     let count = widths.map(u64::from).fold(0, u64::saturating_add);
     if count > u64::from(MAX_TASK_RUNS) {
-        return Err(TooManyTaskRuns { count });
+        return Err(PlanError::TooManyTaskRuns(count));
     }
     let mut next = 0;
     let mut places: Vec<(usize, Place)> = Vec::new();
@@ -179,13 +197,14 @@ impl Wrapped<'_> {
                 open.extend(&self.graph.dependencies[ancestor]);
             }
         }
-        // What a snapshot that must exist names need not be listed.
-        let brought = |ancestor: usize| {
-            found.iter().any(|&(other, optional)| !optional && self.graph.ancestors[other].contains(ancestor))
-        };
+        // What a snapshot that must exist brings along need not be named.
+        let mut brought = FixedBitSet::with_capacity(self.graph.count());
+        found.iter().filter(|(_, optional)| !optional).for_each(|(other, _)| {
+            brought.union_with(&self.graph.ancestors[*other]);
+        });
         let mut after: Vec<Predecessor> = found
             .iter()
-            .filter(|(ancestor, _)| !brought(*ancestor))
+            .filter(|(ancestor, _)| !brought.contains(*ancestor))
             .flat_map(|&(ancestor, optional)| self.places[ancestor].predecessors(&self.graph.names[ancestor], optional))
             .collect();
         after.sort_unstable_by_key(|predecessor| predecessor.order);

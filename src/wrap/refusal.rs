@@ -5,8 +5,12 @@ mod catalog;
 mod task;
 
 pub use self::task::TaskProblem;
-use super::{limits::MAX_TASK_RUNS, provenance::WRAP};
-use crate::{source::SourceError, tekton::graph::GraphError};
+use super::provenance::WRAP;
+use crate::{
+    limits::{Exceeded, MAX_TASK_RUNS},
+    source::SourceError,
+    tekton::graph::GraphError,
+};
 
 /// A run that can't be wrapped correctly. It is refused at creation, nothing is stored.
 #[derive(Debug, thiserror::Error)]
@@ -187,6 +191,14 @@ pub enum Refusal {
         /// The most.
         limit: usize,
     },
+    /// The run, its Pipeline or a Task has more of something than may be wrapped.
+    #[error(transparent)]
+    Limit(#[from] Exceeded),
+    /// The rewrite was not done in time.
+    #[error(
+        "the pipeline could not be wrapped in the time that a review may take: create the PipelineRun again, or make the pipeline smaller"
+    )]
+    Late,
     /// The matrices make more TaskRuns than there may be.
     #[error(
         "pipeline {pipeline:?} makes {count} TaskRuns, more than the {MAX_TASK_RUNS} that can be wrapped: make its matrices smaller"
@@ -228,6 +240,8 @@ impl Refusal {
             Self::Verified { .. } | Self::VerificationRequired { .. } => "VerificationPolicy",
             Self::Task { problem, .. } => problem.reason(),
             Self::TooLarge { .. } => "TooLarge",
+            Self::Limit(_) => Exceeded::REASON,
+            Self::Late => "Timeout",
             Self::TooManyTaskRuns { .. } => "TooManyTaskRuns",
             Self::Patch(_) => "PatchDoesNotApply",
         }

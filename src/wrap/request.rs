@@ -5,12 +5,15 @@ mod conflict;
 mod size;
 mod values;
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 pub use self::size::Sizes;
 use self::values::{Values, WORKSPACE, quoted};
-use super::{provenance::WRAP, refusal::Refusal};
+use super::{bounds, provenance::WRAP, refusal::Refusal};
 use crate::{
+    limits::MAX_VALUES,
     source::Defaults,
     step::{Compression, ConflictRule, OnConflict},
     target::Target,
@@ -91,6 +94,7 @@ pub struct Access {
 impl<'a> Ask<'a> {
     /// What `run`, about to be created in `namespace`, asks for; none where it does not ask to be wrapped.
     pub fn read(run: Run<'a>, namespace: &'a str) -> Result<Option<Self>, Refusal> {
+        bounds::check_run(run)?;
         let annotated = run.metadata("annotations").and_then(|annotations| annotations.get(WRAP)).is_some();
         let reference = run.pipeline_ref();
         let suffix = reference.and_then(|reference| wrapper_of(text(reference, "resolver")));
@@ -122,6 +126,8 @@ impl<'a> Ask<'a> {
 
     /// The whole request, for `pipeline`: the Pipeline, or [`Ask::embedded`].
     pub fn request(&self, defaults: &[Defaults], pipeline: &Value) -> Result<Request, Refusal> {
+        let metadata = field(pipeline, "metadata").unwrap_or(&Value::Null);
+        field(pipeline, "spec").map_or(Ok(()), |spec| bounds::check_pipeline(spec, text(metadata, "name")))?;
         let (params, suffix) = match self.way {
             Way::Resolver { reference, suffix } => (Some(reference), suffix),
             Way::Annotation => (None, None),
@@ -204,7 +210,8 @@ impl Request {
             return Err(incomplete("tasks"));
         }
         let declared: Vec<&str> = items(spec, "workspaces").iter().map(|declared| text(declared, "name")).collect();
-        if let Some(workspace) = self.workspaces.iter().find(|name| !declared.contains(&name.as_str())) {
+        let names: HashSet<&str> = declared.iter().copied().collect();
+        if let Some(workspace) = self.workspaces.iter().find(|name| !names.contains(name.as_str())) {
             let declared = if declared.is_empty() { "none".to_owned() } else { quoted(&declared) };
             let (workspace, pipeline) = (workspace.clone(), name());
             return Err(Refusal::UndeclaredWorkspace { workspace, pipeline, declared });
@@ -222,12 +229,15 @@ impl Request {
         }
         let wrapper = values.text("wrapper")?;
         for workspace in &self.workspaces {
-            let target = parse(values, "target", &self.target(workspace))?;
+            let target = self.target(workspace);
+            values.check_length("target", target.len())?;
+            let target = parse(values, "target", &target)?;
             if matches!(&target, Target::Registry(image) if image.digest.is_some()) {
                 let problem = format!("{:?} is pinned to a digest, which can't be written to: name a tag", self.target);
                 return Err(values.invalid("target", problem));
             }
             if let Some(base) = self.base(workspace) {
+                values.check_length("base", base.len())?;
                 check_template(values, "base", &base)?;
                 parse(values, "base", &base)?;
             }
@@ -257,12 +267,15 @@ pub fn is_wrapped(spec: &Value) -> bool {
 fn named_pipeline(values: &Values<'_>) -> Result<Reference, Refusal> {
     let name = "pipelineref";
     let value = match values.value(name) {
-        Some(Value::String(text)) if !text.trim().is_empty() => text.trim(),
+        Some(Value::String(text)) if !text.trim().is_empty() => {
+            values.check_length(name, text.len())?;
+            text.trim()
+        }
         None | Some(Value::Null | Value::String(_)) => return Err(values.missing(name, "name the pipeline to run")),
         Some(_) => return Err(values.invalid(name, "it must be a string: a name, or the YAML of a pipelineRef")),
     };
     let bad = |problem: String| values.invalid(name, problem);
-    let reference = match crate::yaml::parse(value) {
+    let reference = match crate::yaml::parse_within(value, MAX_VALUES) {
         Ok(documents) if matches!(documents[..], [Value::Object(_)]) => {
             Reference::read(&documents[0], &["apiVersion"]).map_err(|problem| bad(format!("it {problem}")))?
         }

@@ -1,13 +1,16 @@
 //! The rewrite itself, step by step.
 
-use std::{collections::HashMap, io};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+};
 
 use serde_json::Value;
 
 use super::{
-    aliases, bindings, explain, inline,
-    limits::MAX_RUN_BYTES,
-    patch, pipeline_name, plan, pod_template, provenance,
+    aliases, bindings, bounds, explain, inline, patch, pipeline_name,
+    plan::{Plan, PlanError},
+    pod_template, provenance,
     refusal::Refusal,
     request::Request,
     security,
@@ -17,6 +20,7 @@ use super::{
     values, working_dir,
 };
 use crate::{
+    limits::{Exceeded, MAX_INLINED, MAX_NAME, MAX_RESOLUTIONS, MAX_RUN_BYTES, MAX_USES, MAX_VALUES},
     source::Found,
     tekton::{
         fields::{field, field_mut, items, text},
@@ -51,17 +55,27 @@ pub fn tasks_to_inline(
     pipeline: &Value,
 ) -> Result<Vec<Reference>, Refusal> {
     let spec = request.pipeline_spec(pipeline)?;
-    let scope = Scope::of_run(run, namespace).in_pipeline(spec, request.pipeline_name(pipeline));
+    let name = request.pipeline_name(pipeline);
+    let scope = Scope::of_run(run, namespace).in_pipeline(spec, name);
+    let mut seen = HashSet::new();
     let mut references = Vec::new();
+    let mut remote = 0;
+    let what = || format!("pipeline {name:?}");
     for task in all_tasks(spec).filter(|task| uses(task).iter().any(|used| request.wraps(&used.pipeline))) {
         if let Some(reference) = inline::referenced_task(task, &scope)?
-            && !references.contains(&reference)
+            && seen.insert(reference.clone())
         {
+            remote += usize::from(reference.resolver().is_some());
             references.push(reference);
+            Exceeded::check(references.len(), MAX_INLINED, "Tasks to inline", what)?;
+            Exceeded::check(remote, MAX_RESOLUTIONS, "Tasks through resolvers", what)?;
         }
     }
     Ok(references)
 }
+
+/// Whether there is no time left to finish a rewrite.
+pub type IsLate<'a> = &'a dyn Fn() -> bool;
 
 /// The wrapped form of `run`, about to be created in `namespace`. `pipeline` is what [`Request::pipeline`] names, `tasks`
 /// holds what [`tasks_to_inline`] names.
@@ -72,15 +86,23 @@ pub fn rewrite(
     pipeline: &Found,
     tasks: &HashMap<Reference, Found>,
     settings: &Settings,
+    is_late: IsLate<'_>,
 ) -> Result<Rewrite, Refusal> {
     let mut spec = request.pipeline_spec(&pipeline.object)?.clone();
     let name = request.pipeline_name(&pipeline.object);
     let scope = Scope::of_run(run, namespace).in_pipeline(request.pipeline_spec(&pipeline.object)?, name);
     let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
-    let (used, renamings) = embed(run, request, &mut spec, &graph, &scope, tasks)?;
-    let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec))
-        .map_err(|plan::TooManyTaskRuns { count }| Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count })?;
+    let (used, renamings) = embed(run, request, &mut spec, name, &graph, &scope, tasks, is_late)?;
+    let (uses, what) = (used.iter().map(Vec::len).sum(), || format!("pipeline {name:?}"));
+    Exceeded::check(uses, MAX_USES, "uses of wrapped workspaces", what)?;
+    let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };
+    let plan = Plan::new(request, &spec, &graph, &used, &fans(run, &spec), is_late).map_err(|error| match error {
+        PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
+        PlanError::TooLarge(size) => too_large(size),
+        PlanError::Late => Refusal::Late,
+    })?;
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
+        check_time(is_late)?;
         let restored: Vec<&Use> =
             used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
         let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));
@@ -96,12 +118,12 @@ pub fn rewrite(
         spec,
         bindings: bindings::bind(run, request)?,
         values: name_of_pipeline.map(|name| pipeline_name::in_run(run, name)).unwrap_or_default(),
-        task_run_specs: pod_template::rename(run, &renamings),
+        task_run_specs: pod_template::rename(run, &renamings).map_err(too_large)?,
     };
     let (patch, run) = patch::build(run, pipeline, changes, request)?;
     let size = size(&run);
     if size > MAX_RUN_BYTES {
-        return Err(Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES });
+        return Err(too_large(size));
     }
     let idle = request.workspaces.iter().filter(|name| !used.iter().flatten().any(|used| used.pipeline == **name));
     let mut warnings: Vec<String> =
@@ -117,17 +139,25 @@ fn embed(
     run: Run<'_>,
     request: &Request,
     spec: &mut Value,
+    name: &str,
     graph: &Graph,
     scope: &Scope<'_>,
     tasks: &HashMap<Reference, Found>,
+    is_late: IsLate<'_>,
 ) -> Result<(Vec<Vec<Use>>, Vec<values::Renaming>), Refusal> {
-    let binds = |name: &str| request.wraps(name) || run.binding(name).is_some();
-    let sub_path = |name: &str| run.binding(name).map_or("", |binding| text(binding, "subPath")).to_owned();
+    let mut bindings = HashMap::new();
+    for binding in run.bindings() {
+        bindings.entry(text(binding, "name")).or_insert(binding);
+    }
+    let binds = |name: &str| request.wraps(name) || bindings.contains_key(name);
+    let sub_path = |name: &str| bindings.get(name).map_or("", |binding| text(binding, "subPath")).to_owned();
     let spec_params = items(spec, "params").to_vec();
 
+    let mut inlined = bounds::Inlined::default();
     let mut all_used = Vec::new();
     let mut embedded = Vec::new();
     for (index, task) in all_tasks_mut(spec).into_iter().enumerate() {
+        check_time(is_late)?;
         let mut used: Vec<Use> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
         let mut from = None;
         if let Some(own) = field_mut(task, "taskSpec") {
@@ -136,6 +166,7 @@ fn embed(
         if let Some(first) = used.first() {
             let workspace = first.pipeline.clone();
             from = inline::inline(task, &used, scope, tasks)?;
+            check_inlined(task, from.as_deref(), name, &mut inlined)?;
             inline::refuse_windows(task, &workspace, run)?;
             used = aliases::merge(task, used, &sub_path)?;
         }
@@ -148,14 +179,38 @@ fn embed(
 
 /// The fan-outs of the tasks' matrices, with the values that the run gives the params or the Pipeline's defaults.
 fn fans<'a>(run: Run<'a>, spec: &'a Value) -> Vec<Option<Fan>> {
-    fn named<'a>(params: &'a [Value], name: &str) -> Option<&'a Value> {
-        params.iter().find(|param| text(param, "name") == name)
+    let mut values: HashMap<&str, Option<&Value>> = HashMap::new();
+    for given in run.params() {
+        values.entry(text(given, "name")).or_insert_with(|| field(given, "value"));
     }
-    let param = |name: &str| match named(run.params(), name) {
-        Some(given) => field(given, "value"),
-        None => named(items(spec, "params"), name).and_then(|declared| field(declared, "default")),
-    };
+    for declared in items(spec, "params") {
+        values.entry(text(declared, "name")).or_insert_with(|| field(declared, "default"));
+    }
+    let param = |name: &str| values.get(name).copied().flatten();
     all_tasks(spec).map(|task| fan(task, &param)).collect()
+}
+
+/// Refuses a `task` that holds too much, or with which the pipeline holds too much. `from` is the Task that was inlined in it.
+fn check_inlined(
+    task: &Value,
+    from: Option<&str>,
+    pipeline: &str,
+    inlined: &mut bounds::Inlined,
+) -> Result<(), Refusal> {
+    let (Some(from), Some(spec)) = (from, field(task, "taskSpec")) else { return Ok(()) };
+    let shown = format!("task {:?}", text(task, "name"));
+    Exceeded::check(from.len(), MAX_NAME, "bytes in the name of its Task", || shown.clone())?;
+    bounds::check_task_spec(spec, &shown)?;
+    inlined.add(spec);
+    if inlined.bytes > MAX_RUN_BYTES {
+        let pipeline = pipeline.to_owned();
+        return Err(Refusal::TooLarge { pipeline, size: inlined.bytes, limit: MAX_RUN_BYTES });
+    }
+    Ok(Exceeded::check(inlined.values, MAX_VALUES, "values", || format!("pipeline {pipeline:?} with its Tasks"))?)
+}
+
+fn check_time(is_late: IsLate<'_>) -> Result<(), Refusal> {
+    if is_late() { Err(Refusal::Late) } else { Ok(()) }
 }
 
 /// Bytes of a value as JSON.

@@ -18,7 +18,8 @@ use crate::tekton::{
     fields::{field, items, text},
     run::Run,
 };
-pub use rename::Renaming;
+use rename::Names;
+pub use rename::{Renaming, references_in};
 
 /// A task of the pipeline while it is rewritten.
 pub struct Inlined<'a> {
@@ -43,18 +44,22 @@ pub fn keep(
     for inlined in tasks.iter() {
         names.extend(declared(inlined.task).map(str::to_owned));
     }
+    let mut names = Names::new(names);
     let mut all = Vec::new();
-    let mut rename = |task: &mut Value, old: &str| {
+    let mut rename = |task: &mut Value, old: &[String]| {
+        if old.is_empty() {
+            return;
+        }
         let renaming = Renaming::new(task, old, &mut names);
-        renaming.apply(task, scope.contains_key(old));
+        renaming.apply(task, |old| scope.contains_key(old));
         all.push(renaming);
     };
+    let dotted = params::Dotted::new(&scope);
     for inlined in tasks.iter_mut() {
         if let Some(from) = &inlined.from {
             early_substitution::substitute_early(inlined.task, from, binds);
-            for name in params::shadowed(inlined.task, &scope) {
-                rename(inlined.task, &name);
-            }
+            let shadowed = params::shadowed(inlined.task, &scope, &dotted);
+            rename(inlined.task, &shadowed);
         }
     }
     clashes::resolve(tasks, &scope, &mut rename);

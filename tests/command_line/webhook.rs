@@ -11,10 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 #[test]
-fn one_signal_ends_it_after_the_linger() {
+fn one_signal_ends_it_after_the_shutdown_delay() {
     for signal in [Signal::TERM, Signal::INT] {
         let dir = files();
-        let mut webhook = Webhook::start(&mut command(&dir, &["--linger=0"]));
+        let mut webhook = Webhook::start(&mut command(&dir, &["--shutdown-delay=0"]));
         webhook.send(signal);
         assert!(webhook.end().contains("every request is answered"));
     }
@@ -23,7 +23,7 @@ fn one_signal_ends_it_after_the_linger() {
 #[test]
 fn readiness_fails_first_and_a_second_signal_ends_it_at_once() {
     let dir = files();
-    let mut webhook = Webhook::start(&mut command(&dir, &["--linger=86400", "--log-format=json"]));
+    let mut webhook = Webhook::start(&mut command(&dir, &["--shutdown-delay=86400", "--log-format=json"]));
     assert!(get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 200 "));
     webhook.send(Signal::TERM);
     while get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 200 ") {}

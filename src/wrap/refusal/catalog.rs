@@ -33,7 +33,10 @@ const PARTS: [Part; 4] = [
     Part {
         title: "The run",
         intro: "HTTP status 400. The run, its Pipeline or a Task has to change, or the run can't be wrapped.",
-        sources: &[("src/wrap/refusal.rs", include_str!("../refusal.rs"))],
+        sources: &[
+            ("src/wrap/refusal.rs", include_str!("../refusal.rs")),
+            ("src/limits.rs", include_str!("../../limits.rs")),
+        ],
         helps: &[
             help("MissingParam", "A required param or annotation is absent or empty.", "Add it."),
             help(
@@ -128,6 +131,16 @@ const PARTS: [Part; 4] = [
                 "Split the Pipeline, or wrap fewer workspaces: only tasks that use a wrapped workspace are inlined.",
             ),
             help(
+                "LimitExceeded",
+                "The run, its Pipeline or a Task has more of something than one review may take. The sentence names the limit.",
+                "Make it smaller: the limits are far beyond what Pipelines have.",
+            ),
+            help(
+                "Timeout",
+                "The Pipeline could not be wrapped in the time that a review may take.",
+                "Create the run again; if that does not help, split the Pipeline.",
+            ),
+            help(
                 "TooManyTaskRuns",
                 "The matrices of the Pipeline create more TaskRuns than can be wrapped.",
                 "Make the matrices smaller.",
@@ -211,6 +224,11 @@ const PARTS: [Part; 4] = [
                 "Create the run again: nothing was stored, and an answer that arrives meanwhile is used.",
             ),
             help(
+                "Unavailable",
+                "ResolutionRequests can't be watched, or as many resolutions as the webhook takes are in flight.",
+                "Do what the sentence says, then create the run again: nothing was stored.",
+            ),
+            help(
                 "Unreadable",
                 "The Kubernetes API or a file can't be read, or what a resolver returned is not a valid Pipeline or Task.",
                 "Do what the sentence says: it names missing RBAC rules, missing CRDs, and what is wrong with the object.",
@@ -241,7 +259,10 @@ const PARTS: [Part; 4] = [
         title: "Requests that are not reviews",
         intro: "The apiserver, or another client, gets an HTTP error and no AdmissionReview. The codes are in the log of the webhook and in \
                 `tekton_wrap_admission_requests_total{outcome=\"rejected\"}`.",
-        sources: &[("src/admission/webhook.rs", include_str!("../../admission/webhook.rs"))],
+        sources: &[
+            ("src/admission/webhook.rs", include_str!("../../admission/webhook.rs")),
+            ("src/admission/load.rs", include_str!("../../admission/load.rs")),
+        ],
         helps: &[
             help("WrongPath", "A path other than `/wrap`.", "Correct `clientConfig.service.path`."),
             help("WrongMethod", "A method other than POST.", "None: no apiserver sends that."),
@@ -251,6 +272,11 @@ const PARTS: [Part; 4] = [
                 "TooSlow",
                 "The review did not arrive within its own timeout.",
                 "Check the network between apiserver and webhook.",
+            ),
+            help(
+                "Busy",
+                "As many reviews as the webhook has memory for are arriving.",
+                "None: the apiserver asks again, or another replica. If it goes on, look for who sends so much.",
             ),
             help(
                 "Broken",
@@ -299,8 +325,10 @@ fn every_code_has_its_sentences() {
         let sentences = sentences(part);
         let with_sentences = ["src/wrap/refusal.rs", "src/wrap/refusal/task.rs", "src/admission/webhook.rs"];
         if part.sources.iter().any(|(file, _)| with_sentences.contains(file)) {
-            for help in part.helps {
-                assert!(sentences.contains_key(help.code), "no sentence of {} was found", help.code);
+            // A code that no `fn reason` has is that of a whole error type.
+            let codes = part.sources.iter().flat_map(|(_, source)| reasons(source)).map(|(_, code)| code);
+            for code in codes.filter(|code| !code.is_empty()) {
+                assert!(sentences.contains_key(&code), "no sentence of {code} was found");
             }
         }
     }

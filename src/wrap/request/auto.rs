@@ -1,5 +1,7 @@
 //! Which workspaces `auto` means.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::Value;
 
 use crate::tekton::{
@@ -12,8 +14,11 @@ use crate::tekton::{
 /// tasks use, and that the run binds to a claim template or an emptyDir, or not at all though the Pipeline needs them. A
 /// claim by name holds data that outlives the run, and Secrets, ConfigMaps and the like bring files of their own.
 pub fn shared_workspaces(run: Run<'_>, spec: &Value) -> Vec<String> {
-    let tasks = || items(spec, "tasks").iter().chain(items(spec, "finally"));
-    let users = |name: &str| tasks().filter(|task| uses(task).iter().any(|used| used.pipeline == name)).count();
+    let mut users: HashMap<String, usize> = HashMap::new();
+    for task in items(spec, "tasks").iter().chain(items(spec, "finally")) {
+        let names: HashSet<String> = uses(task).into_iter().map(|used| used.pipeline).collect();
+        names.into_iter().for_each(|name| *users.entry(name).or_default() += 1);
+    }
     let is_temporary = |declared: &Value| match run.binding(text(declared, "name")) {
         None => !flag(declared, "optional"),
         Some(binding) => {
@@ -22,7 +27,8 @@ pub fn shared_workspaces(run: Run<'_>, spec: &Value) -> Vec<String> {
         }
     };
     let declared = items(spec, "workspaces").iter();
-    let wanted = declared.filter(|declared| is_temporary(declared) && users(text(declared, "name")) > 1);
+    let wanted = declared
+        .filter(|declared| is_temporary(declared) && users.get(text(declared, "name")).is_some_and(|users| *users > 1));
     wanted.map(|declared| text(declared, "name").to_owned()).collect()
 }
 

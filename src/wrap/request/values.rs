@@ -1,11 +1,12 @@
 //! The values that decide how a run is wrapped, each with where it came from: params of the resolver, annotations of the run,
 //! ConfigMaps with defaults.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde_json::Value;
 
 use crate::{
+    limits::{Exceeded, MAX_NAME, MAX_PARAM, MAX_STRING, MAX_WORKSPACES},
     source::Defaults,
     tekton::{
         fields::{field, items, text},
@@ -202,12 +203,13 @@ impl<'a> Values<'a> {
     /// The list `workspaces`, each once.
     pub fn workspaces(&self) -> Result<Vec<String>, Refusal> {
         let name = "workspaces";
-        let mut workspaces: Vec<String> = Vec::new();
-        for workspace in self.list(name)? {
-            if !workspaces.contains(&workspace) {
-                workspaces.push(workspace);
-            }
-        }
+        let mut seen = HashSet::new();
+        let list = self.list(name)?;
+        let workspaces: Vec<String> = list.into_iter().filter(|name| seen.insert(name.clone())).collect();
+        let what = || self.place(name).to_string();
+        Exceeded::check(workspaces.len(), MAX_WORKSPACES, "workspaces", what)?;
+        let longest = workspaces.iter().map(String::len).max().unwrap_or_default();
+        Exceeded::check(longest, MAX_NAME, "bytes in a name", what)?;
         if workspaces.is_empty() {
             return Err(self.missing(name, "name the pipeline's workspaces to wrap, separated by commas"));
         }
@@ -218,6 +220,7 @@ impl<'a> Values<'a> {
     pub fn list(&self, name: &str) -> Result<Vec<String>, Refusal> {
         let list: Vec<String> = match self.value(name) {
             Some(Value::Array(items)) => {
+                Exceeded::check(items.len(), MAX_WORKSPACES, "items", || self.place(name).to_string())?;
                 let texts = items.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
                 let texts = texts.ok_or_else(|| self.invalid(name, "it must be an array of strings"))?;
                 texts.iter().map(|text| self.resolve(name, text)).collect::<Result<_, _>>()?
@@ -231,6 +234,7 @@ impl<'a> Values<'a> {
     /// the uid exist; its older spelling `$(context.run.…)`, which Tekton does not know, becomes it.
     fn resolve(&self, param: &str, value: &str) -> Result<String, Refusal> {
         let late = matches!(param, "target" | "base");
+        let mut length = value.len();
         for reference in references(value) {
             let known = match run_context(reference) {
                 Some(_) if late => true,
@@ -238,7 +242,12 @@ impl<'a> Values<'a> {
                     let problem = format!("$({reference}) is not known when a run is created, only in target and base");
                     return Err(self.invalid(param, problem));
                 }
-                None => late && reference == WORKSPACE_VARIABLE || self.run_param(reference).is_some(),
+                None if late && reference == WORKSPACE_VARIABLE => true,
+                None => {
+                    let value = self.run_param(reference);
+                    length += value.map_or(0, str::len);
+                    value.is_some()
+                }
             };
             if !known {
                 let problem = format!(
@@ -247,10 +256,11 @@ impl<'a> Values<'a> {
                 return Err(self.invalid(param, problem));
             }
         }
+        self.check_length(param, length)?;
         let new = |reference: &str| match run_context(reference) {
             Some(field) => Some(format!("$(context.pipelineRun.{field})")),
             None if late && reference == WORKSPACE_VARIABLE => Some(WORKSPACE.to_owned()),
-            None => self.run_param(reference),
+            None => self.run_param(reference).map(str::to_owned),
         };
         let resolved = substitute(value, new).unwrap_or_else(|| value.to_owned());
         // A value may look like a variable, or make one together with what stands around it: Tekton would substitute it later.
@@ -265,8 +275,14 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn run_param(&self, reference: &str) -> Option<String> {
-        reference.starts_with("params").then(|| self.scope.text(reference).map(str::to_owned))?
+    /// Refuses a value of `length` bytes that is too long for `name`.
+    pub fn check_length(&self, name: &str, length: usize) -> Result<(), Refusal> {
+        let limit = if ["pipelineref", "workspaces", "size"].contains(&name) { MAX_STRING } else { MAX_PARAM };
+        Ok(Exceeded::check(length, limit, "bytes", || self.place(name).to_string())?)
+    }
+
+    fn run_param(&self, reference: &str) -> Option<&str> {
+        reference.starts_with("params").then(|| self.scope.text(reference))?
     }
 }
 
@@ -300,6 +316,8 @@ fn leftover(value: &str, late: bool) -> Option<&str> {
 }
 
 fn nearest(name: &str, known: &[&str]) -> String {
+    // To compare takes the product of both lengths.
+    let name = name.get(..2 * WORKSPACE.len()).unwrap_or(name);
     let distance = |param: &str| strsim::damerau_levenshtein(&name.to_lowercase(), param);
     match known.iter().min_by_key(|param| distance(param)) {
         Some(param) if distance(param) <= 3.min(param.len() / 2) => format!("did you mean {param:?}?"),

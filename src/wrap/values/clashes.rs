@@ -1,11 +1,11 @@
 //! Params of embedded tasks that Tekton's admission would confuse with each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::{
-    Inlined,
+    Inlined, declared,
     params::{Scoped, Type, declared_type, type_of},
 };
 use crate::tekton::fields::{field, items, text};
@@ -13,13 +13,17 @@ use crate::tekton::fields::{field, items, text};
 /// Renames the later of two params with one name and types that Tekton's admission can't merge: the first one seen decides
 /// about the type for all tasks (Tekton: pipelinerun_validation.go `validateInlineParameters`, which does not look at
 /// `finally`).
-pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, rename: &mut impl FnMut(&mut Value, &str)) {
+pub fn resolve(
+    tasks: &mut [Inlined<'_>],
+    scope: &HashMap<String, Scoped>,
+    rename: &mut impl FnMut(&mut Value, &[String]),
+) {
     let mut seen: HashMap<String, Type> = scope.iter().map(|(name, scoped)| (name.clone(), scoped.kind)).collect();
     // Names of params that a task passes without declaring them itself stay: every task that refers to a Task has such.
     for inlined in tasks.iter().filter(|inlined| inlined.in_dag) {
-        let own = own(inlined.task);
+        let own: HashSet<&str> = declared(inlined.task).collect();
         for passed in items(inlined.task, "params") {
-            if own.iter().any(|(name, _)| name == text(passed, "name")) {
+            if own.contains(text(passed, "name")) {
                 continue;
             }
             let kind = field(passed, "value").map_or(Type::String, type_of);
@@ -31,6 +35,11 @@ pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, renam
         }
     }
     for inlined in tasks.iter_mut().filter(|inlined| inlined.in_dag) {
+        let mut clashing = Vec::new();
+        let mut all_passed = HashMap::new();
+        for passed in items(inlined.task, "params") {
+            all_passed.entry(text(passed, "name")).or_insert(passed);
+        }
         for (name, kind) in own(inlined.task) {
             // If a task that the Pipeline embeds declares a param of the pipeline with the same type, Tekton substitutes it by
             // name. Only one of another type has to be renamed, as the pipeline's value never reaches it (Tekton: apply.go
@@ -38,16 +47,17 @@ pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, renam
             let embedded = inlined.from.is_none();
             let left = |other: Type| embedded && scope.contains_key(&name) && other == kind;
             match seen.get(&name) {
-                Some(&other) if clash(other, kind) && !left(other) => rename(inlined.task, &name),
+                Some(&other) if clash(other, kind) && !left(other) => clashing.push(name),
                 Some(_) => {}
                 None => {
-                    // An array may be passed as a string, `$(params.x[*])`, and counts as what it is passed as.
-                    let passed = items(inlined.task, "params").iter().find(|passed| text(passed, "name") == name);
-                    let kind = passed.and_then(|passed| field(passed, "value")).map_or(kind, type_of);
+                    // An array may be passed as a text, `$(params.x[*])`, and counts as what it is passed as.
+                    let kind =
+                        all_passed.get(name.as_str()).and_then(|passed| field(passed, "value")).map_or(kind, type_of);
                     seen.insert(name, kind);
                 }
             }
         }
+        rename(inlined.task, &clashing);
     }
 }
 
@@ -87,7 +97,9 @@ mod tests {
         let mut tasks: Vec<Inlined<'_>> =
             tasks.iter_mut().map(|task| Inlined { from: from(task), task, in_dag: true }).collect();
         let mut renamed = Vec::new();
-        resolve(&mut tasks, &scope, &mut |task, name| renamed.push(format!("{} {name}", text(task, "name"))));
+        resolve(&mut tasks, &scope, &mut |task, names| {
+            renamed.extend(names.iter().map(|name| format!("{} {name}", text(task, "name"))));
+        });
         renamed
     }
 

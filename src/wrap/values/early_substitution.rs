@@ -1,6 +1,6 @@
 //! Variables of an inlined Task whose values are known when it is inlined, and strings that only look like variables.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -26,11 +26,12 @@ pub fn substitute_early(task: &mut Value, from: &str, binds: &impl Fn(&str) -> b
     }
     let unbound = settle_workspaces(task, binds, &mut known);
     let Some(spec) = field_mut(task, "taskSpec") else { return };
-    let declared: Vec<String> =
+    let declared: HashSet<String> =
         items(spec, "workspaces").iter().map(|declared| text(declared, "name").to_owned()).collect();
+    let all_unbound: HashSet<&str> = unbound.iter().map(String::as_str).collect();
     let value = |reference: &str| {
         let value = known.get(reference).cloned();
-        value.or_else(|| is_plain_text(reference, &declared, &unbound).then(|| format!("$( {reference})")))
+        value.or_else(|| is_plain_text(reference, &declared, &all_unbound).then(|| format!("$( {reference})")))
     };
     change_spec_texts(spec, &mut |text| substitute(text, value));
     drop_declarations(spec, &unbound);
@@ -63,12 +64,11 @@ fn settle_workspaces(task: &Value, binds: &impl Fn(&str) -> bool, known: &mut Ha
     unbound
 }
 
-/// Whether a reference is a variable in an embedded task but plain text in a Task. A space after the parenthesis keeps it plain
-/// text for Tekton and means the same to a shell (Tekton: substitution.go, resultref.go).
-fn is_plain_text(reference: &str, declared: &[String], unbound: &[String]) -> bool {
+/// Whether a reference means nothing in a Task but something in an embedded one. A space keeps it as it is for Tekton and
+/// for a shell (Tekton: substitution.go, resultref.go: names begin right behind the parenthesis).
+fn is_plain_text(reference: &str, declared: &HashSet<String>, unbound: &HashSet<&str>) -> bool {
     if let Some(name) = name_after(reference, "workspaces") {
-        let is_in = |list: &[String]| list.iter().any(|other| other == name);
-        return is_in(unbound) || !is_in(declared) || !reference.starts_with("workspaces.");
+        return unbound.contains(name) || !declared.contains(name) || !reference.starts_with("workspaces.");
     }
     ["context.pipelineRun.name", "context.pipelineRun.namespace", "context.pipelineRun.uid", "context.pipeline.name"]
         .contains(&reference)
