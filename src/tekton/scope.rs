@@ -197,7 +197,7 @@ fn element<'a>(value: &'a Value, rest: &str) -> Option<&'a Value> {
 
 fn is_variable(reference: &str) -> bool {
     let starts = |word: &&str| reference.strip_prefix(*word).is_some_and(|rest| rest.starts_with(['.', '[']));
-    VARIABLES.iter().any(|word| starts(&word))
+    VARIABLES.iter().any(starts)
 }
 
 /// The reference in `$(reference)`.

@@ -92,7 +92,8 @@ pub fn rewrite(
     let name = request.pipeline_name(&pipeline.object);
     let scope = Scope::of_run(run, namespace).in_pipeline(request.pipeline_spec(&pipeline.object)?, name);
     let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
-    let (used, renamings) = embed(run, request, &mut spec, name, &graph, &scope, tasks, is_late)?;
+    let (used, renamings) =
+        embed(run, request, &mut spec, &Surroundings { name, graph: &graph, scope: &scope }, tasks, is_late)?;
     let (uses, what) = (used.iter().map(Vec::len).sum(), || format!("pipeline {name:?}"));
     Exceeded::check(uses, MAX_USES, "uses of wrapped workspaces", what)?;
     let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };
@@ -133,15 +134,21 @@ pub fn rewrite(
     Ok(Rewrite { patch, warnings, run, notes })
 }
 
+/// What a task has around it.
+struct Surroundings<'a> {
+    /// The name of its Pipeline.
+    name: &'a str,
+    graph: &'a Graph,
+    scope: &'a Scope<'a>,
+}
+
 /// Embeds every task that uses a wrapped workspace, so that its variables keep their values; returns what each task uses, and
 /// the params that were renamed.
 fn embed(
     run: Run<'_>,
     request: &Request,
     spec: &mut Value,
-    name: &str,
-    graph: &Graph,
-    scope: &Scope<'_>,
+    Surroundings { name, graph, scope }: &Surroundings<'_>,
     tasks: &HashMap<Reference, Found>,
     is_late: IsLate<'_>,
 ) -> Result<(Vec<Vec<Use>>, Vec<values::Renaming>), Refusal> {
