@@ -6,6 +6,8 @@
 //! waited for in vain is kept for a while, so that creating the run again finds it; any other is forgotten at once, since
 //! what is behind a branch moves.
 
+mod answer;
+mod ask;
 mod board;
 mod watch;
 
@@ -15,13 +17,11 @@ use std::{
     hash::BuildHasher,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::{
@@ -30,12 +30,16 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use self::board::{Board, Status};
+pub use self::{answer::Answer, ask::Ask};
+use self::{
+    answer::{Outcome, Room},
+    board::Board,
+};
 use super::api;
 use crate::{
     metrics::{Metrics, ResolutionOutcome},
-    source::{Kind, SourceError},
-    tekton::reference::{Reference, is_object_name},
+    source::SourceError,
+    tekton::reference::is_object_name,
 };
 
 /// The path of the API.
@@ -59,42 +63,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The reason of what was given up, with nobody waiting any more as a rule.
 const UNANSWERED: &str = "Unanswered";
 
-/// How much of a resolver's own message is passed on, in characters.
-const MAX_SHOWN: usize = 600;
-
 /// Requests in flight at a time, of all namespaces and of one.
 const MAX_FLIGHTS: usize = 200;
 const MAX_FLIGHTS_OF_NAMESPACE: usize = 100;
-
-/// Bytes of answers that are held at a time.
-const MAX_HELD: usize = 16 << 20;
 
 /// Asks the resolvers of a cluster.
 pub struct Requests {
     shared: Arc<Shared>,
     watch: Option<JoinHandle<()>>,
-}
-
-/// What a resolver is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Ask {
-    /// What it is to bring.
-    pub kind: Kind,
-    /// The run's: resolvers decide by it what may be read.
-    pub namespace: String,
-    /// For example `git`.
-    pub resolver: String,
-    /// Objects with `name` and `value`.
-    pub params: Vec<Value>,
-}
-
-/// What a resolver brought.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The text of the object.
-    pub data: Bytes,
-    /// Its `refSource`: uri, digest, entryPoint.
-    pub source: Option<Value>,
 }
 
 struct Shared {
@@ -104,26 +80,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// A flight ends after this time.
     longest: Duration,
-    /// Bytes of answers that someone still has.
-    held: Arc<AtomicUsize>,
-}
-
-/// The bytes of an answer, counted for as long as someone has them.
-struct Held {
-    data: Vec<u8>,
-    all: Arc<AtomicUsize>,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.data.len(), Relaxed);
-    }
+    /// Room for answers.
+    room: Room,
 }
 
 #[derive(Clone)]
@@ -133,8 +91,6 @@ struct Flight {
     /// Whether someone stopped waiting.
     missed: Arc<AtomicBool>,
 }
-
-type Outcome = Result<Answer, SourceError>;
 
 impl Flight {
     /// Whether it has an outcome, or can still have one: it can't if its task panicked.
@@ -150,8 +106,14 @@ impl Requests {
     /// For the cluster of `client`, with a time after which an answer is waited for no longer. Resolvers themselves have a
     /// minute (Tekton: pkg/apis/config/default.go), and may begin late. Nothing is sent yet.
     pub fn new(client: Client, longest: Duration, metrics: Arc<Metrics>) -> Self {
-        let shared =
-            Shared { client, board: Arc::default(), flights: Mutex::default(), metrics, longest, held: Arc::default() };
+        let shared = Shared {
+            client,
+            board: Arc::default(),
+            flights: Mutex::default(),
+            metrics,
+            longest,
+            room: Room::default(),
+        };
         Self { shared: Arc::new(shared), watch: None }
     }
 
@@ -163,7 +125,7 @@ impl Requests {
 
     /// What the resolver answers before `deadline`.
     pub async fn resolve(&self, ask: &Ask, deadline: Option<Instant>) -> Result<Answer, SourceError> {
-        if !is_label_value(&ask.resolver) {
+        if !ask.has_resolver_name() {
             return Err(ask.failed("a resolver can't have this name"));
         }
         // It becomes a part of a URL.
@@ -270,7 +232,7 @@ impl Shared {
         let answered = async {
             loop {
                 match expected.next().await {
-                    Some(status) => match self.answer(ask, &status) {
+                    Some(status) => match self.room.answer(ask, &status) {
                         Some(outcome) => return outcome,
                         None => continue,
                     },
@@ -308,50 +270,8 @@ impl Shared {
         }
     }
 
-    /// What `status` says, if the answers that are held leave room for it.
-    fn answer(&self, ask: &Ask, status: &Status) -> Option<Outcome> {
-        // Base64 has four characters for three bytes.
-        let size = status.data.len() / 4 * 3;
-        if self.held.fetch_add(size, Relaxed) + size > MAX_HELD {
-            self.held.fetch_sub(size, Relaxed);
-            let message = format!(
-                "{ask} can't be read: its resolver's answer has {size} bytes, and too many others are being worked on; create the PipelineRun again"
-            );
-            return Some(Err(SourceError { reason: SourceError::UNAVAILABLE, message }));
-        }
-        let outcome = read(ask, status);
-        let kept = match &outcome {
-            Some(Ok(answer)) => answer.data.len(),
-            _ => 0,
-        };
-        self.held.fetch_sub(size - kept.min(size), Relaxed);
-        let all = self.held.clone();
-        let counted =
-            |answer: Answer| Answer { data: Bytes::from_owner(Held { data: answer.data.into(), all }), ..answer };
-        Some(outcome?.map(counted))
-    }
-
     fn flights(&self) -> MutexGuard<'_, HashMap<Ask, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Ask {
-    fn unwatched(&self, error: &str) -> SourceError {
-        let message = format!("{self} is not asked for, since ResolutionRequests can't be watched: {error}");
-        SourceError { reason: SourceError::UNAVAILABLE, message }
-    }
-
-    fn failed(&self, why: &str) -> SourceError {
-        SourceError { reason: "NotResolved", message: format!("{self} can't be read: {why}") }
-    }
-}
-
-/// For sentences: `the pipeline through resolver "git" (url=…)`.
-impl std::fmt::Display for Ask {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let reference = Reference::Remote { resolver: self.resolver.clone(), params: self.params.clone() };
-        write!(f, "the {} {reference} in namespace {:?}", self.kind.word(), self.namespace)
     }
 }
 
@@ -368,99 +288,5 @@ async fn delete(client: &Client, namespace: &str, name: &str) -> Result<(), Stri
     }
 }
 
-/// What `status` says; none where there is no answer yet. Data counts before the condition says so
-/// (Tekton: resolution_request_lifecycle.go).
-fn read(ask: &Ask, status: &Status) -> Option<Outcome> {
-    if !status.data.is_empty() {
-        let answer =
-            STANDARD.decode(&status.data).map_err(|e| ask.failed(&format!("its resolver's answer is not base64: {e}")));
-        return Some(answer.map(|data| Answer { data: data.into(), source: status.source().cloned() }));
-    }
-    let condition = status.conditions.iter().find(|condition| condition.kind == "Succeeded")?;
-    match condition.status.as_str() {
-        "False" => {
-            let said = api::one_line(&condition.message);
-            let mut shown: String = said.chars().take(MAX_SHOWN).collect();
-            if shown.len() < said.len() {
-                shown.push('…');
-            }
-            Some(Err(ask.failed(&format!("its resolver says {}: {shown}", condition.reason))))
-        }
-        "True" => Some(Err(ask.failed("its resolver's answer is empty"))),
-        _ => None,
-    }
-}
-
-/// Kubernetes: "Labels and Selectors", the syntax of values.
-fn is_label_value(text: &str) -> bool {
-    let alnum = |c: char| c.is_ascii_alphanumeric();
-    (1..=63).contains(&text.len())
-        && text.starts_with(alnum)
-        && text.ends_with(alnum)
-        && text.chars().all(|c| alnum(c) || "-_.".contains(c))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statuses() {
-        let ask = Ask {
-            kind: Kind::Pipeline,
-            namespace: "team".to_owned(),
-            resolver: "git".to_owned(),
-            params: vec![json!({"name": "url", "value": "u"})],
-        };
-        let status = |value: Value| read(&ask, &serde_json::from_value(value).unwrap());
-        let condition = |status: &str, reason: &str, message: &str| json!({"conditions": [{"type": "Succeeded", "status": status, "reason": reason, "message": message}]});
-        for waiting in [json!({}), condition("Unknown", "", "waiting"), json!({"conditions": []})] {
-            assert_eq!(status(waiting.clone()).map(|_| ()), None, "{waiting}");
-        }
-        let answer = status(json!({"data": "aGk=", "refSource": {"uri": "u"}})).unwrap().unwrap();
-        assert_eq!(answer, Answer { data: Bytes::from("hi"), source: Some(json!({"uri": "u"})) });
-        // Resolvers of before refSource.
-        let answer = status(json!({"data": "aGk=", "source": {"uri": "u"}})).unwrap().unwrap();
-        assert_eq!(answer.source, Some(json!({"uri": "u"})));
-        for (value, why) in [
-            (json!({"data": "?"}), "its resolver's answer is not base64: Invalid symbol 63, offset 0."),
-            (
-                condition("False", "ResolutionFailed", "no\nsuch  file"),
-                "its resolver says ResolutionFailed: no such file",
-            ),
-            (condition("True", "", ""), "its resolver's answer is empty"),
-        ] {
-            let error = status(value).unwrap().unwrap_err().to_string();
-            assert_eq!(
-                error,
-                format!(r#"the pipeline through resolver "git" (url=u) in namespace "team" can't be read: {why}"#)
-            );
-        }
-        let long = status(condition("False", "R", &"x".repeat(5000))).unwrap().unwrap_err().to_string();
-        assert!(long.ends_with("xx…") && long.len() < 800, "{long}");
-    }
-
-    #[test]
-    fn what_panicked_is_no_flight() {
-        let (sender, outcome) = channel::channel(None);
-        let flight = Flight { start: Instant::now(), outcome, missed: Arc::default() };
-        assert!(flight.is_alive());
-        drop(sender);
-        assert!(!flight.is_alive());
-        let (sender, outcome) = channel::channel(None);
-        let flight = Flight { start: Instant::now(), outcome, missed: Arc::default() };
-        sender.send_replace(Some(Err(SourceError { reason: "R", message: String::new() })));
-        drop(sender);
-        assert!(flight.is_alive());
-    }
-
-    #[test]
-    fn label_values() {
-        for text in ["git", "my.resolver_1-x", &"a".repeat(63)] {
-            assert!(is_label_value(text), "{text}");
-        }
-        for text in ["", "a b", "-a", "a-", "a/b", "ä", &"a".repeat(64)] {
-            assert!(!is_label_value(text), "{text}");
-        }
-    }
-}
+mod tests;

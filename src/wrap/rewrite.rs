@@ -92,8 +92,8 @@ pub fn rewrite(
     let name = request.pipeline_name(&pipeline.object);
     let scope = Scope::of_run(run, namespace).in_pipeline(request.pipeline_spec(&pipeline.object)?, name);
     let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
-    let (used, renamings) =
-        embed(run, request, &mut spec, &Surroundings { name, graph: &graph, scope: &scope }, tasks, is_late)?;
+    let given = Given { run, request, name, scope: &scope, tasks, is_late };
+    let (used, renamings) = embed(&given, &mut spec, &graph)?;
     let (uses, what) = (used.iter().map(Vec::len).sum(), || format!("pipeline {name:?}"));
     Exceeded::check(uses, MAX_USES, "uses of wrapped workspaces", what)?;
     let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };
@@ -134,24 +134,25 @@ pub fn rewrite(
     Ok(Rewrite { patch, warnings, run, notes })
 }
 
-/// What a task has around it.
-struct Surroundings<'a> {
-    /// The name of its Pipeline.
+/// What a pipeline is embedded for.
+struct Given<'a> {
+    run: Run<'a>,
+    request: &'a Request,
+    /// Name of the pipeline.
     name: &'a str,
-    graph: &'a Graph,
     scope: &'a Scope<'a>,
+    tasks: &'a HashMap<Reference, Found>,
+    is_late: IsLate<'a>,
 }
 
-/// Embeds every task that uses a wrapped workspace, so that its variables keep their values; returns what each task uses, and
-/// the params that were renamed.
+/// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses, and the params
+/// that got another name.
 fn embed(
-    run: Run<'_>,
-    request: &Request,
+    given: &Given<'_>,
     spec: &mut Value,
-    Surroundings { name, graph, scope }: &Surroundings<'_>,
-    tasks: &HashMap<Reference, Found>,
-    is_late: IsLate<'_>,
+    graph: &Graph,
 ) -> Result<(Vec<Vec<Use>>, Vec<values::Renaming>), Refusal> {
+    let Given { run, request, name, scope, tasks, is_late } = *given;
     let mut bindings = HashMap::new();
     for binding in run.bindings() {
         bindings.entry(text(binding, "name")).or_insert(binding);

@@ -1,5 +1,6 @@
 //! What a real kube-apiserver makes of the manifests and of the webhook.
 
+mod clients;
 mod creation;
 mod manifests;
 mod resolution;

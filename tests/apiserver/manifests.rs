@@ -40,6 +40,28 @@ async fn webhook_config_is_accepted_and_stable() {
     }
 }
 
+/// Accepted as they are, for the pods of the Deployment, and with nobody let in by accident.
+#[tokio::test]
+async fn network_policies_fit_the_deployment() {
+    let cluster = Cluster::shared().await;
+    cluster.install().await;
+    let client = cluster.admin().await;
+    let webhook_config = manifests::webhook_config();
+    let deployment = webhook_config.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
+    let pod = &deployment["spec"]["template"];
+    let mut ports = BTreeSet::new();
+    for policy in manifests::build("webhook-config/network-policies") {
+        manifests::apply(&client, &policy).await.expect("accepted");
+        assert_eq!(policy["spec"]["podSelector"]["matchLabels"], pod["metadata"]["labels"]);
+        for rule in policy["spec"]["ingress"].as_array().expect("rules") {
+            assert!(rule["from"].as_array().is_some_and(|from| !from.is_empty()), "{rule}");
+            ports.extend(rule["ports"].as_array().expect("ports").iter().map(|port| port["port"].to_string()));
+        }
+    }
+    let container = pod["spec"]["containers"][0]["ports"].as_array().expect("ports");
+    assert_eq!(ports, container.iter().map(|port| port["containerPort"].to_string()).collect());
+}
+
 #[tokio::test]
 async fn registration_spells_out_every_default() {
     let cluster = Cluster::shared().await;

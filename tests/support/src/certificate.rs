@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
 
 /// The names of a server on the loopback interface.
 pub const LOOPBACK: [&str; 2] = ["localhost", "127.0.0.1"];
@@ -32,6 +35,18 @@ impl Authority {
         let params = CertificateParams::new(["signer".to_owned()]).expect("valid names");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         (key.serialize_der(), certificate.der().to_vec())
+    }
+
+    /// Writes `tls.crt` and `tls.key`, for a client with this common name, into `dir`.
+    pub fn issue_client(&self, name: &str, dir: &Path) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new([]).expect("valid parameters");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
+        fs::create_dir_all(dir).expect("the folder");
+        fs::write(dir.join("tls.crt"), certificate.pem()).expect("tls.crt");
+        fs::write(dir.join("tls.key"), key.serialize_pem()).expect("tls.key");
     }
 
     /// Writes `tls.crt` and `tls.key`, for a server on the loopback interface, into `dir`.

@@ -53,6 +53,11 @@ impl Cluster {
 
     /// Starts an API that is empty.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with further arguments of kube-apiserver.
+    pub async fn start_with(more: &[String]) -> Self {
         let (etcd, etcd_url) = start_etcd();
         let dir = process::folder("kube-apiserver");
         let authority = Authority::new();
@@ -63,7 +68,7 @@ impl Cluster {
         write(&dir, "tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,system:masters\n"));
         let port = process::free_port();
         let file = |name: &str| dir.join(name).display().to_string();
-        let args = [
+        let mut args = vec![
             format!("--etcd-servers={etcd_url}"),
             format!("--secure-port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
@@ -78,6 +83,7 @@ impl Cluster {
             format!("--tls-cert-file={}", file("tls.crt")),
             format!("--tls-private-key-file={}", file("tls.key")),
         ];
+        args.extend_from_slice(more);
         let apiserver = Program::start(dir, &assets::path("kube-apiserver"), &args, &[]);
         let cluster = Self {
             server: format!("https://127.0.0.1:{port}"),
@@ -103,6 +109,9 @@ impl Cluster {
                 let client = self.admin().await;
                 let tekton = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tekton-pipelines"}});
                 manifests::apply(&client, &tekton).await.expect("the namespace of Tekton");
+                let flags = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {},
+                    "metadata": {"name": "feature-flags", "namespace": "tekton-pipelines"}});
+                manifests::apply(&client, &flags).await.expect("Tekton's feature flags");
                 for object in manifests::webhook_config() {
                     if object["kind"] != "MutatingWebhookConfiguration" {
                         manifests::apply(&client, &object).await.expect("webhook-config/ is accepted");

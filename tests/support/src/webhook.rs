@@ -80,8 +80,22 @@ impl Webhook {
         self.register_with(namespace, only, |_| {}).await;
     }
 
+    /// The same for `namespace` only, without waiting.
+    pub async fn register_unchecked(&self, namespace: &Namespace) {
+        self.apply_registration(namespace, true, |_| {}).await;
+    }
+
     /// The same, with its `webhooks[0]` changed.
     pub async fn register_with(&self, namespace: &Namespace, only: bool, change: impl FnOnce(&mut Value)) {
+        self.apply_registration(namespace, only, change).await;
+        // The apiserver takes notice a moment later: until then this run, which no webhook lets pass, does not reach this one.
+        let probe = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"name": "probe"},
+            "spec": {"pipelineRef": {"resolver": "wrap"}}});
+        let in_force = async || namespace.dry_run(&probe).await.is_err() && self.log().contains("refused: ");
+        self.program.wait_until("the registration of tekton-wrap webhook", in_force).await;
+    }
+
+    async fn apply_registration(&self, namespace: &Namespace, only: bool, change: impl FnOnce(&mut Value)) {
         let mut configuration = registration();
         let hook = &mut configuration["webhooks"][0];
         change(hook);
@@ -92,12 +106,6 @@ impl Webhook {
             configuration["metadata"]["name"] = json!(format!("only-{}", namespace.name));
         }
         manifests::apply(&namespace.client, &configuration).await.expect("the registration is accepted");
-
-        // The apiserver takes notice a moment later: until then this run, which no webhook lets pass, does not reach this one.
-        let probe = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"name": "probe"},
-            "spec": {"pipelineRef": {"resolver": "wrap"}}});
-        let in_force = async || namespace.dry_run(&probe).await.is_err() && self.log().contains("refused: ");
-        self.program.wait_until("the registration of tekton-wrap webhook", in_force).await;
     }
 
     /// What the webhook printed so far.
