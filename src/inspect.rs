@@ -23,7 +23,7 @@ mod verify;
 
 use std::io::{self, BufWriter, Write};
 
-use self::{report::Report, source::Source};
+use self::{report::Report, source::InspectedImage};
 use crate::{store, target::Target, workspace::Error};
 
 /// What to look at.
@@ -76,9 +76,9 @@ fn answer(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     }
     if args.verify {
         let store = store::open(&image.parse::<Target>()?)?;
-        return verify::verify(&Source::open(image)?, &*store, out);
+        return verify::verify(&InspectedImage::open(image)?, &*store, out);
     }
-    let report = Report::new(&Source::open(image)?)?;
+    let report = Report::new(&InspectedImage::open(image)?)?;
     let text = match args.output {
         Output::Text => report.to_string(),
         Output::Json => serde_json::to_string_pretty(&report).map_err(io::Error::from).map_err(unwritable())? + "\n",
@@ -87,8 +87,8 @@ fn answer(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 /// An image whose files are to be listed. One of which no file is known is refused.
-fn listed(image: &str) -> Result<Source, Error> {
-    let source = Source::open(image)?;
+fn listed(image: &str) -> Result<InspectedImage, Error> {
+    let source = InspectedImage::open(image)?;
     if let Some(why) = &source.unlisted {
         if source.lineage.writers.is_empty() {
             let problem = format!(

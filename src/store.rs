@@ -57,6 +57,12 @@ pub fn open(target: &Target) -> Result<Box<dyn Store>, StoreError> {
     }
 }
 
+/// The same without credentials: for what an image names, and not the user.
+pub fn open_anonymous(target: &Target) -> Result<Box<dyn Store>, StoreError> {
+    let options = Options::new(&Settings::of_process()?);
+    open_with(target, &Options { credentials: Credentials::default(), ..options })
+}
+
 /// The same with options of one's own.
 pub fn open_with(target: &Target, options: &Options) -> Result<Box<dyn Store>, StoreError> {
     Ok(match target {

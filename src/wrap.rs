@@ -27,7 +27,7 @@ mod working_dir;
 
 pub use self::{
     refusal::Refusal,
-    request::{Ask, Request},
+    request::{Ask, Request, is_default},
     rewrite::{IsLate, Rewrite, rewrite, tasks_to_inline},
     settings::Settings,
 };

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     Output,
     changes::{ChangeKind, Summary},
-    source::Source,
+    source::InspectedImage,
     unwritable,
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Lists what `source` holds.
-pub fn tree(source: &Source, output: Output, out: &mut dyn Write) -> Result<(), Error> {
+pub fn tree(source: &InspectedImage, output: Output, out: &mut dyn Write) -> Result<(), Error> {
     if output == Output::Json {
         let mut entries = Array::begin(out, &Head::of(source), "entries")?;
         source.for_each(&mut |entry| entries.push(&Described::new(&entry)))?;
@@ -34,7 +34,7 @@ pub fn tree(source: &Source, output: Output, out: &mut dyn Write) -> Result<(), 
 }
 
 /// Lists what differs between `a` and `b`.
-pub fn diff(a: &Source, b: &Source, output: Output, out: &mut dyn Write) -> Result<(), Error> {
+pub fn diff(a: &InspectedImage, b: &InspectedImage, output: Output, out: &mut dyn Write) -> Result<(), Error> {
     let mut summary = Summary::default();
     if output == Output::Json {
         let mut changes = Array::begin(out, &Heads { from: Head::of(a), to: Head::of(b) }, "changes")?;
@@ -143,7 +143,7 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    fn of(source: &'a Source) -> Self {
+    fn of(source: &'a InspectedImage) -> Self {
         Self { image: &source.image, digest: source.digest }
     }
 }

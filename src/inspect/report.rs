@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     changes::{self, Amount, Summary},
-    source::{Kind, Source, merged},
+    source::{ImageKind, InspectedImage, merged},
 };
 use crate::{
     digest::Digest,
@@ -37,15 +37,15 @@ use crate::{
 pub struct Report {
     image: String,
     digest: Digest,
-    kind: Kind,
+    kind: ImageKind,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     workspace: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    base: Option<Base>,
+    base: Option<BaseReport>,
     /// In pipeline order.
-    tasks: Vec<Task>,
+    tasks: Vec<TaskReport>,
     /// Layers of no task.
     other: Layers,
     total: Total,
@@ -59,7 +59,7 @@ pub struct Report {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Base {
+struct BaseReport {
     image: String,
     digest: Digest,
     #[serde(flatten)]
@@ -68,7 +68,7 @@ struct Base {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Task {
+struct TaskReport {
     task: String,
     order: u32,
     /// The tasks right before it, of those that saved the workspace.
@@ -102,16 +102,16 @@ struct Total {
 
 impl Report {
     /// Of `source`.
-    pub fn new(source: &Source) -> Result<Self, Error> {
+    pub fn new(source: &InspectedImage) -> Result<Self, Error> {
         let lineage = &source.lineage;
         let view = source.view()?;
         let changes = changes::of_tasks(&view)?;
-        let base = lineage.base.as_ref().map(|base| Base {
+        let base = lineage.base.as_ref().map(|base| BaseReport {
             image: base.image.clone(),
             digest: base.manifest,
             layers: Layers::of(&base.layers),
         });
-        let task = |(writer, changes): (&Writer, Summary)| Task {
+        let task = |(writer, changes): (&Writer, Summary)| TaskReport {
             task: writer.task.clone(),
             order: writer.order,
             after: right_before(lineage, writer),
@@ -198,7 +198,7 @@ impl fmt::Display for Report {
         }
         if self.other.layers > 0 {
             let what = match self.kind {
-                Kind::Image => "with unknown files",
+                ImageKind::Image => "with unknown files",
                 _ => "so that other tools see the same",
             };
             writeln!(f, "besides    {} {what}", self.other)?;
@@ -230,7 +230,7 @@ impl Report {
         };
         let number = |number: u64| if number == 0 { "-".to_owned() } else { number.to_string() };
         let quoted = |name: &String| Quoted(name.as_bytes()).to_string();
-        let row = |task: &Task| {
+        let row = |task: &TaskReport| {
             let Summary { added, changed, deleted, attributes, .. } = task.changes;
             [
                 quoted(&task.task),
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn as_people_see_it() {
         let run = played();
-        let mut report = Report::new(&Source::open(&run.target()).unwrap()).unwrap();
+        let mut report = Report::new(&InspectedImage::open(&run.target()).unwrap()).unwrap();
         // What depends on the folder and the clock.
         report.image = "quay.io/me/build-x7k2p-sources:latest".to_owned();
         report.digest = Digest::of(b"");

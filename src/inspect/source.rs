@@ -27,13 +27,13 @@ use crate::{
 const AHEAD: usize = 1024;
 
 /// What an image is made of.
-pub struct Source {
+pub struct InspectedImage {
     /// Its name.
     pub image: String,
     /// Digest of its manifest.
     pub digest: Digest,
     /// What it is.
-    pub kind: Kind,
+    pub kind: ImageKind,
     /// UID of the run and name of the workspace, where it says so.
     pub run: Option<String>,
     /// Name of the workspace.
@@ -53,7 +53,7 @@ pub struct Source {
 /// Kinds of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ImageKind {
     /// What one task left, on top of its ancestors.
     Snapshot,
     /// What a run left so far.
@@ -62,7 +62,7 @@ pub enum Kind {
     Image,
 }
 
-impl Source {
+impl InspectedImage {
     /// Reads what there is to know of `image`.
     pub fn open(image: &str) -> Result<Self, Error> {
         let target = image.parse::<Target>()?;
@@ -82,19 +82,19 @@ impl Source {
         }
         let (kind, lineage, other) = match (found.config.snapshot.take(), whole) {
             (Some(snapshot), _) => {
-                (Kind::Snapshot, load::of_snapshot(&image, digest, found.manifest, snapshot)?, Vec::new())
+                (ImageKind::Snapshot, load::of_snapshot(&image, digest, found.manifest, snapshot)?, Vec::new())
             }
             (None, Some(lineage)) => {
                 let base = lineage.base.iter().flat_map(|base| &base.layers);
                 let known: Vec<_> = base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();
                 let other = found.manifest.layers.into_iter().filter(|layer| !known.contains(&layer.digest));
                 let other = other.filter(|layer| layer.has_toc() || layer.escapes_names()).collect();
-                (Kind::Run, lineage, other)
+                (ImageKind::Run, lineage, other)
             }
             (None, None) => {
                 let mut lineage = load::of_image(&image, digest, found.manifest, &found.config);
                 let below = lineage.base.take().map(|base| base.layers).unwrap_or_default();
-                (Kind::Image, by_task(lineage), below)
+                (ImageKind::Image, by_task(lineage), below)
             }
         };
         // What an image says about itself is not what the user asked for.
@@ -164,7 +164,7 @@ impl Source {
     /// A base whose layers were all made by this program can be listed as well.
     fn list_base(&mut self) {
         let Some(base) = &self.lineage.base else {
-            if self.kind == Kind::Image && !self.other.is_empty() {
+            if self.kind == ImageKind::Image && !self.other.is_empty() {
                 self.unlisted = Some("other programs made its layers, which have no table of contents".to_owned());
             }
             return;

@@ -14,7 +14,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{source::Source, unwritable};
+use super::{source::InspectedImage, unwritable};
 use crate::{
     digest::{Digest, Hasher},
     quote::{Line, Quoted},
@@ -46,7 +46,7 @@ struct Verified {
 }
 
 /// Checks the image that `source` was read from and says what was checked.
-pub fn verify(source: &Source, store: &dyn Store, out: &mut dyn Write) -> Result<(), Error> {
+pub fn verify(source: &InspectedImage, store: &dyn Store, out: &mut dyn Write) -> Result<(), Error> {
     let image = load::image(store, &source.digest.to_string(), &source.image)?;
     let image = image.ok_or_else(|| Error::NoImage(source.image.clone()))?;
     let mut verified = Verified::default();

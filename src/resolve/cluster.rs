@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join;
 use kube::{
     Client, Config,
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
@@ -21,11 +22,12 @@ use super::{
 use crate::{
     limits::{Budget, MAX_VALUES, Weight},
     metrics::Metrics,
-    source::{Creation, Flags, Found, Kind, Source, SourceError},
+    source::{Creation, Defaults, Flags, Found, Kind, Source, SourceError},
     tekton::{
         fields::items,
         reference::{Reference, is_object_name},
     },
+    wrap::is_default,
 };
 
 /// Time for the answer to one request to begin: a Pipeline and its Tasks, one after the other, fit into the budget of a review.
@@ -55,6 +57,8 @@ pub struct Cluster {
     requests: Requests,
     options: Options,
     work: Work,
+    /// The webhook's own namespace.
+    namespace: String,
 }
 
 /// Why there is no way to the cluster: one sentence.
@@ -92,14 +96,16 @@ impl Cluster {
                 from_file(path).await.map_err(|source| ConnectError::Kubeconfig { path: path.to_owned(), source })?
             }
         };
+        let namespace = config.default_namespace.clone();
         let mut cluster = Self::new(Client::try_from(config)?, REQUEST_TIMEOUT, options, work, metrics);
+        cluster.namespace = namespace;
         cluster.requests.start();
         Ok(cluster)
     }
 
     fn new(client: Client, timeout: Duration, options: Options, work: Work, metrics: Arc<Metrics>) -> Self {
         let requests = Requests::new(client.clone(), Duration::from_secs(options.resolution_timeout), metrics);
-        Self { reader: Reader::new(client, timeout), requests, options, work }
+        Self { reader: Reader::new(client, timeout), requests, options, work, namespace: String::new() }
     }
 
     async fn named(&self, kind: Kind, name: &str, creation: &Creation<'_>) -> Result<Option<Value>, SourceError> {
@@ -126,6 +132,36 @@ impl Cluster {
             _ => error.to_string(),
         };
         Err(unreadable(&format!("{word} {name:?} in namespace {namespace:?}"), &why, &error))
+    }
+
+    /// The ConfigMap `name` in `namespace`, if there is one.
+    async fn defaults_in(
+        &self,
+        name: &str,
+        namespace: &str,
+        creation: &Creation<'_>,
+    ) -> Result<Option<Defaults>, SourceError> {
+        if !is_object_name(namespace) {
+            return Ok(None);
+        }
+        let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
+        let error = match self.reader.read(path, creation.budget).await {
+            Ok(map) => {
+                let defaults = Defaults::new(&map, name, namespace);
+                let unknown: Vec<&String> = defaults.values.keys().filter(|key| !is_default(key)).collect();
+                if !unknown.is_empty() {
+                    tracing::warn!(namespace, name, ?unknown, "a ConfigMap with defaults has keys that are not params");
+                }
+                return Ok(Some(defaults));
+            }
+            Err(error) => error,
+        };
+        let why = match error.code() {
+            Some(404) => return Ok(None),
+            Some(403) => "the webhook's account is forbidden by RBAC to get it; apply webhook-config".to_owned(),
+            _ => error.to_string(),
+        };
+        Err(unreadable(&format!("the ConfigMap {name:?} with defaults in namespace {namespace:?}"), &why, &error))
     }
 
     /// What `resolver` brings.
@@ -195,6 +231,13 @@ impl Source for Cluster {
             _ => error.to_string(),
         };
         Err(unreadable(&format!("the ConfigMap \"feature-flags\" of Tekton in namespace {namespace:?}"), &why, &error))
+    }
+
+    async fn defaults(&self, creation: &Creation<'_>) -> Result<Vec<Defaults>, SourceError> {
+        let own = self.defaults_in(Defaults::OF_NAMESPACE, creation.namespace, creation);
+        let of_cluster = self.defaults_in(Defaults::OF_CLUSTER, &self.namespace, creation);
+        let (own, of_cluster) = try_join(own, of_cluster).await?;
+        Ok(own.into_iter().chain(of_cluster).collect())
     }
 
     async fn policies(&self, creation: &Creation<'_>) -> Result<Vec<Value>, SourceError> {

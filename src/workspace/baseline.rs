@@ -28,13 +28,13 @@ pub struct Known {
 }
 
 /// Writes a baseline.
-pub struct Writer {
+pub struct BaselineWriter {
     out: zstd::stream::write::Encoder<'static, File>,
     place: String,
 }
 
 /// Reads a baseline.
-pub struct Reader {
+pub struct BaselineReader {
     input: Input,
     records: zstd::stream::read::Decoder<'static, BufReader<File>>,
     place: String,
@@ -42,10 +42,10 @@ pub struct Reader {
 
 /// What was restored when the baseline at `path` was written; nothing where a task started from nothing.
 pub fn input(path: Option<&Path>) -> Result<Input, Error> {
-    path.map_or_else(|| Ok(Input::default()), |path| Ok(Reader::open(path)?.input))
+    path.map_or_else(|| Ok(Input::default()), |path| Ok(BaselineReader::open(path)?.input))
 }
 
-impl Writer {
+impl BaselineWriter {
     /// Creates the file, and the folder that it is in.
     pub fn create(path: &Path, input: &Input) -> Result<Self, Error> {
         let place = path.display().to_string();
@@ -75,7 +75,7 @@ impl Writer {
     }
 }
 
-impl Reader {
+impl BaselineReader {
     /// Opens the file.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let place = path.display().to_string();
@@ -89,7 +89,7 @@ impl Reader {
     }
 }
 
-impl Iterator for Reader {
+impl Iterator for BaselineReader {
     type Item = Result<Known, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {

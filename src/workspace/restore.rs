@@ -118,7 +118,7 @@ pub fn restore(
     progress.enter(Phase::Finishing);
     finish_directories(&view, root)?;
     if let Some(path) = baseline {
-        write_baseline(&view, root, baseline::Writer::create(path, input)?)?;
+        write_baseline(&view, root, baseline::BaselineWriter::create(path, input)?)?;
         thread::sleep(TICK);
     }
     restored.time = start.elapsed();
@@ -288,7 +288,7 @@ fn finish_directories(view: &View<'_>, root: &Path) -> Result<(), Error> {
 
 /// Records what is there now. What was there before the restore counts as known if it is a directory (the container
 /// runtime makes working directories); files that others put there are new.
-fn write_baseline(view: &View<'_>, root: &Path, mut baseline: baseline::Writer) -> Result<(), Error> {
+fn write_baseline(view: &View<'_>, root: &Path, mut baseline: baseline::BaselineWriter) -> Result<(), Error> {
     let made = |hand_over: &mut dyn FnMut(Entry) -> Result<(), Error>| {
         view.for_each(&mut |group, outcome| match outcome {
             Outcome::Keep { from, .. } => group.get(from).map_or(Ok(()), |winner| hand_over(winner.entry.clone())),

@@ -56,7 +56,7 @@ pub fn save(
         let saved = match baseline {
             None => store_changes(store, root, None, (compression, strict), progress),
             Some(path) => {
-                let mut known = baseline::Reader::open(path)?;
+                let mut known = baseline::BaselineReader::open(path)?;
                 threads::ahead(
                     |hand_over| known.try_for_each(|known| hand_over(known?)),
                     |known| store_changes(store, root, Some(known), (compression, strict), progress),

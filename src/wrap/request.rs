@@ -9,8 +9,8 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-pub use self::size::Sizes;
 use self::values::{Values, WORKSPACE, quoted};
+pub use self::{size::Sizes, values::is_default};
 use super::{bounds, provenance::WRAP, refusal::Refusal};
 use crate::{
     limits::MAX_VALUES,

@@ -94,7 +94,10 @@ async fn what_a_resolver_brings_is_wrapped() {
     assert_eq!(stored["spec"].get("pipelineRef"), None);
     let source = r#"{"uri":"git+https://example.com/repo.git","digest":{"sha1":"abc"},"entryPoint":"p.yaml"}"#;
     let metadata = &stored["metadata"];
-    assert_eq!(metadata["labels"], json!({"from": "afar", "tekton.dev/pipeline": "remote"}));
+    assert_eq!(
+        metadata["labels"],
+        json!({"from": "afar", "tekton-wrap.dev/wrapped": "true", "tekton.dev/pipeline": "remote"})
+    );
     assert_eq!(metadata["annotations"]["tekton-wrap.dev/pipeline-source"], source);
     assert_eq!(metadata["annotations"]["tekton-wrap.dev/pipeline"], "remote");
     for task in [1, 2] {

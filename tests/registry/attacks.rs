@@ -172,7 +172,8 @@ fn by_hand_a_base_in_another_registry_is_read_without_credentials() {
     // They are sent where the user names the image.
     assert!(place.program(&["inspect", &shown]).succeeded);
     let authorized = |head: &support::http::Head| head.header("authorization").is_some();
-    assert!(other.all().iter().all(authorized));
+    // The question which protocol it speaks is nobody's secret.
+    assert!(other.all().iter().filter(|head| head.target() != "/v2/").all(authorized));
     let before = other.all().len();
     forge(&snapshot, &snapshot, |_, config| config["dev.tekton-wrap.snapshot"]["base"] = base.clone());
     let dir = place.path("copy").display().to_string();

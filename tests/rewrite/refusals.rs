@@ -170,7 +170,7 @@ fn refused_with_a_sentence() {
             RUN,
             add,
             param("conflict", json!("first")),
-            r#"param "conflict" of resolver wrap: "first" is not one of "fail", "last""#,
+            r#"param "conflict" of resolver wrap: "first" is not one of "fail", "last", nor a rule such as **/*.log=last"#,
         ),
         (
             RUN,

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{
     flatten::{self, Fixes},
-    image::{self, Config, History, Manifest, RootFs, Run, Snapshot},
+    image::{self, Config, History, Manifest, RootFs, RunConfig, Snapshot},
     lineage::Lineage,
     load,
     view::View,
@@ -188,7 +188,7 @@ fn put_image(
         created: created.clone(),
         architecture: image::architecture().to_owned(),
         os: "linux".to_owned(),
-        config: Run {
+        config: RunConfig {
             labels: labels.expires.clone().map(|value| Annotations::from([(image::EXPIRES.to_owned(), value)])),
         },
         rootfs: RootFs { kind: "layers".to_owned(), diff_ids: layers.iter().map(|(_, diff_id)| *diff_id).collect() },

@@ -58,7 +58,7 @@ pub struct Config {
     pub os: String,
     /// How to run it: only labels here.
     #[serde(default)]
-    pub config: Run,
+    pub config: RunConfig,
     /// Digests of the layers without compression.
     pub rootfs: RootFs,
     /// Where the layers are from.
@@ -74,7 +74,7 @@ pub struct Config {
 
 /// `config` in an image config.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Run {
+pub struct RunConfig {
     /// Strings by name.
     #[serde(default, rename = "Labels", skip_serializing_if = "Option::is_none")]
     pub labels: Option<Annotations>,

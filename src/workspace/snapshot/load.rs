@@ -10,7 +10,7 @@ use crate::{
     digest::Digest,
     quote::Line,
     step::{Predecessor, StepConfig, WorkspaceStep},
-    store::{self, Credentials, Options, Store},
+    store::{self, Store},
     target::Target,
     workspace::{
         error::Error,
@@ -104,7 +104,7 @@ pub fn base_store(lineage: &Lineage, base: &Base) -> Result<Box<dyn Store>, Erro
     }
     let (origin, base) = (Line(&origin), target.to_string());
     tracing::warn!("{origin}: its base {} is in another registry; it is read without credentials", Line(&base));
-    Ok(store::open_with(&target, &Options { credentials: Credentials::default(), ..Options::default() })?)
+    Ok(store::open_anonymous(&target)?)
 }
 
 /// Whether `base` may be read with credentials: the user named it, or an image of the same registry did.

@@ -33,7 +33,10 @@ const PARTS: [Part; 4] = [
     Part {
         title: "The run",
         intro: "HTTP status 400. The run, its Pipeline or a Task has to change, or the run can't be wrapped.",
-        sources: &[("src/wrap/refusal.rs", include_str!("../refusal.rs"))],
+        sources: &[
+            ("src/wrap/refusal.rs", include_str!("../refusal.rs")),
+            ("src/limits.rs", include_str!("../../limits.rs")),
+        ],
         helps: &[
             help("MissingParam", "A required param or annotation is absent or empty.", "Add it."),
             help(
@@ -128,14 +131,14 @@ const PARTS: [Part; 4] = [
                 "Split the Pipeline, or wrap fewer workspaces: only tasks that use a wrapped workspace are inlined.",
             ),
             help(
+                "LimitExceeded",
+                "The run, its Pipeline or a Task has more of something than one review may take. The sentence names the limit.",
+                "Make it smaller: the limits are far beyond what Pipelines have.",
+            ),
+            help(
                 "TooManyTaskRuns",
                 "The matrices of the Pipeline create more TaskRuns than can be wrapped.",
                 "Make the matrices smaller.",
-            ),
-            help(
-                "LimitExceeded",
-                "The run, its Pipeline or a Task has more of something than one review may take of the webhook's memory and time.",
-                "Make it smaller, or split the Pipeline. The limits are in `src/limits.rs`.",
             ),
             help(
                 "RewriteTooLong",
@@ -223,8 +226,8 @@ const PARTS: [Part; 4] = [
             ),
             help(
                 "Unavailable",
-                "ResolutionRequests can't be watched at the moment, or too many are in flight.",
-                "Create the run again; the sentence has the reason.",
+                "ResolutionRequests can't be watched, or as many resolutions as the webhook takes are in flight.",
+                "Do what the sentence says, then create the run again: nothing was stored.",
             ),
             help(
                 "Unreadable",
@@ -273,8 +276,8 @@ const PARTS: [Part; 4] = [
             ),
             help(
                 "Busy",
-                "Too many large reviews arrive at a time.",
-                "Create the run again. If that goes on, see docs/who-may-ask.md: someone else may be asking.",
+                "As many reviews as the webhook has memory for are arriving.",
+                "None: the apiserver asks again, or another replica. If it goes on, look for who sends so much.",
             ),
             help(
                 "Broken",
@@ -323,8 +326,10 @@ fn every_code_has_its_sentences() {
         let sentences = sentences(part);
         let with_sentences = ["src/wrap/refusal.rs", "src/wrap/refusal/task.rs", "src/admission/webhook.rs"];
         if part.sources.iter().any(|(file, _)| with_sentences.contains(file)) {
-            for help in part.helps {
-                assert!(sentences.contains_key(help.code), "no sentence of {} was found", help.code);
+            // A code that no `fn reason` has is that of a whole error type.
+            let codes = part.sources.iter().flat_map(|(_, source)| reasons(source)).map(|(_, code)| code);
+            for code in codes.filter(|code| !code.is_empty()) {
+                assert!(sentences.contains_key(&code), "no sentence of {code} was found");
             }
         }
     }

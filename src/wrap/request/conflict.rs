@@ -36,7 +36,7 @@ fn word(values: &Values<'_>, word: &str) -> Result<OnConflict, Refusal> {
         "last" => Ok(OnConflict::Last),
         other => Err(values.invalid(
             "conflict",
-            format!("{other:?} is not one of \"fail\", \"last\", and no rule such as **/*.log=last"),
+            format!("{other:?} is not one of \"fail\", \"last\", nor a rule such as **/*.log=last"),
         )),
     }
 }

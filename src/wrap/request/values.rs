@@ -1,7 +1,7 @@
 //! The values that decide how a run is wrapped, each with where it came from: params of the resolver, annotations of the run,
 //! ConfigMaps with defaults.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde_json::Value;
 
@@ -114,7 +114,7 @@ impl<'a> Values<'a> {
         values.add_annotations(run)?;
         for map in defaults {
             for (name, value) in &map.values {
-                if let Some(name) = known(name).filter(|name| !["pipelineref", "workspaces"].contains(name)) {
+                if let Some(name) = known(name).filter(|name| is_default(name)) {
                     values.add(name, Cow::Owned(Value::String(value.clone())), Origin::Default(map));
                 }
             }
@@ -125,7 +125,7 @@ impl<'a> Values<'a> {
     fn add_annotations(&mut self, run: Run<'a>) -> Result<(), Refusal> {
         for (key, value) in run.metadata("annotations").and_then(Value::as_object).into_iter().flatten() {
             let Some(name) = key.strip_prefix(PREFIX).filter(|_| !is_provenance(key)) else { continue };
-            let name = match known(name).filter(|name| !["pipelineref", "workspaces"].contains(name)) {
+            let name = match known(name).filter(|name| is_default(name)) {
                 Some(known) => known,
                 None if name == "wrap" => "workspaces",
                 None => {
@@ -203,12 +203,13 @@ impl<'a> Values<'a> {
     /// The list `workspaces`, each once.
     pub fn workspaces(&self) -> Result<Vec<String>, Refusal> {
         let name = "workspaces";
-        let mut workspaces: Vec<String> = Vec::new();
-        for workspace in self.list(name)? {
-            if !workspaces.contains(&workspace) {
-                workspaces.push(workspace);
-            }
-        }
+        let mut seen = HashSet::new();
+        let list = self.list(name)?;
+        let workspaces: Vec<String> = list.into_iter().filter(|name| seen.insert(name.clone())).collect();
+        let what = || self.place(name).to_string();
+        Exceeded::check(workspaces.len(), MAX_WORKSPACES, "workspaces", what)?;
+        let longest = workspaces.iter().map(String::len).max().unwrap_or_default();
+        Exceeded::check(longest, MAX_NAME, "bytes in a name", what)?;
         if workspaces.is_empty() {
             return Err(self.missing(name, "name the pipeline's workspaces to wrap, separated by commas"));
         }
@@ -219,19 +220,14 @@ impl<'a> Values<'a> {
     pub fn list(&self, name: &str) -> Result<Vec<String>, Refusal> {
         let list: Vec<String> = match self.value(name) {
             Some(Value::Array(items)) => {
+                Exceeded::check(items.len(), MAX_WORKSPACES, "items", || self.place(name).to_string())?;
                 let texts = items.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
                 let texts = texts.ok_or_else(|| self.invalid(name, "it must be an array of strings"))?;
                 texts.iter().map(|text| self.resolve(name, text)).collect::<Result<_, _>>()?
             }
             _ => self.text(name)?.unwrap_or_default().split(',').map(str::to_owned).collect(),
         };
-        let list: Vec<String> =
-            list.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect();
-        let what = || self.place(name).to_string();
-        Exceeded::check(list.len(), MAX_WORKSPACES, "entries", what)?;
-        let longest = list.iter().map(String::len).max().unwrap_or_default();
-        Exceeded::check(longest, MAX_NAME, "bytes in an entry", what)?;
-        Ok(list)
+        Ok(list.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
     }
 
     /// `value` with `$(params.x)` of the run resolved. `$(context.pipelineRun.…)` is left to run time, where the name and
@@ -293,6 +289,11 @@ impl<'a> Values<'a> {
 /// The param of this name.
 pub fn known(name: &str) -> Option<&'static str> {
     PARAMS.iter().find(|known| **known == name).copied()
+}
+
+/// Whether a ConfigMap with defaults may have the key `name`.
+pub fn is_default(name: &str) -> bool {
+    known(name).is_some_and(|name| !["pipelineref", "workspaces"].contains(&name))
 }
 
 /// Words in quotes with commas.

@@ -145,7 +145,7 @@ impl Cluster {
                 "certificate-authority-data": BASE64_STANDARD.encode(&self.ca),
             }}],
             "users": [{"name": "test", "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "tekton-wrap"}}],
             "current-context": "test",
         })
     }
