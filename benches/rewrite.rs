@@ -9,8 +9,9 @@ use std::{
 
 use serde_json::{Value, json};
 use tekton_wrap::{
-    tekton::reference::Reference,
-    wrap::{self, Found, Request, Settings},
+    source::Found,
+    tekton::{reference::Reference, run::Run},
+    wrap::{self, Ask, Settings},
 };
 
 /// Each size is measured for so long.
@@ -54,9 +55,10 @@ fn main() {
 /// None where the run would be too large.
 fn rewrite(run: &Value, pipeline: &Found, tasks: &HashMap<Reference, Found>) -> Option<Value> {
     let settings = Settings { image: "quay.io/me/tekton-wrap:v1".to_owned() };
-    let request = Request::read(run, "ci").expect("a valid request").expect("a run for the resolver wrap");
-    wrap::tasks_to_inline(run, "ci", &request, &pipeline.object).expect("a pipeline that can be wrapped");
-    match wrap::rewrite(run, "ci", &request, pipeline, tasks, &settings) {
+    let ask = Ask::read(Run::new(run), "ci").expect("a valid request").expect("a run for the resolver wrap");
+    let request = ask.request(&[], &pipeline.object).expect("a valid request");
+    wrap::tasks_to_inline(Run::new(run), "ci", &request, &pipeline.object).expect("a pipeline that can be wrapped");
+    match wrap::rewrite(Run::new(run), "ci", &request, pipeline, tasks, &settings, &|| false) {
         Ok(rewrite) => Some(rewrite.run),
         Err(wrap::Refusal::TooLarge { .. }) => None,
         Err(other) => panic!("a pipeline that can be wrapped: {other}"),

@@ -5,8 +5,10 @@
 //! since that takes an object: such a run passes as it is, with a warning.
 
 mod admin;
-mod metrics;
+mod client;
+pub(crate) mod load;
 pub(crate) mod review;
+mod seats;
 mod server;
 mod tls;
 pub(crate) mod verdict;
@@ -27,16 +29,19 @@ use tokio_rustls::TlsAcceptor;
 pub use self::tls::TlsError;
 use self::{
     admin::Admin,
-    metrics::Metrics,
+    client::Clients,
+    load::Load,
     server::{Limits, Phase, Transport},
     tls::Certificate,
     webhook::Webhook,
 };
 use crate::{
+    metrics::Metrics,
     resolve::{
-        Source,
+        Work,
         cluster::{self, Cluster, ConnectError},
     },
+    source::Source,
     wrap::Settings,
 };
 
@@ -61,9 +66,16 @@ pub struct Args {
     /// How things are found in it
     #[command(flatten)]
     pub cluster: cluster::Options,
-    /// After SIGTERM, how long to go on serving until every client has learnt of it
+    /// After SIGTERM, seconds to keep serving while endpoints are removed
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    pub linger: u64,
+    pub shutdown_delay: u64,
+    /// Serve only clients with a certificate of an authority in this file (PEM), as an apiserver with an AdmissionConfiguration
+    /// has one; without it, anyone who reaches the port
+    #[arg(long, value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
+    /// The common name that such a certificate must have; several times for several names
+    #[arg(long, value_name = "NAME", requires = "client_ca")]
+    pub client_cn: Vec<String>,
 }
 
 /// Where the admin listener is, if anywhere.
@@ -90,6 +102,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The listener for probes can't be started.
+    #[error("the listener for probes can't be started: {0}")]
+    Admin(#[source] io::Error),
     /// SIGTERM can't be waited for.
     #[error("signals can't be handled: {0}")]
     Signals(#[source] io::Error),
@@ -101,6 +116,12 @@ pub enum Error {
 /// Where it can't start. The process must have a rustls crypto provider installed.
 pub async fn serve(args: Args) -> Result<(), Error> {
     let signals = signals().map_err(Error::Signals)?;
+    let metrics = Arc::new(Metrics::default());
+    let work = Work::on_threads(load::MAX_COMPUTATIONS);
+    let clients = match &args.client_ca {
+        Some(file) => Some(Arc::new(Clients::load(file, args.client_cn)?)),
+        None => None,
+    };
     let server = Server {
         listener: listen("--listen", args.listen).await?,
         admin: match args.admin_listen.0 {
@@ -108,11 +129,14 @@ pub async fn serve(args: Args) -> Result<(), Error> {
             None => None,
         },
         certificate: Certificate::load(&args.tls_dir)?,
+        clients,
         poll: tls::POLL,
-        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster).await?,
+        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster, work.clone(), metrics.clone()).await?,
+        load: Load::new(work),
+        metrics,
         settings: Settings { image: args.image },
         limits: Limits::default(),
-        linger: Duration::from_secs(args.linger),
+        shutdown_delay: Duration::from_secs(args.shutdown_delay),
     };
     let listen = shown(Some(&server.listener));
     let admin_listen = shown(server.admin.as_ref());
@@ -125,36 +149,48 @@ struct Server<S> {
     listener: TcpListener,
     admin: Option<TcpListener>,
     certificate: Certificate,
+    /// Whom to serve; none for everybody.
+    clients: Option<Arc<Clients>>,
     /// Time between two looks at the certificate's files.
     poll: Duration,
     source: S,
+    metrics: Arc<Metrics>,
     settings: Settings,
     limits: Limits,
-    /// Time in [`Phase::Leaving`].
-    linger: Duration,
+    /// How much is done at a time.
+    load: Load,
+    /// Time in [`Phase::Draining`].
+    shutdown_delay: Duration,
 }
 
 impl<S: Source + Send + 'static> Server<S> {
     async fn run(self, mut signals: mpsc::Receiver<()>) -> Result<(), Error> {
         let (phase, phases) = watch::channel(Phase::Serving);
-        let metrics = Arc::new(Metrics::default().with(|registry| self.source.register(registry)));
         let certificate = Arc::new(self.certificate);
-        let tls = TlsAcceptor::from(Arc::new(certificate.server_config()?));
-        let webhook = Webhook { source: self.source, settings: self.settings, metrics: metrics.clone() };
+        let tls = TlsAcceptor::from(Arc::new(certificate.server_config(self.clients)?));
+        let webhook = Webhook {
+            source: self.source,
+            settings: Arc::new(self.settings),
+            metrics: self.metrics.clone(),
+            load: self.load,
+        };
         let reviews = server::serve(self.listener, Transport::Tls(tls), self.limits, phases.clone(), Arc::new(webhook));
+        let admin = Admin { phase: phases, metrics: self.metrics.clone() };
+        let start = |listener: TcpListener| admin.start(listener.into_std()?, Limits::of_admin());
+        let probes = self.admin.map(start).transpose().map_err(Error::Admin)?;
         let probes = async {
-            if let Some(listener) = self.admin {
-                let admin = Admin { phase: phases.clone(), metrics: metrics.clone() };
-                server::serve(listener, Transport::Plain, self.limits, phases.clone(), Arc::new(admin)).await;
+            if let Some(end) = probes {
+                // It has ended also where the thread panicked.
+                let _ = end.await;
             }
         };
         let work = async { tokio::join!(reviews, probes) };
         let life = async {
             signals.recv().await;
             tracing::info!("shutting down");
-            phase.send_replace(Phase::Leaving);
+            phase.send_replace(Phase::Draining);
             tokio::select! {
-                () = tokio::time::sleep(self.linger) => {}
+                () = tokio::time::sleep(self.shutdown_delay) => {}
                 _ = signals.recv() => return,
             }
             phase.send_replace(Phase::Stopping);
@@ -163,7 +199,7 @@ impl<S: Source + Send + 'static> Server<S> {
         tokio::select! {
             _ = work => tracing::info!("every request is answered"),
             () = life => tracing::warn!("a second signal: requests in flight are cut off"),
-            () = certificate.keep_fresh(self.poll, &metrics) => {}
+            () = certificate.keep_fresh(self.poll, &self.metrics) => {}
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "String", try_from = "String")]
 pub struct Digest([u8; 32]);
 
-/// A text that is no `sha256:<64 hex digits>`.
+/// A string that is not a digest of the form `sha256:<64 hex digits>`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a digest of the form sha256:<64 hex digits>")]
 pub struct InvalidDigest(String);
@@ -47,9 +47,9 @@ impl fmt::Debug for Digest {
 impl FromStr for Digest {
     type Err = InvalidDigest;
 
-    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let invalid = || InvalidDigest(text.to_owned());
-        let hex = text.strip_prefix("sha256:").ok_or_else(invalid)?;
+    fn from_str(string: &str) -> Result<Self, InvalidDigest> {
+        let invalid = || InvalidDigest(string.to_owned());
+        let hex = string.strip_prefix("sha256:").ok_or_else(invalid)?;
         let lower = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
         if hex.len() != 64 || !hex.bytes().all(lower) {
             return Err(invalid());

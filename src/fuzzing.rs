@@ -4,9 +4,10 @@
 
 mod archive;
 mod review;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
 mod yaml;
 
-pub use self::{archive::archive, review::review, table::table, yaml::yaml};
+pub use self::{archive::archive, review::review, snapshot::snapshot, table::table, yaml::yaml};

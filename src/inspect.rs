@@ -1,24 +1,30 @@
 //! `inspect`: what an image of a run holds, and what each task did, from manifests, configs and tables of contents alone.
-//! No layer is downloaded.
+//! No layer is downloaded, except to verify.
 //!
 //! | module | its one concept |
 //! |---|---|
 //! | [`source`] | an image as far as it is known without its layers |
 //! | [`changes`] | what a task did, and how two images differ; pure |
-//! | [`report`], [`listing`], [`quote`] | how it is shown |
+//! | [`report`], [`listing`] | how it is shown |
+//! | [`verify`] | checks all digests again |
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
+)]
 
 mod changes;
 mod listing;
-mod quote;
 mod report;
 mod source;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::io::{self, BufWriter, Write};
 
-use self::{report::Report, source::Source};
-use crate::workspace::Error;
+use self::{report::Report, source::InspectedImage};
+use crate::{store, target::Target, workspace::Error};
 
 /// What to look at.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +38,9 @@ pub struct Args {
     /// List what differs between two images: A added, D deleted, M other content, T other type, m other attributes only
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["image", "tree"])]
     diff: Option<Vec<String>>,
+    /// Download everything and check each digest again: layers, files, and the snapshots that the image was made from
+    #[arg(long, conflicts_with_all = ["diff", "tree", "output"])]
+    verify: bool,
     /// How to write it
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
@@ -65,7 +74,11 @@ fn answer(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     if args.tree {
         return listing::tree(&listed(image)?, args.output, out);
     }
-    let report = Report::new(&Source::open(image)?)?;
+    if args.verify {
+        let store = store::open(&image.parse::<Target>()?)?;
+        return verify::verify(&InspectedImage::open(image)?, &*store, out);
+    }
+    let report = Report::new(&InspectedImage::open(image)?)?;
     let text = match args.output {
         Output::Text => report.to_string(),
         Output::Json => serde_json::to_string_pretty(&report).map_err(io::Error::from).map_err(unwritable())? + "\n",
@@ -74,8 +87,8 @@ fn answer(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 /// An image whose files are to be listed. One of which no file is known is refused.
-fn listed(image: &str) -> Result<Source, Error> {
-    let source = Source::open(image)?;
+fn listed(image: &str) -> Result<InspectedImage, Error> {
+    let source = InspectedImage::open(image)?;
     if let Some(why) = &source.unlisted {
         if source.lineage.writers.is_empty() {
             let problem = format!(

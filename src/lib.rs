@@ -3,32 +3,39 @@
 //! The promise: change only the PipelineRun's `pipelineRef` to `resolver: wrap`, and every task sees exactly the files
 //! that it would have seen on a volume on which its predecessors ran alone.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! |---|---|
-//! | [`admission`] | serves the mutating admission webhook over HTTPS |
-//! | [`prune`] | deletes what a run left beside its target |
+//! | [`admission`] | the mutating admission webhook over HTTPS |
 //! | [`render`] | the same rewrite over files, without a cluster |
-//! | [`resolve`] | turns `pipelineref` and taskRefs into objects |
+//! | [`resolve`] | finds the objects that a run names, in a cluster |
 //! | [`wrap`] | the rewrite itself: no I/O, no clock, no cluster |
+//! | [`source`] | the port between the two: what is asked for and what was found |
+//! | [`inspect`], [`prune`] | show what an image of a run holds; delete what a run left beside its target |
+//! | [`workspace`] | the data plane: a directory to a snapshot and back |
+//! | [`step`] | the contract between the webhook and the steps that it injects |
 //! | [`tekton`] | read-only views of Tekton's JSON |
-//! | [`inspect`] | what a snapshot or a whole run holds |
-//! | [`log`] | the log on stderr |
-//! | [`step`] | what the webhook tells the injected steps |
-//! | [`workspace`] | scan, layer, merge, extract: a directory to a snapshot and back |
 //! | [`store`] | where snapshots are kept: a registry or a folder |
 //! | [`target`] | the parsed form of param `target` |
+//! | [`yaml`], [`metrics`], [`log`], [`digest`], [`limits`] | YAML as Kubernetes reads it; all metrics; the log on stderr; SHA-256 digests; what a run may hold |
 //!
-//! Dependencies point downward only: `admission`, `render` → `resolve`, `wrap` → `tekton`, `step`, `target`; `inspect`, `prune` → `workspace` → `store` → `target`.
+//! Dependencies point from the top of this table to its end; `tests/direction.rs` holds that, for the rooms inside too.
+//! docs/architecture.md follows one run through all of it.
 
 pub mod admission;
 pub mod digest;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod globs;
 pub mod inspect;
+pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod prune;
+mod quote;
+mod redact;
 pub mod render;
 pub mod resolve;
+pub mod source;
 pub mod step;
 pub mod store;
 pub mod target;

@@ -12,6 +12,8 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::quote::Line;
+
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -21,20 +23,20 @@ pub enum Format {
     Json,
 }
 
-/// Who writes the log: it says what a line of text looks like. JSON is the same for both.
+/// Which kind of program writes the log: it decides how a line of text looks. JSON is the same for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// Runs for long: each line has a time and fields.
+    /// A long-running one: each line has a time and fields.
     Service,
-    /// Does one thing: a line is a sentence that says everything.
+    /// A command that does one thing: each line is a complete sentence.
     Tool,
 }
 
-/// Starts the log; `RUST_LOG` says what it holds, `info` where it is not set. Panics are logged too.
+/// Starts the log; `RUST_LOG` sets its level, `info` if it is not set. Panics are logged too.
 pub fn start(format: Format, program: Program) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // There is another log already where this is not the first server of the process: that one stays.
+    // If this is not the first server of the process, there is a log already: that one stays.
     let _ = match (format, program) {
         (Format::Json, _) => lines.json().flatten_event(true).try_init(),
         (Format::Text, Program::Service) => lines.with_ansi(false).try_init(),
@@ -50,15 +52,15 @@ pub fn start(format: Format, program: Program) {
     }));
 }
 
-/// The last line of a program that failed; `RUST_LOG` has no say in it as text.
+/// The last line of a program that failed; as text it is written whatever `RUST_LOG` is.
 pub fn failed(format: Format, error: &dyn std::error::Error) {
     match format {
-        Format::Text => eprintln!("tekton-wrap: {error}"),
+        Format::Text => eprintln!("tekton-wrap: {}", Line(&error.to_string())),
         Format::Json => tracing::error!(event = "failed", "{error}"),
     }
 }
 
-/// `tekton-wrap: <message>`, without fields: the message says it all.
+/// `tekton-wrap: <message>`, without fields: the message is complete.
 struct Sentence;
 
 impl<S, N> FormatEvent<S, N> for Sentence
@@ -70,7 +72,7 @@ where
         let mut message = Message(String::new());
         event.record(&mut message);
         let warning = if *event.metadata().level() == Level::WARN { "warning: " } else { "" };
-        writeln!(to, "tekton-wrap: {warning}{}", message.0)
+        writeln!(to, "tekton-wrap: {warning}{}", Line(&message.0))
     }
 }
 

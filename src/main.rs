@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tekton_wrap::{admission, inspect, log, prune, render, workspace};
+use tekton_wrap::{admission, inspect, log, prune, render, store, workspace};
 
 /// Runs Tekton Pipelines without PersistentVolumeClaims: workspaces travel as image layers through a registry.
 #[derive(Parser)]
@@ -14,6 +14,8 @@ struct Cli {
     /// How the log on stderr is written
     #[arg(long, global = true, value_enum, default_value = "text", env = "TEKTON_WRAP_LOG_FORMAT")]
     log_format: log::Format,
+    #[command(flatten)]
+    registries: store::Settings,
 }
 
 #[derive(Subcommand)]
@@ -27,9 +29,9 @@ enum Command {
         /// A snapshot, or any other image
         #[arg(requires = "dir")]
         source: Option<String>,
-        /// Where its files go; what is there stays, unless the image has something else at the same path
+        /// Where its files go; existing files stay, unless the image has something else at the same path
         dir: Option<PathBuf>,
-        /// Writes down what was restored, for a later save
+        /// Records what was restored, for a later save
         #[arg(long, value_name = "FILE", requires = "dir")]
         baseline: Option<PathBuf>,
     },
@@ -40,7 +42,7 @@ enum Command {
         dir: Option<PathBuf>,
         /// The image to write
         target: Option<String>,
-        /// What a restore wrote down: only what changed since is stored, on top of what was restored
+        /// The record of a restore: only what changed since is stored, on top of what was restored
         #[arg(long, value_name = "FILE", requires = "target")]
         baseline: Option<PathBuf>,
     },
@@ -53,14 +55,15 @@ enum Command {
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    // The one provider of the process; it is only refused where there is one already.
+    // The one crypto provider of the process; installing it fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let Cli { command, log_format } = Cli::parse();
+    let Cli { command, log_format, registries } = Cli::parse();
     let program = if matches!(command, Command::Webhook(_)) { log::Program::Service } else { log::Program::Tool };
     log::start(log_format, program);
+    registries.set();
     let result = match command {
         Command::Webhook(args) => run_webhook(args),
-        Command::Render(args) => run_render(&args),
+        Command::Render(args) => return run_render(&args, log_format),
         Command::Restore { source: Some(source), dir: Some(dir), baseline } => {
             workspace::restore_image(&source, &dir, baseline.as_deref()).map_err(Into::into)
         }
@@ -85,10 +88,21 @@ fn run_webhook(args: admission::Args) -> Result {
     Ok(tokio::runtime::Runtime::new()?.block_on(admission::serve(args))?)
 }
 
-fn run_render(args: &render::Args) -> Result {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (text, warnings) = runtime.block_on(render::render(args))?;
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    print!("{text}");
-    Ok(())
+/// Prints what can be rendered, and for each run that can't be, the reason. All runs are tried.
+fn run_render(args: &render::Args, log_format: log::Format) -> ExitCode {
+    let rendered = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(render::render(args)).map_err(Box::<dyn std::error::Error>::from),
+        Err(error) => Err(error.into()),
+    };
+    let rendered = match rendered {
+        Ok(rendered) => rendered,
+        Err(error) => {
+            log::failed(log_format, &*error);
+            return ExitCode::FAILURE;
+        }
+    };
+    rendered.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    print!("{}", rendered.text);
+    rendered.refused.iter().for_each(|refused| log::failed(log_format, refused));
+    if rendered.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

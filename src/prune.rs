@@ -1,17 +1,27 @@
 //! `prune`: deletes what a run left beside its target, the snapshots of its tasks. The target needs none of them: its
 //! layers stay as long as it does.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
+)]
+
 use std::io::{self, Write};
 
 use crate::{
     digest::Digest,
+    quote::{Line, Quoted},
     step::StepConfig,
     store::{self, Store},
+    target::Target,
     units::count,
     workspace::{
         Error,
-        image::{RUN, WORKSPACE},
-        load,
+        snapshot::{
+            image::{RUN, WORKSPACE},
+            lineage::Writer,
+            load,
+        },
     },
 };
 
@@ -31,26 +41,29 @@ pub struct Args {
 /// An image that is to go.
 struct Doomed {
     name: String,
+    tag: String,
     digest: Digest,
 }
 
 /// Deletes, and writes one line about each image to `out`. What is gone already is no error, so that it can be repeated.
 pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let target = load::target(&args.target)?;
+    let target = args.target.parse::<Target>()?;
     let store = store::open(&target)?;
-    let mut doomed = snapshots(&*store, args)?;
+    let mut doomed = snapshots(&*store, &target)?;
     if args.all {
         doomed.push(image(&*store, &target.reference(), &target.to_string())?);
     }
-    let mut deleted = 0;
-    for Doomed { name, digest } in &doomed {
-        let what = match args.dry_run {
-            true => "would delete",
-            false if store.delete_manifest(digest)? => "deleted",
-            false => "gone already",
+    let mut deleted = 0_u64;
+    for Doomed { name, tag, digest } in &doomed {
+        let what = if args.dry_run {
+            "would delete"
+        } else if store.delete_image(tag, digest)? {
+            deleted = deleted.saturating_add(1);
+            "deleted"
+        } else {
+            "gone already"
         };
-        deleted += u64::from(what == "deleted");
-        writeln!(out, "{what}: {name} ({digest})").map_err(unwritable())?;
+        writeln!(out, "{what}: {} ({digest})", Quoted(name.as_bytes())).map_err(unwritable())?;
     }
     if !args.dry_run {
         writeln!(out, "{} deleted", count(deleted, "image")).map_err(unwritable())?;
@@ -58,9 +71,9 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     Ok(())
 }
 
-/// Those snapshots of the run that are still what the target was made from.
-fn snapshots(store: &dyn Store, args: &Args) -> Result<Vec<Doomed>, Error> {
-    let target = load::target(&args.target)?;
+/// Those snapshots of the run that are still what the target was made from. What the target says is not believed: each
+/// image must say itself that it is the snapshot.
+fn snapshots(store: &dyn Store, target: &Target) -> Result<Vec<Doomed>, Error> {
     let place = target.to_string();
     let found = load::image(store, &target.reference(), &place)?.ok_or_else(|| Error::NoImage(place.clone()))?;
     if found.config.snapshot.is_some() {
@@ -71,15 +84,25 @@ fn snapshots(store: &dyn Store, args: &Args) -> Result<Vec<Doomed>, Error> {
     else {
         return Err(Error::damaged(place, "it is not the target of a run, so that there is nothing to prune"));
     };
+    lineage.check().map_err(|e| Error::damaged(&place, format!("its lineage is invalid: {e}")))?;
     let mut snapshots = Vec::new();
-    for writer in &lineage.writers {
-        let Some(digest) = writer.manifest else { continue };
-        let tag = StepConfig::tag(run, writer.order, workspace);
-        let name = target.with_tag(&tag).to_string();
-        match store.manifest(&tag)? {
-            Some(now) if now.digest == digest => snapshots.push(Doomed { name, digest }),
-            Some(now) => tracing::warn!("{name} is {} by now and stays", now.digest),
-            None => {}
+    for Writer { manifest, order, .. } in &lineage.writers {
+        let Some(digest) = *manifest else { continue };
+        // It must not lead to another place than a tag of this repository.
+        let tag = StepConfig::tag(run, *order, workspace);
+        let place = target.with_tag(&tag).to_string().parse::<Target>()?;
+        let name = place.to_string();
+        let Some(found) = load::image(store, &place.reference(), &name)? else { continue };
+        let is_snapshot =
+            found.config.snapshot.as_ref().is_some_and(|snapshot| {
+                (&snapshot.run, snapshot.order, &snapshot.workspace) == (run, *order, workspace)
+            });
+        if !is_snapshot {
+            tracing::warn!("{} is not the snapshot that the target takes it for, and stays", Line(&name));
+        } else if found.digest != digest {
+            tracing::warn!("{} is {} by now and stays", Line(&name), found.digest);
+        } else {
+            snapshots.push(Doomed { name, tag, digest });
         }
     }
     Ok(snapshots)
@@ -87,7 +110,7 @@ fn snapshots(store: &dyn Store, args: &Args) -> Result<Vec<Doomed>, Error> {
 
 fn image(store: &dyn Store, reference: &str, place: &str) -> Result<Doomed, Error> {
     let found = store.manifest(reference)?.ok_or_else(|| Error::NoImage(place.to_owned()))?;
-    Ok(Doomed { name: place.to_owned(), digest: found.digest })
+    Ok(Doomed { name: place.to_owned(), tag: reference.to_owned(), digest: found.digest })
 }
 
 fn unwritable() -> impl FnOnce(io::Error) -> Error {

@@ -1,28 +1,37 @@
 //! `tekton-wrap render`: the webhook's rewrite over files, without a cluster.
 
-use std::{io::Read, path::PathBuf};
+mod diff;
+mod objects;
+
+use std::{
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
+pub use self::objects::Objects;
+use self::objects::metadata;
 use crate::{
-    resolve::{Creation, Kind, Source, SourceError, v1beta1, wrap_run},
-    tekton::{
-        fields::{items, text},
-        reference::Reference,
-    },
-    wrap::{Found, Refusal, Settings, explain},
+    resolve::wrap_run,
+    source::Kind,
+    wrap::{Refusal, Rewrite, Settings, explain},
     yaml,
 };
+
+/// Where runs are created that name no namespace.
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// Prints the wrapped form of PipelineRuns, from the same code as the webhook's.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A file with PipelineRuns, Pipelines and Tasks, any number of documents; `-` is the standard input
-    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    /// Files with PipelineRuns, Pipelines and Tasks, any number of documents each; a folder stands for its *.yaml, *.yml and
+    /// *.json, `-` for the standard input
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, num_args = 1..)]
     files: Vec<PathBuf>,
-    /// The namespace that the runs are created in
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// The namespace that the runs are created in [default: the run's own, or "default"]
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// The image of the injected steps
     #[arg(long, value_name = "REF", default_value = concat!("tekton-wrap:", env!("CARGO_PKG_VERSION")))]
     image: String,
@@ -43,11 +52,11 @@ pub enum Output {
     Json,
     /// The webhook's JSON patch
     Patch,
-    /// The lines that change
+    /// The lines that change; of a Pipeline and Tasks by name, against these
     Diff,
 }
 
-/// Why `render` prints nothing.
+/// Why nothing can be printed at all.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// A file can't be read.
@@ -56,7 +65,7 @@ pub enum RenderError {
         /// Its path.
         file: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A file is not YAML.
     #[error("{}: {source}", file.display())]
@@ -66,137 +75,150 @@ pub enum RenderError {
         /// Where and why.
         source: yaml::YamlError,
     },
-    /// A document that is not of v1 and has no form in it.
-    #[error("{kind} {name:?}: {problem}")]
-    Version {
-        /// Its kind.
-        kind: String,
-        /// Its name.
-        name: String,
-        /// What is in the way.
-        problem: String,
-    },
     /// There is nothing to render.
     #[error("no PipelineRun in the files: give one with -f")]
     NoRun,
-    /// The webhook would refuse the run.
-    #[error("{run}: {source}")]
+}
+
+/// Why one run is not printed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It has no v1 form.
+    #[error("{run}: {problem}")]
+    Version {
+        /// Name or generateName of the run.
+        run: String,
+        /// What is in the way.
+        problem: String,
+    },
+    /// The webhook would refuse it.
+    #[error("{run}: {source}{hint}")]
     Refused {
         /// Name or generateName of the run.
         run: String,
         /// The webhook's own sentence.
         source: Refusal,
+        /// Where else the files have what was not found, or nothing.
+        hint: String,
     },
 }
 
-/// Objects read from files.
+/// What `render` prints.
 #[derive(Debug, Default)]
-pub struct Objects(Vec<Value>);
+pub struct Rendered {
+    /// All runs that can be wrapped, and those that are not for the webhook.
+    pub text: String,
+    /// What to know about them, a line each.
+    pub warnings: Vec<String>,
+    /// The runs that can't be wrapped.
+    pub refused: Vec<RunError>,
+}
 
-/// What is printed for all PipelineRuns of the files, and what to warn about.
-pub async fn render(args: &Args) -> Result<(String, Vec<String>), RenderError> {
-    let mut objects = Objects::default();
-    for file in &args.files {
-        let text = read(file).map_err(|source| RenderError::Read { file: file.clone(), source })?;
-        objects.add(&text).map_err(|source| RenderError::Yaml { file: file.clone(), source })?;
-    }
-    objects.convert()?;
+/// Renders all PipelineRuns of the files, each for itself: one that is refused leaves the others as they are.
+pub async fn render(args: &Args) -> Result<Rendered, RenderError> {
+    let objects = read_all(&args.files)?;
     let settings = Settings { image: args.image.clone() };
-    let (mut printed, mut warnings) = (Vec::new(), Vec::new());
-    for run in objects.runs() {
-        let refused = |source| RenderError::Refused { run: run_name(run), source };
-        let rewrite = wrap_run(&objects, run, &*args.namespace, &settings).await.map_err(refused)?;
-        let Some(rewrite) = rewrite else {
-            warnings.push(format!("{}: its pipelineRef is not for the resolver wrap, nothing changes", run_name(run)));
-            printed.push(print(run, run, &Value::Array(Vec::new()), args.output));
-            continue;
+    let (mut rendered, mut printed) = (Rendered::default(), Vec::new());
+    let mut used = Vec::new();
+    for run in objects.all_runs() {
+        let run = match run {
+            Ok(run) => run,
+            Err((run, problem)) => {
+                rendered.refused.push(RunError::Version { run: run_name(run), problem: problem.to_owned() });
+                continue;
+            }
         };
-        warnings.extend(rewrite.warnings.iter().map(|warning| format!("{}: {warning}", run_name(run))));
-        if args.explain {
-            printed.push(explain::table(&rewrite.notes));
-            continue;
+        let own = Some(metadata(run, "namespace")).filter(|namespace| !namespace.is_empty());
+        let namespace = args.namespace.as_deref().or(own).unwrap_or(DEFAULT_NAMESPACE);
+        let rewrite = wrap_run(&objects, run, namespace, &settings).await;
+        let lookups = objects.take_lookups();
+        used.extend(lookups.found.iter().map(|(_, object)| metadata(object, "name").to_owned()));
+        let told = |warning: &String| format!("{}: {warning}", run_name(run));
+        rendered.warnings.extend(lookups.notes.iter().map(told));
+        match rewrite {
+            Ok(None) => {
+                let note = "its pipelineRef is not for the resolver wrap, nothing changes".to_owned();
+                rendered.warnings.push(told(&note));
+                printed.push(print(run, run, &Value::Array(Vec::new()), args.output));
+            }
+            Ok(Some(rewrite)) => {
+                rendered.warnings.extend(rewrite.warnings.iter().map(told));
+                printed.push(print_wrapped(args, run, &rewrite, &lookups.found));
+            }
+            Err(source) => {
+                let hint = elsewhere(&objects, &source);
+                rendered.refused.push(RunError::Refused { run: run_name(run), source, hint });
+            }
         }
-        let patch = serde_json::to_value(&rewrite.patch).unwrap_or_default();
-        printed.push(print(run, &rewrite.run, &patch, args.output));
     }
-    if printed.is_empty() {
+    if printed.is_empty() && rendered.refused.is_empty() {
         return Err(RenderError::NoRun);
     }
+    let unused = objects.left_out().filter(|(name, _)| !used.iter().any(|used| used == name));
+    rendered.warnings.extend(unused.map(|(_, sentence)| sentence));
     let separator = match args.output {
         _ if args.explain => "\n",
         Output::Yaml => "---\n",
         _ => "",
     };
-    Ok((printed.join(separator), warnings))
+    rendered.text = printed.join(separator);
+    Ok(rendered)
 }
 
-impl Objects {
-    /// Adds the documents of `text`; a List gives its items.
-    pub fn add(&mut self, text: &str) -> Result<(), yaml::YamlError> {
-        for document in yaml::parse(text)? {
-            match document.get("kind").and_then(Value::as_str) {
-                Some("List") => self.0.extend(items(&document, "items").iter().cloned()),
-                _ => self.0.push(document),
-            }
+fn read_all(files: &[PathBuf]) -> Result<Objects, RenderError> {
+    let mut objects = Objects::default();
+    for file in files {
+        let unreadable = |source| RenderError::Read { file: file.clone(), source };
+        for file in expanded(file).map_err(unreadable)? {
+            let text = read(&file).map_err(|source| RenderError::Read { file: file.clone(), source })?;
+            objects.add(&text).map_err(|source| RenderError::Yaml { file: file.clone(), source })?;
         }
-        Ok(())
     }
-
-    /// All objects, in their order.
-    pub fn all(&self) -> impl Iterator<Item = &Value> {
-        self.0.iter()
-    }
-
-    /// The PipelineRuns, in their order.
-    pub fn runs(&self) -> impl Iterator<Item = &Value> {
-        self.0.iter().filter(|object| text(object, "kind") == "PipelineRun")
-    }
-
-    /// Makes all Tekton objects v1 ones, as the API would give them.
-    pub fn convert(&mut self) -> Result<(), RenderError> {
-        let ours = ["PipelineRun", Kind::Pipeline.name(), Kind::Task.name()];
-        for object in self.0.iter_mut().filter(|object| ours.contains(&text(object, "kind"))) {
-            let converted = match text(object, "apiVersion") {
-                "tekton.dev/v1" => continue,
-                "tekton.dev/v1beta1" => v1beta1::to_v1(object.clone()),
-                version => Err(format!("its apiVersion is {version:?}: write it as tekton.dev/v1")),
-            };
-            let (kind, name) = (text(object, "kind").to_owned(), run_name(object));
-            *object = converted.map_err(|problem| RenderError::Version { kind, name, problem })?;
-        }
-        Ok(())
-    }
+    Ok(objects)
 }
 
-impl Source for Objects {
-    async fn get(
-        &self,
-        kind: Kind,
-        reference: &Reference,
-        creation: &Creation<'_>,
-    ) -> Result<Option<Found>, SourceError> {
-        let Reference::Name(name) = reference else {
-            let word = kind.word();
-            return Err(SourceError::unreadable(format!(
-                "the {word} {reference} can only be read in a cluster: add the {word} to the files and refer to it by name to see how it would be wrapped"
-            )));
-        };
-        let metadata = |object: &Value, field: &str| object.get("metadata").map_or("", |m| text(m, field)).to_owned();
-        let found = self.0.iter().find(|object| {
-            text(object, "kind") == kind.name()
-                && metadata(object, "name") == *name
-                && ["", creation.namespace].contains(&metadata(object, "namespace").as_str())
-        });
-        Ok(found.map(|object| Found { object: object.clone(), source: None }))
+/// The files that `file` stands for: those in it that kubectl would read, where it is a folder.
+fn expanded(file: &Path) -> io::Result<Vec<PathBuf>> {
+    if !file.is_dir() {
+        return Ok(vec![file.to_owned()]);
     }
+    let entries = std::fs::read_dir(file)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut files = entries.collect::<Result<Vec<_>, _>>()?;
+    files.retain(|file| file.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known)));
+    files.sort();
+    Ok(files)
 }
 
-fn read(file: &PathBuf) -> std::io::Result<String> {
+fn read(file: &Path) -> io::Result<String> {
     if file.as_os_str() == "-" {
         let mut text = String::new();
-        return std::io::stdin().read_to_string(&mut text).map(|_| text);
+        return io::stdin().read_to_string(&mut text).map(|_| text);
     }
     std::fs::read_to_string(file)
+}
+
+/// Where the files have a Pipeline or Task that was not found, if in another namespace.
+fn elsewhere(objects: &Objects, refusal: &Refusal) -> String {
+    let (kind, name) = match refusal {
+        Refusal::PipelineNotFound { name, .. } => (Kind::Pipeline, name),
+        Refusal::TaskNotFound { name, .. } => (Kind::Task, name),
+        _ => return String::new(),
+    };
+    match objects.namespaces_of(kind, name.trim_matches('"')).first() {
+        Some(namespace) => format!(" (the files have it in namespace {namespace:?}: give -n {namespace})"),
+        None => String::new(),
+    }
+}
+
+fn print_wrapped(args: &Args, run: &Value, rewrite: &Rewrite, found: &[(Kind, Value)]) -> String {
+    if args.explain {
+        return explain::table(&rewrite.notes);
+    }
+    if args.output == Output::Diff {
+        return print(&diff::unwrapped(run, &rewrite.run, found), &rewrite.run, &Value::Null, args.output);
+    }
+    let patch = serde_json::to_value(&rewrite.patch).unwrap_or_default();
+    print(run, &rewrite.run, &patch, args.output)
 }
 
 fn print(before: &Value, after: &Value, patch: &Value, output: Output) -> String {
@@ -212,8 +234,7 @@ fn print(before: &Value, after: &Value, patch: &Value, output: Output) -> String
 }
 
 fn run_name(object: &Value) -> String {
-    let metadata = object.get("metadata").unwrap_or(&Value::Null);
-    match (text(metadata, "name"), text(metadata, "generateName")) {
+    match (metadata(object, "name"), metadata(object, "generateName")) {
         ("", "") => "PipelineRun without a name".to_owned(),
         ("", generate) => generate.to_owned(),
         (name, _) => name.to_owned(),

@@ -3,117 +3,26 @@
 mod api;
 pub mod cluster;
 mod decode;
-mod policy;
+mod reader;
 mod requests;
-pub mod v1beta1;
+mod work;
 
-use std::{
-    collections::HashMap,
-    future::{Future, ready},
-};
+use std::{collections::HashMap, sync::Arc};
 
-use futures_util::future::{try_join, try_join_all};
-use prometheus_client::registry::Registry;
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt, future::try_join3, stream};
 use serde_json::Value;
 use tokio::time::Instant;
 
-pub use self::policy::Flags;
+pub use self::work::Work;
 use crate::{
-    tekton::reference::Reference,
-    wrap::{self, Found, Refusal, Request, Rewrite, Settings},
+    limits::MAX_REWRITE,
+    source::{Creation, Flags, Found, Kind, Source},
+    tekton::{reference::Reference, run::Run},
+    wrap::{self, Ask, Refusal, Request, Rewrite, Settings},
 };
 
-/// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// `tekton.dev` Pipeline
-    Pipeline,
-    /// `tekton.dev` Task
-    Task,
-}
-
-/// The creation of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct Creation<'a> {
-    /// Where it is to be created.
-    pub namespace: &'a str,
-    /// When an answer comes too late, if ever.
-    pub deadline: Option<Instant>,
-    /// Nothing may be created for it: it is only tried.
-    pub dry_run: bool,
-}
-
-/// Where Pipelines and Tasks are found: a cluster, or files.
-pub trait Source: Sync {
-    /// The object in its v1 form; none where there is none of that name.
-    fn get(
-        &self,
-        kind: Kind,
-        reference: &Reference,
-        creation: &Creation<'_>,
-    ) -> impl Future<Output = Result<Option<Found>, SourceError>> + Send;
-
-    /// Shows what is counted in `registry`. Files count nothing.
-    fn register(&self, _registry: &mut Registry) {}
-
-    /// Tekton's feature flags. Files have none.
-    fn flags(&self) -> impl Future<Output = Result<Flags, SourceError>> + Send {
-        ready(Ok(Flags::default()))
-    }
-
-    /// The VerificationPolicies of the namespace. Files have none.
-    fn policies(&self, _creation: &Creation<'_>) -> impl Future<Output = Result<Vec<Value>, SourceError>> + Send {
-        ready(Ok(Vec::new()))
-    }
-}
-
-/// An object could not be read, though it may exist.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct SourceError {
-    /// A code for logs and metrics.
-    pub reason: &'static str,
-    /// One sentence that names it and says what to do.
-    pub message: String,
-}
-
-impl SourceError {
-    /// [`SourceError::reason`] of what a dry run can't find out.
-    pub const DRY_RUN: &str = "DryRun";
-
-    /// [`SourceError::reason`] of what took too long.
-    pub const TIMEOUT: &str = "Timeout";
-
-    /// For any other reason.
-    pub fn unreadable(message: String) -> Self {
-        Self { reason: "Unreadable", message }
-    }
-}
-
-impl<'a> From<&'a str> for Creation<'a> {
-    /// One in this namespace, whenever.
-    fn from(namespace: &'a str) -> Self {
-        Self { namespace, deadline: None, dry_run: false }
-    }
-}
-
-impl Kind {
-    /// `pipeline` or `task`, for sentences.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Pipeline => "pipeline",
-            Self::Task => "task",
-        }
-    }
-
-    /// `Pipeline` or `Task`, as in manifests.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pipeline => "Pipeline",
-            Self::Task => "Task",
-        }
-    }
-}
+/// Tasks of one run that are read at a time.
+const MAX_READS: usize = 16;
 
 /// The wrapped form of `run`, a PipelineRun about to be created; none where it is not for us.
 pub async fn wrap_run<'a, S: Source>(
@@ -122,32 +31,86 @@ pub async fn wrap_run<'a, S: Source>(
     creation: impl Into<Creation<'a>>,
     settings: &Settings,
 ) -> Result<Option<Rewrite>, Refusal> {
-    let creation = creation.into();
-    let namespace = creation.namespace;
-    let Some(request) = Request::read(run, namespace)? else { return Ok(None) };
-    let not_found =
-        || Refusal::PipelineNotFound { name: request.pipeline.to_string(), namespace: namespace.to_owned() };
-    let (flags, pipeline) = try_join(source.flags(), source.get(Kind::Pipeline, &request.pipeline, &creation)).await?;
-    flags.allow_inlining()?;
-    let pipeline = pipeline.ok_or_else(not_found)?;
-    let wanted = wrap::tasks_to_inline(run, namespace, &request, &pipeline.object)?;
-    let tasks = try_join_all(wanted.into_iter().map(|reference| async {
-        let found = source.get(Kind::Task, &reference, &creation).await?;
-        let not_found = || Refusal::TaskNotFound {
-            name: reference.to_string(),
-            pipeline: request.pipeline_name(&pipeline.object).to_owned(),
-            namespace: namespace.to_owned(),
-        };
-        let found = found.ok_or_else(not_found)?;
-        Ok::<_, Refusal>((reference, found))
-    }))
-    .await?;
-    let tasks: HashMap<Reference, Found> = tasks.into_iter().collect();
-    verify(source, &creation, &flags, &request, &pipeline, &tasks).await?;
-    wrap::rewrite(run, namespace, &request, &pipeline, &tasks, settings).map(Some)
+    let (run, settings) = (Arc::new(run.clone()), Arc::new(settings.clone()));
+    wrap_run_on(&Work::Here, source, run, creation.into(), settings).await
 }
 
-/// That nothing that a resolver brought has to be verified.
+/// The same with `work` to do what only computes.
+pub async fn wrap_run_on<S: Source>(
+    work: &Work,
+    source: &S,
+    run: Arc<Value>,
+    creation: Creation<'_>,
+    settings: Arc<Settings>,
+) -> Result<Option<Rewrite>, Refusal> {
+    let namespace: Arc<str> = creation.namespace.into();
+    let asked = {
+        let (run, namespace) = (run.clone(), namespace.clone());
+        work.run(move || {
+            let ask = Ask::read(Run::new(&run), &namespace)?;
+            Ok::<_, Refusal>(ask.map(|ask| (ask.embedded(), ask.pipeline)))
+        })
+    };
+    let Some((embedded, reference)) = asked.await? else { return Ok(None) };
+    let pipeline = async {
+        let Some(reference) = &reference else { return Ok(embedded.map(|object| Found { object, source: None })) };
+        Ok::<_, Refusal>(source.get(Kind::Pipeline, reference, &creation).await?)
+    };
+    let (flags, defaults, pipeline) =
+        try_join3(source.flags().map_err(Refusal::from), source.defaults(&creation).map_err(Refusal::from), pipeline)
+            .await?;
+    flags.allow_inlining()?;
+    let not_found = || Refusal::PipelineNotFound {
+        name: reference.as_ref().map(ToString::to_string).unwrap_or_default(),
+        namespace: namespace.to_string(),
+    };
+    let pipeline = Arc::new(pipeline.ok_or_else(not_found)?);
+    let planned = {
+        let (run, namespace, pipeline) = (run.clone(), namespace.clone(), pipeline.clone());
+        work.run(move || {
+            let run = Run::new(&run);
+            // What was read before is only borrowed from the run.
+            let Some(ask) = Ask::read(run, &namespace)? else { return Ok(None) };
+            let request = ask.request(&defaults, &pipeline.object)?;
+            let wanted = wrap::tasks_to_inline(run, &namespace, &request, &pipeline.object)?;
+            Ok::<_, Refusal>(Some((request, wanted)))
+        })
+    };
+    let Some((request, wanted)) = planned.await? else { return Ok(None) };
+    let request = Arc::new(request);
+    let reads = wanted.into_iter().map(|reference| read_task(source, reference, &creation, &request, &pipeline));
+    let tasks: HashMap<Reference, Found> = stream::iter(reads).buffer_unordered(MAX_READS).try_collect().await?;
+    verify(source, &creation, &flags, &request, &pipeline, &tasks).await?;
+    let deadline = creation.deadline;
+    let rewrite = work.run(move || {
+        // A turn may have come late.
+        let longest = Instant::now() + MAX_REWRITE;
+        let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
+        let is_late = || Instant::now() > deadline;
+        wrap::rewrite(Run::new(&run), &namespace, &request, &pipeline, &tasks, &settings, &is_late)
+    });
+    rewrite.await.map(Some)
+}
+
+/// The Task that `reference` names, which is one of `pipeline`.
+async fn read_task<S: Source>(
+    source: &S,
+    reference: Reference,
+    creation: &Creation<'_>,
+    request: &Request,
+    pipeline: &Found,
+) -> Result<(Reference, Found), Refusal> {
+    let found = source.get(Kind::Task, &reference, creation).await?;
+    let not_found = || Refusal::TaskNotFound {
+        name: reference.to_string(),
+        pipeline: request.pipeline_name(&pipeline.object).to_owned(),
+        namespace: creation.namespace.to_owned(),
+    };
+    let found = found.ok_or_else(not_found)?;
+    Ok((reference, found))
+}
+
+/// Refuses the run if a VerificationPolicy applies to a resolved object.
 async fn verify<S: Source>(
     source: &S,
     creation: &Creation<'_>,
@@ -157,7 +120,8 @@ async fn verify<S: Source>(
     tasks: &HashMap<Reference, Found>,
 ) -> Result<(), Refusal> {
     let tasks = tasks.iter().map(|(reference, found)| (Kind::Task, reference, found));
-    let all = tasks.chain([(Kind::Pipeline, &request.pipeline, pipeline)]);
+    let own = request.pipeline.iter().map(|reference| (Kind::Pipeline, reference, pipeline));
+    let all = tasks.chain(own);
     let remote: Vec<_> = all.filter(|(_, reference, _)| reference.resolver().is_some()).collect();
     if remote.is_empty() {
         return Ok(());

@@ -1,14 +1,36 @@
 //! The contract between the webhook and the steps that it injects.
 //!
-//! A restore or save step gets one JSON text, [`StepConfig`], in the environment variable [`ENV`]. It holds
-//! `$(context.pipelineRun.…)` variables when the webhook writes it and their values when the step reads it, because
-//! Tekton substitutes them in the steps of an embedded task (Tekton: pkg/reconciler/pipelinerun/resources/apply.go).
-//! It never holds credentials: it ends up in the PipelineRun and in audit logs.
+//! A restore or save step gets one JSON object, [`StepConfig`], in the environment variable [`ENV`]. What is known only when
+//! the step runs (the run's name and UID) is in it as `$(context.pipelineRun.…)`, and its value in an environment variable of
+//! its own, see [`RUNTIME_VARIABLES`]: Tekton and the kubelet substitute in strings without any escaping, so there is no `$`
+//! in the JSON that they see, and no value can become a part of the configuration.
+//!
+//! It never holds credentials: it ends up in the PipelineRun and in audit logs. A stored run is started again by other
+//! versions of the image: RELEASING.md says how this contract may change.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::tekton::{fields::change_texts, variables::substitute};
 
 /// The environment variable of an injected step that holds its [`StepConfig`].
 pub const ENV: &str = "TEKTON_WRAP_STEP";
+
+/// A variable whose value is known only when a step runs.
+pub struct RuntimeVariable {
+    /// Tekton's name for it.
+    pub reference: &'static str,
+    /// The environment variable of the step that holds its value.
+    pub env: &'static str,
+}
+
+/// All variables that may stand in a [`StepConfig`]. Their values are names and UIDs that Kubernetes has checked.
+pub const RUNTIME_VARIABLES: [RuntimeVariable; 4] = [
+    RuntimeVariable { reference: "context.pipelineRun.uid", env: "TEKTON_WRAP_RUN_UID" },
+    RuntimeVariable { reference: "context.pipelineRun.name", env: "TEKTON_WRAP_RUN_NAME" },
+    RuntimeVariable { reference: "context.pipelineRun.namespace", env: "TEKTON_WRAP_RUN_NAMESPACE" },
+    RuntimeVariable { reference: "context.taskRun.name", env: "TEKTON_WRAP_TASK_RUN" },
+];
 
 /// The folder of the program, of the workspaces and of the state in an injected step.
 pub const ROOT: &str = "/tekton-wrap";
@@ -16,13 +38,19 @@ pub const ROOT: &str = "/tekton-wrap";
 /// Where an injected step finds the volume that only injected steps mount: what restore saw, for save to compare with.
 pub const STATE_DIR: &str = "/tekton-wrap/state";
 
+/// Where the Secret of param `credentials` is mounted in injected steps.
+pub const CREDENTIALS_DIR: &str = "/tekton-wrap/credentials";
+
+/// Where the ConfigMap of param `ca` is mounted in injected steps.
+pub const CA_DIR: &str = "/tekton-wrap/ca";
+
 /// Below this folder each wrapped workspace's whole volume is mounted in the injected steps.
 pub const WORKSPACE_DIR: &str = "/tekton-wrap/workspace";
 
 /// The program in the image of the injected steps.
 pub const PROGRAM: &str = "/tekton-wrap/bin/tekton-wrap";
 
-/// All that a restore or a save step has to know.
+/// The configuration of a restore or save step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StepConfig {
@@ -30,20 +58,23 @@ pub struct StepConfig {
     pub run: String,
     /// Name of the task in the Pipeline.
     pub task: String,
-    /// The task's place in pipeline order: a topological order that follows the Pipeline's own where the graph leaves it
-    /// open. Unique in the run. Later tasks win under [`Conflict::Last`]. The combinations of a matrix are tasks of their
+    /// The task's place in pipeline order: a topological order that follows the Pipeline's list where the graph allows
+    /// it. Unique in the run. Later tasks win under [`OnConflict::Last`]. The combinations of a matrix are tasks of their
     /// own, parallel to each other: the first one has this order, the next one the next.
     pub order: u32,
-    /// Where the task has a matrix: which of its combinations this is.
+    /// If the task has a matrix: which of its combinations this is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrix: Option<MatrixStep>,
     /// What a join does with paths that parallel tasks changed differently.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub conflict: Conflict,
+    pub conflict: OnConflict,
+    /// What holds for some paths instead, the first rule that matches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflict_rules: Vec<ConflictRule>,
     /// How layers are compressed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compression: Compression,
-    /// How long the snapshots are to be kept, as the user wrote it (`7d`); for `quay.expires-after`.
+    /// How long the snapshots are to be kept, as the user wrote it (`7d`), for `quay.expires-after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
     /// The wrapped workspaces of the task that this step restores or saves.
@@ -56,8 +87,8 @@ pub struct StepConfig {
 pub struct MatrixStep {
     /// Name of the TaskRun. Its end is the number of the combination.
     pub task_run: String,
-    /// Name of the TaskRun, as long as it may be, if there is one combination: then it carries no number
-    /// (Tekton: pipelinerunresolution.go `getNewRunNames`). None where there surely are more.
+    /// The TaskRun's uncut name if there is only one combination: then it has no number (Tekton: pipelinerunresolution.go
+    /// `getNewRunNames`). None if there are certainly more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single: Option<String>,
     /// How many combinations there may be.
@@ -70,7 +101,7 @@ pub struct MatrixStep {
 pub struct WorkspaceStep {
     /// Name of the workspace in the Pipeline.
     pub name: String,
-    /// Where the step finds its whole volume.
+    /// Where its whole volume is mounted in the step.
     pub path: String,
     /// The param `target` for this workspace, see [`crate::target::Target`].
     pub target: String,
@@ -100,10 +131,10 @@ pub struct Predecessor {
     pub task: String,
     /// Its place in pipeline order.
     pub order: u32,
-    /// Where it stands for several combinations of a matrix: the place of the last one.
+    /// If it stands for several combinations of a matrix: the place of the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<u32>,
-    /// Whether it may have been skipped or have failed: then an absent snapshot is no error.
+    /// Whether it may have been skipped or have failed: then an absent snapshot is not an error.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optional: bool,
 }
@@ -111,12 +142,22 @@ pub struct Predecessor {
 /// Param `conflict`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Conflict {
+pub enum OnConflict {
     /// The join fails and lists the paths and both tasks.
     #[default]
     Fail,
     /// The later task in pipeline order wins.
     Last,
+}
+
+/// A rule of param `conflict`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConflictRule {
+    /// Which paths of a workspace: a pattern as gitignore has them, see [`crate::globs::Glob`].
+    pub paths: String,
+    /// What becomes of them.
+    pub then: OnConflict,
 }
 
 /// Param `compression`.
@@ -132,7 +173,7 @@ pub enum Compression {
     None,
 }
 
-/// A matrix has more combinations than were reckoned with when the run was created.
+/// A matrix has more combinations than were allowed for when the run was created.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "combination {combination} of the matrix of task {task:?} can't be told apart from other tasks: a matrix whose values come from results may have {most} combinations at most"
@@ -143,8 +184,53 @@ pub struct TooManyCombinations {
     most: u32,
 }
 
+/// The environment of a step is not what the webhook makes it.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidStepConfig {
+    /// The variable [`ENV`] can't be read.
+    #[error("the environment variable {ENV} is not the configuration of a step: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The value of a runtime variable is absent.
+    #[error("the environment variable {ENV} needs $({reference}), but the environment variable {env} is not set")]
+    NoValue {
+        /// The variable.
+        reference: &'static str,
+        /// Where its value should be.
+        env: &'static str,
+    },
+}
+
 impl StepConfig {
-    /// The same for this very combination of a matrix, as if it were a task like any other. Messages and snapshots name it
+    /// The environment variables of a step with this configuration, each with its value before Tekton's substitution.
+    pub fn to_env(&self) -> Vec<(&'static str, String)> {
+        // A struct of strings and numbers is always JSON.
+        let json = serde_json::to_string(self).unwrap_or_default();
+        let used = RUNTIME_VARIABLES.iter().filter(|variable| json.contains(&format!("$({})", variable.reference)));
+        let values: Vec<_> = used.map(|variable| (variable.env, format!("$({})", variable.reference))).collect();
+        std::iter::once((ENV, json.replace('$', "\\u0024"))).chain(values).collect()
+    }
+
+    /// The configuration in `json`, the value of [`ENV`], with the values of runtime variables from `env`.
+    pub fn parse(json: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidStepConfig> {
+        let mut config: Value = serde_json::from_str(json)?;
+        let mut missing = None;
+        change_texts(&mut config, &mut |text| {
+            substitute(text, |reference| {
+                let variable = RUNTIME_VARIABLES.iter().find(|variable| variable.reference == reference)?;
+                let value = env(variable.env);
+                if value.is_none() {
+                    missing.get_or_insert(variable);
+                }
+                value
+            })
+        });
+        match missing {
+            Some(RuntimeVariable { reference, env }) => Err(InvalidStepConfig::NoValue { reference, env }),
+            None => Ok(serde_json::from_value(config)?),
+        }
+    }
+
+    /// The same for this one combination of a matrix, as if it were an ordinary task. Messages and snapshots name it
     /// `build[2]`.
     pub fn of_combination(self) -> Result<Self, TooManyCombinations> {
         let Some(matrix) = &self.matrix else { return Ok(self) };
@@ -153,7 +239,7 @@ impl StepConfig {
             return Err(TooManyCombinations { task: self.task, combination, most: matrix.most });
         }
         let task = format!("{}[{combination}]", self.task);
-        Ok(Self { order: self.order + combination, task, matrix: None, ..self })
+        Ok(Self { order: self.order.saturating_add(combination), task, matrix: None, ..self })
     }
 
     /// Whether `order` is in one of the inclusive `ranges`.
@@ -193,13 +279,13 @@ impl Predecessor {
     pub fn name_of(&self, order: u32) -> String {
         match self.last {
             None => self.task.clone(),
-            Some(_) => format!("{}[{}]", self.task, order - self.order),
+            Some(_) => format!("{}[{}]", self.task, order.saturating_sub(self.order)),
         }
     }
 }
 
-/// Whether `name` is the TaskRun's name `single`, which is cut and hashed where it is too long: the hash stands in front of
-/// the task's name or of the beginning of it (knative: kmeta/names.go `ChildName`).
+/// Whether `name` is the TaskRun's name `single`, which is cut and hashed if it is too long: the hash is in front of the
+/// task's name or of the beginning of it (knative: kmeta/names.go `ChildName`).
 fn is_single(name: &str, single: &str, task: &str) -> bool {
     const LONGEST: usize = 63;
     const HASH: usize = 32;
@@ -220,6 +306,37 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn config(target: &str) -> StepConfig {
+        let json = serde_json::json!({
+            "run": "$(context.pipelineRun.uid)", "task": "t", "order": 0,
+            "workspaces": [{"name": "ws", "path": "/p", "target": target}],
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn no_value_becomes_configuration() {
+        let written = config("quay.io/$(context.pipelineRun.name)/x:$(params.evil)");
+        let env = written.to_env();
+        let names: Vec<&str> = env.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, [ENV, "TEKTON_WRAP_RUN_UID", "TEKTON_WRAP_RUN_NAME"]);
+        // What Tekton and the kubelet would substitute in.
+        assert!(!env[0].1.contains('$'), "{}", env[0].1);
+        let evil = r#"x","base":"evil"#;
+        let read = StepConfig::parse(&env[0].1, |name| Some(format!("{name}{evil}"))).unwrap();
+        let target = format!("quay.io/TEKTON_WRAP_RUN_NAME{evil}/x:$(params.evil)");
+        assert_eq!(read, StepConfig { run: format!("TEKTON_WRAP_RUN_UID{evil}"), ..config(&target) });
+        let error = StepConfig::parse(&env[0].1, |_| None).unwrap_err().to_string();
+        assert!(error.contains("TEKTON_WRAP_RUN_UID is not set"), "{error}");
+    }
+
+    #[test]
+    fn runs_of_before_the_runtime_variables() {
+        let stored = serde_json::to_string(&config("quay.io/me/x")).unwrap().replace("$(context.pipelineRun.uid)", "u");
+        let read = StepConfig::parse(&stored, |_| None).unwrap();
+        assert_eq!(read, StepConfig { run: "u".to_owned(), ..config("quay.io/me/x") });
+    }
 
     #[test]
     fn combinations_of_a_matrix() {
@@ -251,7 +368,8 @@ mod tests {
                     single: Some(format!("{run}-{task}")),
                     most: 14,
                 }),
-                conflict: Conflict::Fail,
+                conflict: OnConflict::Fail,
+                conflict_rules: Vec::new(),
                 compression: Compression::Zstd,
                 expires: None,
                 workspaces: Vec::new(),

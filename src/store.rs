@@ -3,21 +3,37 @@
 //! A store holds blobs and manifests by digest and gives manifests tags, as a registry does (OCI distribution-spec) and
 //! as an OCI image layout does in a folder (OCI image-spec, image-layout.md). It knows nothing of workspaces.
 
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        reason = "a test that panics has failed, which is what it is for"
+    )
+)]
+
 mod credentials;
 mod dir;
 mod registry;
+mod settings;
 mod verify;
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    time::Duration,
+};
 
 pub use self::{
     credentials::{Credentials, TEKTON_CREDENTIALS},
     registry::{HttpOptions, RetryPolicy},
+    settings::{MirrorAddress, Settings},
 };
-use crate::{digest::Digest, target::Target};
+use crate::{digest::Digest, target::Target, units};
 
 /// How stores are reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Who we are.
     pub credentials: Credentials,
@@ -25,11 +41,26 @@ pub struct Options {
     pub http: Option<HttpOptions>,
     /// When to try again.
     pub retry: RetryPolicy,
+    /// Registries, `host[:port]`, that may be asked over plain HTTP although they are not near.
+    pub insecure: Vec<String>,
+    /// Token servers that may get credentials although they are not on the registry's site.
+    pub token_hosts: Vec<String>,
+    /// Where blobs are read first.
+    pub mirror: Option<MirrorAddress>,
 }
 
-/// Opens the store that `target` lies in, with the credentials of this process's environment. Nothing is sent yet.
+/// Opens the store that `target` lies in, with the credentials and [`Settings`] of this process. Nothing is sent yet.
 pub fn open(target: &Target) -> Result<Box<dyn Store>, StoreError> {
-    open_with(target, &Options::default())
+    match target {
+        Target::Dir { .. } => open_with(target, &Options::default()),
+        Target::Registry(_) => open_with(target, &Options::new(&Settings::of_process()?)),
+    }
+}
+
+/// The same without credentials: for what an image names, and not the user.
+pub fn open_anonymous(target: &Target) -> Result<Box<dyn Store>, StoreError> {
+    let options = Options::new(&Settings::of_process()?);
+    open_with(target, &Options { credentials: Credentials::default(), ..options })
 }
 
 /// The same with options of one's own.
@@ -38,6 +69,22 @@ pub fn open_with(target: &Target, options: &Options) -> Result<Box<dyn Store>, S
         Target::Dir { path, .. } => Box::new(dir::DirStore::new(path)),
         Target::Registry(image) => Box::new(registry::RegistryStore::new(image, options)?),
     })
+}
+
+impl Options {
+    /// Those of this process's environment, with `settings`.
+    pub fn new(settings: &Settings) -> Self {
+        let http = (!settings.ca.is_empty())
+            .then(|| HttpOptions { authorities: settings.ca.clone(), ..HttpOptions::default() });
+        Self {
+            credentials: Credentials::from_env(settings.registry_secret.as_deref()),
+            http,
+            retry: RetryPolicy { deadline: settings.retry_for, ..RetryPolicy::default() },
+            insecure: settings.insecure.clone(),
+            token_hosts: settings.token_hosts.clone(),
+            mirror: settings.mirror.clone(),
+        }
+    }
 }
 
 /// A blob as it is stored.
@@ -76,6 +123,19 @@ pub trait Store: Send + Sync {
     /// at once or when the registry collects them.
     fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError>;
 
+    /// Deletes the image that was found under `tag` and has this digest, with the tag; false where it is not there. Not
+    /// every registry deletes by digest, and not every one while a tag points to it. Afterwards it is looked for: where it
+    /// is still there, that is an error.
+    fn delete_image(&self, tag: &str, digest: &Digest) -> Result<bool, StoreError> {
+        let _ = tag;
+        self.delete_manifest(digest)
+    }
+
+    /// All tags, in order.
+    fn tags(&self) -> Result<Vec<String>, StoreError> {
+        Err(StoreError::Registry { place: "this store".to_owned(), problem: "its tags can't be listed".to_owned() })
+    }
+
     /// Whether the blob is stored.
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError>;
 
@@ -94,12 +154,6 @@ pub trait Store: Send + Sync {
     /// Makes a blob of `from` available here without sending it through this machine; false where that can't be done,
     /// then the caller copies it.
     fn mount_blob(&self, digest: &Digest, from: &Target) -> Result<bool, StoreError>;
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { credentials: Credentials::from_env(), http: None, retry: RetryPolicy::default() }
-    }
 }
 
 /// What went wrong with a store: one sentence that names the place and what to do.
@@ -130,6 +184,20 @@ pub enum StoreError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// A manifest names a blob that the registry does not have (any more): it has to be stored again.
+    #[error("{place}: {problem}")]
+    MissingBlob {
+        /// The image.
+        place: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A setting that can't be used: a flag or an environment variable.
+    #[error("{problem}")]
+    Settings {
+        /// Which one, and what is wrong with it.
+        problem: String,
+    },
     /// A registry does not let us.
     #[error("{place}: {problem}")]
     Denied {
@@ -147,10 +215,12 @@ pub enum StoreError {
         problem: String,
     },
     /// A fault that was expected to pass did not.
-    #[error("{error} (tried {attempts} times)")]
+    #[error("{error} (tried {attempts} times in {})", units::duration(*elapsed))]
     GaveUp {
         /// How often.
         attempts: u32,
+        /// How long.
+        elapsed: Duration,
         /// The last fault.
         error: Box<StoreError>,
     },

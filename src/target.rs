@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use crate::redact;
+
 /// Where images are read and written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -19,17 +21,17 @@ pub enum Target {
 /// An image in a registry (OCI distribution-spec, "Pulling manifests"; defaults as docker and crane have them).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImageReference {
-    /// Host and port, for example `quay.io` or `localhost:5000`; `index.docker.io` where the text named none.
+    /// Host and port, for example `quay.io` or `localhost:5000`; `index.docker.io` if the string named none.
     pub registry: String,
     /// Repository in it, for example `me/build`.
     pub repository: String,
-    /// Tag; `latest` where the text had neither tag nor digest.
+    /// Tag; `latest` if the string had neither tag nor digest.
     pub tag: String,
-    /// `sha256:…` where the text pinned one: it wins over the tag.
+    /// `sha256:…` if the string pinned one: it wins over the tag.
     pub digest: Option<crate::digest::Digest>,
 }
 
-/// A text that names no target. The message is a clause that fits after "target …:".
+/// A string that is not a target. The message is a clause that fits after "target …:".
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct InvalidTarget(String);
@@ -48,7 +50,7 @@ impl Target {
         other
     }
 
-    /// Tag, or the digest where one is pinned: what a store is asked for.
+    /// The pinned digest, else the tag: what a store is asked for.
     pub fn reference(&self) -> String {
         match self {
             Self::Registry(ImageReference { digest: Some(digest), .. }) => digest.to_string(),
@@ -69,7 +71,9 @@ impl FromStr for Target {
             "oci" => parse_image(rest).map(Self::Registry),
             "dir" => parse_dir(rest),
             _ => Err(InvalidTarget(format!(
-                "{text:?} has the scheme {scheme}://, which is not supported; use a registry (quay.io/me/image:tag) or dir:///path"
+                "{} has the scheme {}://, which is not supported; use a registry (quay.io/me/image:tag) or dir:///path",
+                redact::reference(text),
+                redact::redact(scheme, &[], 20)
             ))),
         }
     }
@@ -95,7 +99,7 @@ impl fmt::Display for ImageReference {
 
 /// `[host/]repository[:tag][@digest]`; grammar: distribution/reference, "reference.go".
 fn parse_image(text: &str) -> Result<ImageReference, InvalidTarget> {
-    let invalid = |why: &str| InvalidTarget(format!("{text:?} is not an image reference: {why}"));
+    let invalid = |why: &str| InvalidTarget(format!("{} is not an image reference: {why}", redact::reference(text)));
     let (name, digest) = match text.split_once('@') {
         Some((name, digest)) => (name, Some(digest.parse().map_err(|e| invalid(&format!("{e}")))?)),
         None => (text, None),
@@ -214,6 +218,19 @@ mod tests {
             "quay.io/me/build-{{workspace}}",
         ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_it_is_not_shown() {
+        for text in [
+            "https://me:hunter2@quay.io/me",
+            "me:hunter2@quay.io/me",
+            "oci://me:hunter2@quay.io/me",
+            "me:hunter2@quay.io:5000/me/a",
+        ] {
+            let error = text.parse::<Target>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 }

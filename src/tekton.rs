@@ -7,7 +7,11 @@
 pub mod fields;
 pub mod graph;
 pub mod matrix;
+pub mod quantity;
 pub mod reference;
+pub mod run;
 pub mod scope;
+pub mod texts;
+pub mod v1beta1;
 pub mod variables;
 pub mod workspaces;

@@ -1,217 +1,33 @@
-//! The rewrite: a PipelineRun with `resolver: wrap` and the objects that it names, to a PipelineRun with the wrapped
-//! pipeline inlined. Pure: no I/O, no clock, no cluster.
+//! The rewrite: takes a PipelineRun with `resolver: wrap` and the objects that it names, and makes a PipelineRun with the
+//! wrapped pipeline inlined. Pure: no I/O, no clock, no cluster.
 
 mod absence;
+mod aliases;
 mod bindings;
-mod doubles;
+mod bounds;
 pub mod explain;
 mod inline;
+mod known;
 mod patch;
 mod pipeline_name;
 mod plan;
 mod pod_template;
-mod quantity;
+mod policy;
+mod provenance;
 mod refusal;
 mod request;
 mod resources;
+mod rewrite;
 mod security;
+mod settings;
 mod steps;
 mod task_spec;
 mod values;
 mod working_dir;
 
-use std::{collections::HashMap, io};
-
-use serde_json::Value;
-
-pub use inline::Found;
-pub use refusal::Refusal;
-pub use request::Request;
-
-use crate::tekton::{
-    fields::{field, items, text},
-    graph::Graph,
-    matrix::{Fan, fan},
-    reference::Reference,
-    scope::Scope,
-    workspaces::{Use, uses},
+pub use self::{
+    refusal::Refusal,
+    request::{Ask, Request, is_default},
+    rewrite::{IsLate, Rewrite, rewrite, tasks_to_inline},
+    settings::Settings,
 };
-
-/// The largest rewritten PipelineRun in bytes of JSON. Tekton stores the pipeline a second time in the run's status, and
-/// etcd takes 1.5 MiB for the whole.
-const MAX_RUN_BYTES: usize = 600 * 1024;
-
-/// What the operator of the webhook decides.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The image of the injected steps.
-    pub image: String,
-}
-
-/// An answer: how the run has to change.
-#[derive(Clone, Debug)]
-pub struct Rewrite {
-    /// Explicit operations, never a diff.
-    pub patch: json_patch::Patch,
-    /// What the creator of the run should know, a line each.
-    pub warnings: Vec<String>,
-    /// The run with the patch applied.
-    pub run: Value,
-    /// What becomes of each task, in pipeline order.
-    pub notes: Vec<explain::TaskNote>,
-}
-
-/// The Tasks that have to be inlined, each once: those that a task refers to and that get a wrapped workspace. A referenced
-/// Task gets only what the pipeline binds, so this can be said before the Task is read.
-pub fn tasks_to_inline(
-    run: &Value,
-    namespace: &str,
-    request: &Request,
-    pipeline: &Value,
-) -> Result<Vec<Reference>, Refusal> {
-    let spec = request.pipeline_spec(pipeline)?;
-    let scope = Scope::of_run(run, namespace).in_pipeline(spec, request.pipeline_name(pipeline));
-    let mut references = Vec::new();
-    for task in all_tasks(spec).filter(|task| uses(task).iter().any(|used| request.wraps(&used.pipeline))) {
-        if let Some(reference) = inline::referenced_task(task, &scope)?
-            && !references.contains(&reference)
-        {
-            references.push(reference);
-        }
-    }
-    Ok(references)
-}
-
-/// The wrapped form of `run`, about to be created in `namespace`. `pipeline` is what [`Request::pipeline`] names, `tasks`
-/// holds what [`tasks_to_inline`] names.
-pub fn rewrite(
-    run: &Value,
-    namespace: &str,
-    request: &Request,
-    pipeline: &Found,
-    tasks: &HashMap<Reference, Found>,
-    settings: &Settings,
-) -> Result<Rewrite, Refusal> {
-    let mut spec = request.pipeline_spec(&pipeline.object)?.clone();
-    let name = request.pipeline_name(&pipeline.object);
-    let scope = Scope::of_run(run, namespace).in_pipeline(request.pipeline_spec(&pipeline.object)?, name);
-    let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
-    let (used, renamings) = embed(run, request, &mut spec, &graph, &scope, tasks)?;
-    let plan = plan::Plan::new(request, &spec, &graph, &used, &fans(run, &spec));
-    for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
-        let restored: Vec<&Use> =
-            used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
-        let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));
-        working_dir::enter_later(task, &restored, non_root)?;
-        steps::inject(task, plan, used, run, request, settings)?;
-    }
-    pipeline_name::keep(&mut spec, name);
-    let changes = patch::Changes {
-        spec,
-        bindings: bindings::bind(run, request)?,
-        values: pipeline_name::in_run(run, name),
-        task_run_specs: pod_template::rename(run, &renamings),
-    };
-    let (patch, run) = patch::build(run, pipeline, changes, request)?;
-    let size = size(&run);
-    if size > MAX_RUN_BYTES {
-        return Err(Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES });
-    }
-    let idle = request.workspaces.iter().filter(|name| !used.iter().flatten().any(|used| used.pipeline == **name));
-    let mut warnings: Vec<String> =
-        idle.map(|name| format!("workspace {name:?} is wrapped, but no task uses it")).collect();
-    warnings.extend(origins(request, tasks));
-    let notes = explain::notes(&graph, &plan, &used);
-    Ok(Rewrite { patch, warnings, run, notes })
-}
-
-/// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses, and the params
-/// that got another name.
-fn embed(
-    run: &Value,
-    request: &Request,
-    spec: &mut Value,
-    graph: &Graph,
-    scope: &Scope<'_>,
-    tasks: &HashMap<Reference, Found>,
-) -> Result<(Vec<Vec<Use>>, Vec<values::Renaming>), Refusal> {
-    let bindings = run.get("spec").map_or(&[][..], |spec| items(spec, "workspaces"));
-    let bound = |name: &str| bindings.iter().find(|binding| text(binding, "name") == name);
-    let binds = |name: &str| request.wraps(name) || bound(name).is_some();
-    let sub_path = |name: &str| bound(name).map_or("", |binding| text(binding, "subPath")).to_owned();
-    let spec_params = items(spec, "params").to_vec();
-
-    let mut all_used = Vec::new();
-    let mut embedded = Vec::new();
-    for (index, task) in all_tasks_mut(spec).into_iter().enumerate() {
-        let mut used: Vec<Use> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
-        let mut from = None;
-        if let Some(first) = used.first() {
-            let workspace = first.pipeline.clone();
-            from = inline::inline(task, &used, scope, tasks)?;
-            inline::refuse_windows(task, &workspace, run)?;
-            used = doubles::merge(task, used, &sub_path)?;
-        }
-        embedded.push(values::Inlined { task, from, in_dag: index < graph.dag_len });
-        all_used.push(used);
-    }
-    let renamings = values::keep(&mut embedded, run, &spec_params, &binds);
-    Ok((all_used, renamings))
-}
-
-/// The fan-outs of the tasks' matrices, with the values that the run gives the params or the Pipeline's defaults.
-fn fans(run: &Value, spec: &Value) -> Vec<Option<Fan>> {
-    let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
-    let of = |list: &'_ [Value], name: &str| list.iter().position(|param| text(param, "name") == name);
-    let param = |name: &str| match of(given, name) {
-        Some(found) => field(&given[found], "value"),
-        None => of(items(spec, "params"), name).and_then(|found| field(&items(spec, "params")[found], "default")),
-    };
-    all_tasks(spec).map(|task| fan(task, &param)).collect()
-}
-
-/// Bytes of a value as JSON.
-fn size(value: &Value) -> usize {
-    struct Counter(usize);
-    impl io::Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut counter = Counter(0);
-    // A counter takes everything, and a value is always JSON.
-    serde_json::to_writer(&mut counter, value).map_or(usize::MAX, |()| counter.0)
-}
-
-/// What else than objects of the run's namespace the run is made of: where Tekton refuses the run for something in them, its
-/// message names only a place in the run.
-fn origins(request: &Request, tasks: &HashMap<Reference, Found>) -> Vec<String> {
-    let remote = |(kind, reference): (&str, &Reference)| {
-        reference.resolver().map(|_| format!("spec.pipelineSpec has the {kind} {reference} in it"))
-    };
-    let mut tasks: Vec<String> = tasks.keys().filter_map(|reference| remote(("task", reference))).collect();
-    tasks.sort_unstable();
-    remote(("pipeline", &request.pipeline)).into_iter().chain(tasks).collect()
-}
-
-fn all_tasks(spec: &Value) -> impl Iterator<Item = &Value> {
-    items(spec, "tasks").iter().chain(items(spec, "finally"))
-}
-
-/// The same tasks in the same order, changeable.
-fn all_tasks_mut(spec: &mut Value) -> Vec<&mut Value> {
-    let (mut tasks, mut finally) = (Vec::new(), Vec::new());
-    for (key, value) in spec.as_object_mut().into_iter().flatten() {
-        if key.eq_ignore_ascii_case("tasks") {
-            tasks = value.as_array_mut().into_iter().flatten().collect();
-        } else if key.eq_ignore_ascii_case("finally") {
-            finally = value.as_array_mut().into_iter().flatten().collect();
-        }
-    }
-    tasks.append(&mut finally);
-    tasks
-}

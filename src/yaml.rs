@@ -7,5 +7,5 @@ mod read;
 mod scalar;
 mod write;
 
-pub use read::{YamlError, parse};
+pub use read::{YamlError, parse, parse_within};
 pub use write::to_string;

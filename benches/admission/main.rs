@@ -15,9 +15,6 @@ use support::{
     webhook::Webhook,
 };
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 /// Runs of each kind.
 const RUNS: usize = 200;
 

@@ -9,12 +9,12 @@ use std::{
 };
 
 use serde_json::json;
+use support::registry::USER;
 
 use super::{
     image::{Layout, PASSWORD, USERNAME},
     oci::{self, Upload},
     ours, registry,
-    support::registry::USER,
 };
 
 /// A client under its name in the tables.

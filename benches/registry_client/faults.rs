@@ -7,17 +7,18 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use support::{
+    certificate::Authority,
+    faults::{Fault, Faults},
+    http::Head,
+    registry::Registry,
+    tokens::TokenServer,
+};
+
 use super::{
     clients::{CLIENTS, Client, Outcome, Work, log_in},
     gate::Gate,
     image::Layout,
-    support::{
-        certificate::Authority,
-        faults::{Fault, Faults},
-        http::Head,
-        registry::Registry,
-        tokens::TokenServer,
-    },
 };
 
 /// What there is to try with: an image with a layer of 10 MB, a registry for everybody, and one that wants tokens.

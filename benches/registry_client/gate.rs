@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::support::http::{self, Head};
+use support::http::{self, Head};
 
 /// See the module.
 pub struct Gate {

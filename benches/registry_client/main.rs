@@ -14,8 +14,6 @@ mod oci;
 mod ours;
 #[path = "../peers/registry.rs"]
 mod registry;
-#[path = "../../tests/support/mod.rs"]
-mod support;
 #[path = "../peers/table.rs"]
 mod table;
 #[expect(dead_code, reason = "two of its trees are used here")]

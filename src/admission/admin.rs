@@ -1,15 +1,17 @@
 //! The second listener: `/livez`, `/readyz` and `/metrics`, without TLS.
 
-use std::sync::Arc;
+use std::{io, net, sync::Arc, thread};
 
 use http::{HeaderValue, Method, StatusCode, header};
 use hyper::body::Incoming;
-use tokio::sync::watch;
-
-use super::{
-    metrics::Metrics,
-    server::{Handler, Phase, Response, text},
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    sync::{oneshot, watch},
 };
+
+use super::server::{Handler, Limits, Phase, Response, Transport, serve, text};
+use crate::metrics::Metrics;
 
 /// Answers probes and the collector of metrics.
 pub struct Admin {
@@ -17,6 +19,29 @@ pub struct Admin {
     pub phase: watch::Receiver<Phase>,
     /// What is shown.
     pub metrics: Arc<Metrics>,
+}
+
+impl Admin {
+    /// Serves at `listener` on a thread and a runtime of its own, so that nothing that reviews do keeps a probe waiting. What
+    /// it gives ends when that does.
+    pub fn start(self, listener: net::TcpListener, limits: Limits) -> io::Result<oneshot::Receiver<()>> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (ended, end) = oneshot::channel();
+        thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => {
+                        let phases = self.phase.clone();
+                        serve(listener, Transport::Plain, limits, phases, Arc::new(self)).await;
+                    }
+                    Err(error) => tracing::error!(%error, "probes can't be answered"),
+                }
+            });
+            // Nobody waits any more after a second signal.
+            let _ = ended.send(());
+        })?;
+        Ok(end)
+    }
 }
 
 impl Handler for Admin {
@@ -30,7 +55,7 @@ impl Handler for Admin {
             "/livez" => text(StatusCode::OK, "ok"),
             "/readyz" => match *self.phase.borrow() {
                 Phase::Serving => text(StatusCode::OK, "ok"),
-                Phase::Leaving | Phase::Stopping => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
+                Phase::Draining | Phase::Stopping => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
             },
             "/metrics" => self.metrics(),
             _ => text(StatusCode::NOT_FOUND, "only /livez, /readyz and /metrics are answered here"),

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{error::Category, value::RawValue};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
@@ -75,16 +75,52 @@ struct Status {
     code: u16,
 }
 
+/// Why a review can't be read: a clause that says what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviewError {
+    /// It is not JSON, or not of the form of a review.
+    #[error("it is not a review: {}, line {} column {}", of_category(.0.classify()), .0.line(), .0.column())]
+    Json(serde_json::Error),
+    /// It is another kind of object, or of another version.
+    #[error("it is not an {KIND} of {API_VERSION}")]
+    Kind,
+    /// Nothing is asked.
+    #[error("it has no request")]
+    NoRequest,
+    /// The request can't be answered.
+    #[error("its request has no uid")]
+    NoUid,
+    /// The object to be created is absent.
+    #[error("its request has no object")]
+    NoObject,
+    /// The object is not JSON that can be read.
+    #[error("its object can't be read: {}, line {} column {}", of_category(.0.classify()), .0.line(), .0.column())]
+    Object(serde_json::Error),
+    /// Nothing can be in a namespace of this name, which would become a part of URLs.
+    #[error("its request has a namespace that can't exist")]
+    Namespace,
+}
+
+/// What serde says may quote what it read.
+fn of_category(category: Category) -> &'static str {
+    match category {
+        Category::Io => "it can't be read",
+        Category::Syntax => "syntax error",
+        Category::Data => "unexpected type, missing or duplicate field",
+        Category::Eof => "it ends early",
+    }
+}
+
 impl<'a> Request<'a> {
-    /// The request of the review `body`. An error is a clause that says what is wrong with it.
-    pub fn parse(body: &'a [u8]) -> Result<Self, String> {
-        let review: Review<'a> = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    /// The request of the review `body`.
+    pub fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
+        let review: Review<'a> = serde_json::from_slice(body).map_err(ReviewError::Json)?;
         if review.kind != KIND || review.api_version != API_VERSION {
-            return Err(format!("it is a {} of {}, not an {KIND} of {API_VERSION}", review.kind, review.api_version));
+            return Err(ReviewError::Kind);
         }
-        let request = review.request.ok_or("it has no request")?;
+        let request = review.request.ok_or(ReviewError::NoRequest)?;
         if request.uid.is_empty() {
-            return Err("its request has no uid".to_owned());
+            return Err(ReviewError::NoUid);
         }
         Ok(request)
     }
@@ -203,18 +239,18 @@ mod tests {
         let request = r#"{"uid":"u","operation":"CREATE","resource":{"group":"","version":"v1","resource":"pods"}}"#;
         assert!(Request::parse(review("v1", request).as_bytes()).is_ok());
         for (body, why) in [
-            (String::new(), "EOF"),
-            ("[]".to_owned(), "length"),
-            (r#"{"kind":"Pod","apiVersion":"v1"}"#.to_owned(), "Pod of v1"),
-            (review("v1beta1", request), "v1beta1"),
+            (String::new(), "ends early"),
+            ("[]".to_owned(), "unexpected type"),
+            (r#"{"kind":"Pod","apiVersion":"v1"}"#.to_owned(), "not an AdmissionReview"),
+            (review("v1beta1", request), "not an AdmissionReview"),
             (review("v1", "null"), "no request"),
-            (review("v1", r#"{"operation":"CREATE"}"#), "uid"),
+            (review("v1", r#"{"operation":"CREATE"}"#), "missing"),
             (review("v1", &request.replace(r#""u""#, r#""""#)), "no uid"),
-            (review("v1", request) + "}", "trailing"),
+            (review("v1", request) + "}", "syntax error"),
             (review("v1", request).replace("\"request\"", r#""request":null,"request""#), "duplicate"),
             ("[".repeat(100_000), "column"),
         ] {
-            let error = Request::parse(body.as_bytes()).unwrap_err();
+            let error = Request::parse(body.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
         assert!(Request::parse(review("v1", request).replace("pods", "\u{1}").as_bytes()).is_err());

@@ -22,13 +22,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
+use super::seats::{Seat, Seats};
+
 /// A pause after an accept that failed, for example because the process is out of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// The most of a request that is buffered before it is read, in bytes: its head must fit.
+const MAX_BUFFER: usize = 32 << 10;
 
 /// What is answered.
 pub type Response = http::Response<Full<Bytes>>;
@@ -44,8 +49,8 @@ pub trait Handler: Send + Sync + 'static {
 pub enum Phase {
     /// Ready.
     Serving,
-    /// Not ready any more, yet everything is answered, with `Connection: close`: clients learn only by and by.
-    Leaving,
+    /// Not ready any more, yet everything is answered, with `Connection: close`, while endpoints are removed.
+    Draining,
     /// No new connections; those that are open are answered and closed.
     Stopping,
 }
@@ -61,7 +66,7 @@ pub enum Transport {
 /// What a client may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Open connections; further ones wait until one is closed.
+    /// Open connections. A further one takes the place of an idle one, or waits until one is closed.
     pub connections: usize,
     /// Time from accepting a connection to the whole head of its first request, handshake included.
     pub first_request: Duration,
@@ -71,16 +76,24 @@ pub struct Limits {
     pub drain: Duration,
 }
 
+impl Limits {
+    /// Those of probes and collectors of metrics.
+    pub fn of_admin() -> Self {
+        let few = Duration::from_secs(5);
+        Self { connections: 64, first_request: few, idle: Duration::from_secs(60), drain: few }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Three apiservers with a hundred creations in flight each, and as many idle connections.
-            connections: 1024,
+            // Three apiservers with a hundred creations in flight each, and some idle connections.
+            connections: 512,
             first_request: Duration::from_secs(10),
             // More than the 90 s after which Go's clients, the apiserver among them, close idle connections: were we
             // the first, a request could meet a connection that is just being closed.
             idle: Duration::from_secs(120),
-            // The longest that a review may take; with the default of --linger just within Kubernetes' 30 s of grace.
+            // The longest that a review may take; with the default of --shutdown-delay just within Kubernetes' 30 s of grace.
             drain: Duration::from_secs(24),
         }
     }
@@ -94,19 +107,21 @@ pub async fn serve<H: Handler>(
     mut phase: watch::Receiver<Phase>,
     handler: Arc<H>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let seats = Seats::new(limits.connections);
     let transport = Arc::new(transport);
     loop {
         let accepted = tokio::select! {
             _ = phase.wait_for(|p| *p == Phase::Stopping) => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&listener, &seats) => accepted,
         };
         match accepted {
-            Ok((stream, slot)) => {
+            Ok((stream, seat)) => {
                 let (transport, phase, handler) = (transport.clone(), phase.clone(), handler.clone());
                 tokio::spawn(async move {
-                    secure(stream, &transport, limits, phase, &*handler).await;
-                    drop(slot);
+                    tokio::select! {
+                        () = secure(stream, &transport, limits, phase, &*handler, &seat) => {}
+                        () = seat.taken() => tracing::debug!("an idle connection made place for a new one"),
+                    }
                 });
             }
             Err(error) => {
@@ -116,21 +131,15 @@ pub async fn serve<H: Handler>(
         }
     }
     drop(listener);
-    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
-    if timeout(limits.drain, slots.acquire_many(all)).await.is_err() {
+    if timeout(limits.drain, seats.all_free(limits.connections)).await.is_err() {
         tracing::warn!("requests in flight are cut off: they took too long");
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
-    // The semaphore is never closed, so there always is a permit.
-    let slot = slots.clone().acquire_owned().await.ok();
+async fn accept(listener: &TcpListener, seats: &Seats) -> io::Result<(TcpStream, Seat)> {
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, slot))
+    Ok((stream, seats.take().await))
 }
 
 async fn secure<H: Handler>(
@@ -139,12 +148,13 @@ async fn secure<H: Handler>(
     limits: Limits,
     phase: watch::Receiver<Phase>,
     handler: &H,
+    seat: &Seat,
 ) {
     let deadline = Instant::now() + limits.first_request;
     match transport {
-        Transport::Plain => converse(stream, limits, deadline, phase, handler).await,
+        Transport::Plain => converse(stream, limits, deadline, phase, handler, seat).await,
         Transport::Tls(acceptor) => match tokio::time::timeout_at(deadline, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => converse(stream, limits, deadline, phase, handler).await,
+            Ok(Ok(stream)) => converse(stream, limits, deadline, phase, handler, seat).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
@@ -158,14 +168,17 @@ async fn converse<H: Handler>(
     first_request: Instant,
     mut phase: watch::Receiver<Phase>,
     handler: &H,
+    seat: &Seat,
 ) {
-    let leaving = phase.clone();
+    let draining = phase.clone();
     let asked = AtomicBool::new(false);
     let service = service_fn(|request| {
         asked.store(true, Relaxed);
+        seat.set_busy();
         async {
             let mut response = unless_panicked(handler.handle(request)).await;
-            if *leaving.borrow() != Phase::Serving {
+            seat.set_idle();
+            if *draining.borrow() != Phase::Serving {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response)
@@ -175,6 +188,7 @@ async fn converse<H: Handler>(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle)
+            .max_buf_size(MAX_BUFFER)
             .serve_connection(TokioIo::new(stream), service)
     );
     let (mut fresh, mut stopping) = (true, false);

@@ -18,11 +18,12 @@ use rustls::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject},
     },
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, ResolvesServerCert, VerifierBuilderError},
     sign::CertifiedKey,
 };
 
-use super::metrics::Metrics;
+use super::client::Clients;
+use crate::metrics::Metrics;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -67,6 +68,14 @@ pub enum TlsError {
         /// What is wrong with them.
         source: rustls::Error,
     },
+    /// The authorities of clients can't be used.
+    #[error("the authorities in {} can't be used: {source}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: VerifierBuilderError,
+    },
     /// The settings of TLS contradict each other.
     #[error("TLS can't be set up: {0}")]
     Setup(#[source] rustls::Error),
@@ -105,13 +114,16 @@ impl Certificate {
         }
     }
 
-    /// How connections are secured: TLS 1.2 or 1.3, HTTP/1.1 only.
-    pub fn server_config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    /// How connections are secured: TLS 1.2 or 1.3, HTTP/1.1 only. `clients` says who is served, if not everybody.
+    pub fn server_config(self: &Arc<Self>, clients: Option<Arc<Clients>>) -> Result<ServerConfig, TlsError> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(TlsError::Setup)?
-            .with_no_client_auth()
-            .with_cert_resolver(self.clone());
+            .map_err(TlsError::Setup)?;
+        let builder = match clients {
+            Some(clients) => builder.with_client_cert_verifier(clients),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(self.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }

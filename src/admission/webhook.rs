@@ -2,26 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
-use tokio::time::{Instant, timeout_at};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::{
-    metrics::{self, Metrics},
-    review::{Request, Response},
+    load::{BodyError, Load},
+    review::{Request, Response, ReviewError},
     server::{self, Handler},
     verdict::{Verdict, judge},
 };
-use crate::{resolve::Source, wrap::Settings};
+use crate::{
+    metrics::{self, Metrics},
+    source::Source,
+    wrap::Settings,
+};
 
 /// Where reviews are answered.
 pub const PATH: &str = "/wrap";
-
-/// The largest review. A created object may have 3 MiB, a review of an update holds two of them, and there must be room for
-/// the rest (Kubernetes: apiserver/pkg/server/config.go, MaxRequestBodyBytes; controller-runtime reads as much).
-pub const MAX_BODY: usize = 7 << 20;
 
 /// Kubernetes' default of `timeoutSeconds`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,9 +30,11 @@ pub struct Webhook<S> {
     /// Where Pipelines and Tasks are found.
     pub source: S,
     /// What the operator decided.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Where answers are counted.
     pub metrics: Arc<Metrics>,
+    /// How much is done at a time.
+    pub load: Load,
 }
 
 /// An HTTP request that gets no admission review as an answer. The sentence is for the operator: the apiserver puts it
@@ -46,14 +47,10 @@ enum Rejection {
     Method(Method),
     #[error("the content type must be application/json, not {0:?}")]
     ContentType(String),
-    #[error("an admission review may have {} MiB at most", MAX_BODY >> 20)]
-    TooLarge,
-    #[error("the admission review did not arrive within {} s", .0.as_secs_f32())]
-    TooSlow(Duration),
-    #[error("the connection broke inside the admission review: {0}")]
-    Broken(Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Body(#[from] BodyError),
     #[error("the admission review can't be read: {0}")]
-    Unreadable(String),
+    Unreadable(#[from] ReviewError),
     #[error("the answer can't be written: {0}")]
     Unwritable(serde_json::Error),
 }
@@ -84,16 +81,15 @@ impl<S: Source> Webhook<S> {
         check_head(&request)?;
         let budget = budget(request.uri().query());
         let deadline = start + budget;
-        let body = timeout_at(deadline, read(request.into_body())).await.map_err(|_| Rejection::TooSlow(budget))??;
-        let request = Request::parse(&body).map_err(Rejection::Unreadable)?;
-        let verdict = judge(&self.source, &self.settings, &request, deadline).await.map_err(Rejection::Unreadable)?;
+        let body = self.load.receive(request.into_body(), start, budget).await?;
+        let request = Request::parse(&body.bytes)?;
+        let verdict = judge(&self.source, &self.settings, &self.load, &request, deadline).await?;
         let (outcome, reason, response) = match verdict {
             Verdict::Untouched => ("untouched", "", Response::allow(&request.uid)),
             Verdict::Passed(warning) => ("passed", "", Response::warned(&request.uid, &warning)),
-            Verdict::Wrapped(rewrite) => {
-                let patch = serde_json::to_vec(&rewrite.patch).map_err(Rejection::Unwritable)?;
-                self.metrics.patched(rewrite.patch.len(), patch.len());
-                ("wrapped", "", Response::patched(&request.uid, &patch, &rewrite.warnings))
+            Verdict::Wrapped(wrapped) => {
+                self.metrics.patched(wrapped.operations, wrapped.patch.len());
+                ("wrapped", "", Response::patched(&request.uid, &wrapped.patch, &wrapped.warnings))
             }
             Verdict::Refused { code, reason, message } => {
                 ("refused", reason, Response::refuse(&request.uid, code, reason, message))
@@ -111,9 +107,10 @@ impl Rejection {
             Self::Path(_) => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::Broken(_) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Self::Body(BodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyError::TooSlow(_)) => StatusCode::REQUEST_TIMEOUT,
+            Self::Body(BodyError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Body(BodyError::Broken(_)) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
             Self::Unwritable(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -123,9 +120,7 @@ impl Rejection {
             Self::Path(_) => "WrongPath",
             Self::Method(_) => "WrongMethod",
             Self::ContentType(_) => "WrongContentType",
-            Self::TooLarge => "TooLarge",
-            Self::TooSlow(_) => "TooSlow",
-            Self::Broken(_) => "Broken",
+            Self::Body(error) => error.reason(),
             Self::Unreadable(_) => "Unreadable",
             Self::Unwritable(_) => "Unwritable",
         }
@@ -137,7 +132,7 @@ impl Rejection {
         match self {
             Self::Method(_) => headers.insert(header::ALLOW, HeaderValue::from_static("POST")),
             // The rest of the body is not read, so nothing can follow it.
-            Self::TooLarge | Self::TooSlow(_) => headers.insert(header::CONNECTION, HeaderValue::from_static("close")),
+            Self::Body(_) => headers.insert(header::CONNECTION, HeaderValue::from_static("close")),
             _ => None,
         };
         response
@@ -161,19 +156,7 @@ fn check_head(request: &http::Request<Incoming>) -> Result<(), Rejection> {
     Ok(())
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Rejection> {
-    // What Content-Length says, where there is one.
-    if body.size_hint().lower() > MAX_BODY as u64 {
-        return Err(Rejection::TooLarge);
-    }
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge),
-        Err(error) => Err(Rejection::Broken(error)),
-    }
-}
-
-/// The time for an answer: what is left of the apiserver's patience, which it sends rounded up to a second as
+/// The time for an answer: what is left of the apiserver's own, which it sends rounded up to a second as
 /// `?timeout=10s` (Kubernetes: apiserver/pkg/admission/plugin/webhook/mutating/dispatcher.go), less a margin, so that our
 /// own sentence reaches the user rather than "context deadline exceeded".
 fn budget(query: Option<&str>) -> Duration {

@@ -10,14 +10,17 @@ use std::{
 use crate::{
     step::Compression,
     workspace::{
-        Error, codec,
+        Error,
+        base::BaseUnpacker,
         entry::Entry,
-        extract::Extractor,
-        foreign::Base,
+        files::{
+            extract::Extractor,
+            tree::{Access, Dir},
+            walk::Walk,
+        },
+        layer::codec,
         path::TreePath,
         progress::{Action, Progress},
-        scan::Walk,
-        tree::{Access, Dir},
     },
 };
 
@@ -56,10 +59,10 @@ fn unpack(bytes: &[u8], ws: &Path) -> Result<Vec<Entry>, Error> {
         _ => Compression::None,
     };
     let progress = Progress::new(Action::Restore, "fuzz");
-    let mut base = Base::new(ws, MOST)?;
+    let mut base = BaseUnpacker::new(ws, MOST, true)?;
     for number in 0..2 {
-        let input = codec::decoder(compression, bytes).map_err(|e| Error::Run(e.to_string()))?;
-        base.unpack(number, input.take(MOST), &progress)?;
+        let input = codec::decoder(compression, bytes).map_err(|e| Error::damaged("the archive", e.to_string()))?;
+        base.unpack(number, input.take(MOST), &progress).map_err(|e| e.within("the archive"))?;
     }
     let entries = base.finish()?.0.iter().collect::<Result<Vec<_>, _>>()?;
     let mut extractor = Extractor::new(ws)?;

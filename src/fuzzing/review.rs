@@ -1,15 +1,20 @@
 //! What an apiserver sends, or someone who found the webhook's port.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use tokio::{runtime::Builder, time::Instant};
 
 use crate::{
     admission::{
+        load::Load,
         review::Request,
         verdict::{Verdict, judge},
     },
     render::Objects,
+    resolve::Work,
     wrap::Settings,
 };
 
@@ -25,9 +30,11 @@ static OBJECTS: LazyLock<Objects> = LazyLock::new(|| {
 pub fn review(bytes: &[u8]) -> bool {
     let Ok(request) = Request::parse(bytes) else { return false };
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let settings = Settings { image: "tekton-wrap:fuzz".to_owned() };
-    let verdict = runtime
-        .block_on(async { judge(&*OBJECTS, &settings, &request, Instant::now() + Duration::from_secs(60)).await });
+    let settings = Arc::new(Settings { image: "tekton-wrap:fuzz".to_owned() });
+    let load = Load::new(Work::Here);
+    let verdict = runtime.block_on(async {
+        judge(&*OBJECTS, &settings, &load, &request, Instant::now() + Duration::from_secs(60)).await
+    });
     match verdict {
         Ok(Verdict::Refused { code, reason, message }) => {
             let by_us = (400..500).contains(&code) && !reason.is_empty() && !message.is_empty();

@@ -3,12 +3,9 @@
 use tar::EntryType;
 
 use crate::workspace::{
-    archive,
-    entry::{Entry, Node},
-    foreign,
-    toc::Toc,
-    tree,
-    untar::Untar,
+    base,
+    entry::{Entry, Node, keeps_xattr},
+    layer::{archive, toc::Toc, untar::Untar},
 };
 
 /// More of an extended header is not read.
@@ -30,15 +27,14 @@ pub fn table(bytes: &[u8]) -> bool {
 fn header(entry: &Entry) {
     let mut bytes = Vec::new();
     archive::write_header(&mut bytes, entry).expect("it has a header");
-    if bytes.len() > MAX_HEADER || entry.xattrs.iter().any(|(name, _)| !tree::keeps_xattr(name) || name.contains(&b'='))
-    {
+    if bytes.len() > MAX_HEADER || entry.xattrs.iter().any(|(name, _)| !keeps_xattr(name) || name.contains(&b'=')) {
         return;
     }
     let member = match Untar::new(&bytes[..]).next() {
         Ok(Some(member)) => member,
         other => panic!("{entry:?} has the header {other:?}"),
     };
-    let path = foreign::clean(&member.path);
+    let path = base::clean(&member.path);
     if entry.is_whiteout() || entry.path.as_bytes().len() > 4000 {
         return;
     }
@@ -55,9 +51,7 @@ fn header(entry: &Entry) {
     };
     assert_eq!((member.kind, member.size), (kind, size), "{entry:?}");
     assert_eq!((member.mode, member.mtime), (entry.mode, entry.mtime), "{entry:?}");
-    if entry.uid != u32::MAX && entry.gid != u32::MAX {
-        assert_eq!((member.uid, member.gid), (entry.uid, entry.gid), "{entry:?}");
-    }
+    assert_eq!((member.uid, member.gid), (entry.uid, entry.gid), "{entry:?}");
     if let (Some(link), Node::Symlink(_)) = (link, &entry.node) {
         assert_eq!(member.link, link, "{entry:?}");
     }

@@ -95,6 +95,11 @@ fn tables() {
 }
 
 #[test]
+fn snapshots() {
+    with_mutants(&["fuzz/seeds/snapshot"], |_| {}, snapshot);
+}
+
+#[test]
 fn yaml_documents() {
     with_mutants(&["fuzz/seeds/yaml", "tests/golden", "examples"], |_| {}, yaml);
 }

@@ -1,6 +1,12 @@
 //! What a task did, decided from tables of contents alone: its input, which its ancestors made, is compared with what it
 //! left. Pure: entries in, numbers out.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "indexes that groups and contributors gave out themselves; counts of paths"
+)]
+
 use std::collections::BTreeSet;
 
 use serde::Serialize;
@@ -9,14 +15,16 @@ use super::source::merged;
 use crate::workspace::{
     Error,
     entry::{Entry, Node},
-    merge::{Resolver, Write},
     path::TreePath,
-    view::View,
+    snapshot::{
+        merge::{Change, Resolver},
+        view::View,
+    },
 };
 
 /// What became of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum ChangeKind {
     /// It is new.
     Added,
     /// It holds something else.
@@ -65,7 +73,7 @@ struct Task<'a> {
 
 /// What each task of `view` changed, in pipeline order.
 pub fn of_tasks(view: &View<'_>) -> Result<Vec<Summary>, Error> {
-    let (sources, none) = (view.sources(), BTreeSet::new());
+    let (sources, none) = (view.contributors(), BTreeSet::new());
     let task = |_| Task {
         before: Resolver::new(sources, &none),
         after: Resolver::new(sources, &none),
@@ -78,23 +86,27 @@ pub fn of_tasks(view: &View<'_>) -> Result<Vec<Summary>, Error> {
     while groups.next(&mut group)? {
         let path = &group[0].entry.path;
         cuts.retain(|(_, cut)| cut.contains(path));
-        let mut touching: BTreeSet<usize> = group.iter().map(|write| write.source).collect();
+        let mut touching: BTreeSet<usize> = group.iter().map(|write| write.contributor).collect();
         touching.extend(cuts.iter().map(|(source, _)| *source));
         for &source in touching.iter().filter(|&&source| source > 0) {
-            let precedes = |write: &&Write| sources[source].ancestors.get(write.source).copied().unwrap_or(false);
+            let precedes = |write: &&Change| sources[source].ancestors.get(write.contributor).copied().unwrap_or(false);
             tasks[source - 1].add(
                 &group.iter().filter(precedes).cloned().collect::<Vec<_>>(),
-                &group.iter().filter(|write| precedes(write) || write.source == source).cloned().collect::<Vec<_>>(),
+                &group
+                    .iter()
+                    .filter(|write| precedes(write) || write.contributor == source)
+                    .cloned()
+                    .collect::<Vec<_>>(),
             );
         }
-        cuts.extend(group.iter().filter(|w| !w.entry.is_dir()).map(|w| (w.source, w.entry.path.clone())));
+        cuts.extend(group.iter().filter(|w| !w.entry.is_dir()).map(|w| (w.contributor, w.entry.path.clone())));
     }
     Ok(tasks.into_iter().map(|task| task.summary).collect())
 }
 
 impl Task<'_> {
-    fn add(&mut self, before: &[Write], after: &[Write]) {
-        let resolve = |resolver: &mut Resolver<'_>, group: &[Write]| match group {
+    fn add(&mut self, before: &[Change], after: &[Change]) {
+        let resolve = |resolver: &mut Resolver<'_>, group: &[Change]| match group {
             [] => None,
             _ => merged(group, &resolver.resolve(group)),
         };
@@ -111,9 +123,9 @@ impl Task<'_> {
 
 impl Summary {
     /// Counts a path.
-    pub fn add(&mut self, before: Option<&Entry>, after: Option<&Entry>) -> Option<Change> {
-        let change = Change::between(before, after)?;
-        if change == Change::Attributes {
+    pub fn add(&mut self, before: Option<&Entry>, after: Option<&Entry>) -> Option<ChangeKind> {
+        let change = ChangeKind::between(before, after)?;
+        if change == ChangeKind::Attributes {
             self.attributes += 1;
             return Some(change);
         }
@@ -134,11 +146,12 @@ impl Summary {
 impl Amount {
     fn add(&mut self, entry: Option<&Entry>) {
         self.files += 1;
-        self.bytes += entry.map_or(0, |entry| if let Node::File(content) = &entry.node { content.size } else { 0 });
+        let bytes = entry.map_or(0, |entry| if let Node::File(content) = &entry.node { content.size } else { 0 });
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
-impl Change {
+impl ChangeKind {
     /// The difference between what was at a path and what is there. The times of directories don't count.
     pub fn between(before: Option<&Entry>, after: Option<&Entry>) -> Option<Self> {
         let (before, after) = match (before, after) {

@@ -9,23 +9,22 @@ use serde::Serialize;
 
 use super::{
     Output,
-    changes::{Change, Summary},
-    quote::{Bytes, Quoted},
-    source::Source,
+    changes::{ChangeKind, Summary},
+    source::InspectedImage,
     unwritable,
 };
 use crate::{
     digest::Digest,
+    quote::{Bytes, Quoted},
     units::{count, size},
     workspace::{
         Error,
         entry::{Entry, Node, Time},
-        image,
     },
 };
 
 /// Lists what `source` holds.
-pub fn tree(source: &Source, output: Output, out: &mut dyn Write) -> Result<(), Error> {
+pub fn tree(source: &InspectedImage, output: Output, out: &mut dyn Write) -> Result<(), Error> {
     if output == Output::Json {
         let mut entries = Array::begin(out, &Head::of(source), "entries")?;
         source.for_each(&mut |entry| entries.push(&Described::new(&entry)))?;
@@ -35,7 +34,7 @@ pub fn tree(source: &Source, output: Output, out: &mut dyn Write) -> Result<(), 
 }
 
 /// Lists what differs between `a` and `b`.
-pub fn diff(a: &Source, b: &Source, output: Output, out: &mut dyn Write) -> Result<(), Error> {
+pub fn diff(a: &InspectedImage, b: &InspectedImage, output: Output, out: &mut dyn Write) -> Result<(), Error> {
     let mut summary = Summary::default();
     if output == Output::Json {
         let mut changes = Array::begin(out, &Heads { from: Head::of(a), to: Head::of(b) }, "changes")?;
@@ -102,20 +101,20 @@ impl fmt::Display for Line<'_> {
 }
 
 /// What is to be known of a change beside the path.
-struct What<'a>(Change, Option<&'a Entry>, Option<&'a Entry>);
+struct What<'a>(ChangeKind, Option<&'a Entry>, Option<&'a Entry>);
 
 impl fmt::Display for What<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = |entry: Option<&Entry>| entry.and_then(Entry::content).map(|content| size(content.size));
         let Self(change, before, after) = *self;
         match (change, bytes(before), bytes(after)) {
-            (Change::Added, _, Some(after)) => write!(f, "  +{after}"),
-            (Change::Deleted, Some(before), _) => write!(f, "  -{before}"),
-            (Change::Content, Some(before), Some(after)) => write!(f, "  {before} -> {after}"),
-            (Change::Kind, ..) => {
+            (ChangeKind::Added, _, Some(after)) => write!(f, "  +{after}"),
+            (ChangeKind::Deleted, Some(before), _) => write!(f, "  -{before}"),
+            (ChangeKind::Content, Some(before), Some(after)) => write!(f, "  {before} -> {after}"),
+            (ChangeKind::Kind, ..) => {
                 write!(f, "  {} -> {}", before.map_or("", kind), after.map_or("", kind))
             }
-            (Change::Attributes, ..) => {
+            (ChangeKind::Attributes, ..) => {
                 let (Some(before), Some(after)) = (before, after) else { return Ok(()) };
                 let mut what = Vec::new();
                 if before.mode != after.mode {
@@ -144,7 +143,7 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    fn of(source: &'a Source) -> Self {
+    fn of(source: &'a InspectedImage) -> Self {
         Self { image: &source.image, digest: source.digest }
     }
 }
@@ -217,13 +216,9 @@ fn kind(entry: &Entry) -> &'static str {
 
 /// RFC 3339 with nanoseconds; before 1970 seconds alone.
 fn time(Time { sec, nsec }: Time) -> String {
-    match u64::try_from(sec) {
-        Ok(sec) => {
-            let whole = image::rfc3339(sec);
-            format!("{}.{nsec:09}Z", whole.trim_end_matches('Z'))
-        }
-        Err(_) => format!("{sec}"),
-    }
+    let nanoseconds = i32::try_from(nsec).ok();
+    let time = nanoseconds.filter(|_| sec >= 0).and_then(|nsec| jiff::Timestamp::new(sec, nsec).ok());
+    time.map_or_else(|| sec.to_string(), |time| format!("{time:.9}"))
 }
 
 /// Permission bits as `ls -l` shows them.

@@ -1,24 +1,33 @@
 //! What `inspect IMAGE` says, as JSON says it and as text. The names of its fields are stable.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "indexes that groups gave out themselves, columns of a table; counts of paths and layers"
+)]
+
 use std::{collections::HashSet, fmt};
 
 use serde::Serialize;
 
 use super::{
     changes::{self, Amount, Summary},
-    quote::Quoted,
-    source::{Kind, Source, merged},
+    source::{ImageKind, InspectedImage, merged},
 };
 use crate::{
     digest::Digest,
+    quote::{Line, Quoted},
     units::{count, size},
     workspace::{
         Error,
         entry::{Entry, Node},
-        image::Descriptor,
-        lineage::{Lineage, Writer},
+        layer::descriptor::Descriptor,
         path::TreePath,
-        view::View,
+        snapshot::{
+            lineage::{Lineage, Writer},
+            merge::Outcome,
+            view::View,
+        },
     },
 };
 
@@ -28,15 +37,15 @@ use crate::{
 pub struct Report {
     image: String,
     digest: Digest,
-    kind: Kind,
+    kind: ImageKind,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     workspace: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    base: Option<Base>,
+    base: Option<BaseReport>,
     /// In pipeline order.
-    tasks: Vec<Task>,
+    tasks: Vec<TaskReport>,
     /// Layers of no task.
     other: Layers,
     total: Total,
@@ -50,7 +59,7 @@ pub struct Report {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Base {
+struct BaseReport {
     image: String,
     digest: Digest,
     #[serde(flatten)]
@@ -59,7 +68,7 @@ struct Base {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Task {
+struct TaskReport {
     task: String,
     order: u32,
     /// The tasks right before it, of those that saved the workspace.
@@ -93,16 +102,16 @@ struct Total {
 
 impl Report {
     /// Of `source`.
-    pub fn new(source: &Source) -> Result<Self, Error> {
+    pub fn new(source: &InspectedImage) -> Result<Self, Error> {
         let lineage = &source.lineage;
         let view = source.view()?;
         let changes = changes::of_tasks(&view)?;
-        let base = lineage.base.as_ref().map(|base| Base {
+        let base = lineage.base.as_ref().map(|base| BaseReport {
             image: base.image.clone(),
             digest: base.manifest,
             layers: Layers::of(&base.layers),
         });
-        let task = |(writer, changes): (&Writer, Summary)| Task {
+        let task = |(writer, changes): (&Writer, Summary)| TaskReport {
             task: writer.task.clone(),
             order: writer.order,
             after: right_before(lineage, writer),
@@ -150,28 +159,27 @@ impl Layers {
 
 impl Total {
     fn count(&mut self, view: &View<'_>) -> Result<(), Error> {
-        // Files with several names, by their first one: their bytes count once.
+        // Files with hard links, by their first path: their bytes count once.
         let mut linked: HashSet<(usize, TreePath)> = HashSet::new();
         view.for_each(&mut |group, outcome| {
             let Some(Entry { path, node, .. }) = merged(group, &outcome) else { return Ok(()) };
             let layer = match outcome {
-                crate::workspace::merge::Outcome::Keep { from, .. } => group[from].layer,
-                crate::workspace::merge::Outcome::Gone { .. } => 0,
+                Outcome::Keep { from, .. } => group[from].layer,
+                Outcome::Gone { .. } => 0,
             };
             self.directories += u64::from(matches!(node, Node::Dir { .. }) && !path.is_root());
             self.amount.files += u64::from(!matches!(node, Node::Dir { .. }));
             let first = match &node {
                 Node::File(content) if !view.has_links(layer) => {
-                    self.amount.bytes += content.size;
+                    self.amount.bytes = self.amount.bytes.saturating_add(content.size);
                     None
                 }
                 Node::File(content) => Some((path, content.size)),
                 Node::Link { to, content } => Some((to.clone(), content.size)),
                 _ => None,
             };
-            if let Some((path, size)) = first.filter(|(path, _)| linked.insert((layer, path.clone()))) {
-                drop(path);
-                self.amount.bytes += size;
+            if let Some((_, size)) = first.filter(|(path, _)| linked.insert((layer, path.clone()))) {
+                self.amount.bytes = self.amount.bytes.saturating_add(size);
             }
             Ok(())
         })
@@ -180,17 +188,17 @@ impl Total {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.image)?;
+        writeln!(f, "{}", Line(&self.image))?;
         writeln!(f, "digest     {}", self.digest)?;
         if let (Some(run), Some(workspace)) = (&self.run, &self.workspace) {
-            writeln!(f, "run        {run}\nworkspace  {}", Quoted(workspace.as_bytes()))?;
+            writeln!(f, "run        {}\nworkspace  {}", Quoted(run.as_bytes()), Quoted(workspace.as_bytes()))?;
         }
         if let Some(base) = &self.base {
-            writeln!(f, "base       {} ({}), {}", base.image, base.digest, base.layers)?;
+            writeln!(f, "base       {} ({}), {}", Quoted(base.image.as_bytes()), base.digest, base.layers)?;
         }
         if self.other.layers > 0 {
             let what = match self.kind {
-                Kind::Image => "with unknown files",
+                ImageKind::Image => "with unknown files",
                 _ => "so that other tools see the same",
             };
             writeln!(f, "besides    {} {what}", self.other)?;
@@ -208,7 +216,7 @@ impl fmt::Display for Report {
             let paths = count(self.conflicts as u64, "path");
             writeln!(f, "parallel tasks left {paths} differently; what the later task left counts")?;
         }
-        self.note.iter().try_for_each(|note| writeln!(f, "note: {note}"))
+        self.note.iter().try_for_each(|note| writeln!(f, "note: {}", Line(note)))
     }
 }
 
@@ -221,11 +229,16 @@ impl Report {
             _ => format!("{files} ({})", size(bytes)),
         };
         let number = |number: u64| if number == 0 { "-".to_owned() } else { number.to_string() };
-        let row = |task: &Task| {
+        let quoted = |name: &String| Quoted(name.as_bytes()).to_string();
+        let row = |task: &TaskReport| {
             let Summary { added, changed, deleted, attributes, .. } = task.changes;
             [
-                Quoted(task.task.as_bytes()).to_string(),
-                if task.after.is_empty() { "-".to_owned() } else { task.after.join(", ") },
+                quoted(&task.task),
+                if task.after.is_empty() {
+                    "-".to_owned()
+                } else {
+                    task.after.iter().map(quoted).collect::<Vec<_>>().join(", ")
+                },
                 number(task.layers.layers as u64),
                 if task.layers.layers == 0 { "-".to_owned() } else { size(task.layers.stored_bytes) },
                 amount(added),
@@ -267,7 +280,7 @@ mod tests {
     #[test]
     fn as_people_see_it() {
         let run = played();
-        let mut report = Report::new(&Source::open(&run.target()).unwrap()).unwrap();
+        let mut report = Report::new(&InspectedImage::open(&run.target()).unwrap()).unwrap();
         // What depends on the folder and the clock.
         report.image = "quay.io/me/build-x7k2p-sources:latest".to_owned();
         report.digest = Digest::of(b"");

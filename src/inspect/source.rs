@@ -9,12 +9,17 @@ use crate::{
     workspace::{
         Error,
         entry::Entry,
-        image::{self, Descriptor},
-        lineage::{Base, Lineage, Writer},
-        load,
-        merge::{Outcome, Write},
-        toc::{Toc, TocWriter},
-        view::View,
+        layer::{
+            descriptor::Descriptor,
+            toc::{Toc, TocWriter},
+        },
+        snapshot::{
+            image,
+            lineage::{Base, Lineage, Writer},
+            load,
+            merge::{Change, Outcome},
+            view::View,
+        },
     },
 };
 
@@ -22,13 +27,13 @@ use crate::{
 const AHEAD: usize = 1024;
 
 /// What an image is made of.
-pub struct Source {
+pub struct InspectedImage {
     /// Its name.
     pub image: String,
     /// Digest of its manifest.
     pub digest: Digest,
     /// What it is.
-    pub kind: Kind,
+    pub kind: ImageKind,
     /// UID of the run and name of the workspace, where it says so.
     pub run: Option<String>,
     /// Name of the workspace.
@@ -48,7 +53,7 @@ pub struct Source {
 /// Kinds of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ImageKind {
     /// What one task left, on top of its ancestors.
     Snapshot,
     /// What a run left so far.
@@ -57,10 +62,10 @@ pub enum Kind {
     Image,
 }
 
-impl Source {
+impl InspectedImage {
     /// Reads what there is to know of `image`.
     pub fn open(image: &str) -> Result<Self, Error> {
-        let target = load::target(image)?;
+        let target = image.parse::<Target>()?;
         Self::read(&*store::open(&target)?, &target)
     }
 
@@ -70,23 +75,30 @@ impl Source {
             load::image(store, &target.reference(), &image)?.ok_or_else(|| Error::NoImage(image.clone()))?;
         let annotation = |name: &str| found.manifest.annotations.get(name).cloned();
         let (run, workspace, digest) = (annotation(image::RUN), annotation(image::WORKSPACE), found.digest);
-        let has = |layer: &Descriptor| found.manifest.layers.iter().any(|other| other.digest == layer.digest);
-        let whole = found.config.lineage.take().filter(|lineage| lineage.layers().all(|(_, layer)| has(layer)));
+        let is_there = |layer: &Descriptor| found.manifest.layers.iter().any(|other| other.digest == layer.digest);
+        let whole = found.config.lineage.take().filter(|lineage| lineage.layers().all(|(_, layer)| is_there(layer)));
+        if let Some(lineage) = &whole {
+            lineage.check().map_err(|e| Error::damaged(&image, format!("its lineage is invalid: {e}")))?;
+        }
         let (kind, lineage, other) = match (found.config.snapshot.take(), whole) {
-            (Some(snapshot), _) => (Kind::Snapshot, Lineage::of_snapshot(digest, found.manifest, snapshot), Vec::new()),
+            (Some(snapshot), _) => {
+                (ImageKind::Snapshot, load::of_snapshot(&image, digest, found.manifest, snapshot)?, Vec::new())
+            }
             (None, Some(lineage)) => {
                 let base = lineage.base.iter().flat_map(|base| &base.layers);
                 let known: Vec<_> = base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();
                 let other = found.manifest.layers.into_iter().filter(|layer| !known.contains(&layer.digest));
                 let other = other.filter(|layer| layer.has_toc() || layer.escapes_names()).collect();
-                (Kind::Run, lineage, other)
+                (ImageKind::Run, lineage, other)
             }
             (None, None) => {
-                let mut lineage = Lineage::of_image(&image, digest, found.manifest, &found.config);
+                let mut lineage = load::of_image(&image, digest, found.manifest, &found.config);
                 let below = lineage.base.take().map(|base| base.layers).unwrap_or_default();
-                (Kind::Image, by_task(lineage), below)
+                (ImageKind::Image, by_task(lineage), below)
             }
         };
+        // What an image says about itself is not what the user asked for.
+        let lineage = Lineage { origin: Some(image.clone()), ..lineage };
         let mut source = Self {
             tocs: load::tocs(store, &lineage)?,
             base: None,
@@ -124,7 +136,7 @@ impl Source {
             let (sender, receiver) = mpsc::sync_channel(AHEAD);
             scope.spawn(move || {
                 // The receiver goes away only after an error on its side.
-                let gone = |_| Error::Run("the comparison ended early".to_owned());
+                let gone = |_| Error::Stopped;
                 if let Err(e) = self.for_each(&mut |entry| sender.send(Ok(entry)).map_err(gone)) {
                     let _ = sender.send(Err(e));
                 }
@@ -152,7 +164,7 @@ impl Source {
     /// A base whose layers were all made by this program can be listed as well.
     fn list_base(&mut self) {
         let Some(base) = &self.lineage.base else {
-            if self.kind == Kind::Image && !self.other.is_empty() {
+            if self.kind == ImageKind::Image && !self.other.is_empty() {
                 self.unlisted = Some("other programs made its layers, which have no table of contents".to_owned());
             }
             return;
@@ -162,7 +174,7 @@ impl Source {
             self.unlisted = Some(format!("the files of the base {}, {why}, are not counted here", base.image));
             return;
         }
-        match listed(base) {
+        match listed(&self.lineage, base) {
             Ok(listed) => self.base = Some(listed),
             Err(e) => self.unlisted = Some(format!("the files of the base are not counted here: {e}")),
         }
@@ -170,16 +182,16 @@ impl Source {
 }
 
 /// The entry that `outcome` leaves of the path of `group`, if any.
-pub fn merged(group: &[Write], outcome: &Outcome) -> Option<Entry> {
+pub fn merged(group: &[Change], outcome: &Outcome) -> Option<Entry> {
     match *outcome {
-        Outcome::Keep { from, mtime, .. } => Some(Entry { mtime, ..group[from].entry.clone() }),
+        Outcome::Keep { from, mtime, .. } => Some(Entry { mtime, ..group.get(from)?.entry.clone() }),
         Outcome::Gone { .. } => None,
     }
 }
 
 /// What a base holds, all layers of which have a table of contents.
-fn listed(base: &Base) -> Result<Toc, Error> {
-    let store = store::open(&load::target(&base.image)?)?;
+fn listed(lineage: &Lineage, base: &Base) -> Result<Toc, Error> {
+    let store = load::base_store(lineage, base)?;
     let writer = |(order, layer): (u32, &Descriptor)| Writer {
         task: "base".to_owned(),
         order,
@@ -205,11 +217,11 @@ fn by_task(lineage: Lineage) -> Lineage {
     for writer in lineage.writers {
         match writers.last_mut() {
             Some(last) if last.task == writer.task => last.layers.extend(writer.layers),
-            _ => writers.push(Writer {
-                order: writers.len() as u32,
-                ancestors: (0..writers.len() as u32).collect(),
-                ..writer
-            }),
+            _ => {
+                // No more than the lineage had.
+                let order = u32::try_from(writers.len()).unwrap_or(writer.order);
+                writers.push(Writer { order, ancestors: (0..order).collect(), ..writer });
+            }
         }
     }
     Lineage { writers, ..lineage }

@@ -11,7 +11,7 @@ use clap::Parser;
 
 use super::*;
 use crate::{
-    step::{Conflict, StepConfig},
+    step::{OnConflict, StepConfig},
     workspace::tests::{Run, Task, task},
 };
 
@@ -188,7 +188,7 @@ fn a_base_that_is_itself_the_target_of_a_run_is_listed() {
 #[test]
 fn conflicts_are_told() {
     let mut run = Run::new();
-    run.conflict = Conflict::Last;
+    run.conflict = OnConflict::Last;
     run.play(&Task { parallel: vec![(1, 1)], ..task(0, &[]) }, |dir| write(dir, "a", "one"));
     run.play(&Task { parallel: vec![(0, 0)], ..task(1, &[]) }, |dir| write(dir, "a", "other"));
     let text = shown(&[&run.target()]).unwrap();

@@ -1,10 +1,24 @@
 //! What the Kubernetes API says when it does not do what it was asked for.
 
+use http::StatusCode;
+use kube::core::Status;
+
+/// How much of its own words is passed on, in characters.
+const MAX_SHOWN: usize = 600;
+
+/// The error that an answer of this status and body is.
+pub fn refused(code: StatusCode, body: &[u8]) -> kube::Error {
+    let status = serde_json::from_slice(body)
+        .unwrap_or_else(|_| Status::failure(&String::from_utf8_lossy(body), "not a Status").with_code(code.as_u16()));
+    kube::Error::Api(status.boxed())
+}
+
 /// A clause for sentences.
 pub fn sentence(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => {
-            format!("the Kubernetes API answered {} {}", status.code, one_line(&status.message))
+            let said: String = one_line(&status.message).chars().take(MAX_SHOWN).collect();
+            format!("the Kubernetes API answered {} {said}", status.code)
         }
         error => format!("the Kubernetes API can't be used: {}", root(error)),
     }

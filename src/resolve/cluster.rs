@@ -2,34 +2,36 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+use futures_util::future::try_join;
 use kube::{
     Client, Config,
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tokio::{
-    sync::Semaphore,
-    time::{error::Elapsed, timeout},
-};
 
 use super::{
-    Creation, Flags, Kind, Source, SourceError, api, decode,
+    decode,
+    reader::{ReadError, Reader},
     requests::{Ask, Requests},
+    work::Work,
 };
 use crate::{
+    limits::{Budget, MAX_VALUES, Weight},
+    metrics::Metrics,
+    source::{Creation, Defaults, Flags, Found, Kind, Source, SourceError},
     tekton::{
         fields::items,
         reference::{Reference, is_object_name},
     },
-    wrap::Found,
+    wrap::is_default,
 };
 
-/// Time for one object: a Pipeline and its Tasks, one after the other, fit into the budget of a review.
-const PATIENCE: Duration = Duration::from_millis(3500);
+/// Time for the answer to one request to begin: a Pipeline and its Tasks, one after the other, fit into the budget of a review.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(3500);
 
 /// What the operator decides.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,17 +51,14 @@ impl Default for Options {
     }
 }
 
-/// Requests to the apiserver at a time. Each has a connection of its own (HTTP/1.1), and a hundred creations at once must
-/// not become a thousand TLS handshakes.
-const AT_A_TIME: usize = 64;
-
 /// A cluster's Tekton objects, read through the Kubernetes API in their v1 form, as JSON with every field and its order.
 pub struct Cluster {
-    client: Client,
+    reader: Reader,
     requests: Requests,
     options: Options,
-    turns: Semaphore,
-    patience: Duration,
+    work: Work,
+    /// The webhook's own namespace.
+    namespace: String,
 }
 
 /// Why there is no way to the cluster: one sentence.
@@ -83,37 +82,116 @@ pub enum ConnectError {
 }
 
 impl Cluster {
-    /// The cluster that `kubeconfig` names in its current context, or the one around this pod.
-    pub async fn connect(kubeconfig: Option<&Path>, options: Options) -> Result<Self, ConnectError> {
+    /// The cluster that `kubeconfig` names in its current context, or the one around this pod. What has to be computed is done
+    /// by `work`.
+    pub async fn connect(
+        kubeconfig: Option<&Path>,
+        options: Options,
+        work: Work,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ConnectError> {
         let config = match kubeconfig {
             None => Config::incluster()?,
             Some(path) => {
                 from_file(path).await.map_err(|source| ConnectError::Kubeconfig { path: path.to_owned(), source })?
             }
         };
-        let mut cluster = Self::new(Client::try_from(config)?, PATIENCE, options);
+        let namespace = config.default_namespace.clone();
+        let mut cluster = Self::new(Client::try_from(config)?, REQUEST_TIMEOUT, options, work, metrics);
+        cluster.namespace = namespace;
         cluster.requests.start();
         Ok(cluster)
     }
 
-    fn new(client: Client, patience: Duration, options: Options) -> Self {
-        let requests = Requests::new(client.clone(), Duration::from_secs(options.resolution_timeout));
-        Self { client, requests, options, turns: Semaphore::new(AT_A_TIME), patience }
+    fn new(client: Client, timeout: Duration, options: Options, work: Work, metrics: Arc<Metrics>) -> Self {
+        let requests = Requests::new(client.clone(), Duration::from_secs(options.resolution_timeout), metrics);
+        Self { reader: Reader::new(client, timeout), requests, options, work, namespace: String::new() }
     }
 
-    async fn read(&self, path: String) -> Result<Value, kube::Error> {
-        // The semaphore is never closed, so there always is a permit.
-        let _turn = self.turns.acquire().await.ok();
-        let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-        self.client.request(request).await
+    async fn named(&self, kind: Kind, name: &str, creation: &Creation<'_>) -> Result<Option<Value>, SourceError> {
+        let (word, namespace) = (kind.word(), creation.namespace);
+        // A name that no object can have might lead to another path, and so to another namespace.
+        if !is_object_name(namespace) || !is_object_name(name) {
+            return Ok(None);
+        }
+        let path = format!("/apis/tekton.dev/v1/namespaces/{namespace}/{word}s/{name}");
+        let error = match self.reader.read(path, creation.budget).await {
+            Ok(object) => return Ok(Some(object)),
+            Err(ReadError::Api(kube::Error::Api(status)))
+                if status.code == 404 && status.details.as_ref().is_some_and(|details| details.name == name) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => error,
+        };
+        let why = match error.code() {
+            Some(404) => "the cluster does not serve tekton.dev/v1; install Tekton Pipelines".to_owned(),
+            Some(403) => format!(
+                "the webhook's account is forbidden by RBAC to get {word}s of tekton.dev; grant it to its ClusterRole"
+            ),
+            _ => error.to_string(),
+        };
+        Err(unreadable(&format!("{word} {name:?} in namespace {namespace:?}"), &why, &error))
+    }
+
+    /// The ConfigMap `name` in `namespace`, if there is one.
+    async fn defaults_in(
+        &self,
+        name: &str,
+        namespace: &str,
+        creation: &Creation<'_>,
+    ) -> Result<Option<Defaults>, SourceError> {
+        if !is_object_name(namespace) {
+            return Ok(None);
+        }
+        let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
+        let error = match self.reader.read(path, creation.budget).await {
+            Ok(map) => {
+                let defaults = Defaults::new(&map, name, namespace);
+                let unknown: Vec<&String> = defaults.values.keys().filter(|key| !is_default(key)).collect();
+                if !unknown.is_empty() {
+                    tracing::warn!(namespace, name, ?unknown, "a ConfigMap with defaults has keys that are not params");
+                }
+                return Ok(Some(defaults));
+            }
+            Err(error) => error,
+        };
+        let why = match error.code() {
+            Some(404) => return Ok(None),
+            Some(403) => "the webhook's account is forbidden by RBAC to get it; apply webhook-config".to_owned(),
+            _ => error.to_string(),
+        };
+        Err(unreadable(&format!("the ConfigMap {name:?} with defaults in namespace {namespace:?}"), &why, &error))
+    }
+
+    /// What `resolver` brings.
+    async fn remote(
+        &self,
+        kind: Kind,
+        reference: &Reference,
+        ask: &Ask,
+        creation: &Creation<'_>,
+    ) -> Result<Found, SourceError> {
+        let what = format!("the {} {reference}", kind.word());
+        if creation.dry_run {
+            let message = format!("{what} is not resolved in a dry run, which may create nothing");
+            return Err(SourceError { reason: SourceError::DRY_RUN, message });
+        }
+        let answer = self.requests.resolve(ask, creation.deadline).await?;
+        if let Some(budget) = creation.budget {
+            budget.take(Weight { bytes: answer.data.len(), values: 0 }).await?;
+        }
+        let (data, values) = (answer.data, creation.budget.map_or(MAX_VALUES, Budget::values_left));
+        let object = self.work.run(move || decode::object(kind, &data, values)).await;
+        let object = object.map_err(|error| SourceError::unreadable(format!("{what} is invalid: {error}")))?;
+        if let Some(budget) = creation.budget {
+            budget.take(Weight::of_value(&object)).await?;
+        }
+        Ok(Found { object, source: answer.source })
     }
 }
 
 impl Source for Cluster {
-    fn register(&self, registry: &mut Registry) {
-        self.requests.register(registry);
-    }
-
     async fn get(
         &self,
         kind: Kind,
@@ -122,7 +200,7 @@ impl Source for Cluster {
     ) -> Result<Option<Found>, SourceError> {
         match reference {
             Reference::Name(name) => {
-                let object = self.named(kind, creation.namespace, name).await?;
+                let object = self.named(kind, name, creation).await?;
                 Ok(object.map(|object| Found { object, source: None }))
             }
             Reference::Remote { resolver, params } => {
@@ -132,16 +210,7 @@ impl Source for Cluster {
                     resolver: resolver.clone(),
                     params: params.clone(),
                 };
-                if creation.dry_run {
-                    let message = format!(
-                        "the {} {reference} is not resolved in a dry run, which may create nothing",
-                        kind.word()
-                    );
-                    return Err(SourceError { reason: SourceError::DRY_RUN, message });
-                }
-                let answer = self.requests.resolve(&ask, creation.deadline).await?;
-                let object = decode::object(kind, reference, &answer.data).map_err(SourceError::unreadable)?;
-                Ok(Some(Found { object, source: answer.source }))
+                self.remote(kind, reference, &ask, creation).await.map(Some)
             }
         }
     }
@@ -149,77 +218,54 @@ impl Source for Cluster {
     async fn flags(&self) -> Result<Flags, SourceError> {
         let namespace = &self.options.tekton_namespace;
         let path = format!("/api/v1/namespaces/{namespace}/configmaps/feature-flags");
-        match timeout(self.patience, self.read(path)).await {
-            Ok(Ok(map)) => Ok(Flags(Some(map))),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Flags(None)),
-            other => Err(self.unreadable(
-                &format!("the ConfigMap \"feature-flags\" of Tekton in namespace {namespace:?}"),
-                "get it",
-                other,
-            )),
-        }
+        let error = match self.reader.read(path, None).await {
+            Ok(map) => return Ok(Flags(Some(map))),
+            Err(error) => error,
+        };
+        let why = match error.code() {
+            // Every release of Tekton has it: without it nobody knows whether inlining is allowed.
+            Some(404) => {
+                "it was not found, and Tekton always has it; say with --tekton-namespace where Tekton is".to_owned()
+            }
+            Some(403) => "the webhook's account is forbidden by RBAC to get it; apply webhook-config, or say with --tekton-namespace where Tekton is".to_owned(),
+            _ => error.to_string(),
+        };
+        Err(unreadable(&format!("the ConfigMap \"feature-flags\" of Tekton in namespace {namespace:?}"), &why, &error))
+    }
+
+    async fn defaults(&self, creation: &Creation<'_>) -> Result<Vec<Defaults>, SourceError> {
+        let own = self.defaults_in(Defaults::OF_NAMESPACE, creation.namespace, creation);
+        let of_cluster = self.defaults_in(Defaults::OF_CLUSTER, &self.namespace, creation);
+        let (own, of_cluster) = try_join(own, of_cluster).await?;
+        Ok(own.into_iter().chain(of_cluster).collect())
     }
 
     async fn policies(&self, creation: &Creation<'_>) -> Result<Vec<Value>, SourceError> {
         let namespace = creation.namespace;
-        let path = format!("/apis/tekton.dev/v1alpha1/namespaces/{namespace}/verificationpolicies");
-        match timeout(self.patience, self.read(path)).await {
-            Ok(Ok(list)) => Ok(items(&list, "items").to_vec()),
-            // The cluster has no such kind.
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Vec::new()),
-            other => Err(self.unreadable(
-                &format!("the VerificationPolicies of namespace {namespace:?}"),
-                "list them",
-                other,
-            )),
+        let what = format!("the VerificationPolicies of namespace {namespace:?}");
+        if !is_object_name(namespace) {
+            return Err(SourceError::unreadable(format!("{what} can't be read: no namespace can have this name")));
         }
+        let path = format!("/apis/tekton.dev/v1alpha1/namespaces/{namespace}/verificationpolicies");
+        let error = match self.reader.read(path, creation.budget).await {
+            Ok(list) => return Ok(items(&list, "items").to_vec()),
+            Err(error) => error,
+        };
+        let why = match error.code() {
+            // The cluster has no such kind.
+            Some(404) => return Ok(Vec::new()),
+            Some(403) => "the webhook's account is forbidden by RBAC to list them; apply webhook-config".to_owned(),
+            _ => error.to_string(),
+        };
+        Err(unreadable(&what, &why, &error))
     }
 }
 
-impl Cluster {
-    /// What a run may depend on must be known: a run that might break a rule is refused.
-    fn unreadable(&self, what: &str, verb: &str, answer: Result<Result<Value, kube::Error>, Elapsed>) -> SourceError {
-        let why = match answer {
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                format!(
-                    "the webhook's account lacks the right to {verb}; apply webhook-config, or say with --tekton-namespace where Tekton is"
-                )
-            }
-            Ok(Err(error)) => api::sentence(&error),
-            Ok(Ok(_)) => "the answer makes no sense".to_owned(),
-            Err(_) => format!(
-                "the Kubernetes API gave no answer within {} s; create the PipelineRun again",
-                self.patience.as_secs_f32()
-            ),
-        };
-        SourceError::unreadable(format!("{what} can't be read: {why}"))
-    }
-
-    async fn named(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Value>, SourceError> {
-        let word = kind.word();
-        // A name that no object can have might lead to another path, and so to another namespace.
-        if !is_object_name(namespace) || !is_object_name(name) {
-            return Ok(None);
-        }
-        let failed = |why: String| {
-            SourceError::unreadable(format!("{word} {name:?} in namespace {namespace:?} can't be read: {why}"))
-        };
-        let path = format!("/apis/tekton.dev/v1/namespaces/{namespace}/{word}s/{name}");
-        match timeout(self.patience, self.read(path)).await {
-            Ok(Ok(object)) => Ok(Some(object)),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => match &status.details {
-                Some(details) if details.name == name => Ok(None),
-                _ => Err(failed("the cluster does not serve tekton.dev/v1; install Tekton Pipelines".to_owned())),
-            },
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(failed(format!(
-                "the webhook's account lacks the right to get {word}s of tekton.dev; grant it to its ClusterRole"
-            ))),
-            Ok(Err(error)) => Err(failed(api::sentence(&error))),
-            Err(_) => Err(failed(format!(
-                "the Kubernetes API gave no answer within {} s; create the PipelineRun again",
-                self.patience.as_secs_f32()
-            ))),
-        }
+/// What a run may depend on must be known: a run that might break a rule is refused.
+fn unreadable(what: &str, why: &str, error: &ReadError) -> SourceError {
+    match error {
+        ReadError::Limit(exceeded) => exceeded.clone().into(),
+        _ => SourceError::unreadable(format!("{what} can't be read: {why}")),
     }
 }
 
@@ -228,122 +274,4 @@ async fn from_file(path: &Path) -> Result<Config, KubeconfigError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    };
-
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-    };
-
-    use super::*;
-
-    /// An API that gives every request the same answer: status and body, or none at all. It counts the requests.
-    async fn api(answer: Option<(&'static str, &'static str)>) -> (Cluster, Arc<AtomicUsize>) {
-        // Whether or not another test was first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
-        tokio::spawn(async move {
-            let mut open = Vec::new();
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = Vec::new();
-                while !request.ends_with(b"\r\n\r\n") {
-                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
-                }
-                assert!(request.starts_with(b"GET /apis/tekton.dev/v1/namespaces/team/pipelines/chain HTTP/1.1\r\n"));
-                count.fetch_add(1, Relaxed);
-                if let Some((status, body)) = answer {
-                    let length = body.len();
-                    let text =
-                        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
-                    stream.write_all(text.as_bytes()).await.unwrap();
-                } else {
-                    open.push(stream);
-                }
-            }
-        });
-        let client = Client::try_from(Config::new(uri)).unwrap();
-        (Cluster::new(client, Duration::from_millis(300), Options::default()), asked)
-    }
-
-    #[tokio::test]
-    async fn an_object_keeps_its_order_and_all_fields() {
-        let text = r#"{"kind":"Pipeline","spec":{"z":1,"a":{"unknown":null,"b":1.50}},"apiVersion":"tekton.dev/v1"}"#;
-        let (cluster, _) = api(Some(("200 OK", text))).await;
-        let object =
-            cluster.get(Kind::Pipeline, &Reference::Name("chain".to_owned()), &"team".into()).await.unwrap().unwrap();
-        assert_eq!(object.object.to_string(), text.replace("1.50", "1.5"));
-    }
-
-    #[tokio::test]
-    async fn absent_or_unreadable() {
-        let status = |code: &str, reason: &str, details: &str| {
-            let text = format!(
-                r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no: {reason}","reason":"{reason}","details":{details},"code":{code}}}"#
-            );
-            &*text.leak()
-        };
-        let chain = r#"{"name":"chain","group":"tekton.dev","kind":"pipelines"}"#;
-        for (answer, expected) in [
-            (Some(("404 Not Found", status("404", "NotFound", chain))), None),
-            (Some(("404 Not Found", "404 page not found")), Some("does not serve tekton.dev/v1")),
-            (Some(("404 Not Found", status("404", "NotFound", "{}"))), Some("does not serve tekton.dev/v1")),
-            (Some(("403 Forbidden", status("403", "Forbidden", chain))), Some("right to get pipelines")),
-            (Some(("401 Unauthorized", status("401", "Unauthorized", "{}"))), Some("answered 401 no: Unauthorized")),
-            (Some(("500 Oops", "a\nb")), Some("answered 500 a b")),
-            (Some(("200 OK", "{")), Some("EOF while parsing")),
-            (None, Some("no answer within 0.3 s")),
-        ] {
-            let (cluster, asked) = api(answer).await;
-            let got = cluster.get(Kind::Pipeline, &Reference::Name("chain".to_owned()), &"team".into()).await;
-            assert!(asked.load(Relaxed) > 0);
-            let Some(expected) = expected else {
-                assert!(got.unwrap().is_none());
-                continue;
-            };
-            let error = got.unwrap_err().to_string();
-            assert!(error.starts_with(r#"pipeline "chain" in namespace "team" can't be read: "#), "{error}");
-            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_unreachable_api_is_said_so() {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let client = Client::try_from(Config::new(format!("http://{closed}").parse().unwrap())).unwrap();
-        let error = Cluster::new(client, PATIENCE, Options::default())
-            .get(Kind::Task, &Reference::Name("build".to_owned()), &"team".into())
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(error.starts_with(r#"task "build" in namespace "team" can't be read: "#), "{error}");
-        assert!(error.contains("Connection refused"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_name_never_leads_out_of_its_namespace() {
-        let (cluster, asked) = api(Some(("200 OK", "{}"))).await;
-        for (namespace, name) in [("team", "../../other/pipelines/x"), ("team", "x?y"), ("../team", "x"), ("", "x")] {
-            assert_eq!(cluster.named(Kind::Pipeline, namespace, name).await.unwrap(), None);
-        }
-        assert_eq!(asked.load(Relaxed), 0);
-    }
-
-    #[tokio::test]
-    async fn configurations() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("kubeconfig");
-        let error = async || Cluster::connect(Some(&file), Options::default()).await.err().unwrap().to_string();
-        assert!(error().await.starts_with(&format!("--kubeconfig {}: ", file.display())));
-        std::fs::write(&file, "clusters: 7").unwrap();
-        assert!(error().await.starts_with(&format!("--kubeconfig {}: ", file.display())));
-    }
-}
+mod tests;

@@ -5,11 +5,11 @@
 
 use serde_json::Value;
 
-use super::{Kind, v1beta1};
 use crate::{
+    source::Kind,
     tekton::{
         fields::{field, text},
-        reference::Reference,
+        v1beta1,
     },
     yaml,
 };
@@ -39,61 +39,98 @@ const METADATA: [&str; 15] = [
     "managedFields",
 ];
 
-/// The object of kind `kind` in `data`, which `reference` named, in its v1 form. An error is one sentence.
-pub fn object(kind: Kind, reference: &Reference, data: &[u8]) -> Result<Value, String> {
-    read(kind, data).map_err(|problem| format!("what the {} {reference} is can't be used: {problem}", kind.word()))
+/// Why what a resolver brought is no object of the kind that was asked for: a clause that fits behind "is invalid:". It shows
+/// nothing of a file that is none, since whoever sees the sentence may not be allowed to read the file.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// More than is read.
+    #[error("it has {0} bytes, more than the {MAX_BYTES} that are read")]
+    TooLarge(usize),
+    /// Bytes that are no string.
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    /// Not YAML, or YAML that has no form in JSON, or with more values than a run may have.
+    #[error("it is not YAML that can be read: see its line {line}")]
+    NotYaml {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// No document, or several.
+    #[error("{}", match .0 { 0 => "it is empty".to_owned(), count => format!("it has {count} YAML documents: there must be one") })]
+    Documents(usize),
+    /// A string, a number or a list.
+    #[error("expected an object")]
+    NotAnObject,
+    /// An object of another kind.
+    #[error("it is a {kind:?} of {version:?}, not a {expected} of tekton.dev")]
+    Kind {
+        /// What it says of itself, as far as that looks like a kind.
+        kind: String,
+        /// Likewise its apiVersion.
+        version: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A field that Tekton would refuse.
+    #[error("it has the field {0:?}, which Tekton does not know")]
+    UnknownField(String),
+    /// A label or an annotation that is not a string.
+    #[error("metadata.{0} has a value that is not a string")]
+    NotAString(&'static str),
+    /// A version that is not read.
+    #[error("its apiVersion is {0:?}: write it as tekton.dev/v1")]
+    Version(String),
+    /// What its conversion to v1 would lose or Tekton refuses.
+    #[error(transparent)]
+    Conversion(#[from] v1beta1::ConversionError),
 }
 
-fn read(kind: Kind, data: &[u8]) -> Result<Value, String> {
+/// The object of kind `kind` in `data`, in its v1 form. It may have so many values.
+pub fn object(kind: Kind, data: &[u8], values: usize) -> Result<Value, DecodeError> {
     if data.len() > MAX_BYTES {
-        return Err(format!("it has {} bytes, more than the {MAX_BYTES} that are read", data.len()));
+        return Err(DecodeError::TooLarge(data.len()));
     }
-    let text_of = std::str::from_utf8(data).map_err(|_| "it is not text in UTF-8".to_owned())?;
-    let mut documents = yaml::parse(text_of).map_err(|error| format!("it is not YAML: {error}"))?;
-    let object = match documents.len() {
-        0 => return Err("it is empty".to_owned()),
-        1 => documents.remove(0),
-        several => return Err(format!("it has {several} YAML documents: there must be one")),
-    };
+    let string = std::str::from_utf8(data).map_err(|_| DecodeError::NotUtf8)?;
+    let documents = yaml::parse_within(string, values).map_err(|error| DecodeError::NotYaml { line: error.line })?;
+    let count = documents.len();
+    let [object] = <[Value; 1]>::try_from(documents).map_err(|_| DecodeError::Documents(count))?;
     if !object.is_object() {
-        return Err(format!("it is no object, but {}", shown(&object)));
+        return Err(DecodeError::NotAnObject);
     }
     let (version, found) = (text(&object, "apiVersion"), text(&object, "kind"));
     if found != kind.name() || !version.starts_with("tekton.dev/") {
-        return Err(format!("it is a {found:?} of {version:?}, not a {} of tekton.dev", kind.name()));
+        let (kind, version, expected) = (shown(found), shown(version), kind.name());
+        return Err(DecodeError::Kind { kind, version, expected });
     }
     let metadata = field(&object, "metadata").unwrap_or(&Value::Null);
-    only(&object, &FIELDS, "")?;
-    only(metadata, &METADATA, "metadata.")?;
+    check_fields(&object, &FIELDS, "")?;
+    check_fields(metadata, &METADATA, "metadata.")?;
     for name in ["labels", "annotations"] {
-        let values = field(metadata, name).and_then(Value::as_object).into_iter().flatten();
-        if let Some((key, value)) = values.into_iter().find(|(_, value)| !value.is_string()) {
-            return Err(format!("metadata.{name} has {} as the value of {key:?}, which must be a text", shown(value)));
+        let values = field(metadata, name).and_then(Value::as_object);
+        if values.is_some_and(|values| !values.values().all(Value::is_string)) {
+            return Err(DecodeError::NotAString(name));
         }
     }
     match version {
         "tekton.dev/v1" => Ok(object),
-        "tekton.dev/v1beta1" => v1beta1::to_v1(object),
-        other => Err(format!("its apiVersion is {other:?}: write it as tekton.dev/v1")),
+        "tekton.dev/v1beta1" => Ok(v1beta1::to_v1(object)?),
+        other => Err(DecodeError::Version(shown(other))),
     }
 }
 
-/// That `object` has no other fields than `known`, in any case.
-fn only(object: &Value, known: &[&str], place: &str) -> Result<(), String> {
+/// Refuses an `object` that has other fields than `known`, in any case.
+fn check_fields(object: &Value, known: &[&str], place: &str) -> Result<(), DecodeError> {
     let unknown = |key: &&String| !known.iter().any(|known| known.eq_ignore_ascii_case(key));
     match object.as_object().and_then(|map| map.keys().find(unknown)) {
-        Some(key) => Err(format!("it has the field {:?}, which Tekton does not know", format!("{place}{key}"))),
+        Some(key) => Err(DecodeError::UnknownField(format!("{place}{key}"))),
         None => Ok(()),
     }
 }
 
-/// The beginning of `value`.
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(40) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+/// A kind or an apiVersion; what can be neither may be anything.
+fn shown(name: &str) -> String {
+    let plain = name.len() <= 63 && name.chars().all(|c| c.is_ascii_alphanumeric() || "./-".contains(c));
+    if plain { name.to_owned() } else { "(something else)".to_owned() }
 }
 
 #[cfg(test)]
@@ -101,8 +138,7 @@ mod tests {
     use super::*;
 
     fn decode(data: &[u8]) -> Result<Value, String> {
-        let reference = Reference::Remote { resolver: "git".to_owned(), params: Vec::new() };
-        object(Kind::Pipeline, &reference, data)
+        object(Kind::Pipeline, data, 1000).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -114,8 +150,8 @@ mod tests {
         for (data, why) in [
             ("", "it is empty"),
             ("# nothing\n", "it is empty"),
-            ("a: [", "it is not YAML: line "),
-            ("<html>", r#"it is no object, but "<html>""#),
+            ("a: 1\nb: [", "it is not YAML that can be read: see its line 2"),
+            ("<html>", "expected an object"),
             (
                 &pipeline.replace("Pipeline", "Task"),
                 r#"it is a "Task" of "tekton.dev/v1", not a Pipeline of tekton.dev"#,
@@ -131,19 +167,38 @@ mod tests {
                 &pipeline.replace("{name: p}", "{nane: p}"),
                 r#"it has the field "metadata.nane", which Tekton does not know"#,
             ),
-            (
-                &pipeline.replace("{name: p}", "{labels: {a: 1}}"),
-                r#"metadata.labels has 1 as the value of "a", which must be a text"#,
-            ),
+            (&pipeline.replace("{name: p}", "{labels: {a: 1}}"), "metadata.labels has a value that is not a string"),
             (
                 &format!("{pipeline}# {}", "x".repeat(MAX_BYTES)),
                 "it has 1048669 bytes, more than the 1048576 that are read",
             ),
+            (
+                &pipeline.replace("[]", &format!("[{}]", "0,".repeat(1000))),
+                "it is not YAML that can be read: see its line 4",
+            ),
         ] {
-            let error = decode(data.as_bytes()).unwrap_err();
-            let start = format!(r#"what the pipeline through resolver "git" () is can't be used: {why}"#);
-            assert!(error.starts_with(&start), "{error}");
+            assert_eq!(decode(data.as_bytes()).unwrap_err(), why);
         }
-        assert!(decode(b"\xff").unwrap_err().ends_with("it is not text in UTF-8"));
+        assert_eq!(decode(b"\xff").unwrap_err(), "it is not UTF-8");
+    }
+
+    /// Whoever may create runs may not be allowed to read what a resolver can read.
+    #[test]
+    fn nothing_of_another_file_is_shown() {
+        for file in [
+            "s3cret-token",
+            "[s3cret-token]",
+            "kind: s3cret token",
+            "kind: &s3cret-token {a: *s3cret-other}",
+            "s3cret-token: 1\ns3cret-token: 2",
+            "a: !!int s3cret-token",
+            "a: \"s3cret-token",
+            "apiVersion: v1\nkind: Secret\ndata: {s3cret-token: x}",
+            "%s3cret-token",
+            "a: @s3cret-token",
+        ] {
+            let error = decode(file.as_bytes()).unwrap_err();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
     }
 }

@@ -3,21 +3,23 @@
 //! Several processes may use one folder at once: blobs and `index.json` appear whole, by rename, and changes of
 //! `index.json` are serialised by a lock on the file `oci-layout`, which is itself never replaced.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what it does not have")]
+
+mod temporary;
+
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Read, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use serde_json::{Value, json};
 
+use self::temporary::Temporary;
 use super::{Blob, Manifest, Produce, Store, StoreError, verify::VerifyReader};
-use crate::{
-    digest::{Digest, Hasher},
-    target::Target,
-};
+use crate::{digest::Digest, target::Target};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -187,6 +189,13 @@ impl Store for DirStore {
         Ok(true)
     }
 
+    fn tags(&self) -> Result<Vec<String>, StoreError> {
+        let index = self.index()?;
+        let entries = index["manifests"].as_array().into_iter().flatten();
+        let tags: BTreeSet<&str> = entries.filter_map(|entry| entry["annotations"][REF_NAME].as_str()).collect();
+        Ok(tags.into_iter().map(str::to_owned).collect())
+    }
+
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
         let path = self.blob_path(digest);
         path.try_exists().map_err(|e| at(&path, e))
@@ -246,65 +255,6 @@ impl Store for DirStore {
     }
 }
 
-/// A file of the layout while it is written; removed again unless it is renamed.
-struct Temporary {
-    file: File,
-    path: PathBuf,
-    hasher: Hasher,
-    size: u64,
-    renamed: bool,
-}
-
-impl Temporary {
-    /// It lies beside `index.json` and not among the blobs, where tools expect nothing but digests.
-    fn new(folder: &Path) -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        loop {
-            let name = format!(".tmp-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-            let path = folder.join(name);
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(Self { file, path, hasher: Hasher::default(), size: 0, renamed: false }),
-                // A process with the same id in another container, or one that was killed.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    /// What was written so far.
-    fn blob(&self) -> Blob {
-        Blob { digest: self.hasher.clone().finish(), size: self.size }
-    }
-
-    fn rename(mut self, to: &Path) -> Result<(), StoreError> {
-        fs::rename(&self.path, to).map_err(|e| at(to, e))?;
-        self.renamed = true;
-        Ok(())
-    }
-}
-
-impl Write for Temporary {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // An error while cleaning up helps nobody.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 fn at(path: &Path, source: io::Error) -> StoreError {
     StoreError::Io { place: path.display().to_string(), source }
 }
@@ -315,116 +265,4 @@ fn damaged(path: &Path, why: &str) -> StoreError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn store() -> (tempfile::TempDir, DirStore) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = DirStore::new(&folder.path().join("new/layout"));
-        (folder, store)
-    }
-
-    const TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-
-    #[test]
-    fn an_absent_folder_is_an_empty_store() {
-        let (_folder, store) = store();
-        assert!(store.manifest("a").unwrap().is_none());
-        assert!(store.manifest(&Digest::of(b"").to_string()).unwrap().is_none());
-        assert!(!store.has_blob(&Digest::of(b"")).unwrap());
-        let error = store.blob(&Blob { digest: Digest::of(b""), size: 0 }).err().unwrap().to_string();
-        assert!(error.contains(&Digest::of(b"").hex()), "{error}");
-        assert!(!store.path.exists());
-    }
-
-    #[test]
-    fn blobs_come_back() {
-        let (_folder, store) = store();
-        let content = vec![3; 1 << 20];
-        let blob = store.put_blob(&mut |w: &mut dyn Write| w.write_all(&content)).unwrap();
-        assert_eq!(blob, Blob { digest: Digest::of(&content), size: 1 << 20 });
-        assert_eq!(store.put_bytes(&content).unwrap(), blob);
-        let mut read = Vec::new();
-        store.blob(&blob).unwrap().read_to_end(&mut read).unwrap();
-        assert_eq!(read, content);
-        assert_eq!(store.blob_range(&blob, 10, 5).unwrap(), [3; 5]);
-        assert!(store.blob_range(&blob, (1 << 20) - 1, 2).is_err());
-        fs::write(store.blob_path(&blob.digest), b"other").unwrap();
-        assert!(store.blob(&blob).unwrap().read_to_end(&mut read).is_err());
-    }
-
-    #[test]
-    fn a_failed_upload_leaves_nothing() {
-        let (_folder, store) = store();
-        let failed = store.put_blob(&mut |w: &mut dyn Write| {
-            w.write_all(b"half")?;
-            Err(io::Error::other("no more"))
-        });
-        assert!(failed.unwrap_err().to_string().contains("no more"));
-        let names: Vec<_> = fs::read_dir(&store.path).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(names, ["blobs"]);
-        assert_eq!(fs::read_dir(store.path.join("blobs/sha256")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_tag_moves_and_other_entries_stay() {
-        let (_folder, store) = store();
-        store.put_manifest("old", TYPE, b"{\"a\":1}").unwrap();
-        let mut index: Value = serde_json::from_slice(&fs::read(store.index_path()).unwrap()).unwrap();
-        index["manifests"][0]["platform"] = json!({"os": "linux"});
-        fs::write(store.index_path(), index.to_string()).unwrap();
-        store.put_manifest("a", TYPE, b"{\"a\":1}").unwrap();
-        let digest = store.put_manifest("a", TYPE, b"{\"a\":2}").unwrap();
-        let by_tag = store.manifest("a").unwrap().unwrap();
-        assert_eq!((by_tag.digest, by_tag.media_type.as_str(), &by_tag.bytes[..]), (digest, TYPE, &b"{\"a\":2}"[..]));
-        assert_eq!(store.manifest(&digest.to_string()).unwrap().unwrap().bytes, by_tag.bytes);
-        let index = store.index().unwrap();
-        assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
-        assert_eq!(index["manifests"][0]["platform"]["os"], "linux");
-    }
-
-    #[test]
-    fn writers_at_the_same_time_lose_nothing() {
-        let (_folder, store) = store();
-        std::thread::scope(|scope| {
-            for writer in 0..8 {
-                // A lock belongs to an open file, so that two threads exclude each other as two processes do.
-                let store = DirStore::new(&store.path);
-                scope.spawn(move || {
-                    for turn in 0..20 {
-                        store
-                            .put_manifest(&format!("t{writer}-{turn}"), TYPE, format!("{{\"t\":{turn}}}").as_bytes())
-                            .unwrap();
-                    }
-                });
-            }
-        });
-        assert_eq!(store.index().unwrap()["manifests"].as_array().unwrap().len(), 160);
-        assert_eq!(fs::read_to_string(store.path.join("oci-layout")).unwrap(), r#"{"imageLayoutVersion":"1.0.0"}"#);
-    }
-
-    #[test]
-    fn mounts_from_another_folder() {
-        let (_folder, from) = store();
-        let (_other, to) = store();
-        let blob = from.put_bytes(b"layer").unwrap();
-        let source = Target::Dir { path: from.path.clone(), tag: "x".to_owned() };
-        assert!(to.mount_blob(&blob.digest, &source).unwrap());
-        assert!(to.mount_blob(&blob.digest, &source).unwrap());
-        assert!(to.has_blob(&blob.digest).unwrap());
-        assert!(!to.mount_blob(&Digest::of(b"absent"), &source).unwrap());
-    }
-
-    #[test]
-    fn a_damaged_layout_is_one_clear_error() {
-        for index in
-            ["{", "{}", r#"{"manifests":[{"digest":"md5:1","annotations":{"org.opencontainers.image.ref.name":"a"}}]}"#]
-        {
-            let (_folder, store) = store();
-            fs::create_dir_all(&store.path).unwrap();
-            fs::write(store.index_path(), index).unwrap();
-            let error = store.manifest("a").unwrap_err().to_string();
-            assert!(error.contains("index.json: the image layout is damaged"), "{error}");
-        }
-    }
-}
+mod tests;

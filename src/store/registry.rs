@@ -1,38 +1,52 @@
 //! A registry as a store (OCI distribution-spec 1.1).
 //!
-//! | module | what it is for |
+//! | module | contents |
 //! |---|---|
-//! | `session` | one request: authorization, redirects |
-//! | `auth`, `challenge` | Basic and Bearer |
-//! | `upload`, `download`, `blocks` | blobs, streaming |
-//! | `retry`, `refusal` | what to try again; what to say |
-//! | `http`, `early`, `origin` | connections and addresses |
+//! | `session`, `action` | one request: authorization, redirects |
+//! | `auth`, `candidates`, `challenge`, `token`, `realm` | Basic and Bearer, and who may get credentials |
+//! | `manifests`, `tags`, `deletion` | images |
+//! | `upload`, `download`, `blocks`, `mirror` | blobs, streaming |
+//! | `retry`, `pressure` | what to try again, and how much at once |
+//! | `error_response`, `fault` | what to say when it fails |
+//! | `http`, `early`, `origin`, `proxy`, `trust` | connections and addresses |
 
+mod action;
 mod auth;
 mod blocks;
+mod candidates;
 mod challenge;
+mod deletion;
 mod download;
 mod early;
+mod error_response;
+mod fault;
 mod http;
+mod manifests;
+mod mirror;
 mod origin;
-mod refusal;
+mod pressure;
+mod proxy;
+mod realm;
 mod retry;
 mod session;
+mod tags;
+mod token;
+mod trust;
 mod upload;
 
 use std::{
-    io::Read,
-    sync::{Arc, LazyLock},
+    io::{self, Read},
+    sync::Arc,
 };
-
-use ::http::{HeaderMap, Method, StatusCode, header};
-use ureq::Agent;
 
 use self::{
     auth::Auth,
+    candidates::Candidates,
     download::Download,
-    retry::Failure,
-    session::{Call, Payload, Session, drain},
+    http::Client,
+    mirror::Mirror,
+    origin::PlainHosts,
+    session::{Session, SessionOptions},
 };
 pub use self::{http::HttpOptions, retry::RetryPolicy};
 use super::{Blob, Manifest, Options, Produce, Store, StoreError, verify::VerifyReader};
@@ -41,148 +55,47 @@ use crate::{
     target::{ImageReference, Target},
 };
 
-/// What a manifest may be: images and indexes of OCI and of Docker.
-const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
-                              application/vnd.docker.distribution.manifest.v2+json, \
-                              application/vnd.docker.distribution.manifest.list.v2+json";
-
-/// Registries refuse manifests of more than 4 MiB (OCI distribution-spec, "Pushing manifests").
-const MANIFEST_SIZE: u64 = 16 << 20;
-
 /// One repository.
 pub struct RegistryStore {
     session: Arc<Session>,
+    mirror: Option<Arc<Mirror>>,
 }
 
 impl RegistryStore {
-    /// The repository that `image` is in. Only files with credentials are read here.
+    /// The repository that `image` is in. Only files with credentials and certificates are read here.
     pub fn new(image: &ImageReference, options: &Options) -> Result<Self, StoreError> {
-        // With the usual options all stores of a process share connections.
-        static COMMON: LazyLock<Agent> = LazyLock::new(|| http::agent(&HttpOptions::default()));
-        let found = options.credentials.find(&image.registry, &image.repository)?;
-        let agent = options.http.as_ref().map_or_else(|| COMMON.clone(), http::agent);
-        let session = Session::new(image.clone(), agent, Auth::new(found), options.retry.clone());
-        Ok(Self { session: Arc::new(session) })
-    }
-
-    fn read_manifest(&self, reference: &str) -> Result<Option<Manifest>, Failure> {
-        const ACTION: &str = "read the manifest";
-        let place = self.session.place(reference);
-        let answer = self.session.call(Call {
-            action: ACTION,
-            place: &place,
-            method: Method::GET,
-            url: self.session.url(&format!("manifests/{reference}"))?,
-            headers: &[(header::ACCEPT, MANIFEST_TYPES)],
-            body: Payload::None,
-            scope: &self.session.pull_scope(),
-        })?;
-        match answer.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => {
-                drain(answer);
-                return Ok(None);
-            }
-            _ => return Err(self.session.refused_to(ACTION, &place, answer)),
-        }
-        let (parts, body) = answer.into_parts();
-        let mut bytes = Vec::new();
-        let read = body.into_reader().take(MANIFEST_SIZE + 1).read_to_end(&mut bytes);
-        read.map_err(|error| self.session.broken_reading(&place, error))?;
-        let wrong = |problem: String| Failure::Final(StoreError::Content { place: place.clone(), problem });
-        if bytes.len() as u64 > MANIFEST_SIZE {
-            return Err(wrong(format!("its manifest is larger than {} MiB", MANIFEST_SIZE >> 20)));
-        }
-        let digest = Digest::of(&bytes);
-        for expected in [reference.parse().ok(), told_digest(&parts.headers)].into_iter().flatten() {
-            if digest != expected {
-                return Err(wrong(format!(
-                    "its manifest is damaged: the content has the digest {digest} instead of {expected}"
-                )));
-            }
-        }
-        let told = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let told = told.map(|text| text.split(';').next().unwrap_or_default().trim());
-        let media_type = match told {
-            Some(told) if MANIFEST_TYPES.split(", ").any(|known| known == told) => told.to_owned(),
-            _ => super::own_media_type(&bytes)
-                .ok_or_else(|| wrong(format!("this is no image manifest but {}", told.unwrap_or("unknown data"))))?,
+        let candidates = Candidates::find(&options.credentials, &image.registry, &image.repository)?;
+        let session = SessionOptions {
+            client: Client::new(&options.http.clone().unwrap_or_default())?,
+            auth: Auth::new(candidates),
+            retry: options.retry.clone(),
+            plain: PlainHosts::new(&options.insecure),
+            token_hosts: options.token_hosts.clone(),
         };
-        Ok(Some(Manifest { digest, media_type, bytes }))
-    }
-
-    fn write_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, Failure> {
-        const ACTION: &str = "store the manifest";
-        let place = self.session.place(tag);
-        let answer = self.session.call(Call {
-            action: ACTION,
-            place: &place,
-            method: Method::PUT,
-            url: self.session.url(&format!("manifests/{tag}"))?,
-            headers: &[(header::CONTENT_TYPE, media_type)],
-            body: Payload::Bytes(bytes),
-            scope: &self.session.push_scope(),
-        })?;
-        if !answer.status().is_success() {
-            return Err(self.session.refused_to(ACTION, &place, answer));
-        }
-        let digest = Digest::of(bytes);
-        match told_digest(answer.headers()) {
-            Some(stored) if stored != digest => Err(Failure::Final(StoreError::Content {
-                place,
-                problem: format!("the registry stored the manifest as {stored} instead of {digest}"),
-            })),
-            _ => {
-                drain(answer);
-                Ok(digest)
-            }
-        }
-    }
-
-    fn delete(&self, digest: &Digest) -> Result<bool, Failure> {
-        const ACTION: &str = "delete the image";
-        let place = self.session.place(&digest.to_string());
-        let answer = self.session.call(Call {
-            action: ACTION,
-            place: &place,
-            method: Method::DELETE,
-            url: self.session.url(&format!("manifests/{digest}"))?,
-            headers: &[],
-            body: Payload::None,
-            scope: &self.session.delete_scope(),
-        })?;
-        match answer.status() {
-            StatusCode::METHOD_NOT_ALLOWED => Err(Failure::Final(StoreError::Registry {
-                place,
-                problem: format!(
-                    "{} deletes no images (405); its operator can allow it, or the param expires can limit how long images are kept",
-                    self.session.image.registry
-                ),
-            })),
-            StatusCode::NOT_FOUND => {
-                drain(answer);
-                Ok(false)
-            }
-            status if status.is_success() => {
-                drain(answer);
-                Ok(true)
-            }
-            _ => Err(self.session.refused_to(ACTION, &place, answer)),
-        }
+        let mirror = options.mirror.as_ref().map(|address| Mirror::new(address, image, options)).transpose()?;
+        Ok(Self { session: Arc::new(Session::new(image.clone(), session)), mirror: mirror.map(Arc::new) })
     }
 }
 
 impl Store for RegistryStore {
     fn manifest(&self, reference: &str) -> Result<Option<Manifest>, StoreError> {
-        self.session.backoff().run(|| self.read_manifest(reference))
+        self.session.manifest(reference)
     }
 
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
-        self.session.backoff().run(|| self.write_manifest(tag, media_type, bytes))
+        self.session.put_manifest(tag, media_type, bytes)
     }
 
     fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError> {
-        self.session.backoff().run(|| self.delete(digest))
+        self.session.delete_image(None, digest)
+    }
+
+    fn delete_image(&self, tag: &str, digest: &Digest) -> Result<bool, StoreError> {
+        self.session.delete_image(Some(tag), digest)
+    }
+
+    fn tags(&self) -> Result<Vec<String>, StoreError> {
+        self.session.tags()
     }
 
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
@@ -190,8 +103,13 @@ impl Store for RegistryStore {
     }
 
     fn blob(&self, blob: &Blob) -> Result<Box<dyn Read + Send>, StoreError> {
-        let download = Download::open(self.session.clone(), *blob)?;
-        Ok(Box::new(VerifyReader::new(download, *blob, self.session.place(&blob.digest.to_string()))))
+        let download = Download::open(self.session.clone(), self.mirror.clone(), *blob)?;
+        let (mirror, place) = (download.mirror(), self.session.place(&blob.digest.to_string()));
+        let reader = VerifyReader::new(download, *blob, place.clone());
+        Ok(match mirror {
+            Some(mirror) => Box::new(FromMirror { reader, mirror, place }),
+            None => Box::new(reader),
+        })
     }
 
     fn blob_range(&self, blob: &Blob, offset: u64, len: u64) -> Result<Vec<u8>, StoreError> {
@@ -220,7 +138,26 @@ impl Store for RegistryStore {
     }
 }
 
-/// The header `Docker-Content-Digest`, where it is a SHA-256.
-fn told_digest(headers: &HeaderMap) -> Option<Digest> {
-    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+/// A large blob that began to come from a mirror. When its digest turns out to be wrong, its first bytes are used already:
+/// then the error names the culprit, which is not asked again.
+struct FromMirror {
+    reader: VerifyReader<Download>,
+    mirror: Arc<Mirror>,
+    place: String,
+}
+
+impl Read for FromMirror {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer).map_err(|error| {
+            if error.kind() != io::ErrorKind::InvalidData {
+                return error;
+            }
+            self.mirror.failed(&error.to_string());
+            let problem = format!(
+                "the mirror {} sent other data than its digest stands for; run the task again, and look at the mirror",
+                self.mirror.name()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, StoreError::Content { place: self.place.clone(), problem })
+        })
+    }
 }

@@ -42,7 +42,7 @@ impl<R: Read> Read for VerifyReader<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let left = self.expected.size - self.seen;
+        let left = self.expected.size.saturating_sub(self.seen);
         if left == 0 {
             self.verify()?;
             return match self.inner.read(&mut [0])? {
@@ -51,13 +51,13 @@ impl<R: Read> Read for VerifyReader<R> {
             };
         }
         let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let count = self.inner.read(&mut buffer[..room])?;
+        let count = self.inner.read(buffer.get_mut(..room).unwrap_or_default())?;
         if count == 0 {
             return Err(self.wrong(format!("the blob ends after {} of its {} bytes", self.seen, self.expected.size)));
         }
-        self.seen += count as u64;
+        self.seen = self.seen.saturating_add(count as u64);
         if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buffer[..count]);
+            hasher.update(buffer.get(..count).unwrap_or_default());
         }
         if self.seen == self.expected.size {
             self.verify()?;

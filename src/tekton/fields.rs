@@ -1,11 +1,11 @@
-//! Fields of JSON objects as Go's `encoding/json` finds them: without regard to case, the last one of several winning.
+//! Fields of JSON objects as Go's `encoding/json` finds them: case-insensitively, and the last of several wins.
 //!
 //! Tekton's CRDs keep everything below `pipelineSpec` and `taskSpec` as it was written, so `workingdir` and `mountpath`
 //! reach Tekton's decoder, which takes them for `workingDir` and `mountPath`.
 
 use serde_json::{Map, Value};
 
-/// The field `name` of `object`; none where it is absent, null, or `object` is no object.
+/// The field `name` of `object`; none if it is absent or null, or `object` is not an object.
 pub fn field<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     let map = object.as_object()?;
     let exact = map.get(name);
@@ -13,19 +13,19 @@ pub fn field<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     found.filter(|value| !value.is_null())
 }
 
-/// The field `name`, changeable.
+/// The field `name`, mutable.
 pub fn field_mut<'a>(object: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     let map = object.as_object_mut()?;
     let key = last(map, name)?.to_owned();
     map.get_mut(&key).filter(|value| !value.is_null())
 }
 
-/// The text of field `name`; empty where there is none, as Go's zero value.
+/// The string in field `name`; empty if there is none, as Go's zero value.
 pub fn text<'a>(object: &'a Value, name: &str) -> &'a str {
     field(object, name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The items of the array in field `name`; empty where there is none.
+/// The items of the array in field `name`; empty if there is none.
 pub fn items<'a>(object: &'a Value, name: &str) -> &'a [Value] {
     field(object, name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
@@ -35,7 +35,7 @@ pub fn flag(object: &Value, name: &str) -> bool {
     field(object, name).and_then(Value::as_bool).unwrap_or_default()
 }
 
-/// Sets field `name`, under the spelling that is there or as `name`.
+/// Sets field `name`, in the spelling that the object already has or as `name`.
 pub fn set(object: &mut Map<String, Value>, name: &str, value: Value) {
     let key = last(object, name).map_or_else(|| name.to_owned(), str::to_owned);
     object.insert(key, value);
@@ -46,7 +46,7 @@ pub fn remove(object: &mut Map<String, Value>, name: &str) {
     object.retain(|key, _| !key.eq_ignore_ascii_case(name));
 }
 
-/// The array in field `name`, made where there is none.
+/// The array in field `name`, created if there is none.
 pub fn items_mut<'a>(object: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Vec<Value>> {
     let key = last(object, name).map_or_else(|| name.to_owned(), str::to_owned);
     let value = object.entry(key).or_insert_with(|| Value::Array(Vec::new()));
@@ -56,7 +56,7 @@ pub fn items_mut<'a>(object: &'a mut Map<String, Value>, name: &str) -> Option<&
     value.as_array_mut()
 }
 
-/// Every text in `value`, keys of objects left out.
+/// Calls `found` with every string in `value`, except the keys of objects.
 pub fn texts<'a>(value: &'a Value, found: &mut impl FnMut(&'a str)) {
     match value {
         Value::String(text) => found(text),
@@ -66,7 +66,7 @@ pub fn texts<'a>(value: &'a Value, found: &mut impl FnMut(&'a str)) {
     }
 }
 
-/// Replaces every text in `value` for which `change` gives another one.
+/// Replaces every string in `value` for which `change` returns another one.
 pub fn change_texts(value: &mut Value, change: &mut impl FnMut(&str) -> Option<String>) {
     match value {
         Value::String(text) => {

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 
+use fixedbitset::FixedBitSet;
 use serde_json::Value;
 
 use super::{
-    fields::{field, items, text, texts},
+    fields::{items, text},
+    texts::edge_texts,
     variables::{references, result_task},
 };
 
@@ -18,11 +20,11 @@ pub struct Graph {
     pub dag_len: usize,
     /// Direct dependencies of each task. A finally task depends on every task of `tasks`.
     pub dependencies: Vec<Vec<usize>>,
-    /// Those of the direct dependencies whose results the task uses.
+    /// The direct dependencies whose results the task uses.
     pub result_dependencies: Vec<Vec<usize>>,
-    /// All ancestors of each task.
-    pub ancestors: Vec<Set>,
-    /// Pipeline order of each task: its place in the topological order that follows the lists where the graph leaves it open.
+    /// All ancestors of each task: sets of indexes.
+    pub ancestors: Vec<FixedBitSet>,
+    /// Pipeline order of each task: its place in the topological order that follows the lists where the graph allows it.
     pub order: Vec<u32>,
 }
 
@@ -50,10 +52,6 @@ pub enum GraphError {
     },
 }
 
-/// A set of task indices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Set(Vec<u64>);
-
 impl Graph {
     /// Reads `tasks` and `finally` of a Pipeline's spec.
     pub fn new(spec: &Value) -> Result<Self, GraphError> {
@@ -69,7 +67,7 @@ impl Graph {
             dag_len: dag.len(),
             dependencies: Vec::new(),
             result_dependencies: Vec::new(),
-            ancestors: vec![Set::default(); names.len()],
+            ancestors: vec![FixedBitSet::with_capacity(names.len()); names.len()],
             order: vec![0; names.len()],
             names: Vec::new(),
         };
@@ -120,10 +118,10 @@ impl Graph {
         while let Some(task) = ready.pop_first() {
             self.order[task] = place;
             place += 1;
-            let mut ancestors = Set::default();
+            let mut ancestors = FixedBitSet::with_capacity(self.count());
             for &dependency in &self.dependencies[task] {
                 ancestors.insert(dependency);
-                ancestors.extend(&self.ancestors[dependency]);
+                ancestors.union_with(&self.ancestors[dependency]);
             }
             self.ancestors[task] = ancestors;
             for &dependent in &dependents[task] {
@@ -139,7 +137,7 @@ impl Graph {
         Err(self.cycle(&waiting))
     }
 
-    /// What Tekton says of a cycle (dag.go `getInterdependencyError`); `waiting` is how many dependencies each task still
+    /// Tekton's message about a cycle (dag.go `getInterdependencyError`); `waiting` is how many dependencies each task still
     /// waits for. A finally task that waits for the cycle is not part of it.
     fn cycle(&self, waiting: &[usize]) -> GraphError {
         let stuck = (0..self.dag_len).filter(|&task| waiting[task] > 0);
@@ -152,69 +150,11 @@ impl Graph {
     }
 }
 
-impl Set {
-    /// Adds `index`.
-    pub fn insert(&mut self, index: usize) {
-        let words = self.0.len().max(index / 64 + 1);
-        self.0.resize(words, 0);
-        self.0[index / 64] |= 1 << (index % 64);
-    }
-
-    /// Adds all of `other`.
-    pub fn extend(&mut self, other: &Self) {
-        let words = self.0.len().max(other.0.len());
-        self.0.resize(words, 0);
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine |= theirs);
-    }
-
-    /// Whether `index` is in it.
-    pub fn contains(&self, index: usize) -> bool {
-        self.0.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
-    }
-}
-
-/// The tasks whose results `task` refers to, where such a reference makes an edge: params, matrix, when, and in an embedded
-/// task the steps and sidecars. References in workspaces' subPath, displayName, taskRef, volumeMounts, stepTemplate and
-/// volumes make none.
+/// The tasks whose results `task` refers to where such a reference makes an edge.
 fn result_tasks(task: &Value) -> Vec<&str> {
     let mut found = Vec::new();
-    let mut add = |text| found.extend(references(text).filter_map(result_task));
-    for param in items(task, "params") {
-        field(param, "value").iter().for_each(|value| texts(value, &mut add));
-    }
-    if let Some(matrix) = field(task, "matrix") {
-        for param in items(matrix, "params") {
-            field(param, "value").iter().for_each(|value| texts(value, &mut add));
-        }
-        for param in items(matrix, "include").iter().flat_map(|include| items(include, "params")) {
-            field(param, "value").iter().for_each(|value| texts(value, &mut add));
-        }
-    }
-    for when in items(task, "when") {
-        ["input", "values", "cel"].iter().filter_map(|name| field(when, name)).for_each(|value| texts(value, &mut add));
-    }
-    if let Some(spec) = field(task, "taskSpec") {
-        for container in items(spec, "steps").iter().chain(items(spec, "sidecars")) {
-            container_texts(container, &mut add);
-        }
-    }
+    edge_texts(task, &mut |text| found.extend(references(text).filter_map(result_task)));
     found
-}
-
-/// The texts of a step or sidecar in which Tekton looks for result references
-/// (Tekton: pkg/apis/pipeline/v1/container_types.go `GetVarSubstitutionExpressions`).
-fn container_texts<'a>(container: &'a Value, add: &mut impl FnMut(&'a str)) {
-    for name in ["name", "image", "imagePullPolicy", "script", "workingDir", "command", "args"] {
-        field(container, name).iter().for_each(|value| texts(value, add));
-    }
-    for env in items(container, "env") {
-        add(text(env, "value"));
-        let Some(from) = field(env, "valueFrom") else { continue };
-        for source in ["secretKeyRef", "configMapKeyRef"].iter().filter_map(|name| field(from, name)) {
-            add(text(source, "key"));
-            add(text(source, "name"));
-        }
-    }
 }
 
 fn collect(found: impl Iterator<Item = Result<usize, GraphError>>) -> Result<Vec<usize>, GraphError> {
@@ -293,22 +233,6 @@ mod tests {
         assert!(graph.ancestors[1].contains(3) && !graph.ancestors[1].contains(2));
         assert!((0..4).all(|task| graph.ancestors[4].contains(task)) && !graph.ancestors[5].contains(4));
         assert_eq!(graph.result_dependencies[5], [0]);
-    }
-
-    #[test]
-    fn sets_of_many_tasks() {
-        let members = [200, 3, 64, 63, 128, 0];
-        let (mut small, mut large) = (Set::default(), Set::default());
-        small.insert(5);
-        for member in members {
-            large.insert(member);
-        }
-        let in_large = |index| members.contains(&index);
-        assert!((0..300).all(|index| large.contains(index) == in_large(index)));
-        for (mut set, more) in [(small.clone(), &large), (large.clone(), &small)] {
-            set.extend(more);
-            assert!((0..300).all(|index| set.contains(index) == (in_large(index) || index == 5)));
-        }
     }
 
     #[test]

@@ -7,15 +7,15 @@ use super::{
     variables::{name_after, references, result_task},
 };
 
-/// The most combinations that are reckoned with where their number is known only when the task starts.
+/// The most combinations that are allowed for if their number is known only when the task starts.
 pub const MAX_UNKNOWN: u32 = 256;
 
 /// The number of TaskRuns that a task with a matrix has, as far as it is known when the run is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fan {
-    /// At least so many, unless the task is skipped.
+    /// At least this many, unless the task is skipped.
     pub least: u32,
-    /// At most so many.
+    /// At most this many.
     pub most: u32,
     /// Whether an array from a result may turn out empty, so that the task is skipped.
     pub may_be_empty: bool,
@@ -31,10 +31,10 @@ pub fn fan<'a>(task: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> O
         return Some(Fan { least: 1, most: MAX_UNKNOWN, may_be_empty: true });
     };
     if params.is_empty() {
-        let count = include.len() as u32;
+        let count = length(include);
         return Some(Fan { least: count, most: count, may_be_empty: false });
     }
-    let product = lists.iter().map(|(_, values)| values.len() as u32).fold(1, u32::saturating_mul);
+    let product = lists.iter().map(|(_, values)| length(values)).fold(1, u32::saturating_mul);
     if product == 0 {
         return Some(Fan { least: 0, most: 1, may_be_empty: true });
     }
@@ -45,6 +45,10 @@ pub fn fan<'a>(task: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> O
         most = most.saturating_add(possible);
     }
     Some(Fan { least, most, may_be_empty: false })
+}
+
+fn length<T>(list: &[T]) -> u32 {
+    u32::try_from(list.len()).unwrap_or(u32::MAX)
 }
 
 /// The values of a matrix param; none where they come from results.
@@ -71,7 +75,7 @@ fn values<'a>(given: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> O
     }
 }
 
-/// How many TaskRuns one `include` adds: surely, and at most. Tekton names TaskRuns by this count and not by the number of
+/// How many TaskRuns one `include` adds: at least, and at most. Tekton names TaskRuns by this count and not by the number of
 /// combinations, which is smaller where one `include` has several new values (Tekton: matrix_types.go
 /// `countNewCombinationsFromInclude`, pipelinerunresolution.go).
 fn added(include: &Value, lists: &[(&str, Vec<&str>)]) -> (u32, u32) {

@@ -1,12 +1,12 @@
 //! What a pipelineRef or a taskRef names.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde_json::{Map, Value, json};
 
 use super::{
     fields::{field, items, text},
-    scope::Scope,
+    scope::{Scope, UnknownVariable},
 };
 
 /// A Pipeline or a Task, by where it is.
@@ -14,56 +14,88 @@ use super::{
 pub enum Reference {
     /// One of that name in the run's namespace.
     Name(String),
-    /// One that a resolver of the cluster brings.
+    /// One that a resolver of the cluster fetches.
     Remote {
         /// The resolver, for example `git`.
         resolver: String,
-        /// What it is told, in the order given: objects with `name` and `value`, which is a string, an array of strings or
-        /// an object of strings.
+        /// Its params, in the order given: objects with `name` and `value`, which is a string, an array of strings or an
+        /// object of strings.
         params: Vec<Value>,
     },
 }
 
-/// How much of a param's value a sentence shows, in characters.
+/// Why a reference can't be read, as a clause that fits after "its taskRef" and "it".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// It is a string, a number or an array.
+    #[error("is not an object")]
+    NotAnObject,
+    /// It names an OCI bundle.
+    #[error("has a bundle, which Tekton no longer has: use the resolver \"bundles\"")]
+    Bundle,
+    /// A field that Tekton would refuse.
+    #[error("has a field {0:?}, which Tekton does not know: it takes name, or resolver and params")]
+    UnknownField(String),
+    /// Neither name nor resolver has a value.
+    #[error("names nothing: write name, or resolver and params")]
+    Empty,
+    /// Params without a resolver.
+    #[error("has params but no resolver: name the resolver")]
+    NoResolver,
+    /// Both ways at once.
+    #[error("has a name ({name:?}) beside the resolver {resolver:?}: keep one of them")]
+    NameAndResolver {
+        /// The name.
+        name: String,
+        /// The resolver.
+        resolver: String,
+    },
+    /// A param whose name is empty.
+    #[error("has a param without a name")]
+    UnnamedParam,
+    /// A param given twice.
+    #[error("has the param {0:?} twice: keep one")]
+    DuplicateParam(String),
+}
+
+/// How many characters of a param's value a sentence shows.
 const SHOWN: usize = 60;
 
 impl Reference {
-    /// What `reference`, a pipelineRef or taskRef in its v1 form, names. `fields` are those that it may have beside
-    /// `name`, `resolver` and `params`. Variables are still in it. An error is a clause that fits after "its taskRef".
-    pub fn read(reference: &Value, fields: &[&str]) -> Result<Self, String> {
+    /// What `reference`, a pipelineRef or taskRef in its v1 form, names. `fields` are those that it may have
+    /// beside `name`, `resolver` and `params`. Variables are not resolved yet.
+    pub fn read(reference: &Value, fields: &[&str]) -> Result<Self, ReferenceError> {
         let known = |key: &String| {
             ["name", "resolver", "params"].iter().chain(fields).any(|field| key.eq_ignore_ascii_case(field))
         };
         match reference.as_object().map(|map| map.keys().find(|key| !known(key))) {
-            None => return Err("is not an object".to_owned()),
+            None => return Err(ReferenceError::NotAnObject),
             Some(Some(key)) if key == "bundle" => {
-                return Err("has a bundle, which Tekton has no longer: use the resolver \"bundles\"".to_owned());
+                return Err(ReferenceError::Bundle);
             }
             Some(Some(key)) => {
-                return Err(format!(
-                    "has a field {key:?}, which Tekton does not know: it takes name, or resolver and params"
-                ));
+                return Err(ReferenceError::UnknownField(key.clone()));
             }
             Some(None) => {}
         }
         let params = field(reference, "params");
         match (text(reference, "name"), text(reference, "resolver")) {
-            ("", "") => Err("names nothing: write name, or resolver and params".to_owned()),
+            ("", "") => Err(ReferenceError::Empty),
             (name, "") if params.is_none() => Ok(Self::Name(name.to_owned())),
-            (_, "") => Err("has params but no resolver: name the resolver".to_owned()),
+            (_, "") => Err(ReferenceError::NoResolver),
             ("", resolver) => Ok(Self::Remote { resolver: resolver.to_owned(), params: read_params(reference)? }),
             (name, resolver) => {
-                Err(format!("has a name ({name:?}) beside the resolver {resolver:?}: keep one of them"))
+                Err(ReferenceError::NameAndResolver { name: name.to_owned(), resolver: resolver.to_owned() })
             }
         }
     }
 
-    /// The same with every variable of `scope` in its place. An error is a variable that has no value when a run is created.
-    pub fn resolved(self, scope: &Scope<'_>) -> Result<Self, String> {
+    /// The same with every variable resolved from `scope`.
+    pub fn resolved(self, scope: &Scope<'_>) -> Result<Self, UnknownVariable> {
         match self {
             Self::Name(name) => Ok(Self::Name(scope.apply_text(&name)?)),
             Self::Remote { resolver, params } => {
-                let apply = |param: Value| -> Result<Value, String> {
+                let apply = |param: Value| -> Result<Value, UnknownVariable> {
                     let value = scope.apply(field(&param, "value").unwrap_or(&Value::Null))?;
                     Ok(json!({"name": text(&param, "name"), "value": value}))
                 };
@@ -73,7 +105,7 @@ impl Reference {
         }
     }
 
-    /// The resolver that brings it, if one does.
+    /// The resolver that fetches it, if one does.
     pub fn resolver(&self) -> Option<&str> {
         match self {
             Self::Name(_) => None,
@@ -82,7 +114,7 @@ impl Reference {
     }
 }
 
-/// For sentences, behind `pipeline` or `task`: `"build"`, or `through resolver "git" (url=…, pathInRepo=…)`.
+/// For sentences, after `pipeline` or `task`: `"build"`, or `through resolver "git" (url=…, pathInRepo=…)`.
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -112,16 +144,17 @@ pub fn is_object_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// The params in the form that Tekton gives them (Tekton: param_types.go `UnmarshalJSON`).
-fn read_params(reference: &Value) -> Result<Vec<Value>, String> {
+/// The params in the form that Tekton converts them to (Tekton: param_types.go `UnmarshalJSON`).
+fn read_params(reference: &Value) -> Result<Vec<Value>, ReferenceError> {
     let mut params: Vec<Value> = Vec::new();
+    let mut names = HashSet::new();
     for param in items(reference, "params") {
         let name = text(param, "name");
         if name.is_empty() {
-            return Err("has a param without a name".to_owned());
+            return Err(ReferenceError::UnnamedParam);
         }
-        if params.iter().any(|other| text(other, "name") == name) {
-            return Err(format!("has the param {name:?} twice: keep one"));
+        if !names.insert(name) {
+            return Err(ReferenceError::DuplicateParam(name.to_owned()));
         }
         params.push(json!({"name": name, "value": param_value(field(param, "value").unwrap_or(&Value::Null))}));
     }
@@ -146,7 +179,7 @@ fn shortened(value: &str) -> String {
     line
 }
 
-/// The `refSource` that a resolver gave, as one compact text for an annotation: uri, digest and entryPoint
+/// The `refSource` that a resolver gave, as one compact string for an annotation: uri, digest and entryPoint
 /// (Tekton: refsource.go).
 pub fn source_text(source: &Value) -> String {
     let keep = |key: &str| field(source, key).map(|value| (key.to_owned(), value.clone()));
@@ -179,7 +212,7 @@ mod tests {
             ),
             (
                 json!({"name": "p", "bundle": "b"}),
-                r#"has a bundle, which Tekton has no longer: use the resolver "bundles""#,
+                r#"has a bundle, which Tekton no longer has: use the resolver "bundles""#,
             ),
             (
                 json!({"name": "p", "kind": "x"}),
@@ -191,7 +224,7 @@ mod tests {
                 r#"has the param "a" twice: keep one"#,
             ),
         ] {
-            assert_eq!(read(&value), Err(why.to_owned()), "{value}");
+            assert_eq!(read(&value).unwrap_err().to_string(), why, "{value}");
         }
     }
 

@@ -1,63 +1,103 @@
 //! The values that a pipeline's variables have when its run is created.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use serde_json::Value;
 
 use super::{
     fields::{field, items, text, texts},
-    variables::{references, substitute},
+    run::Run,
+    variables::{param_names, references, substitute},
 };
+use crate::limits::{MAX_PARAMS, MAX_STRING};
 
-/// How far defaults may lead from one param to the next (Tekton: resources/apply.go `maxParamReferenceDepth`).
+/// How deep the defaults of params may refer to each other (Tekton: resources/apply.go `maxParamReferenceDepth`).
 const DEPTH: usize = 10;
+
+/// The words that variables of Tekton's begin with.
+const VARIABLES: [&str; 5] = ["params", "tasks", "finally", "context", "workspaces"];
 
 /// Params of the run and, where it is known, of its Pipeline; and what is known of the run itself.
 #[derive(Clone, Debug)]
 pub struct Scope<'a> {
-    params: Vec<(&'a str, Cow<'a, Value>)>,
+    params: HashMap<&'a str, Param<'a>>,
     context: Vec<(&'static str, &'a str)>,
 }
 
+#[derive(Clone, Debug)]
+struct Param<'a> {
+    /// Its place among all params: where a variable may mean two of them, it means the first.
+    place: usize,
+    value: Cow<'a, Value>,
+}
+
+/// A variable that has no value when a run is created, or one that makes a string longer than [`MAX_STRING`]: its inner text,
+/// for example `tasks.t.results.r`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("$({0}) has no value when the run is created")]
+pub struct UnknownVariable(pub String);
+
 impl<'a> Scope<'a> {
-    /// What `run`, about to be created in `namespace`, gives.
-    pub fn of_run(run: &'a Value, namespace: &'a str) -> Self {
-        let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
-        let params =
-            given.iter().filter_map(|param| Some((text(param, "name"), Cow::Borrowed(field(param, "value")?))));
-        let params = params.collect();
+    /// The values that `run`, about to be created in `namespace`, gives.
+    pub fn of_run(run: Run<'a>, namespace: &'a str) -> Self {
         let mut context = vec![("context.pipelineRun.namespace", namespace)];
         // With generateName there is none yet, and there never is a uid.
-        let name = run.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty());
-        context.extend(name.map(|name| ("context.pipelineRun.name", name)));
-        Self { params, context }
+        context.extend(run.name().map(|name| ("context.pipelineRun.name", name)));
+        let mut scope = Self { params: HashMap::new(), context };
+        for param in run.params() {
+            if let Some(value) = field(param, "value") {
+                scope.add(text(param, "name"), Cow::Borrowed(value));
+            }
+        }
+        scope
     }
 
-    /// The same inside of the pipeline `name`: what its params are by default counts where the run gives nothing. In a default
-    /// other params may stand, in whose defaults others stand (Tekton: resources/apply.go `ApplyParameters`). Versions of Tekton
-    /// that leave such variables as they are have no use for them.
+    /// The same inside of the pipeline `name`: the defaults of its params apply where the run gives no value. A default may
+    /// refer to other params, whose defaults may refer to others (Tekton: resources/apply.go `ApplyParameters`). Versions of
+    /// Tekton that leave such variables as they are can't use them.
     pub fn in_pipeline(mut self, spec: &'a Value, name: &'a str) -> Self {
         let default = |param| Some((text(param, "name"), field(param, "default")?));
         let mut open: Vec<(&str, &Value)> = items(spec, "params").iter().filter_map(default).collect();
-        open.retain(|(name, _)| self.param(name).is_none());
+        open.retain(|(name, _)| !self.params.contains_key(name));
+        let mut room = MAX_STRING;
         for _ in 0..=DEPTH {
-            let found: Vec<_> =
-                open.iter().filter_map(|(name, default)| Some((*name, self.resolved(default)?))).collect();
-            open.retain(|(name, _)| found.iter().all(|(known, _)| known != name));
-            self.params.extend(found);
+            let before = open.len();
+            let mut found = Vec::new();
+            open.retain(|(name, default)| match self.resolved(default, &mut room) {
+                Some(value) => {
+                    found.push((*name, value));
+                    false
+                }
+                None => true,
+            });
+            found.into_iter().for_each(|(name, value)| self.add(name, value));
+            if open.len() == before {
+                break;
+            }
         }
         self.context.push(("context.pipeline.name", name));
         self
     }
 
-    /// A default, if all params that stand in its texts are known and are texts.
-    fn resolved(&self, default: &'a Value) -> Option<Cow<'a, Value>> {
+    /// The first one of a name counts.
+    fn add(&mut self, name: &'a str, value: Cow<'a, Value>) {
+        let place = self.params.len();
+        if let Entry::Vacant(entry) = self.params.entry(name) {
+            entry.insert(Param { place, value });
+        }
+    }
+
+    /// A default, if all params that stand in its texts are known and are texts. What is made of it takes of `room`.
+    fn resolved(&self, default: &'a Value, room: &mut usize) -> Option<Cow<'a, Value>> {
         let mut variables = false;
         texts(default, &mut |text| variables |= references(text).any(|reference| reference.starts_with("params")));
         if !variables {
             return Some(Cow::Borrowed(default));
         }
-        let text = |value: &Value| self.apply_text(value.as_str()?).ok().map(Value::String);
+        let mut text = |value: &Value| self.applied_text(value.as_str()?, room).ok().map(Value::String);
         let value = match default {
             Value::Array(items) => Value::Array(items.iter().map(text).collect::<Option<_>>()?),
             Value::Object(map) => {
@@ -68,55 +108,67 @@ impl<'a> Scope<'a> {
         Some(Cow::Owned(value))
     }
 
-    /// The text that `$(reference)` stands for; none where it has no value yet, or one that is no text.
+    /// The string that `$(reference)` stands for; none if it has no value yet, or one that is not a string.
     pub fn text(&self, reference: &str) -> Option<&str> {
         let context = self.context.iter().find(|(name, _)| *name == reference).map(|(_, value)| *value);
         context.or_else(|| self.value(reference)?.as_str())
     }
 
-    /// `value` with every variable in its place, in texts of any depth. An error is a variable without a value.
-    pub fn apply(&self, value: &Value) -> Result<Value, String> {
+    /// `value` with every variable resolved, in strings at any depth.
+    pub fn apply(&self, value: &Value) -> Result<Value, UnknownVariable> {
+        self.applied(value, &mut MAX_STRING.clone())
+    }
+
+    /// The same for a text that stays one. What is no variable of Tekton's is left as it is.
+    pub fn apply_text(&self, value: &str) -> Result<String, UnknownVariable> {
+        self.applied_text(value, &mut MAX_STRING.clone())
+    }
+
+    /// What is made of `value` takes of `room`, which is in bytes.
+    fn applied(&self, value: &Value, room: &mut usize) -> Result<Value, UnknownVariable> {
         match value {
             Value::String(text) => match self.whole(text) {
-                Some(value) => Ok(value.clone()),
-                None => self.apply_text(text).map(Value::String),
+                Some(value) => {
+                    take(room, size(value), inner(text))?;
+                    Ok(value.clone())
+                }
+                None => self.applied_text(text, room).map(Value::String),
             },
             Value::Array(items) => {
                 let mut applied = Vec::new();
                 for item in items {
-                    match item.as_str().and_then(|text| self.whole(text)) {
-                        Some(Value::Array(more)) => applied.extend(more.iter().cloned()),
-                        _ => applied.push(self.apply(item)?),
+                    match item.as_str().and_then(|text| Some((text, self.whole(text)?))) {
+                        Some((text, Value::Array(more))) => {
+                            take(room, more.iter().map(size).sum(), inner(text))?;
+                            applied.extend(more.iter().cloned());
+                        }
+                        _ => applied.push(self.applied(item, room)?),
                     }
                 }
                 Ok(Value::Array(applied))
             }
             Value::Object(map) => map
                 .iter()
-                .map(|(key, value)| Ok((key.clone(), self.apply(value)?)))
+                .map(|(key, value)| Ok((key.clone(), self.applied(value, room)?)))
                 .collect::<Result<_, _>>()
                 .map(Value::Object),
             other => Ok(other.clone()),
         }
     }
 
-    /// The same for a text that stays one. What is no variable of Tekton's is left as it is.
-    pub fn apply_text(&self, value: &str) -> Result<String, String> {
-        let variable = |reference: &&str| {
-            ["params", "tasks", "finally", "context", "workspaces"]
-                .iter()
-                .any(|start| reference.strip_prefix(start).is_some_and(|rest| rest.starts_with(['.', '['])))
-        };
-        match references(value).filter(variable).find(|reference| self.text(reference).is_none()) {
-            Some(unknown) => Err(unknown.to_owned()),
-            None => {
-                let new = |reference: &str| self.text(reference).map(str::to_owned);
-                Ok(substitute(value, new).unwrap_or_else(|| value.to_owned()))
+    fn applied_text(&self, value: &str, room: &mut usize) -> Result<String, UnknownVariable> {
+        for reference in references(value) {
+            match self.text(reference) {
+                Some(text) => take(room, text.len(), reference)?,
+                None if is_variable(reference) => return Err(UnknownVariable(reference.to_owned())),
+                None => {}
             }
         }
+        let new = |reference: &str| self.text(reference).map(str::to_owned);
+        Ok(substitute(value, new).unwrap_or_else(|| value.to_owned()))
     }
 
-    /// The array or object that a text stands for which is nothing but one variable
+    /// The array or object that `text` stands for if it consists of exactly one variable
     /// (Tekton: param_types.go `applyOrCorrect`).
     fn whole(&self, text: &str) -> Option<&Value> {
         let reference = text.strip_prefix("$(")?.strip_suffix(')')?;
@@ -124,22 +176,48 @@ impl<'a> Scope<'a> {
         (!value.is_string()).then_some(value)
     }
 
-    /// The value of `params.x`, `params["x"]`, `params['x']`, and of `[0]` or `.key` behind these. A name may have dots.
+    /// The value of `params.x`, `params["x"]`, `params['x']`, and of `[0]` or `.key` after these. A name may have dots.
     fn value(&self, reference: &str) -> Option<&Value> {
-        let rest = reference.strip_prefix("params")?;
-        self.params.iter().find_map(|(name, value)| {
-            let forms = [format!(".{name}"), format!("[\"{name}\"]"), format!("['{name}']")];
-            let rest = forms.iter().find_map(|form| rest.strip_prefix(form.as_str()))?;
-            match (rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')), rest.strip_prefix('.')) {
-                _ if rest.is_empty() => Some(value.as_ref()),
-                (Some(index), _) => value.as_array()?.get(index.parse::<usize>().ok()?),
-                (None, key) => value.as_object()?.get(key?),
-            }
-        })
+        let values = param_names(reference).filter_map(|(name, rest)| {
+            let param = self.params.get(name)?;
+            Some((param.place, element(&param.value, rest)?))
+        });
+        values.min_by_key(|(place, _)| *place).map(|(_, value)| value)
     }
+}
 
-    fn param(&self, name: &str) -> Option<&Value> {
-        self.params.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
+/// The whole of `value`, its item at `[0]` or its field `.key`.
+fn element<'a>(value: &'a Value, rest: &str) -> Option<&'a Value> {
+    match (rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')), rest.strip_prefix('.')) {
+        _ if rest.is_empty() => Some(value),
+        (Some(index), _) => value.as_array()?.get(index.parse::<usize>().ok()?),
+        (None, key) => value.as_object()?.get(key?),
+    }
+}
+
+fn is_variable(reference: &str) -> bool {
+    let starts = |word: &&str| reference.strip_prefix(*word).is_some_and(|rest| rest.starts_with(['.', '[']));
+    VARIABLES.iter().any(starts)
+}
+
+/// The reference in `$(reference)`.
+fn inner(text: &str) -> &str {
+    text.trim_start_matches("$(").trim_end_matches(')')
+}
+
+fn take(room: &mut usize, bytes: usize, reference: &str) -> Result<(), UnknownVariable> {
+    *room = room.checked_sub(bytes).ok_or_else(|| UnknownVariable(reference.to_owned()))?;
+    Ok(())
+}
+
+/// About the bytes that a value takes.
+fn size(value: &Value) -> usize {
+    const EACH: usize = MAX_STRING / MAX_PARAMS;
+    EACH + match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
+        _ => 0,
     }
 }
 
@@ -160,7 +238,7 @@ mod tests {
             {"name": "list", "default": ["$(params.two)", "$(params.d)"]}, {"name": "map", "default": {"k": "$(params.two)"}},
             {"name": "circle", "default": "$(params.back)"}, {"name": "back", "default": "$(params.circle)"},
             {"name": "arrays", "default": ["$(params.a[*])"]}]});
-        let scope = Scope::of_run(&run, "ns").in_pipeline(&spec, "p");
+        let scope = Scope::of_run(Run::new(&run), "ns").in_pipeline(&spec, "p");
         for (value, expected) in [
             (json!("plain $(x) $HOME $(date)"), json!("plain $(x) $HOME $(date)")),
             (json!("a $(params.s) $(params[\"s\"]) $(params['s'])"), json!("a text text text")),
@@ -190,9 +268,34 @@ mod tests {
             ("$(tasks.t.results.r)", "tasks.t.results.r"),
             ("$(context.pipelineRun.uid)", "context.pipelineRun.uid"),
         ] {
-            assert_eq!(scope.apply(&json!(value)), Err(unknown.to_owned()), "{value}");
+            assert_eq!(scope.apply(&json!(value)), Err(UnknownVariable(unknown.to_owned())), "{value}");
         }
         let unnamed = json!({"metadata": {"generateName": "r-"}});
-        assert_eq!(Scope::of_run(&unnamed, "ns").text("context.pipelineRun.name"), None);
+        assert_eq!(Scope::of_run(Run::new(&unnamed), "ns").text("context.pipelineRun.name"), None);
+    }
+
+    #[test]
+    fn what_is_made_of_params_is_bounded() {
+        let refer = |name: &str, times: usize| format!("$(params.{name})").repeat(times);
+        // Each default is the one before a hundred times.
+        let params: Vec<Value> = (0..10)
+            .map(|level| match level {
+                0 => json!({"name": "p0", "default": "x".repeat(100)}),
+                _ => json!({"name": format!("p{level}"), "default": refer(&format!("p{}", level - 1), 100)}),
+            })
+            .collect();
+        let run = json!({"spec": {"params": [
+            {"name": "long", "value": "x".repeat(1000)}, {"name": "list", "value": vec!["x"; 1000]}]}});
+        let spec = json!({"params": params});
+        let scope = Scope::of_run(Run::new(&run), "ns").in_pipeline(&spec, "p");
+        assert_eq!(scope.text("params.p1").map(str::len), Some(10_000));
+        assert_eq!(scope.text("params.p2"), None);
+        assert_eq!(scope.apply_text(&refer("long", 65)).map(|text| text.len()), Ok(65_000));
+        assert_eq!(scope.apply_text(&refer("long", 66)), Err(UnknownVariable("params.long".to_owned())));
+        assert!(scope.apply(&json!(["$(params.list[*])"])).is_ok());
+        assert!(scope.apply(&json!(vec!["$(params.list[*])"; 10])).is_err());
+        // Long references are not looked for at every dot.
+        let dots = format!("$(params.{})", "a.".repeat(70_000));
+        assert!(scope.apply_text(&dots).is_err());
     }
 }

@@ -1,11 +1,13 @@
-//! `$(…)` variables in texts.
+//! `$(…)` variables in strings.
+
+use crate::limits::MAX_NAME;
 
 /// The inner texts of all variables in `text`: `params.x` for `$(params.x)`.
 pub fn references(text: &str) -> impl Iterator<Item = &str> {
     Scan { text, at: 0 }.map(|(start, end)| &text[start + 2..end - 1])
 }
 
-/// `text` with each `$(…)` replaced for which `value` gives something; none where nothing was replaced.
+/// `text` with each `$(…)` replaced for which `value` returns something; none if nothing was replaced.
 pub fn substitute(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Option<String> {
     let mut result: Option<String> = None;
     let mut kept = 0;
@@ -55,6 +57,21 @@ pub fn name_after<'a>(reference: &'a str, prefix: &str) -> Option<&'a str> {
         }
     }
     None
+}
+
+/// What `params…` may name: each param with the index or key behind it, the shortest name first, since a name may have dots.
+pub fn param_names(reference: &str) -> impl Iterator<Item = (&str, &str)> {
+    let rest = reference.strip_prefix("params").unwrap_or_default();
+    let dotted = rest.strip_prefix('.');
+    let ends = dotted.into_iter().flat_map(|dotted| {
+        let ends = dotted.char_indices().filter(|(_, c)| ['.', '['].contains(c)).map(|(end, _)| end);
+        // No name is longer.
+        let ends = ends.take_while(|end| *end <= MAX_NAME).chain([dotted.len()]);
+        ends.filter_map(|end| dotted.split_at_checked(end))
+    });
+    let quoted = [("[\"", "\"]"), ("['", "']")];
+    let quoted = quoted.into_iter().find_map(|(open, close)| rest.strip_prefix(open)?.split_once(close));
+    ends.chain(quoted)
 }
 
 fn is_number(text: &str) -> bool {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
-    fields::{field, flag, items, text, texts},
+    fields::{field, flag, items, text},
+    texts::propagating_texts,
     variables::{name_after, references},
 };
 
@@ -56,20 +57,12 @@ pub fn mount_path(declared: &Value) -> String {
     }
 }
 
-/// The workspaces that the texts of an embedded task name (Tekton: pkg/workspace/apply.go `FindWorkspacesUsedByTask`).
+/// The workspaces that the strings of an embedded task name.
 fn propagated(spec: &Value) -> BTreeSet<&str> {
     let mut found = BTreeSet::new();
-    let mut add = |text| found.extend(references(text).filter_map(|reference| name_after(reference, "workspaces")));
-    let containers = items(spec, "steps").iter().chain(items(spec, "sidecars"));
-    for container in containers.chain(field(spec, "stepTemplate")) {
-        for name in ["script", "args", "command", "workingDir"] {
-            field(container, name).iter().for_each(|value| texts(value, &mut add));
-        }
-        items(container, "env").iter().for_each(|env| add(text(env, "value")));
-        for param in items(container, "params") {
-            field(param, "value").iter().for_each(|value| texts(value, &mut add));
-        }
-    }
+    propagating_texts(spec, &mut |text| {
+        found.extend(references(text).filter_map(|reference| name_after(reference, "workspaces")));
+    });
     found
 }
 

@@ -1,6 +1,6 @@
 //! What a workspace was when it had just been restored: for save to compare with.
 //!
-//! One zstd stream: the lineage as JSON, then one record for each path in tree order, each with its length in front
+//! One zstd stream: what was restored as JSON ([`Input`]), then one record for each path in tree order, each with its length in front
 //! (u32, little endian). It belongs to one machine and one volume.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{entry::Entry, error::Error, lineage::Lineage, tree::Identity};
+use super::{entry::Entry, error::Error, files::tree::Identity, snapshot::lineage::Input};
 
 /// No record is longer.
 const MAX_RECORD: u32 = 256 << 20;
@@ -28,28 +28,33 @@ pub struct Known {
 }
 
 /// Writes a baseline.
-pub struct Writer {
+pub struct BaselineWriter {
     out: zstd::stream::write::Encoder<'static, File>,
     place: String,
 }
 
 /// Reads a baseline.
-pub struct Reader {
-    lineage: Lineage,
-    input: zstd::stream::read::Decoder<'static, BufReader<File>>,
+pub struct BaselineReader {
+    input: Input,
+    records: zstd::stream::read::Decoder<'static, BufReader<File>>,
     place: String,
 }
 
-impl Writer {
+/// What was restored when the baseline at `path` was written; nothing where a task started from nothing.
+pub fn input(path: Option<&Path>) -> Result<Input, Error> {
+    path.map_or_else(|| Ok(Input::default()), |path| Ok(BaselineReader::open(path)?.input))
+}
+
+impl BaselineWriter {
     /// Creates the file, and the folder that it is in.
-    pub fn create(path: &Path, lineage: &Lineage) -> Result<Self, Error> {
+    pub fn create(path: &Path, input: &Input) -> Result<Self, Error> {
         let place = path.display().to_string();
         let open = || -> io::Result<_> {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent)?;
             }
             let mut out = zstd::stream::write::Encoder::new(File::create(path)?, 1)?;
-            put(&mut out, &serde_json::to_vec(lineage)?)?;
+            put(&mut out, &serde_json::to_vec(input)?)?;
             Ok(out)
         };
         let out = open().map_err(Error::file(&place, "the baseline can't be written"))?;
@@ -70,30 +75,25 @@ impl Writer {
     }
 }
 
-impl Reader {
+impl BaselineReader {
     /// Opens the file.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let place = path.display().to_string();
         let open = || -> io::Result<_> {
-            let mut input = zstd::stream::read::Decoder::new(File::open(path)?)?;
-            let lineage = get(&mut input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            Ok((serde_json::from_slice(&lineage)?, input))
+            let mut records = zstd::stream::read::Decoder::new(File::open(path)?)?;
+            let input = get(&mut records)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            Ok((serde_json::from_slice(&input)?, records))
         };
-        let (lineage, input) = open().map_err(Error::file(&place, "the baseline can't be read"))?;
-        Ok(Self { lineage, input, place })
-    }
-
-    /// What the workspace was restored from.
-    pub fn lineage(&self) -> &Lineage {
-        &self.lineage
+        let (input, records) = open().map_err(Error::file(&place, "the baseline can't be read"))?;
+        Ok(Self { input, records, place })
     }
 }
 
-impl Iterator for Reader {
+impl Iterator for BaselineReader {
     type Item = Result<Known, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let known = match get(&mut self.input) {
+        let known = match get(&mut self.records) {
             Ok(None) => return None,
             Ok(Some(record)) => postcard::from_bytes(&record).map_err(io::Error::other),
             Err(e) => Err(e),
@@ -103,7 +103,8 @@ impl Iterator for Reader {
 }
 
 fn put(out: &mut impl Write, record: &[u8]) -> io::Result<()> {
-    out.write_all(&(record.len() as u32).to_le_bytes())?;
+    let len = u32::try_from(record.len()).map_err(io::Error::other)?;
+    out.write_all(&len.to_le_bytes())?;
     out.write_all(record)
 }
 

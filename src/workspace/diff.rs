@@ -13,24 +13,26 @@ use super::{
     baseline::Known,
     entry::{Entry, Node},
     error::Error,
+    files::{
+        tree::{self, Access, Cursor, Identity, Status},
+        walk::{Found, Walk},
+    },
     path::TreePath,
-    scan::{Found, Walk},
     shard::{Shard, Sharder},
-    tree::{self, Access, Cursor, Identity, Status},
 };
 
 /// What [`changes`] saw beside the changes themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Seen {
     /// Regular files of which, as far as can be told without reading them, only mode, owner or extended attributes changed.
-    pub relabelled: u64,
+    pub metadata_only: u64,
     /// Their bytes.
-    pub relabelled_bytes: u64,
+    pub metadata_only_bytes: u64,
 }
 
-/// A file that has several names.
+/// A file with hard links.
 struct Linked {
-    /// The file under the first of them.
+    /// The file at the first of its paths.
     first: Entry,
     /// The others, in tree order.
     others: Vec<TreePath>,
@@ -53,10 +55,10 @@ struct Diff<'a> {
     seen: Seen,
     /// From the root to the last path: all directories above it, and itself if it is one.
     open: Vec<OpenDir>,
-    /// Files that have several names.
+    /// Files with hard links, by device and inode.
     linked: HashMap<(u64, u64), Linked>,
-    /// The directories above their names.
-    above_names: HashMap<TreePath, Status>,
+    /// The directories above their paths.
+    above_links: HashMap<TreePath, Status>,
     /// What is below this path was known and is gone with it.
     gone: Option<TreePath>,
 }
@@ -81,7 +83,7 @@ pub fn changes(
         seen: Seen::default(),
         open: Vec::new(),
         linked: HashMap::new(),
-        above_names: HashMap::new(),
+        above_links: HashMap::new(),
         gone: None,
     };
     let mut walk = Walk::new(root, access.clone())?;
@@ -155,24 +157,24 @@ impl Diff<'_> {
         self.keep(found, entry, changed)
     }
 
-    /// Whether a file of which the status changed is different, or belongs to another set of names.
+    /// Whether a file of which the status changed is different, or is a hard link to another file.
     fn file_changed(&mut self, walk: &Walk, found: &Found, entry: &mut Entry, old: &Known) -> Result<bool, Error> {
         let other_file = old.identity.is_none_or(|identity| !same_file(&identity, &found.status.identity));
-        let several = found.status.nlink > 1 || old.nlink > 1;
+        let has_links = found.status.nlink > 1 || old.nlink > 1;
         let Some(was) = old.entry.content() else { return Ok(true) };
-        if other_file && several || was.size != found.status.size || entry.mtime != old.entry.mtime {
+        if other_file && has_links || was.size != found.status.size || entry.mtime != old.entry.mtime {
             return Ok(true);
         }
         let unreadable =
             |e: io::Error| Error::File { path: found.path.to_string(), action: "can't be read", source: e };
         let (mut file, _) = match tree::open_file(walk.parent(), found.path.name()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::Changed(found.path.clone())),
+            Err(e) if tree::is_change(&e) => return Err(Error::Changed(found.path.clone())),
             other => other.map_err(unreadable)?,
         };
         entry.xattrs = tree::xattrs(&file).map_err(unreadable)?;
         if !entry.same_attributes(&old.entry) {
-            self.seen.relabelled += 1;
-            self.seen.relabelled_bytes += was.size;
+            self.seen.metadata_only = self.seen.metadata_only.saturating_add(1);
+            self.seen.metadata_only_bytes = self.seen.metadata_only_bytes.saturating_add(was.size);
             return Ok(true);
         }
         let mut hash = blake3::Hasher::new();
@@ -180,14 +182,14 @@ impl Diff<'_> {
         loop {
             match file.read(&mut buffer).map_err(unreadable)? {
                 0 => return Ok(hash.finalize() != was.hash),
-                len => drop(hash.update(&buffer[..len])),
+                len => drop(hash.update(buffer.get(..len).unwrap_or_default())),
             }
         }
     }
 
     /// Whether it is listed as changed.
     fn add(&mut self, walk: &Walk, found: &Found, changed: bool) -> Result<bool, Error> {
-        // What did not change is of interest only if it is one of several names.
+        // What did not change is of interest only if it is a hard link.
         if changed || found.status.nlink > 1 && found.status.kind == FileType::RegularFile {
             let entry = walk.describe(found)?;
             return self.keep(found, entry, changed);
@@ -208,7 +210,7 @@ impl Diff<'_> {
                 }
             }
             for dir in self.open.iter().rev() {
-                if self.above_names.insert(dir.path.clone(), dir.status).is_some() {
+                if self.above_links.insert(dir.path.clone(), dir.status).is_some() {
                     break;
                 }
             }
@@ -223,15 +225,16 @@ impl Diff<'_> {
 
     /// Lists the directories above a change that are not listed yet.
     fn list_above(&mut self) -> Result<(), Error> {
-        let first = self.open.iter().rposition(|dir| dir.listed).map_or(0, |last| last + 1);
-        for dir in &mut self.open[first..] {
+        let listed = self.open.iter().rposition(|dir| dir.listed);
+        let unlisted = self.open.iter_mut().enumerate().filter(|(place, _)| listed.is_none_or(|last| *place > last));
+        for (_, dir) in unlisted {
             self.shards.push(&header(&mut self.cursor, &dir.path, &dir.status)?)?;
             dir.listed = true;
         }
         Ok(())
     }
 
-    /// Files with several names are listed last, as only then all their names are known.
+    /// Files with hard links are listed last, as only then all their paths are known.
     fn finish(mut self) -> Result<Seen, Error> {
         let mut sets: Vec<Linked> = self.linked.into_values().filter(|linked| linked.changed).collect();
         sets.sort_by(|a, b| a.first.path.cmp(&b.first.path));
@@ -242,7 +245,7 @@ impl Diff<'_> {
             let mut entries = Vec::with_capacity(names.len());
             for entry in names {
                 let mut path = entry.path.parent();
-                while let Some((dir, status)) = path.and_then(|dir| self.above_names.remove_entry(&dir)) {
+                while let Some((dir, status)) = path.and_then(|dir| self.above_links.remove_entry(&dir)) {
                     entries.push(header(&mut self.cursor, &dir, &status)?);
                     path = dir.parent();
                 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path::TreePath;
 
-/// What is known of one path. This is also the record of a table of contents, see [`super::toc`].
+/// What is known of one path. This is also the record of a table of contents, see [`super::layer::toc`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it is.
@@ -33,9 +33,9 @@ pub enum Node {
     },
     /// A regular file.
     File(Content),
-    /// A further name of the regular file at `to`, an earlier entry of the same layer.
+    /// A hard link to the regular file at `to`, an earlier entry of the same layer.
     Link {
-        /// The first name.
+        /// Where the file is.
         to: TreePath,
         /// What the file holds.
         content: Content,
@@ -96,12 +96,22 @@ impl Entry {
         self.node == Node::Dir { touched: true }
     }
 
+    /// Whether it is a device.
+    pub fn is_device(&self) -> bool {
+        matches!(self.node, Node::Char(_) | Node::Block(_))
+    }
+
+    /// Whether it is a hard link to an earlier entry.
+    pub fn is_link(&self) -> bool {
+        matches!(self.node, Node::Link { .. })
+    }
+
     /// Whether it is a whiteout.
     pub fn is_whiteout(&self) -> bool {
         self.node == Node::Whiteout
     }
 
-    /// What a regular file holds, whichever of its names this is.
+    /// What a regular file holds, also under the path of a hard link.
     pub fn content(&self) -> Option<&Content> {
         match &self.node {
             Node::File(content) | Node::Link { content, .. } => Some(content),
@@ -128,4 +138,12 @@ impl Entry {
             && (self.uid, self.gid) == (other.uid, other.gid)
             && self.xattrs == other.xattrs
     }
+}
+
+/// The extended attribute with the capabilities of a program (capabilities(7), "File capabilities").
+pub const CAPABILITY: &[u8] = b"security.capability";
+
+/// Whether the extended attribute is one that travels. Others belong to the machine (labels, overlays).
+pub fn keeps_xattr(name: &[u8]) -> bool {
+    name.starts_with(b"user.") || name == CAPABILITY
 }

@@ -2,10 +2,21 @@
 
 use std::io;
 
-use super::{merge::Conflicts, path::TreePath};
-use crate::store::StoreError;
+use super::{
+    conflict::Conflicts,
+    path::{MAX_LEN, TreePath},
+};
+use crate::{
+    digest::Digest,
+    globs::InvalidGlob,
+    quote::Line,
+    step::{ENV, InvalidStepConfig, TooManyCombinations},
+    store::StoreError,
+    target::InvalidTarget,
+};
 
-/// One sentence that names the file, layer, snapshot or task, and what to do where something can be done.
+/// One sentence that names the file, layer, snapshot or task, and what to do where something can be done. Whatever foreign text
+/// is in it, it is one line without control characters.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,7 +24,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file or directory could not be read, made or changed.
-    #[error("{path}: {action}: {source}")]
+    #[error("{}: {action}: {}", Line(path), Line(&source.to_string()))]
     File {
         /// Which one.
         path: String,
@@ -27,8 +38,15 @@ pub enum Error {
         "{0} changed while it was being saved; stop what still writes to the workspace (a sidecar?) before the task ends"
     )]
     Changed(TreePath),
+    /// A path that is too long to be stored.
+    #[error(
+        "{:.200}…: the path has {} bytes, more than the {MAX_LEN} that can be stored; move or delete what is so deep in the workspace",
+        .0.to_string(),
+        .0.as_bytes().len()
+    )]
+    LongPath(TreePath),
     /// Something that was stored is not what it has to be.
-    #[error("{place}: {problem}")]
+    #[error("{}: {}", Line(place), Line(problem))]
     Damaged {
         /// The layer, image or file.
         place: String,
@@ -47,7 +65,8 @@ pub enum Error {
     },
     /// A task before this one should have left a snapshot.
     #[error(
-        "task {task:?} left no snapshot of workspace {workspace:?} at {place}; its save step must have failed, or the snapshot was deleted"
+        "task {task:?} left no snapshot of workspace {workspace:?} at {}; its save step must have failed, or the snapshot was deleted",
+        Line(place)
     )]
     NoSnapshot {
         /// Name of the task.
@@ -58,11 +77,12 @@ pub enum Error {
         place: String,
     },
     /// An image that is to be read does not exist.
-    #[error("{0}: there is no such image")]
+    #[error("{}: there is no such image", Line(.0))]
     NoImage(String),
     /// The volume of the workspace is too small.
     #[error(
-        "{workspace}: its {files} files take {need}, but its volume has room for {free_files} files and {free}; give the volume more room (an emptyDir in memory its sizeLimit, any other one the disk of the node)"
+        "{}: its {files} files take {need}, but its volume has room for {free_files} files and {free}; give the volume more room (an emptyDir in memory its sizeLimit, any other one the disk of the node)",
+        Line(workspace)
     )]
     NoSpace {
         /// How messages name the workspace.
@@ -76,9 +96,61 @@ pub enum Error {
         /// Its free bytes, for people.
         free: String,
     },
-    /// The parts of a run do not fit together.
-    #[error("{0}")]
-    Run(String),
+    /// What names a store can't be parsed.
+    #[error(transparent)]
+    Target(#[from] InvalidTarget),
+    /// An injected step was started without its configuration.
+    #[error("the environment variable {ENV} is not set; by hand, give {by_hand}")]
+    NoStepConfig {
+        /// The arguments of the command by hand.
+        by_hand: &'static str,
+    },
+    /// The configuration of an injected step can't be read.
+    #[error(transparent)]
+    StepConfig(#[from] InvalidStepConfig),
+    /// A rule of param `conflict` can't be read.
+    #[error("param conflict: {0}")]
+    ConflictRule(#[from] InvalidGlob),
+    /// A matrix has more combinations than its steps were made for.
+    #[error(transparent)]
+    Combinations(#[from] TooManyCombinations),
+    /// The base image is not the same for all tasks of a run.
+    #[error("the base image {} changed during the run, from {from} to {to}; name it by its digest", Line(image))]
+    BaseChanged {
+        /// The image, as the user wrote it.
+        image: String,
+        /// Digest of the manifest that one task started from.
+        from: Digest,
+        /// Digest of the manifest that another one did.
+        to: Digest,
+    },
+    /// Tasks of a run were seen with different snapshots of one and the same task.
+    #[error("two different snapshots of task {task:?} are in use in one run; it must have been saved twice")]
+    SavedTwice {
+        /// Name of the task.
+        task: String,
+    },
+    /// A device in an image that was not saved by the run that restores it.
+    #[error("{0} is a device; only the steps of a run restore devices, and only those that the run itself saved")]
+    Device(TreePath),
+    /// A snapshot that a task started from was replaced while the task ran.
+    #[error(
+        "the snapshot of task {task:?} changed while this task worked on what it restored: {} was {restored} and is {now}; someone else writes to this repository",
+        Line(place)
+    )]
+    Moved {
+        /// Name of the task.
+        task: String,
+        /// The image, by its tag.
+        place: String,
+        /// Digest of the manifest that was restored.
+        restored: Digest,
+        /// Digest of the manifest that is there now.
+        now: Digest,
+    },
+    /// The one that takes what is produced wants no more of it: it has an error of its own. Nobody gets to see this.
+    #[error("stopped")]
+    Stopped,
 }
 
 impl Error {

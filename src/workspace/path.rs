@@ -4,8 +4,10 @@ use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Longer paths are refused: no file system holds them and they would cost memory.
-const MAX_LEN: usize = 64 * 1024;
+use crate::quote::Quoted;
+
+/// Longer paths, in bytes, are refused: hardly any program can use them, and each one is in tables and in memory.
+pub const MAX_LEN: usize = 64 * 1024;
 
 /// A path relative to the workspace, as bytes: names joined by `/`, none of them empty, `.` or `..`. The root is empty.
 ///
@@ -30,14 +32,14 @@ impl TreePath {
 
     /// Checks `bytes`. Nothing is normalised: `a//b`, `./a` and `a/` are refused.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPath> {
-        let invalid = |why| Err(InvalidPath { path: lossy(&bytes[..bytes.len().min(200)]), why });
+        let invalid = |why| Err(InvalidPath { path: lossy(bytes.get(..200).unwrap_or(bytes)), why });
         if bytes.is_empty() {
             return Ok(Self::root());
         }
         if bytes.len() > MAX_LEN {
             return invalid("it is too long");
         }
-        if bytes[0] == b'/' {
+        if bytes.starts_with(b"/") {
             return invalid("it is absolute");
         }
         if bytes.contains(&0) {
@@ -56,7 +58,7 @@ impl TreePath {
 
     /// The path of `name` in this directory. `name` must be a single name, as a directory listing gives it.
     pub fn join(&self, name: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
+        let mut bytes = Vec::with_capacity(self.0.len().saturating_add(name.len()).saturating_add(1));
         bytes.extend_from_slice(&self.0);
         if !self.is_root() {
             bytes.push(b'/');
@@ -68,16 +70,21 @@ impl TreePath {
     /// The directory that holds it; none for the root.
     pub fn parent(&self) -> Option<Self> {
         match self.0.iter().rposition(|&b| b == b'/') {
-            Some(slash) => Some(Self(self.0[..slash].to_owned())),
+            Some(slash) => Some(Self(self.0.get(..slash).unwrap_or_default().to_owned())),
             None if self.is_root() => None,
             None => Some(Self::root()),
         }
     }
 
+    /// The first part of the path, which has `len` bytes and ends where a name ends, and the rest as a path of its own.
+    pub fn split_at(&self, len: usize) -> (Self, Self) {
+        let (first, rest) = self.0.split_at_checked(len).unwrap_or((&self.0, &[]));
+        (Self(first.to_owned()), Self(rest.strip_prefix(b"/").unwrap_or(rest).to_owned()))
+    }
+
     /// The last name; empty for the root.
     pub fn name(&self) -> &[u8] {
-        let start = self.0.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-        &self.0[start..]
+        self.0.rsplit(|&b| b == b'/').next().unwrap_or_default()
     }
 
     /// The names from the root on.
@@ -95,7 +102,7 @@ impl TreePath {
         if self.is_root() {
             return !other.is_root();
         }
-        other.0.len() > self.0.len() && other.0[self.0.len()] == b'/' && other.0.starts_with(&self.0)
+        other.0.get(self.0.len()) == Some(&b'/') && other.0.starts_with(&self.0)
     }
 
     /// The bytes, names joined by `/`.
@@ -119,9 +126,10 @@ impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
         // No name holds a zero byte, so a separator that counts as zero sorts names one by one.
         let rank = |b: u8| if b == b'/' { 0 } else { b };
-        match self.0.iter().zip(&other.0).find(|(a, b)| a != b) {
-            Some((&a, &b)) => rank(a).cmp(&rank(b)),
-            None => self.0.len().cmp(&other.0.len()),
+        let shared = shared_prefix(&self.0, &other.0);
+        match (self.0.get(shared), other.0.get(shared)) {
+            (Some(&a), Some(&b)) => rank(a).cmp(&rank(b)),
+            _ => self.0.len().cmp(&other.0.len()),
         }
     }
 }
@@ -132,9 +140,10 @@ impl PartialOrd for TreePath {
     }
 }
 
+/// As it is, or quoted where that would not be one line of printable characters.
 impl fmt::Display for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_root() { f.write_str(".") } else { f.write_str(&lossy(&self.0)) }
+        if self.is_root() { f.write_str(".") } else { Quoted(&self.0).fmt(f) }
     }
 }
 
@@ -166,6 +175,15 @@ impl<'de> Deserialize<'de> for TreePath {
         }
         deserializer.deserialize_bytes(Visitor)
     }
+}
+
+/// The number of bytes that `a` and `b` have in common at their beginning. As fast as memory: paths may be long.
+pub fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
+    const BLOCK: usize = 64;
+    let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK)).take_while(|(a, b)| a == b).count();
+    let start = blocks.saturating_mul(BLOCK);
+    let rest = a.iter().skip(start).zip(b.iter().skip(start)).take_while(|(a, b)| a == b).count();
+    start.saturating_add(rest)
 }
 
 fn lossy(bytes: &[u8]) -> String {
@@ -206,10 +224,24 @@ mod tests {
         assert_eq!(TreePath::root().parent(), None);
         assert_eq!(path("a/b").name(), b"b");
         assert_eq!(TreePath::root().join(b"a").join(b"b"), path("a/b"));
+        assert_eq!(path("a/b/c").split_at(3), (path("a/b"), path("c")));
+        assert_eq!(path("a/b").split_at(0), (TreePath::root(), path("a/b")));
+        assert_eq!(path("a/b").split_at(3), (path("a/b"), TreePath::root()));
         assert!(
             path("a").contains(&path("a/b")) && !path("a").contains(&path("ab")) && !path("a").contains(&path("a"))
         );
         assert!(TreePath::root().contains(&path("a")) && !TreePath::root().contains(&TreePath::root()));
+    }
+
+    #[test]
+    fn prefixes_of_any_length() {
+        let long = vec![7; 1000];
+        for at in [0, 1, 63, 64, 65, 999] {
+            let mut other = long.clone();
+            other[at] = 8;
+            assert_eq!(shared_prefix(&long, &other), at);
+            assert_eq!(shared_prefix(&long[..at], &long), at);
+        }
     }
 
     proptest! {

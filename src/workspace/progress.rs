@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::units::{count, size};
+use crate::{
+    quote::Line,
+    units::{count, size},
+};
 
 /// How often long work says how far it is.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -190,14 +193,14 @@ impl Progress {
             (Action::Restore, Phase::Finishing) => "setting attributes of directories",
             (Action::Save, Phase::Finishing) => "storing the image of the run",
         };
-        let of = |total: u64, text: String| if total == 0 { String::new() } else { format!(" of {text}") };
+        let of_total = |total: u64, shown: String| if total == 0 { String::new() } else { format!(" of {shown}") };
         format!(
             "{}: {doing}: {}{}, {}{}, {}/s, {} s",
-            self.workspace,
+            Line(&self.workspace),
             count(now.files, "file"),
-            of(now.total_files, now.total_files.to_string()),
+            of_total(now.total_files, now.total_files.to_string()),
             size(now.bytes),
-            of(now.total_bytes, size(now.total_bytes)),
+            of_total(now.total_bytes, size(now.total_bytes)),
             size(now.rate_since(last)),
             now.time.as_secs()
         )
@@ -217,8 +220,9 @@ impl Phase {
 
 impl Moment {
     /// Bytes a second; none where the counter began anew.
+    #[allow(clippy::cast_possible_truncation, reason = "a rate for people; too large a one becomes the largest")]
     fn rate_since(self, last: Self) -> u64 {
-        let seconds = (self.time - last.time).as_secs_f64();
+        let seconds = self.time.saturating_sub(last.time).as_secs_f64();
         let bytes = self.bytes.saturating_sub(last.bytes);
         if seconds > 0.0 { (bytes as f64 / seconds) as u64 } else { 0 }
     }

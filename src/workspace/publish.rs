@@ -1,24 +1,28 @@
 //! Makes what a task saved visible: its snapshot to later tasks, the whole as `target` to everybody.
 
 use super::{
+    conflict::{ConflictPolicy, Conflicts, report_settled},
     error::Error,
-    extract::warn,
-    image::{Descriptor, Snapshot},
-    lineage::Lineage,
-    load,
-    merge::Conflicts,
-    target::{self, Labels},
+    layer::descriptor::Descriptor,
+    snapshot::{
+        assemble::{self, Labels},
+        image::Snapshot,
+        lineage::{Input, Lineage, Writer},
+        load,
+        view::View,
+    },
     threads,
-    view::View,
 };
 use crate::{
     digest::Digest,
-    step::{Conflict, StepConfig, WorkspaceStep},
+    quote::Line,
+    step::{OnConflict, StepConfig, WorkspaceStep},
     store::Store,
+    target::Target,
 };
 
-/// What a task changed in one workspace: its layers are stored, but nobody knows of them yet.
-pub struct Unpublished<'a> {
+/// What a task changed in one workspace: uploaded layers that no manifest refers to.
+pub struct PendingSnapshot<'a> {
     /// Where the layers are.
     pub store: Box<dyn Store>,
     /// The task.
@@ -26,7 +30,7 @@ pub struct Unpublished<'a> {
     /// The workspace.
     pub workspace: &'a WorkspaceStep,
     /// What the task started from.
-    pub input: Lineage,
+    pub input: Input,
     /// What it changed.
     pub layers: Vec<Descriptor>,
 }
@@ -39,8 +43,8 @@ struct Visible {
 }
 
 /// Publishes all workspaces of a task or none: a task that fails leaves no snapshot of any.
-pub fn all(workspaces: &[Unpublished<'_>]) -> Result<(), Error> {
-    workspaces.iter().try_for_each(Unpublished::check)?;
+pub fn all(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
+    workspaces.iter().try_for_each(PendingSnapshot::check)?;
     let published = publish(workspaces);
     if published.is_err() {
         // A snapshot without changes says the same as none. What is reported is why it had to come to that.
@@ -49,22 +53,44 @@ pub fn all(workspaces: &[Unpublished<'_>]) -> Result<(), Error> {
     published
 }
 
-fn publish(workspaces: &[Unpublished<'_>]) -> Result<(), Error> {
-    let put = |own: &Unpublished<'_>| own.put_snapshot(&own.layers);
+fn publish(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
+    let put = |own: &PendingSnapshot<'_>| own.put_snapshot(&own.layers);
     let digests = workspaces.iter().map(put).collect::<Result<Vec<_>, _>>()?;
     workspaces.iter().zip(digests).try_for_each(|(own, digest)| own.write_target(digest))
 }
 
-impl Unpublished<'_> {
-    /// Finds a conflict that nobody will report later before anybody can see what the task left.
+impl PendingSnapshot<'_> {
+    /// Refuses what must not be published: changes on top of snapshots that are not there any more, and a conflict that nobody
+    /// will report later.
     fn check(&self) -> Result<(), Error> {
+        self.check_tags()?;
         let WorkspaceStep { parallel, joined, .. } = self.workspace;
-        if self.step.conflict == Conflict::Last || parallel == joined {
+        let all_settled = self.step.conflict == OnConflict::Last && self.step.conflict_rules.is_empty();
+        if all_settled || parallel == joined {
             return Ok(());
         }
         let mut visible = self.visible(None)?;
         visible.look(self)?;
         visible.agree(self).map(drop)
+    }
+
+    /// Checks that the tags that the restore step read still name what it restored.
+    fn check_tags(&self) -> Result<(), Error> {
+        let Self { store, step, workspace, input, .. } = self;
+        threads::for_each(&input.read, |_, &order| {
+            let Some(writer) = input.lineage.writers.iter().find(|writer| writer.order == order) else { return Ok(()) };
+            let tag = StepConfig::tag(&step.run, order, &workspace.name);
+            match (writer.manifest, store.manifest(&tag)?) {
+                (Some(restored), Some(now)) if now.digest != restored => Err(Error::Moved {
+                    task: writer.task.clone(),
+                    place: workspace.target.parse::<Target>()?.with_tag(&tag).to_string(),
+                    restored,
+                    now: now.digest,
+                }),
+                _ => Ok(()),
+            }
+        })?;
+        Ok(())
     }
 
     fn put_snapshot(&self, layers: &[Descriptor]) -> Result<Digest, Error> {
@@ -75,26 +101,27 @@ impl Unpublished<'_> {
             workspace: workspace.name.clone(),
             task: step.task.clone(),
             order: step.order,
-            base: input.base.clone(),
-            ancestors: input.writers.clone(),
+            base: input.lineage.base.clone(),
+            ancestors: input.lineage.writers.clone(),
         };
         let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
-        target::put_snapshot(&**store, &tag, layers, snapshot, &Labels::of_step(step, workspace))
+        assemble::put_snapshot(&**store, &tag, layers, snapshot, &Labels::of_step(step, workspace))
     }
 
     /// Writes `target` from all that can be seen. Each task stores its own snapshot before it comes here and looks again
     /// after it wrote, so that whoever writes last has seen every other one.
     fn write_target(&self, own: Digest) -> Result<(), Error> {
-        let target = load::target(&self.workspace.target)?;
+        let target = self.workspace.target.parse::<Target>()?;
         let labels = Labels::of_step(self.step, self.workspace);
         let mut visible = self.visible(Some(own))?;
         let mut written = false;
         while visible.look(self)? || !written {
             if visible.agree(self)? {
                 let compression = self.step.compression;
-                target::put_whole(&*self.store, &target.reference(), &visible.whole, compression, &labels)?;
+                assemble::put_whole(&*self.store, &target.reference(), &visible.whole, compression, &labels)?;
             } else {
-                warn(&format!("workspace {:?}: {target} is left as it was", self.workspace.name));
+                let target = target.to_string();
+                tracing::warn!("workspace {:?}: {} is left as it was", self.workspace.name, Line(&target));
             }
             written = true;
         }
@@ -103,9 +130,9 @@ impl Unpublished<'_> {
 
     /// What the task itself left, before anything else is looked for.
     fn visible(&self, manifest: Option<Digest>) -> Result<Visible, Error> {
-        let mut own = target::writer(&self.step.task, self.step.order, &self.input, self.layers.clone());
+        let mut own = Writer::unsaved(&self.step.task, self.step.order, &self.input.lineage, self.layers.clone());
         own.manifest = manifest;
-        let mut whole = self.input.clone();
+        let mut whole = self.input.lineage.clone();
         whole.join(Lineage { writers: vec![own], ..Lineage::default() })?;
         let parallel = self.workspace.parallel.iter().flat_map(|&(first, last)| first..=last);
         Ok(Visible { whole, absent: parallel.filter(|&order| order != self.step.order).collect() })
@@ -114,8 +141,8 @@ impl Unpublished<'_> {
 
 impl Visible {
     /// Looks for parallel tasks that were not there before. Whether there are any.
-    fn look(&mut self, own: &Unpublished<'_>) -> Result<bool, Error> {
-        let Unpublished { store, step, workspace, .. } = own;
+    fn look(&mut self, own: &PendingSnapshot<'_>) -> Result<bool, Error> {
+        let PendingSnapshot { store, step, workspace, .. } = own;
         let found = threads::for_each(&self.absent, |_, &order| load::snapshot(&**store, step, workspace, order))?;
         let mut is_absent = found.iter().map(Option::is_none);
         self.absent.retain(|_| is_absent.next().unwrap_or(true));
@@ -126,20 +153,22 @@ impl Visible {
 
     /// Whether `target` can be written. A conflict of this task with a parallel one is an error, unless a later task
     /// restores both: that one will fail, with the whole list. One among others is theirs to report.
-    fn agree(&self, own: &Unpublished<'_>) -> Result<bool, Error> {
-        let Unpublished { store, step, workspace, .. } = own;
+    fn agree(&self, own: &PendingSnapshot<'_>) -> Result<bool, Error> {
+        let PendingSnapshot { store, step, workspace, .. } = own;
         if self.whole.is_chain() {
             return Ok(true);
         }
         let tocs = load::tocs(&**store, &self.whole)?;
-        let conflicts = View::new(&self.whole, None, &tocs)?.conflicts;
-        if conflicts.count == 0 || step.conflict == Conflict::Last {
+        let policy = ConflictPolicy::new(&step.conflict_rules, step.conflict)?;
+        let View { conflicts, settled, .. } = View::judged(&self.whole, None, &tocs, Some(&policy))?;
+        report_settled(&workspace.name, &settled);
+        if conflicts.count == 0 {
             return Ok(true);
         }
         if self.partners(&conflicts, step.order).any(|order| !StepConfig::in_ranges(&workspace.joined, order)) {
             return Err(Error::Conflict { workspace: workspace.name.clone(), conflicts });
         }
-        warn(&format!("workspace {:?}: {conflicts}", workspace.name));
+        tracing::warn!("workspace {:?}: {conflicts}", workspace.name);
         Ok(false)
     }
 

@@ -11,28 +11,29 @@ use std::{
 use rustix::fs::FileType;
 
 use super::{
+    base::{self, Made},
     baseline::{self, Known},
+    conflict::{ConflictPolicy, report_settled},
     entry::{Content, Entry, Node},
     error::Error,
-    extract::Extractor,
-    foreign,
-    image::Descriptor,
-    layer,
-    lineage::Lineage,
-    load,
-    merge::{Outcome, Write},
+    files::{
+        extract::Extractor,
+        space,
+        tree::{self, Access},
+        walk::{Found, Walk},
+    },
+    layer::{descriptor::Descriptor, read, toc::Toc},
     path::TreePath,
     progress::{Phase, Progress},
-    scan::{Found, Walk},
-    space, threads,
-    toc::Toc,
-    tree::Access,
-    view::View,
+    snapshot::{
+        lineage::{Input, Lineage},
+        load,
+        merge::{Change, Outcome},
+        view::View,
+    },
+    threads,
 };
-use crate::{
-    step::Conflict,
-    store::{self, Store},
-};
+use crate::store::Store;
 
 /// How long a kernel may take to give a later change another ctime: a tick where time stamps are coarse (Linux before
 /// 6.13; the slowest clock has 100 ticks a second).
@@ -49,6 +50,8 @@ pub struct Restored {
     pub layers: usize,
     /// Tasks that these are of.
     pub tasks: usize,
+    /// Files that were written without setuid, setgid or capabilities, because not the run itself restores them.
+    pub stripped: u64,
     /// How long it took.
     pub time: Duration,
 }
@@ -67,78 +70,59 @@ struct Wins {
     bytes: u64,
 }
 
-/// Makes what `lineage` says in the directory `root` and writes a baseline of it. `store` has the layers.
+/// Makes what `input` says in the directory `root` and writes a baseline of it. `store` has the layers.
 pub fn restore(
     store: &dyn Store,
-    lineage: &Lineage,
+    input: &Input,
     root: &Path,
     baseline: Option<&Path>,
-    conflict: Conflict,
+    policy: &ConflictPolicy,
     progress: &Progress,
 ) -> Result<Restored, Error> {
     let start = Instant::now();
+    let lineage = &input.lineage;
     let space = space::Space::of(root)?;
     let mut restored = Restored::default();
     let tocs = load::tocs(store, lineage)?;
     // The verdict comes before anything is made. The base has no say in it: it is an ancestor of every task.
-    let mut view = View::new(lineage, None, &tocs)?;
-    check(&view, conflict, progress.workspace())?;
+    let mut view = View::judged(lineage, None, &tocs, Some(policy))?;
+    if view.conflicts.count > 0 {
+        return Err(Error::Conflict { workspace: progress.workspace().to_owned(), conflicts: view.conflicts });
+    }
+    report_settled(progress.workspace(), &view.settled);
     let base = restore_base(lineage, root, &space, progress, &mut restored)?;
     if base.is_some() {
         view = View::new(lineage, base.as_ref(), &tocs)?;
     }
 
     progress.begin(Phase::Files);
-    let winners = make_directories(&view, root, 1 + tocs.len())?;
-    let layers: Vec<_> = lineage.layers().zip(&tocs).zip(&winners[1..]).filter(|(_, wins)| wins.files > 0).collect();
-    let sum = |of: fn(&Wins) -> u64| winners[1..].iter().map(of).sum::<u64>();
-    let least = layers.iter().map(|(((_, layer), _), wins)| space::least(wins.bytes, layer.size)).sum();
-    space.check(progress.workspace(), sum(|wins| wins.files), least)?;
-    progress.expect(sum(|wins| wins.files), sum(|wins| wins.bytes));
-    let made =
-        threads::for_each(&layers, |_, (((_, layer), toc), wins)| extract(store, layer, toc, wins, root, progress))?;
-    restored.layers += layers.len();
+    let is_run = lineage.origin.is_none();
+    let winners = make_directories(&view, root, tocs.len().saturating_add(1), is_run)?;
+    // The first ones are those of the base.
+    let own = winners.get(1..).unwrap_or_default();
+    let layers: Vec<_> = lineage.layers().zip(&tocs).zip(own).filter(|(_, wins)| wins.files > 0).collect();
+    let least = layers.iter().map(|(((_, layer), _), wins)| space::least(wins.bytes, layer.size));
+    let (files, bytes) = (sum(own.iter().map(|wins| wins.files)), sum(own.iter().map(|wins| wins.bytes)));
+    space.check(progress.workspace(), files, sum(least))?;
+    progress.expect(files, bytes);
+    let made = threads::for_each(&layers, |_, (((_, layer), toc), wins)| {
+        let extractor = Extractor::new(root)?.keeping_privileges(is_run);
+        extract(store, layer, toc, wins, extractor, progress)
+    })?;
+    restored.layers = restored.layers.saturating_add(layers.len());
     let mut tasks: Vec<usize> = layers.iter().map(|(((writer, _), _), _)| *writer).collect();
     tasks.dedup();
     restored.tasks = tasks.len();
-    restored.files += made.iter().map(|(files, _)| files).sum::<u64>();
-    restored.bytes += made.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    made.into_iter().for_each(|made| restored.add(made));
 
     progress.enter(Phase::Finishing);
     finish_directories(&view, root)?;
     if let Some(path) = baseline {
-        write_baseline(&view, root, baseline::Writer::create(path, lineage)?)?;
+        write_baseline(&view, root, baseline::BaselineWriter::create(path, input)?)?;
         thread::sleep(TICK);
     }
     restored.time = start.elapsed();
     Ok(restored)
-}
-
-fn check(view: &View<'_>, conflict: Conflict, workspace: &str) -> Result<(), Error> {
-    let conflicts = view.conflicts.clone();
-    match conflict {
-        _ if conflicts.count == 0 => Ok(()),
-        Conflict::Fail => Err(Error::Conflict { workspace: workspace.to_owned(), conflicts }),
-        Conflict::Last => {
-            for lost in &conflicts.listed {
-                let [dropped, kept] = &lost.names;
-                let path = lost.path.to_string();
-                tracing::info!(
-                    event = "conflict",
-                    workspace,
-                    path,
-                    kept,
-                    dropped,
-                    "{workspace}: {path}: kept what task {kept:?} left, dropped what task {dropped:?} left"
-                );
-            }
-            match conflicts.count - conflicts.listed.len() {
-                0 => {}
-                more => tracing::info!(event = "conflict", workspace, "{workspace}: the same with {more} more paths"),
-            }
-            Ok(())
-        }
-    }
 }
 
 fn restore_base(
@@ -152,35 +136,39 @@ fn restore_base(
     progress.enter(Phase::Base);
     // How large it is unpacked, nobody says: hardly smaller than packed.
     space.check(progress.workspace(), 0, base.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add))?;
-    let store = store::open(&load::target(&base.image)?)?;
-    let mut made = foreign::Base::new(root, space.bytes())?;
+    let store = load::base_store(lineage, base)?;
+    let mut made = base::BaseUnpacker::new(root, space.bytes(), lineage.origin.is_none())?;
     for (number, layer) in (0..).zip(&base.layers) {
         made.apply(&*store, number, layer, progress)?;
     }
-    let (listed, files, bytes) = made.finish()?;
-    restored.layers += base.layers.len();
-    restored.files += files;
-    restored.bytes += bytes;
+    let (listed, made) = made.finish()?;
+    restored.layers = base.layers.len();
+    restored.add(made);
     Ok(Some(listed))
 }
 
-/// Makes all directories, removes what the base has and no longer is, and finds which entry of which layer wins.
-fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<Wins>, Error> {
+/// Makes all directories, removes what the base has and no longer is, and finds which entry of which layer wins. Devices are
+/// refused unless a step of the run itself (`is_run`) restores them.
+fn make_directories(view: &View<'_>, root: &Path, layers: usize, is_run: bool) -> Result<Vec<Wins>, Error> {
     let mut winners: Vec<Wins> = (0..layers).map(|_| Wins::default()).collect();
     let decide = |hand_over: &mut dyn FnMut(Preparation) -> Result<(), Error>| {
         view.for_each(&mut |group, outcome| {
             let base = group.first().filter(|write| write.layer == 0);
             match outcome {
                 Outcome::Keep { from, .. } => {
-                    let winner = &group[from];
+                    let Some(winner) = group.get(from) else { return Ok(()) };
                     let path = || winner.entry.path.clone();
-                    let stays = |base: &Write| winner.layer == 0 || base.entry.is_dir() && winner.entry.is_dir();
+                    if !is_run && winner.entry.is_device() {
+                        return Err(Error::Device(path()));
+                    }
+                    let stays = |base: &Change| winner.layer == 0 || base.entry.is_dir() && winner.entry.is_dir();
                     if base.is_some_and(|base| !stays(base)) {
                         hand_over(Preparation::Remove(path()))?;
                     }
-                    match winner.entry.is_dir() {
-                        true => hand_over(Preparation::MakeDir(path()))?,
-                        false => winners[winner.layer].insert(winner),
+                    if winner.entry.is_dir() {
+                        hand_over(Preparation::MakeDir(path()))?;
+                    } else if let Some(wins) = winners.get_mut(winner.layer) {
+                        wins.insert(winner);
                     }
                 }
                 Outcome::Gone { visible: true } => {
@@ -206,26 +194,25 @@ fn make_directories(view: &View<'_>, root: &Path, layers: usize) -> Result<Vec<W
     Ok(winners)
 }
 
-/// Makes those entries of one layer that win. Returns the number of files and of their bytes.
+/// Makes those entries of one layer that win.
 fn extract(
     store: &dyn Store,
     layer: &Descriptor,
     toc: &Toc,
     wins: &Wins,
-    root: &Path,
+    mut extractor: Extractor,
     progress: &Progress,
-) -> Result<(u64, u64), Error> {
+) -> Result<Made, Error> {
     let names = first_names(layer, toc, wins)?;
-    let mut extractor = Extractor::new(root)?;
-    let (mut files, mut bytes) = (0, 0);
-    layer::read(store, layer, toc, &mut |index, entry, content| {
+    let mut made = Made::default();
+    read::read(store, layer, toc, &mut |index, entry, content| {
         let won = wins.contains(index);
         if won {
             progress.file();
         }
         match &entry.node {
             Node::Link { to, .. } if won => {
-                files += 1;
+                made.files = made.files.saturating_add(1);
                 match names.get(to) {
                     Some(first) if *first == entry.path => Ok(()),
                     first => extractor.make_link(&entry.path, first.unwrap_or(to)),
@@ -236,8 +223,8 @@ fn extract(
                 if !won && promoted.is_none() {
                     return Ok(());
                 }
-                files += u64::from(won);
-                bytes += size;
+                made.files = made.files.saturating_add(u64::from(won));
+                made.bytes = made.bytes.saturating_add(*size);
                 let mut content = progress.counting(content);
                 extractor.make_entry(promoted.as_ref().unwrap_or(entry), &mut content, &mut |_| {})
             }
@@ -246,10 +233,10 @@ fn extract(
             _ => Ok(()),
         }
     })?;
-    Ok((files, bytes))
+    Ok(Made { stripped: extractor.stripped(), ..made })
 }
 
-/// For files that lost at the path where the layer has their content, but won under a further name: the first such name.
+/// For files that lost at the path where the layer has their content, but of which a hard link won: the first such link.
 fn first_names(layer: &Descriptor, toc: &Toc, wins: &Wins) -> Result<HashMap<TreePath, TreePath>, Error> {
     let (mut files, mut promoted) = (HashMap::new(), HashMap::new());
     if layer.info()?.hardlinks == 0 {
@@ -276,14 +263,13 @@ fn first_names(layer: &Descriptor, toc: &Toc, wins: &Wins) -> Result<HashMap<Tre
 /// Sets modes, owners and times of all directories, each after those in it.
 fn finish_directories(view: &View<'_>, root: &Path) -> Result<(), Error> {
     let directories = |hand_over: &mut dyn FnMut((Entry, bool)) -> Result<(), Error>| {
-        view.for_each(&mut |group, outcome| match outcome {
-            Outcome::Keep { from, mtime, touched } if group[from].entry.is_dir() => {
-                let dir = Entry { mtime, ..group[from].entry.clone() };
-                // The root belongs to the volume: a task must have changed it.
-                let all = !(dir.path.is_root() && touched);
-                hand_over((dir, all))
-            }
-            _ => Ok(()),
+        view.for_each(&mut |group, outcome| {
+            let Outcome::Keep { from, mtime, touched } = outcome else { return Ok(()) };
+            let Some(winner) = group.get(from).filter(|winner| winner.entry.is_dir()) else { return Ok(()) };
+            let dir = Entry { mtime, ..winner.entry.clone() };
+            // The root belongs to the volume: a task must have changed it.
+            let all = !(dir.path.is_root() && touched);
+            hand_over((dir, all))
         })
     };
     threads::ahead(directories, |directories| {
@@ -302,10 +288,10 @@ fn finish_directories(view: &View<'_>, root: &Path) -> Result<(), Error> {
 
 /// Records what is there now. What was there before the restore counts as known if it is a directory (the container
 /// runtime makes working directories); files that others put there are new.
-fn write_baseline(view: &View<'_>, root: &Path, mut baseline: baseline::Writer) -> Result<(), Error> {
+fn write_baseline(view: &View<'_>, root: &Path, mut baseline: baseline::BaselineWriter) -> Result<(), Error> {
     let made = |hand_over: &mut dyn FnMut(Entry) -> Result<(), Error>| {
         view.for_each(&mut |group, outcome| match outcome {
-            Outcome::Keep { from, .. } => hand_over(group[from].entry.clone()),
+            Outcome::Keep { from, .. } => group.get(from).map_or(Ok(()), |winner| hand_over(winner.entry.clone())),
             Outcome::Gone { .. } => Ok(()),
         })
     };
@@ -338,7 +324,7 @@ fn known(walk: &Walk, found: &Found, wanted: Option<&Entry>) -> Result<Option<Kn
         sure = content.size == *size && wanted.mtime == entry.mtime;
         entry.node = Node::File(*content);
         entry.mtime = wanted.mtime;
-        if super::tree::is_root() {
+        if tree::is_root() {
             entry.xattrs = wanted.xattrs.clone();
         }
     }
@@ -346,8 +332,27 @@ fn known(walk: &Walk, found: &Found, wanted: Option<&Entry>) -> Result<Option<Kn
     Ok(Some(Known { entry, identity, nlink: found.status.nlink }))
 }
 
+impl Restored {
+    fn add(&mut self, made: Made) {
+        self.files = self.files.saturating_add(made.files);
+        self.bytes = self.bytes.saturating_add(made.bytes);
+        self.stripped = self.stripped.saturating_add(made.stripped);
+    }
+}
+
+/// What tables say may add up to more than there is.
+fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
 impl Wins {
-    fn insert(&mut self, winner: &Write) {
+    #[allow(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::indexing_slicing,
+        reason = "a table in memory has so many entries; there are as many words"
+    )]
+    fn insert(&mut self, winner: &Change) {
         let (word, bit) = ((winner.index / 64) as usize, winner.index % 64);
         if self.bits.len() <= word {
             self.bits.resize(word + 1, 0);
@@ -359,6 +364,7 @@ impl Wins {
         }
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "what would be cut off is the index of no entry in memory")]
     fn contains(&self, index: u64) -> bool {
         self.bits.get((index / 64) as usize).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }

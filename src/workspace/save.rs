@@ -12,14 +12,15 @@ use super::{
     diff::{self, Seen},
     entry::{Content, Entry, Node},
     error::Error,
-    extract::warn,
-    image::Descriptor,
-    layer::{self, LayerWriter},
+    files::tree::{self, Access, Cursor},
+    layer::{
+        descriptor::Descriptor,
+        write::{self, LayerWriter},
+    },
     path::TreePath,
     progress::{Phase, Progress},
     shard::{self, Shard},
     threads,
-    tree::{self, Access, Cursor},
 };
 use crate::{step::Compression, store::Store};
 
@@ -49,13 +50,13 @@ pub fn save(
     compression: Compression,
     progress: &Progress,
 ) -> Result<Saved, Error> {
-    let mut attempt = 1;
+    let mut attempt = 1_usize;
     loop {
         let strict = attempt < ATTEMPTS;
         let saved = match baseline {
             None => store_changes(store, root, None, (compression, strict), progress),
             Some(path) => {
-                let mut known = baseline::Reader::open(path)?;
+                let mut known = baseline::BaselineReader::open(path)?;
                 threads::ahead(
                     |hand_over| known.try_for_each(|known| hand_over(known?)),
                     |known| store_changes(store, root, Some(known), (compression, strict), progress),
@@ -64,8 +65,8 @@ pub fn save(
         };
         match saved {
             Err(Error::Changed(path)) if strict => {
-                warn(&format!("{path} changed while it was being saved; saving again"));
-                attempt += 1;
+                tracing::warn!("{path} changed while it was being saved; saving again");
+                attempt = attempt.saturating_add(1);
             }
             other => return other,
         }
@@ -85,9 +86,9 @@ fn store_changes(
     progress.begin(Phase::Looking);
     let find = |hand_over: &mut dyn FnMut(Shard) -> Result<(), Error>| {
         let seen = diff::changes(root, &access, known, shard::size(), &mut |shard| {
-            saved.deleted += shard.whiteouts.len() as u64;
-            saved.files += shard.files;
-            saved.bytes += shard.bytes;
+            saved.deleted = saved.deleted.saturating_add(shard.whiteouts.len() as u64);
+            saved.files = saved.files.saturating_add(shard.files);
+            saved.bytes = saved.bytes.saturating_add(shard.bytes);
             progress.enter(Phase::Files);
             hand_over(shard)
         })?;
@@ -108,7 +109,7 @@ pub fn pack(
     (compression, strict): (Compression, bool),
     progress: &Progress,
 ) -> Result<Descriptor, Error> {
-    layer::store(store, compression, &shard.whiteouts, &mut |layer| fill(layer, root, access, shard, strict, progress))
+    write::store(store, compression, &shard.whiteouts, &mut |layer| fill(layer, root, access, shard, strict, progress))
 }
 
 fn fill(
@@ -171,17 +172,21 @@ fn add_file(
     let mut now = before.entry(entry.path.clone(), Node::File(Content { size: before.size, hash: [0; 32] }), xattrs);
     now.mode = entry.mode;
     let mut input = Marked { file: &file, failed: false, progress };
-    let content = layer.push_file(now.clone(), &mut input).map_err(|e| match input.failed {
-        true => unreadable()(e),
-        false if e.kind() == io::ErrorKind::UnexpectedEof => changed(),
-        false => Error::file("a new layer", "can't be stored")(e),
+    let content = layer.push_file(now.clone(), &mut input).map_err(|e| {
+        if input.failed {
+            unreadable()(e)
+        } else if e.kind() == io::ErrorKind::UnexpectedEof {
+            changed()
+        } else {
+            Error::file("a new layer", "can't be stored")(e)
+        }
     })?;
     let after = tree::status_of(&file).map_err(unreadable())?;
     if (before.size, before.mtime) != (after.size, after.mtime) {
         if strict {
             return Err(changed());
         }
-        warn(&format!("{} changed while it was being saved; what is saved may be a mix", entry.path));
+        tracing::warn!("{} changed while it was being saved; what is saved may be a mix", entry.path);
     }
     Ok(Entry { node: Node::File(content), ..now })
 }

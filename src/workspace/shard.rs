@@ -8,8 +8,8 @@ use std::io;
 use super::{
     entry::{Entry, Node},
     error::Error,
+    layer::toc::{Toc, TocWriter},
     path::TreePath,
-    toc::{Toc, TocWriter},
 };
 
 /// See [`size`].
@@ -29,7 +29,7 @@ pub struct Shard {
     /// How many entries are in place of directories.
     pub replaced: u64,
     listed: Toc,
-    /// Files with several names, and the directories above them, in tree order.
+    /// Files with hard links, and the directories above them, in tree order.
     linked: Vec<Entry>,
 }
 
@@ -61,7 +61,7 @@ pub fn size() -> u64 {
 }
 
 impl Shard {
-    /// What is new or different, in tree order. Of regular files only the size is known. Of several names of one file the
+    /// What is new or different, in tree order. Of regular files only the size is known. Of several paths of one file the
     /// first is the file, the others are links to it.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry, Error>> + '_ {
         let (mut listed, mut linked) = (self.listed.iter().peekable(), self.linked.iter().peekable());
@@ -76,7 +76,7 @@ impl Shard {
         })
     }
 
-    /// Files that further names of the same shard are links to.
+    /// Files that hard links of the same shard lead to.
     pub fn linked(&self) -> impl Iterator<Item = &TreePath> {
         self.linked.iter().filter_map(|entry| match &entry.node {
             Node::Link { to, .. } => Some(to),
@@ -94,24 +94,24 @@ impl<'a> Sharder<'a> {
     /// Adds a path that is gone. They come in tree order.
     pub fn whiteout(&mut self, path: TreePath) -> Result<(), Error> {
         self.make_room(weight(&[]))?;
-        self.open.weight += weight(&[]);
+        self.open.weight = self.open.weight.saturating_add(weight(&[]));
         self.open.whiteouts.push(path);
         Ok(())
     }
 
     /// Notes that the next entry is in place of a directory.
     pub fn replaces_directory(&mut self) {
-        self.open.replaced += 1;
+        self.open.replaced = self.open.replaced.saturating_add(1);
     }
 
-    /// Adds what has one name. They come in tree order.
+    /// Adds what has no hard links. They come in tree order.
     pub fn push(&mut self, entry: &Entry) -> Result<(), Error> {
         self.make_room(weight([entry]))?;
         self.open.count(entry);
         self.open.listed.push(entry).map_err(unlisted())
     }
 
-    /// Adds all names of a file, or of none, and directories above them: after everything else, in any order.
+    /// Adds all paths of a file, or of none, and directories above them: after everything else, in any order.
     pub fn push_linked(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
         self.make_room(weight(&entries))?;
         entries.iter().for_each(|entry| self.open.count(entry));
@@ -137,7 +137,7 @@ impl<'a> Sharder<'a> {
 
     fn hand_over(&mut self) -> Result<(), Error> {
         let full = std::mem::replace(&mut self.open, Open::new()?);
-        self.handed_over += 1;
+        self.handed_over = self.handed_over.saturating_add(1);
         (self.out)(full.close()?)
     }
 }
@@ -150,8 +150,8 @@ impl Open {
 
     fn count(&mut self, entry: &Entry) {
         self.weight = self.weight.saturating_add(weight([entry]));
-        self.files += u64::from(entry.content().is_some());
-        self.bytes += content(entry);
+        self.files = self.files.saturating_add(u64::from(entry.content().is_some()));
+        self.bytes = self.bytes.saturating_add(content(entry));
     }
 
     fn close(self) -> Result<Shard, Error> {
@@ -164,7 +164,7 @@ impl Open {
 
 /// Bytes of content, and 1 KiB for each path: what it costs in headers and tables.
 fn weight<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> u64 {
-    entries.into_iter().map(|entry| 1024 + content(entry)).fold(0, u64::saturating_add).max(1024)
+    entries.into_iter().map(|entry| content(entry).saturating_add(1024)).fold(0, u64::saturating_add).max(1024)
 }
 
 /// Bytes of a file, once for all its names.

@@ -14,14 +14,40 @@ mod traps;
 
 use std::path::{Path, PathBuf};
 
-use super::*;
-use crate::step::Predecessor;
+use super::{
+    by_hand::{restore_image, save_dir},
+    conflict::ConflictPolicy,
+    diff, entry,
+    error::Error,
+    files::{extract, space, tree, walk},
+    layer::{
+        descriptor::{self, Descriptor},
+        read::read_toc,
+        write::{self, LayerWriter},
+    },
+    path,
+    progress::{self, Action, Progress},
+    publish::{self, PendingSnapshot},
+    restore, save, shard,
+    snapshot::{
+        image,
+        lineage::{self, Input, Lineage, Writer},
+        load,
+    },
+    steps::{restore_workspace, save_task},
+};
+use crate::{
+    step::{Compression, ConflictRule, OnConflict, Predecessor, StepConfig, WorkspaceStep},
+    store::{self, Store},
+    target::Target,
+};
 
 /// A run of a Pipeline whose tasks share one workspace, kept in a folder of its own.
 pub(crate) struct Run {
     pub(crate) folder: tempfile::TempDir,
     uid: &'static str,
-    pub(crate) conflict: Conflict,
+    pub(crate) conflict: OnConflict,
+    pub(crate) conflict_rules: Vec<ConflictRule>,
     compression: Compression,
     pub(crate) base: Option<String>,
 }
@@ -41,7 +67,8 @@ impl Run {
         Self {
             folder: tempfile::tempdir().unwrap(),
             uid: "run",
-            conflict: Conflict::Fail,
+            conflict: OnConflict::Fail,
+            conflict_rules: Vec::new(),
             compression: Compression::Zstd,
             base: None,
         }
@@ -58,7 +85,7 @@ impl Run {
     }
 
     pub(crate) fn store(&self) -> Box<dyn Store> {
-        store::open(&load::target(&self.target()).unwrap()).unwrap()
+        store::open(&self.target().parse::<Target>().unwrap()).unwrap()
     }
 
     fn step(&self, task: &Task) -> StepConfig {
@@ -72,6 +99,7 @@ impl Run {
             order: task.order,
             matrix: None,
             conflict: self.conflict,
+            conflict_rules: self.conflict_rules.clone(),
             compression: self.compression,
             expires: Some("1d".to_owned()),
             workspaces: vec![WorkspaceStep {
@@ -116,7 +144,7 @@ impl Run {
     }
 
     /// The layers of the snapshot of the task at `order`.
-    pub(crate) fn layers(&self, order: u32) -> Vec<image::Descriptor> {
+    pub(crate) fn layers(&self, order: u32) -> Vec<Descriptor> {
         let step = self.step(&task(order, &[]));
         let found = load::snapshot(&*self.store(), &step, &step.workspaces[0], order).unwrap().unwrap();
         found.writers.into_iter().find(|writer| writer.order == order).unwrap().layers
@@ -125,7 +153,12 @@ impl Run {
     /// `target` restored by this program, and applied layer by layer as other tools do.
     pub(crate) fn ends(&self) -> [PathBuf; 2] {
         let ours = self.folder.path().join("end");
-        restore_image(&self.target(), &ours, None).unwrap();
+        std::fs::create_dir(&ours).unwrap();
+        let target = self.target().parse::<Target>().unwrap();
+        // As a step, which restores setuid files and devices too.
+        let lineage = Lineage { origin: None, ..load::lineage(&*self.store(), &target).unwrap() };
+        let (input, progress) = (Input { lineage, read: Vec::new() }, Progress::new(Action::Restore, "ws"));
+        restore::restore(&*self.store(), &input, &ours, None, &ConflictPolicy::last(), &progress).unwrap();
         let plain = self.folder.path().join("end-plain");
         std::fs::create_dir(&plain).unwrap();
         let store = self.store();
@@ -134,9 +167,8 @@ impl Run {
         layers.iter_mut().for_each(|layer| layer.annotations.clear());
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
-        let lineage = Lineage { base, ..Lineage::default() };
-        restore::restore(&*store, &lineage, &plain, None, Conflict::Fail, &Progress::new(Action::Restore, "ws"))
-            .unwrap();
+        let plain_input = Input { lineage: Lineage { base, ..Lineage::default() }, read: Vec::new() };
+        restore::restore(&*store, &plain_input, &plain, None, &ConflictPolicy::last(), &progress).unwrap();
         [ours, plain]
     }
 
@@ -163,14 +195,14 @@ pub(crate) fn task(order: u32, after: &[u32]) -> Task {
 
 /// Paths below `root` in tree order, the root first.
 pub(crate) fn paths_of(root: &Path) -> Vec<String> {
-    let mut walk = scan::Walk::new(root, tree::Access::temporary()).unwrap();
-    let path = |found: scan::Found| String::from_utf8(found.path.as_bytes().to_vec()).unwrap();
+    let mut walk = walk::Walk::new(root, tree::Access::temporary()).unwrap();
+    let path = |found: walk::Found| String::from_utf8(found.path.as_bytes().to_vec()).unwrap();
     std::iter::from_fn(|| walk.next()).map(|found| path(found.unwrap())).collect()
 }
 
 /// Stores an image that another program could have made, with one file.
 pub(crate) fn put_foreign(store: &dyn Store, tag: &str) {
     let file = hostile::file("f");
-    let layer = image::Descriptor::new(image::LAYER, store.put_bytes(&file).unwrap());
+    let layer = Descriptor::new(descriptor::LAYER, store.put_bytes(&file).unwrap());
     hostile::put(store, tag, &[layer]);
 }

@@ -77,11 +77,11 @@ pub fn pipeline<T: Send, R: Send, P>(
         drop(receiver);
         let mut count = 0usize;
         let produced = produce(&mut |item| {
-            count += 1;
-            match failed.load(Ordering::Relaxed) {
-                true => Err(stopped()),
-                false => sender.send((count, item)).map_err(|_| stopped()),
+            count = count.saturating_add(1);
+            if failed.load(Ordering::Relaxed) {
+                return Err(stopped());
             }
+            sender.send((count, item)).map_err(|_| stopped())
         });
         drop(sender);
         produced
@@ -105,12 +105,10 @@ pub fn ahead<T: Send, R>(
             let mut batch = Vec::with_capacity(BATCH);
             let produced = produce(&mut |item| {
                 batch.push(Ok(item));
-                match batch.len() < BATCH {
-                    true => Ok(()),
-                    false => {
-                        sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).map_err(|_| stopped())
-                    }
+                if batch.len() < BATCH {
+                    return Ok(());
                 }
+                sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).map_err(|_| stopped())
             });
             batch.extend(produced.err().map(Err));
             // Whoever does not want the rest has an error of its own.
@@ -120,9 +118,9 @@ pub fn ahead<T: Send, R>(
     })
 }
 
-/// Says to whoever produces that nobody wants more; who consumed has the reason.
+/// Tells the producer that nobody wants more; the consumer has the reason.
 fn stopped() -> Error {
-    Error::Run("the rest is not wanted".to_owned())
+    Error::Stopped
 }
 
 fn threads() -> usize {
@@ -143,13 +141,13 @@ mod tests {
     fn results_are_in_order_and_the_earliest_error_counts() {
         let (_, doubled) = pipeline(numbers(1000), |n| Ok(2 * n)).unwrap();
         assert_eq!(doubled, (0..1000).map(|n| 2 * n).collect::<Vec<_>>());
-        let failing = |n: u32| if n % 7 == 6 { Err(Error::Run(n.to_string())) } else { Ok(n) };
-        assert_eq!(pipeline(numbers(1000), failing).unwrap_err().to_string(), "6");
+        let failing = |n: u32| if n % 7 == 6 { Err(Error::NoImage(n.to_string())) } else { Ok(n) };
+        assert_eq!(pipeline(numbers(1000), failing).unwrap_err().to_string(), "6: there is no such image");
         let ending = |hand_over: &mut dyn FnMut(u32) -> Result<(), Error>| {
             hand_over(1)?;
-            Err::<(), _>(Error::Run("the end".to_owned()))
+            Err::<(), _>(Error::NoImage("the end".to_owned()))
         };
-        assert_eq!(pipeline(ending, Ok).unwrap_err().to_string(), "the end");
+        assert_eq!(pipeline(ending, Ok).unwrap_err().to_string(), "the end: there is no such image");
     }
 
     #[test]
@@ -164,7 +162,10 @@ mod tests {
         assert_eq!(sum, 499_500);
         let endless = |hand_over: &mut dyn FnMut(u32) -> Result<(), Error>| (0..).try_for_each(hand_over);
         assert_eq!(ahead(endless, |numbers| Ok(numbers.take(3).count())).unwrap(), 3);
-        let ending = |_: &mut dyn FnMut(u32) -> Result<(), Error>| Err(Error::Run("the end".to_owned()));
-        assert_eq!(ahead(ending, |numbers| numbers.collect::<Result<Vec<_>, _>>()).unwrap_err().to_string(), "the end");
+        let ending = |_: &mut dyn FnMut(u32) -> Result<(), Error>| Err(Error::NoImage("the end".to_owned()));
+        assert_eq!(
+            ahead(ending, |numbers| numbers.collect::<Result<Vec<_>, _>>()).unwrap_err().to_string(),
+            "the end: there is no such image"
+        );
     }
 }

@@ -12,19 +12,19 @@ use crate::tekton::{
 /// (Tekton: pipelinerunresolution.go `skip`, docs/pipelines.md "Guard Task execution").
 pub struct Absence {
     dag_len: usize,
-    /// Skipped by its own `when`, or failed with `onError: continue`: then the tasks after it run all the same. A skip for
-    /// any other reason takes all of them along, so that nobody misses the snapshot.
+    /// Skipped by its own `when`, or failed with `onError: continue`: then the tasks after it still run. If it is skipped
+    /// for any other reason, so are all of them, and nothing looks for its snapshot.
     passed_over: Vec<bool>,
-    /// Skipped for whatever reason, or failed without an end to the run.
+    /// Skipped for any reason, or failed without ending the run.
     uncertain: Vec<bool>,
 }
 
 impl Absence {
-    /// For the tasks of a graph; `fans` tells of their matrices.
+    /// For the tasks of a graph; `fans` are the fan-outs of their matrices.
     pub fn new(tasks: &[&Value], graph: &Graph, fans: &[Option<Fan>]) -> Self {
         let mut passed_over = vec![false; tasks.len()];
         let mut uncertain = vec![false; tasks.len()];
-        // Skipped in a way that takes all tasks after it along.
+        // Skipped in a way that skips all tasks after it too.
         let mut takes_along = vec![false; tasks.len()];
         for task in graph.in_order() {
             let guarded = !items(tasks[task], "when").is_empty();
@@ -39,12 +39,12 @@ impl Absence {
         Self { dag_len: graph.dag_len, passed_over, uncertain }
     }
 
-    /// Whether `task` may not run, or fail without an end to the run.
+    /// Whether `task` may be skipped, or may fail without ending the run.
     pub fn may_be_absent(&self, task: usize) -> bool {
         self.uncertain[task]
     }
 
-    /// Whether `ancestor` may have left nothing when `task` runs. A finally task runs after whatever happened.
+    /// Whether `ancestor` may have left no snapshot when `task` runs. A finally task runs whatever happened before.
     pub fn of(&self, ancestor: usize, task: usize) -> bool {
         task >= self.dag_len || self.passed_over[ancestor]
     }

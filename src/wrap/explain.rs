@@ -1,4 +1,4 @@
-//! What becomes of each task, for people: `render --explain`.
+//! What wrapping does to each task, as `render --explain` prints it.
 
 use super::plan::{Plan, TaskPlan};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     tekton::{graph::Graph, workspaces::Use},
 };
 
-/// One task of the Pipeline. The texts are for people.
+/// One task of the Pipeline, described for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskNote {
     /// Its name.
@@ -25,9 +25,10 @@ pub fn notes(graph: &Graph, plan: &Plan, used: &[Vec<Use>]) -> Vec<TaskNote> {
         let planned = &plan.tasks[task];
         TaskNote {
             task: graph.names[task].clone(),
-            after: match task < graph.dag_len {
-                true => list(graph.dependencies[task].iter().map(|&on| graph.names[on].clone()), "-"),
-                false => "all tasks (finally)".to_owned(),
+            after: if task < graph.dag_len {
+                list(graph.dependencies[task].iter().map(|&on| graph.names[on].clone()), "-")
+            } else {
+                "all tasks (finally)".to_owned()
             },
             restores: restores(planned, &used[task]),
             saves: saves(planned, &used[task]),
@@ -36,26 +37,66 @@ pub fn notes(graph: &Graph, plan: &Plan, used: &[Vec<Use>]) -> Vec<TaskNote> {
     graph.in_order().into_iter().map(note).collect()
 }
 
-/// The notes as a table.
+/// The width of a [`table`] that needs no lines to go on in the next one.
+const WIDTH: usize = 120;
+
+/// How wide the columns of a wider one are; with the gaps as much in all.
+const WIDEST: [usize; 4] = [26, 24, 32, 32];
+
+/// The notes as a table that fits 120 columns, but for words that are wider than their column.
 pub fn table(notes: &[TaskNote]) -> String {
     let heads = ["TASK", "AFTER", "RESTORES", "SAVES"].map(str::to_owned);
     let rows = notes.iter().map(|n| [n.task.clone(), n.after.clone(), n.restores.clone(), n.saves.clone()]);
     let rows: Vec<[String; 4]> = std::iter::once(heads).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths = [width(0), width(1), width(2)];
-    rows.iter()
-        .map(|[task, after, restores, saves]| {
-            let [one, two, three] = widths;
-            format!("{task:one$}  {after:two$}  {restores:three$}  {saves}").trim_end().to_owned() + "\n"
-        })
-        .collect()
+    let natural = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let fits = (0..4).map(natural).sum::<usize>() + 6 <= WIDTH;
+    let widest = if fits { [usize::MAX; 4] } else { WIDEST };
+    let rows: Vec<[Vec<String>; 4]> = rows.iter().map(|row| wrapped(row, widest)).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.flatten().map(|line| line.chars().count()).max().unwrap_or_default()
+    };
+    let [one, two, three] = [width(0), width(1), width(2)];
+    let mut table = String::new();
+    for row in &rows {
+        for line in 0..row.iter().map(Vec::len).max().unwrap_or_default() {
+            let [task, after, restores, saves] = std::array::from_fn(|column| {
+                row.get(column).and_then(|cell| cell.get(line)).map_or("", String::as_str)
+            });
+            let text = format!("{task:one$}  {after:two$}  {restores:three$}  {saves}");
+            table.push_str(text.trim_end());
+            table.push('\n');
+        }
+    }
+    table
+}
+
+/// Each cell as lines of its column.
+fn wrapped(row: &[String; 4], widest: [usize; 4]) -> [Vec<String>; 4] {
+    std::array::from_fn(|column| {
+        let (cell, widest) = (&row[column], widest[column]);
+        let mut lines: Vec<String> = Vec::new();
+        for word in cell.split(' ') {
+            match lines.last_mut() {
+                Some(line) if line.chars().count() + 1 + word.chars().count() <= widest => {
+                    line.push(' ');
+                    line.push_str(word);
+                }
+                _ => lines.push(word.to_owned()),
+            }
+        }
+        lines
+    })
 }
 
 fn restores(planned: &TaskPlan, used: &[Use]) -> String {
     if used.is_empty() {
         return "left as it is: uses no wrapped workspace".to_owned();
     }
-    let one = |step: &WorkspaceStep| {
+    let restored = |step: &WorkspaceStep| {
         let base = step.base.iter().map(|base| format!("base {base}"));
         let tasks = step.after.iter().map(|task| match (task.last, task.optional) {
             (None, false) => task.task.clone(),
@@ -65,7 +106,7 @@ fn restores(planned: &TaskPlan, used: &[Use]) -> String {
         });
         format!("{} from {}", step.name, list(base.chain(tasks), "nothing"))
     };
-    list(planned.restore.iter().map(one), "nothing: no task before it saves")
+    list(planned.restore.iter().map(restored), "nothing: no task before it saves")
 }
 
 fn saves(planned: &TaskPlan, used: &[Use]) -> String {

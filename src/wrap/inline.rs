@@ -4,98 +4,75 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::Refusal;
-use crate::tekton::{
-    fields::{field, field_mut, items, items_mut, remove, set, text},
-    reference::{Reference, is_object_name, source_text},
-    scope::Scope,
-    workspaces::Use,
+use super::{
+    provenance::{is_ours, origin},
+    refusal::{Refusal, TaskProblem},
+};
+use crate::{
+    source::Found,
+    tekton::{
+        fields::{field, field_mut, items, items_mut, remove, text},
+        reference::{Reference, is_object_name},
+        run::Run,
+        scope::Scope,
+        workspaces::Use,
+    },
 };
 
-/// Annotations that describe the object they were on, not what it does. `tekton.dev/v1beta1…` hold the parts of a v1beta1
+/// Annotations about the object that they were on, not about what it does. `tekton.dev/v1beta1…` hold the parts of a v1beta1
 /// Task that v1 can't express: on a Task with more steps they break its conversion back (Tekton: task_conversion.go).
 const NOT_COPIED: [&str; 3] =
     ["kubectl.kubernetes.io/last-applied-configuration", "tekton.dev/v1beta1", "chains.tekton.dev/"];
 
-/// A Task that was found, to be inlined.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The object in its v1 form.
-    pub object: Value,
-    /// The `refSource` that its resolver gave, if it came through one (Tekton: refsource.go).
-    pub source: Option<Value>,
-}
-
 /// Which Task a pipeline task refers to; none where it is embedded. `scope` has the values of variables in the reference.
 pub fn referenced_task(pipeline_task: &Value, scope: &Scope<'_>) -> Result<Option<Reference>, Refusal> {
-    let refuse = |problem: String| {
+    referenced(pipeline_task, scope).map_err(|problem| {
         let workspace = items(pipeline_task, "workspaces").first();
         let workspace = workspace.map_or("", |used| match text(used, "workspace") {
             "" => text(used, "name"),
             name => name,
         });
         Refusal::Task { task: text(pipeline_task, "name").to_owned(), workspace: workspace.to_owned(), problem }
-    };
+    })
+}
+
+fn referenced(pipeline_task: &Value, scope: &Scope<'_>) -> Result<Option<Reference>, TaskProblem> {
     if ["pipelineRef", "pipelineSpec"].iter().any(|name| field(pipeline_task, name).is_some()) {
-        return Err(refuse(
-            "it is a pipeline in a pipeline, whose run gets a volume of its own: wrap the inner pipeline instead"
-                .to_owned(),
-        ));
+        return Err(TaskProblem::PipelineInPipeline);
     }
     if let Some(spec) = field(pipeline_task, "taskSpec") {
         return match (text(spec, "apiVersion"), text(spec, "kind")) {
             ("", "") => Ok(None),
-            (_, kind) => {
-                Err(refuse(format!("it is a custom task ({kind}), which has no steps: take the workspace out of it")))
-            }
+            (_, kind) => Err(TaskProblem::CustomSpec(kind.to_owned())),
         };
     }
-    let Some(reference) = field(pipeline_task, "taskRef") else {
-        return Err(refuse("it has neither taskRef nor taskSpec: add one".to_owned()));
-    };
-    // A name without a kind is given the kind Task before Tekton looks (Tekton: taskref_types.go `IsCustomTask`,
-    // pipeline_defaults.go).
-    let by_name = text(reference, "resolver").is_empty();
-    match (text(reference, "apiVersion"), text(reference, "kind")) {
-        ("", "" | "Task") => {}
-        ("", "ClusterTask") => {
-            return Err(refuse(
-                "its taskRef has the kind \"ClusterTask\", which Tekton has no longer: use the resolver \"cluster\""
-                    .to_owned(),
-            ));
-        }
-        ("", kind) => {
-            return Err(refuse(format!("its taskRef has the kind {kind:?}, which Tekton does not know: leave it out")));
-        }
-        (_, "") if !by_name => {}
-        (version, "" | "Task") if version.starts_with("tekton.dev/") => {
-            return Err(refuse(format!(
-                "its taskRef has the apiVersion {version:?}, which makes it a custom task for Tekton (tektoncd/pipeline#6457): leave it out"
-            )));
-        }
-        (version, kind) => {
-            return Err(refuse(format!(
-                "it refers to {version:?} kind {kind:?}, a custom task, which has no steps: take the workspace out of it"
-            )));
-        }
-    }
-    let read = Reference::read(reference, &["apiVersion", "kind"]);
-    let reference = read.map_err(|problem| refuse(format!("its taskRef {problem}")))?;
-    let unknown = |variable| {
-        refuse(format!(
-            "its taskRef needs $({variable}), which has no value when the run is created: write the value, or use a param"
-        ))
-    };
-    match reference.resolved(scope).map_err(unknown)? {
-        Reference::Name(name) if !is_object_name(&name) => {
-            Err(refuse(format!("its taskRef names {name:?}, which is not the name of a Task")))
-        }
+    let reference = field(pipeline_task, "taskRef").ok_or(TaskProblem::NoTask)?;
+    check_kind(reference)?;
+    let reference = Reference::read(reference, &["apiVersion", "kind"])?;
+    match reference.resolved(scope).map_err(TaskProblem::LateVariable)? {
+        Reference::Name(name) if !is_object_name(&name) => Err(TaskProblem::InvalidName(name)),
         reference => Ok(Some(reference)),
     }
 }
 
-/// Makes `pipeline_task` one with an embedded spec that binds and declares all wrapped workspaces that it uses. Gives the
-/// name of the Task that was inlined.
+/// Refuses a taskRef to anything but a Task. A name without a kind gets the kind Task before Tekton looks
+/// (Tekton: taskref_types.go `IsCustomTask`, pipeline_defaults.go).
+fn check_kind(reference: &Value) -> Result<(), TaskProblem> {
+    let by_name = text(reference, "resolver").is_empty();
+    match (text(reference, "apiVersion"), text(reference, "kind")) {
+        ("", "" | "Task") => Ok(()),
+        ("", "ClusterTask") => Err(TaskProblem::ClusterTask),
+        ("", kind) => Err(TaskProblem::UnknownKind(kind.to_owned())),
+        (_, "") if !by_name => Ok(()),
+        (version, "" | "Task") if version.starts_with("tekton.dev/") => {
+            Err(TaskProblem::ApiVersion(version.to_owned()))
+        }
+        (version, kind) => Err(TaskProblem::CustomRef { api_version: version.to_owned(), kind: kind.to_owned() }),
+    }
+}
+
+/// Makes `pipeline_task` one with an embedded spec that binds and declares all wrapped workspaces that it uses. Returns
+/// the name of the Task that was inlined.
 pub fn inline(
     pipeline_task: &mut Value,
     used: &[Use],
@@ -125,21 +102,18 @@ pub fn inline(
 
 /// A pod is for Windows where its nodeSelector says so or a script is for it (Tekton: pkg/pod/pod.go, docs/windows.md): the
 /// injected steps are Linux programs.
-pub fn refuse_windows(pipeline_task: &Value, workspace: &str, run: &Value) -> Result<(), Refusal> {
+pub fn refuse_windows(pipeline_task: &Value, workspace: &str, run: Run<'_>) -> Result<(), Refusal> {
     let name = text(pipeline_task, "name");
-    let spec = run.get("spec").unwrap_or(&Value::Null);
-    let own = items(spec, "taskRunSpecs").iter().find(|own| text(own, "pipelineTaskName") == name);
-    let selects = |holder: &Value| {
-        let selector = field(holder, "podTemplate").and_then(|template| field(template, "nodeSelector"));
-        selector.is_some_and(|selector| text(selector, "kubernetes.io/os") == "windows")
+    let selects = |template: &Value| {
+        field(template, "nodeSelector").is_some_and(|selector| text(selector, "kubernetes.io/os") == "windows")
     };
+    let mut templates = run.task_pod_template(name).into_iter().chain(run.pod_template());
     let steps = field(pipeline_task, "taskSpec").map_or(&[][..], |spec| items(spec, "steps"));
     let scripts = || steps.iter().any(|step| text(step, "script").starts_with("#!win"));
-    if !own.into_iter().chain(field(spec, "taskRunTemplate")).any(selects) && !scripts() {
+    if !templates.any(selects) && !scripts() {
         return Ok(());
     }
-    let problem = "it runs on Windows, where the injected steps can't run: take the workspace out of it".to_owned();
-    Err(Refusal::Task { task: name.to_owned(), workspace: workspace.to_owned(), problem })
+    Err(Refusal::Task { task: name.to_owned(), workspace: workspace.to_owned(), problem: TaskProblem::Windows })
 }
 
 /// The name of `task` and its spec as an embedded one, with the labels and annotations that Tekton would copy from a
@@ -165,27 +139,14 @@ fn embedded(reference: &Reference, task: &Found) -> Result<(String, Value), Refu
     Ok((name.to_owned(), Value::Object(spec)))
 }
 
-/// Annotations that say where the inlined `kind` came from, if not from the run's namespace: Tekton keeps that in a run's
-/// status only for what it resolves itself (Tekton: pipelinespec.go, taskspec.go).
-pub fn origin(kind: &str, reference: &Reference, source: Option<&Value>) -> Map<String, Value> {
-    let mut annotations = Map::new();
-    if reference.resolver().is_some() {
-        annotations.insert(format!("tekton-wrap.dev/{kind}-ref"), json!(reference.to_string()));
-    }
-    if let Some(source) = source {
-        annotations.insert(format!("tekton-wrap.dev/{kind}-source"), json!(source_text(source)));
-    }
-    annotations
-}
-
-/// The annotations of `metadata` that Tekton would copy to what is made from the object.
+/// The annotations of `metadata` that Tekton would copy to the objects created from it.
 pub fn copied_annotations(metadata: &Value) -> Map<String, Value> {
     let mut annotations = field(metadata, "annotations").and_then(Value::as_object).cloned().unwrap_or_default();
-    annotations.retain(|key, _| !NOT_COPIED.iter().any(|prefix| key.starts_with(prefix)));
+    annotations.retain(|key, _| !NOT_COPIED.iter().any(|prefix| key.starts_with(prefix)) && !is_ours(key));
     annotations
 }
 
-/// Binds and declares a workspace that the task so far uses only through variables: then the injected steps can mount it.
+/// Binds and declares a workspace that the task uses only through variables, so that the injected steps can mount it.
 fn declare(pipeline_task: &mut Value, name: &str) {
     // Without `workspace` it is that of the same name, and Tekton does not ask whether an optional one is optional in the task
     // too, as it does not where a workspace is only propagated (Tekton: validate_dependencies.go).
@@ -198,17 +159,5 @@ fn declare(pipeline_task: &mut Value, name: &str) {
         && !declared.iter().any(|declared| text(declared, "name") == name)
     {
         declared.push(json!({"name": name}));
-    }
-}
-
-/// Gives every step without a name the one that Tekton would derive from its place, so that a step put in front of it does
-/// not change it (Tekton: pkg/pod/entrypoint.go, `unnamed-<index>`).
-pub fn name_steps(steps: &mut [Value]) {
-    for (index, step) in steps.iter_mut().enumerate() {
-        if text(step, "name").is_empty()
-            && let Some(map) = step.as_object_mut()
-        {
-            set(map, "name", json!(format!("unnamed-{index}")));
-        }
     }
 }

@@ -1,17 +1,33 @@
 //! What each task restores and saves.
 
+use fixedbitset::FixedBitSet;
 use serde_json::Value;
 
-use super::{Request, absence::Absence};
+use super::{absence::Absence, request::Request, task_spec::all_tasks};
 use crate::{
+    limits::{MAX_RUN_BYTES, MAX_TASK_RUNS},
     step::{Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
         fields::field,
-        graph::{Graph, Set},
+        graph::Graph,
         matrix::Fan,
         workspaces::{Use, is_read_only},
     },
 };
+
+/// Why there is no plan.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PlanError {
+    /// The matrices make so many TaskRuns, more than [`MAX_TASK_RUNS`].
+    TooManyTaskRuns(u64),
+    /// What the injected steps have to be told has at least so many bytes, more than [`MAX_RUN_BYTES`].
+    TooLarge(usize),
+    /// There is no time left.
+    Late,
+}
+
+/// Bytes of JSON that name a predecessor, at the least, beside the name itself.
+const PREDECESSOR_BYTES: usize = 20;
 
 /// What every task of the Pipeline does, by its index in the graph.
 pub struct Plan {
@@ -24,7 +40,7 @@ pub struct Plan {
 pub struct TaskPlan {
     /// The task's place in pipeline order, the first one where it has a matrix.
     pub order: u32,
-    /// The least and the most TaskRuns of its matrix, where their names end with the number of the combination.
+    /// The least and the most TaskRuns of its matrix, if their names end with the number of the combination.
     pub numbered: Option<(u32, u32)>,
     /// The workspaces that a step in front restores.
     pub restore: Vec<WorkspaceStep>,
@@ -51,14 +67,22 @@ struct Place {
 
 impl Plan {
     /// `spec` has the tasks inlined that use wrapped workspaces, `used` says which; `fans` are the fan-outs of their matrices.
-    pub fn new(request: &Request, spec: &Value, graph: &Graph, used: &[Vec<Use>], fans: &[Option<Fan>]) -> Self {
-        let tasks: Vec<&Value> = super::all_tasks(spec).collect();
+    pub fn new(
+        request: &Request,
+        spec: &Value,
+        graph: &Graph,
+        used: &[Vec<Use>],
+        fans: &[Option<Fan>],
+        is_late: &dyn Fn() -> bool,
+    ) -> Result<Self, PlanError> {
+        let tasks: Vec<&Value> = all_tasks(spec).collect();
         let absent = Absence::new(&tasks, graph, fans);
-        let places = places(graph, fans);
+        let places = places(graph, fans)?;
         let mut plan: Vec<TaskPlan> = places
             .iter()
             .map(|place| TaskPlan { order: place.first, numbered: place.numbered(), ..TaskPlan::default() })
             .collect();
+        let mut bytes = 0;
         for workspace in &request.workspaces {
             let find = |task: usize| used[task].iter().find(|used| used.pipeline == *workspace);
             let read_only = |task: usize, used: &Use| {
@@ -72,6 +96,9 @@ impl Plan {
                 saves: (0..graph.count()).map(|task| find(task).is_some_and(|used| !read_only(task, used))).collect(),
             };
             for (task, planned) in plan.iter_mut().enumerate().filter(|(task, _)| wrapped.uses[*task]) {
+                if is_late() {
+                    return Err(PlanError::Late);
+                }
                 let step = WorkspaceStep {
                     name: workspace.clone(),
                     path: format!("{WORKSPACE_DIR}/{}", directory(workspace, request)),
@@ -81,12 +108,17 @@ impl Plan {
                     parallel: Vec::new(),
                     joined: Vec::new(),
                 };
+                bytes += step.target.len() + step.base.as_ref().map_or(0, String::len);
+                bytes += step.after.iter().map(|before| before.task.len() + PREDECESSOR_BYTES).sum::<usize>();
+                if bytes > MAX_RUN_BYTES {
+                    return Err(PlanError::TooLarge(bytes));
+                }
                 if wrapped.saves[task] {
                     let parallel = wrapped.parallel(task);
                     let met = wrapped.met(task);
                     let joined: Vec<usize> = parallel.iter().copied().filter(|&other| met.contains(other)).collect();
                     let (parallel, joined) = (wrapped.ranges(&parallel), wrapped.ranges(&joined));
-                    // What it comes after is in the state that the restore step left.
+                    // Its predecessors are in the state that the restore step left.
                     planned.save.push(WorkspaceStep { parallel, joined, after: Vec::new(), ..step.clone() });
                 }
                 if !step.after.is_empty() || step.base.is_some() {
@@ -94,12 +126,17 @@ impl Plan {
                 }
             }
         }
-        Self { tasks: plan }
+        Ok(Self { tasks: plan })
     }
 }
 
 /// The places of all tasks, by their index.
-fn places(graph: &Graph, fans: &[Option<Fan>]) -> Vec<Place> {
+fn places(graph: &Graph, fans: &[Option<Fan>]) -> Result<Vec<Place>, PlanError> {
+    let widths = fans.iter().map(|fan| fan.map_or(1, |fan| fan.most));
+    let count = widths.map(u64::from).fold(0, u64::saturating_add);
+    if count > u64::from(MAX_TASK_RUNS) {
+        return Err(PlanError::TooManyTaskRuns(count));
+    }
     let mut next = 0;
     let mut places: Vec<(usize, Place)> = Vec::new();
     for task in graph.in_order() {
@@ -108,7 +145,7 @@ fn places(graph: &Graph, fans: &[Option<Fan>]) -> Vec<Place> {
         places.push((task, place));
     }
     places.sort_unstable_by_key(|(task, _)| *task);
-    places.into_iter().map(|(_, place)| place).collect()
+    Ok(places.into_iter().map(|(_, place)| place).collect())
 }
 
 impl Place {
@@ -120,31 +157,31 @@ impl Place {
         self.first + self.width() - 1
     }
 
-    /// The least and the most combinations; none where there is one at most, which has no number in its TaskRun's name.
+    /// The least and the most combinations; none if there is at most one, whose TaskRun's name has no number.
     fn numbered(&self) -> Option<(u32, u32)> {
         self.fan.filter(|fan| fan.most > 1).map(|fan| (fan.least, fan.most))
     }
 
-    /// What a restore step is told of the task: those of its combinations that must be there, those that may be.
+    /// The task as predecessors of a restore step: its combinations that must be there, and those that may be.
     fn predecessors(&self, task: &str, optional: bool) -> Vec<Predecessor> {
         let least = if optional { 0 } else { self.fan.map_or(1, |fan| fan.least) };
-        let one = |first: u32, last: u32, optional: bool| Predecessor {
+        let predecessor = |first: u32, last: u32, optional: bool| Predecessor {
             task: task.to_owned(),
             order: first,
             last: (last > first).then_some(last),
             optional,
         };
-        let sure = (least > 0).then(|| one(self.first, self.first + least - 1, false));
-        let others = (least < self.width()).then(|| one(self.first + least, self.last(), true));
+        let sure = (least > 0).then(|| predecessor(self.first, self.first + least - 1, false));
+        let others = (least < self.width()).then(|| predecessor(self.first + least, self.last(), true));
         sure.into_iter().chain(others).collect()
     }
 }
 
 impl Wrapped<'_> {
-    /// The nearest ancestors that save the workspace, and behind each one that may be absent its own nearest, in pipeline
+    /// The nearest ancestors that save the workspace, and beyond each one that may be absent its own nearest, in pipeline
     /// order.
     fn nearest(&self, task: usize) -> Vec<Predecessor> {
-        let mut seen = Set::default();
+        let mut seen = FixedBitSet::with_capacity(self.graph.count());
         let mut found = Vec::new();
         let mut open = self.graph.dependencies[task].clone();
         while let Some(ancestor) = open.pop() {
@@ -161,12 +198,13 @@ impl Wrapped<'_> {
             }
         }
         // What a snapshot that must exist brings along need not be named.
-        let brought = |ancestor: usize| {
-            found.iter().any(|&(other, optional)| !optional && self.graph.ancestors[other].contains(ancestor))
-        };
+        let mut brought = FixedBitSet::with_capacity(self.graph.count());
+        found.iter().filter(|(_, optional)| !optional).for_each(|(other, _)| {
+            brought.union_with(&self.graph.ancestors[*other]);
+        });
         let mut after: Vec<Predecessor> = found
             .iter()
-            .filter(|(ancestor, _)| !brought(*ancestor))
+            .filter(|(ancestor, _)| !brought.contains(*ancestor))
             .flat_map(|&(ancestor, optional)| self.places[ancestor].predecessors(&self.graph.names[ancestor], optional))
             .collect();
         after.sort_unstable_by_key(|predecessor| predecessor.order);
@@ -177,19 +215,22 @@ impl Wrapped<'_> {
     /// combinations of its own matrix.
     fn parallel(&self, task: usize) -> Vec<usize> {
         let ancestors = &self.graph.ancestors;
-        let related = |other: usize| match other == task {
-            true => self.places[task].numbered().is_none(),
-            false => ancestors[task].contains(other) || ancestors[other].contains(task),
+        let related = |other: usize| {
+            if other == task {
+                self.places[task].numbered().is_none()
+            } else {
+                ancestors[task].contains(other) || ancestors[other].contains(task)
+            }
         };
         (0..self.graph.count()).filter(|&other| self.saves[other] && !related(other)).collect()
     }
 
     /// The tasks that a later one, which reads the workspace and can't be skipped, has as ancestors beside `task`.
-    fn met(&self, task: usize) -> Set {
-        let mut met = Set::default();
+    fn met(&self, task: usize) -> FixedBitSet {
+        let mut met = FixedBitSet::with_capacity(self.graph.count());
         for (later, ancestors) in self.graph.ancestors.iter().enumerate() {
             if self.uses[later] && !self.absent.may_be_absent(later) && ancestors.contains(task) {
-                met.extend(ancestors);
+                met.union_with(ancestors);
             }
         }
         met
@@ -210,7 +251,7 @@ impl Wrapped<'_> {
     }
 }
 
-/// A folder name for the workspace: its own where that is a plain word, else its place in the list.
+/// A folder name for the workspace: its own name if that is a plain word, else its index in the list.
 fn directory(workspace: &str, request: &Request) -> String {
     let plain = workspace.starts_with(|c: char| c.is_ascii_alphanumeric())
         && workspace.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));

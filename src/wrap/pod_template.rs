@@ -1,38 +1,63 @@
-//! Params in the pod templates of a run: Tekton substitutes them with those of each TaskRun, under the name that they have
+//! Params in the pod templates of a run: Tekton substitutes those of each TaskRun, under the names that they have
 //! there (Tekton: taskrun/resources/apply.go `ApplyPodTemplateReplacements`).
+
+use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::values::Renaming;
-use crate::tekton::fields::{field, field_mut, items, set, text};
+use super::{
+    bounds::Inlined,
+    provenance::strip,
+    values::{Renaming, references_in},
+};
+use crate::{
+    limits::MAX_RUN_BYTES,
+    tekton::{
+        fields::{field, field_mut, set, text},
+        run::Run,
+    },
+};
 
-/// The run's `taskRunSpecs` with the params under their new names; none where no pod template names one of them.
-pub fn rename(run: &Value, renamings: &[Renaming]) -> Option<Value> {
-    let spec = run.get("spec")?;
-    let mut all = items(spec, "taskRunSpecs").to_vec();
+/// The run's `taskRunSpecs` with the params under their new names and without forged provenance; none where nothing changes.
+/// An error is at least how many bytes they would have, more than [`MAX_RUN_BYTES`].
+pub fn rename(run: Run<'_>, renamings: &[Renaming]) -> Result<Option<Value>, usize> {
+    let mut adopted = Inlined::default();
+    let mut all = run.task_run_specs().to_vec();
     let before = all.clone();
+    all.iter_mut().for_each(strip);
+    let shared = run.pod_template().and_then(Value::as_object).into_iter().flatten();
+    let shared: Vec<(&String, &Value, Vec<&str>)> =
+        shared.map(|(name, value)| (name, value, references_in(value))).collect();
+    let mut places = HashMap::new();
+    for (place, own) in all.iter().enumerate() {
+        places.entry(text(own, "pipelineTaskName").to_owned()).or_insert(place);
+    }
     for renaming in renamings {
-        let shared = field(spec, "taskRunTemplate").and_then(|template| field(template, "podTemplate"));
-        let shared = shared.and_then(Value::as_object).into_iter().flatten();
-        let named: Vec<(&String, &Value)> = shared.filter(|(_, value)| renaming.is_in(value)).collect();
-        let place = all.iter().position(|own| text(own, "pipelineTaskName") == renaming.task);
+        let named = shared.iter().filter(|(_, _, references)| renaming.is_in(references.iter().copied()));
+        let named: Vec<(&String, &Value)> = named.map(|(name, value, _)| (*name, *value)).collect();
+        let place = places.get(&renaming.task).copied();
         if place.is_none() && named.is_empty() {
             continue;
         }
         let place = place.unwrap_or_else(|| {
             all.push(json!({"pipelineTaskName": renaming.task}));
+            places.insert(renaming.task.clone(), all.len() - 1);
             all.len() - 1
         });
         let Some(own) = all[place].as_object_mut() else { continue };
+        named.iter().for_each(|(_, value)| adopted.add(value));
+        if adopted.bytes > MAX_RUN_BYTES {
+            return Err(adopted.bytes);
+        }
         adopt(own, &named);
         if let Some(template) = field_mut(&mut all[place], "podTemplate") {
             renaming.apply_to(template);
         }
     }
-    (all != before).then_some(Value::Array(all))
+    Ok((all != before).then_some(Value::Array(all)))
 }
 
-/// Puts fields of the pod template that all tasks share into a task's own, where it does not set them itself
+/// Copies fields of the pod template that all tasks share into a task's own, unless it sets them itself
 /// (Tekton: pod/template.go `MergePodTemplateWithDefault`).
 fn adopt(own: &mut Map<String, Value>, fields: &[(&String, &Value)]) {
     if fields.is_empty() {

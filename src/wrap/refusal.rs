@@ -1,16 +1,26 @@
-//! Why a run is not wrapped: each reason one sentence that names the offending thing and what to change.
+//! Why a run is not wrapped: each refusal is one sentence that names the field or object at fault and what to change.
 
-use crate::{resolve::SourceError, tekton::graph::GraphError};
+#[cfg(test)]
+mod catalog;
+mod task;
+
+pub use self::task::TaskProblem;
+use super::provenance::WRAP;
+use crate::{
+    limits::{Exceeded, MAX_TASK_RUNS},
+    source::SourceError,
+    tekton::graph::GraphError,
+};
 
 /// A run that can't be wrapped correctly. It is refused at creation, nothing is stored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// A required param is absent.
-    #[error("param {name:?} of resolver wrap is missing: {hint}")]
+    /// A required value is absent.
+    #[error("{place} is missing: {hint}")]
     MissingParam {
-        /// The param.
-        name: &'static str,
+        /// The param or annotation.
+        place: String,
         /// What it should hold.
         hint: &'static str,
     },
@@ -25,12 +35,42 @@ pub enum Refusal {
     /// A param given twice.
     #[error("param {0:?} of resolver wrap is given twice: keep one")]
     DuplicateParam(String),
-    /// A param with a value that it can't have.
-    #[error("param {name:?} of resolver wrap: {problem}")]
+    /// A value that can't be.
+    #[error("{place}: {problem}")]
     InvalidParam {
-        /// The param.
-        name: String,
+        /// The param, annotation or default.
+        place: String,
         /// What is wrong with it and what to write.
+        problem: String,
+    },
+    /// An annotation of ours that does not exist.
+    #[error("annotation {name:?} is not known: {hint}")]
+    UnknownAnnotation {
+        /// The annotation.
+        name: String,
+        /// The nearest one, or the list.
+        hint: String,
+    },
+    /// A param and an annotation say two things.
+    #[error("param {name:?} of resolver wrap and annotation {annotation:?} have different values: keep one of them")]
+    Contradiction {
+        /// The param.
+        name: &'static str,
+        /// The annotation.
+        annotation: String,
+    },
+    /// Both ways to ask for it at once.
+    #[error("annotation {WRAP:?} stands beside the pipelineRef with resolver wrap: keep one of them")]
+    AskedTwice,
+    /// `auto` means no workspace.
+    #[error(
+        "annotation {WRAP:?} is \"auto\", but the pipeline has no workspace that several tasks share and that is bound to a volumeClaimTemplate, to emptyDir or to nothing: name the workspaces"
+    )]
+    NothingToWrap,
+    /// The pipelineRef of an annotated run can't be read.
+    #[error("pipelineRef {problem}")]
+    InvalidPipelineRef {
+        /// What is wrong with it: a clause.
         problem: String,
     },
     /// The Pipeline does not exist.
@@ -80,7 +120,7 @@ pub enum Refusal {
         /// Its workspaces, for people.
         declared: String,
     },
-    /// The tasks form no graph.
+    /// The tasks do not form a graph.
     #[error("pipeline {pipeline:?} can't be run: {source}")]
     Graph {
         /// The Pipeline.
@@ -98,19 +138,22 @@ pub enum Refusal {
         /// `persistentVolumeClaim`, `secret`, …
         source_name: String,
     },
-    /// The run says two things about its pipeline.
+    /// The pipelineRef names a pipeline beside its resolver.
     #[error(
         "pipelineRef has a name ({0:?}) beside its resolver wrap: name the pipeline in param \"pipelineref\" alone"
     )]
     NamedTwice(String),
-    /// The operator of Tekton forbids inlined specs.
+    /// The run has a pipeline of its own beside its pipelineRef (Tekton: pipelinerun_validation.go, "expected exactly one").
+    #[error("spec has a pipelineSpec beside the pipelineRef with resolver wrap: keep one of them")]
+    BothRefAndSpec,
+    /// The cluster forbids inlined specs.
     #[error(
         "Tekton's feature flag disable-inline-spec is {0:?}: pipelines may not be inlined in this cluster, and wrapping inlines them; run the pipeline unwrapped, or ask for the flag to be changed"
     )]
     InliningForbidden(String),
-    /// A policy is in force for something that a resolver brought.
+    /// A VerificationPolicy applies to an object that came through a resolver.
     #[error(
-        "{what} is subject to VerificationPolicy {policy:?}, which wrapping would get around: run it unwrapped, or put a verified copy into the namespace and refer to it by name"
+        "{what} is subject to VerificationPolicy {policy:?}, which wrapping would bypass: run it unwrapped, or put a verified copy into the namespace and refer to it by name"
     )]
     Verified {
         /// The Pipeline or Task, with its reference.
@@ -118,9 +161,9 @@ pub enum Refusal {
         /// Name of the VerificationPolicy.
         policy: String,
     },
-    /// Everything that a resolver brings must be verified.
+    /// Every object that comes through a resolver must be verified.
     #[error(
-        "{what} would have to be verified, which wrapping would get around (Tekton's feature flag trusted-resources-verification-no-match-policy is \"fail\"): run it unwrapped, or put a verified copy into the namespace and refer to it by name"
+        "{what} would have to be verified, which wrapping would bypass (Tekton's feature flag trusted-resources-verification-no-match-policy is \"fail\"): run it unwrapped, or put a verified copy into the namespace and refer to it by name"
     )]
     VerificationRequired {
         /// The Pipeline or Task, with its reference.
@@ -134,7 +177,7 @@ pub enum Refusal {
         /// The first wrapped workspace that it uses.
         workspace: String,
         /// What is in the way and what to change.
-        problem: String,
+        problem: TaskProblem,
     },
     /// The rewritten run would not fit into etcd.
     #[error(
@@ -147,6 +190,27 @@ pub enum Refusal {
         size: usize,
         /// The most.
         limit: usize,
+    },
+    /// The run, its Pipeline or a Task has more of something than may be wrapped.
+    #[error(
+        "{what} has {count} {unit}, more than the {limit} that can be wrapped: make it smaller, or split the pipeline",
+        what = .0.what, count = .0.count, unit = .0.unit, limit = .0.limit
+    )]
+    Limit(#[from] Exceeded),
+    /// The rewrite was not done in time.
+    #[error(
+        "the pipeline could not be wrapped in the time that a review may take: create the PipelineRun again, or make the pipeline smaller"
+    )]
+    Late,
+    /// The matrices make more TaskRuns than there may be.
+    #[error(
+        "pipeline {pipeline:?} makes {count} TaskRuns, more than the {MAX_TASK_RUNS} that can be wrapped: make its matrices smaller"
+    )]
+    TooManyTaskRuns {
+        /// The Pipeline.
+        pipeline: String,
+        /// How many.
+        count: u64,
     },
     /// The patch does not give the run that was meant: a bug, never the user's fault.
     #[error("the patch for this run does not apply ({0}): this is a bug in tekton-wrap, please report it with the run")]
@@ -161,6 +225,11 @@ impl Refusal {
             Self::UnknownParam { .. } => "UnknownParam",
             Self::DuplicateParam(_) => "DuplicateParam",
             Self::InvalidParam { .. } => "InvalidParam",
+            Self::UnknownAnnotation { .. } => "UnknownAnnotation",
+            Self::Contradiction { .. } => "Contradiction",
+            Self::AskedTwice => "AskedTwice",
+            Self::NothingToWrap => "NothingToWrap",
+            Self::InvalidPipelineRef { .. } => "InvalidPipelineRef",
             Self::PipelineNotFound { .. } => "PipelineNotFound",
             Self::TaskNotFound { .. } => "TaskNotFound",
             Self::Source(error) => error.reason,
@@ -169,10 +238,14 @@ impl Refusal {
             Self::Graph { .. } => "InvalidGraph",
             Self::Bound { .. } => "WorkspaceBound",
             Self::NamedTwice(_) => "PipelineNamedTwice",
+            Self::BothRefAndSpec => "BothRefAndSpec",
             Self::InliningForbidden(_) => "InliningForbidden",
             Self::Verified { .. } | Self::VerificationRequired { .. } => "VerificationPolicy",
-            Self::Task { .. } => "UnsupportedTask",
+            Self::Task { problem, .. } => problem.reason(),
             Self::TooLarge { .. } => "TooLarge",
+            Self::Limit(_) => "LimitExceeded",
+            Self::Late => "RewriteTooLong",
+            Self::TooManyTaskRuns { .. } => "TooManyTaskRuns",
             Self::Patch(_) => "PatchDoesNotApply",
         }
     }

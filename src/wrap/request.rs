@@ -1,76 +1,182 @@
-//! What a run asks of the resolver `wrap`: its params, read and checked.
+//! What a run asks for, read and checked: by params of the resolver `wrap` or by annotations, with defaults.
+
+mod auto;
+mod conflict;
+mod size;
+mod values;
+
+use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::Refusal;
+use self::values::{Values, WORKSPACE, quoted};
+pub use self::{size::Sizes, values::is_default};
+use super::{bounds, provenance::WRAP, refusal::Refusal};
 use crate::{
-    step::{Compression, Conflict},
+    limits::MAX_VALUES,
+    source::Defaults,
+    step::{Compression, ConflictRule, OnConflict},
     target::Target,
     tekton::{
         fields::{field, items, text},
         reference::{Reference, is_object_name},
-        scope::Scope,
-        variables::{references, substitute},
+        run::Run,
+        variables::substitute,
     },
 };
 
-/// The params of the resolver, in the order of the documentation.
-const PARAMS: [&str; 8] =
-    ["pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "expires", "compression"];
+/// The word for the workspaces that tasks share, in the place of their names.
+const AUTO: &str = "auto";
 
-/// The placeholder in `target` and `base` for the name of a workspace.
-const WORKSPACE: &str = "{{workspace}}";
+/// That a run is to be wrapped, and which Pipeline it runs: all that has to be known before anything is read.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    run: Run<'a>,
+    namespace: &'a str,
+    way: Way<'a>,
+    /// Which Pipeline; none where the run has one embedded.
+    pub pipeline: Option<Reference>,
+}
+
+/// How a run asks to be wrapped.
+#[derive(Clone, Copy, Debug)]
+enum Way<'a> {
+    /// By a pipelineRef with the resolver `wrap`, or with what follows `wrap.` in its name.
+    Resolver { reference: &'a Value, suffix: Option<&'a str> },
+    /// By the annotation [`WRAP`].
+    Annotation,
+}
 
 /// What a run asks for.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Which Pipeline.
-    pub pipeline: Reference,
+    /// Which Pipeline; none where the run has one embedded.
+    pub pipeline: Option<Reference>,
+    /// How sentences name a Pipeline that has no name of its own.
+    run_name: String,
     /// Names of the Pipeline's workspaces to wrap, each once.
     pub workspaces: Vec<String>,
+    /// Whether a claim template that the run binds is replaced.
+    pub replaces_templates: bool,
     /// Param `target`, with the run's params resolved and `$(context.pipelineRun.…)` left.
     target: String,
     /// Param `base`, likewise.
     base: Option<String>,
-    /// Param `conflict`.
-    pub conflict: Conflict,
+    /// Param `conflict`: what holds for all paths that no rule matches.
+    pub conflict: OnConflict,
+    /// Param `conflict`: the rules.
+    pub conflict_rules: Vec<ConflictRule>,
     /// Param `expires`.
     pub expires: Option<String>,
     /// Param `compression`.
     pub compression: Compression,
+    /// Param `size`.
+    pub sizes: Sizes,
+    /// How the injected steps reach registries.
+    pub access: Access,
 }
 
-impl Request {
-    /// What `run`, about to be created in `namespace`, asks for; none where its pipelineRef is not for the resolver `wrap`.
-    pub fn read(run: &Value, namespace: &str) -> Result<Option<Self>, Refusal> {
-        let Some(pipeline_ref) = run.pointer("/spec/pipelineRef") else { return Ok(None) };
-        let resolver = text(pipeline_ref, "resolver");
-        let Some(suffix) = wrapper_of(resolver) else { return Ok(None) };
-        match text(pipeline_ref, "name") {
-            "" => {}
-            name => return Err(Refusal::NamedTwice(name.to_owned())),
+/// How the injected steps reach registries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Param `credentials`: a Secret of the run's namespace that only injected steps mount.
+    pub credentials: Option<String>,
+    /// Param `ca`: a ConfigMap of the run's namespace with certificates of authorities.
+    pub ca: Option<String>,
+    /// Param `mirror`.
+    pub mirror: Option<String>,
+    /// Param `insecure`.
+    pub insecure: Option<String>,
+    /// Param `retry-for`.
+    pub retry_for: Option<String>,
+}
+
+impl<'a> Ask<'a> {
+    /// What `run`, about to be created in `namespace`, asks for; none where it does not ask to be wrapped.
+    pub fn read(run: Run<'a>, namespace: &'a str) -> Result<Option<Self>, Refusal> {
+        bounds::check_run(run)?;
+        let annotated = run.metadata("annotations").and_then(|annotations| annotations.get(WRAP)).is_some();
+        let reference = run.pipeline_ref();
+        let suffix = reference.and_then(|reference| wrapper_of(text(reference, "resolver")));
+        match (reference, suffix) {
+            (Some(_), Some(_)) if annotated => Err(Refusal::AskedTwice),
+            (Some(_), Some(_)) if run.pipeline_spec().is_some() => Err(Refusal::BothRefAndSpec),
+            (Some(reference), Some(suffix)) => match text(reference, "name") {
+                "" => {
+                    let values = Values::collect(run, namespace, Some(reference), &[])?;
+                    let pipeline = Some(named_pipeline(&values)?);
+                    Ok(Some(Self { run, namespace, way: Way::Resolver { reference, suffix }, pipeline }))
+                }
+                name => Err(Refusal::NamedTwice(name.to_owned())),
+            },
+            // What was wrapped before may be created again, as reruns do, or be shown to us a second time.
+            _ if !annotated || run.pipeline_spec().is_some_and(is_wrapped) => Ok(None),
+            (Some(_), None) if run.pipeline_spec().is_some() => Err(Refusal::BothRefAndSpec),
+            (Some(reference), None) => {
+                let values = Values::collect(run, namespace, None, &[])?;
+                let refused = |problem: String| Refusal::InvalidPipelineRef { problem };
+                let reference =
+                    Reference::read(reference, &["apiVersion"]).map_err(|error| refused(error.to_string()))?;
+                let resolved = reference.resolved(values.scope()).map_err(|error| refused(format!(": {error}")))?;
+                Ok(Some(Self { run, namespace, way: Way::Annotation, pipeline: Some(resolved) }))
+            }
+            (None, _) => Ok(Some(Self { run, namespace, way: Way::Annotation, pipeline: None })),
         }
-        let params = Params::new(pipeline_ref, Scope::of_run(run, namespace))?;
-        let target = params.required(
-            "target",
-            "name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest",
-        )?;
-        let request = Self {
-            pipeline: params.pipeline()?,
-            workspaces: params.workspaces()?,
-            base: params.text("base")?,
-            conflict: params.choice("conflict", &[("fail", Conflict::Fail), ("last", Conflict::Last)])?,
-            expires: params.text("expires")?,
-            compression: params.choice(
+    }
+
+    /// The whole request, for `pipeline`: the Pipeline, or [`Ask::embedded`].
+    pub fn request(&self, defaults: &[Defaults], pipeline: &Value) -> Result<Request, Refusal> {
+        let metadata = field(pipeline, "metadata").unwrap_or(&Value::Null);
+        field(pipeline, "spec").map_or(Ok(()), |spec| bounds::check_pipeline(spec, text(metadata, "name")))?;
+        let (params, suffix) = match self.way {
+            Way::Resolver { reference, suffix } => (Some(reference), suffix),
+            Way::Annotation => (None, None),
+        };
+        let values = Values::collect(self.run, self.namespace, params, defaults)?;
+        let target = values.text("target")?.ok_or_else(|| {
+            values.missing(
+                "target",
+                "name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest",
+            )
+        })?;
+        let workspaces = match values.workspaces()? {
+            words if params.is_none() && words == [AUTO] => {
+                let found = field(pipeline, "spec").map(|spec| auto::shared_workspaces(self.run, spec));
+                found.filter(|found| !found.is_empty()).ok_or(Refusal::NothingToWrap)?
+            }
+            words => words,
+        };
+        let (conflict_rules, conflict) = conflict::read(&values)?;
+        let metadata = field(self.run.object(), "metadata").unwrap_or(&Value::Null);
+        let run_name = self.run.name().unwrap_or_else(|| text(metadata, "generateName")).to_owned();
+        let request = Request {
+            pipeline: self.pipeline.clone(),
+            run_name,
+            replaces_templates: params.is_none(),
+            base: values.text("base")?,
+            conflict,
+            conflict_rules,
+            expires: values.text("expires")?,
+            compression: values.choice(
                 "compression",
                 &[("zstd", Compression::Zstd), ("gzip", Compression::Gzip), ("none", Compression::None)],
             )?,
+            sizes: Sizes::read(&values, &workspaces)?,
+            access: access(&values)?,
+            workspaces,
             target,
         };
-        request.check(suffix, params.text("wrapper")?.as_deref())?;
-        Ok(Some(request))
+        request.check(&values, suffix)?;
+        Ok(request)
     }
 
+    /// The run's embedded Pipeline, as if it were an object.
+    pub fn embedded(&self) -> Option<Value> {
+        self.run.pipeline_spec().map(|spec| serde_json::json!({"spec": spec}))
+    }
+}
+
+impl Request {
     /// Whether the Pipeline's workspace `name` is to be wrapped.
     pub fn wraps(&self, name: &str) -> bool {
         self.workspaces.iter().any(|wrapped| wrapped == name)
@@ -86,11 +192,12 @@ impl Request {
         self.base.as_ref().map(|base| base.replace(WORKSPACE, workspace))
     }
 
-    /// The name of `pipeline`; one that a resolver brought may have none.
+    /// The name of `pipeline`; one that a resolver brought may have none, an embedded one has that of its run.
     pub fn pipeline_name<'a>(&'a self, pipeline: &'a Value) -> &'a str {
         match &self.pipeline {
-            Reference::Name(name) => name,
-            Reference::Remote { .. } => field(pipeline, "metadata").map_or("", |metadata| text(metadata, "name")),
+            Some(Reference::Name(name)) => name,
+            Some(Reference::Remote { .. }) => field(pipeline, "metadata").map_or("", |metadata| text(metadata, "name")),
+            None => &self.run_name,
         }
     }
 
@@ -103,7 +210,8 @@ impl Request {
             return Err(incomplete("tasks"));
         }
         let declared: Vec<&str> = items(spec, "workspaces").iter().map(|declared| text(declared, "name")).collect();
-        if let Some(workspace) = self.workspaces.iter().find(|name| !declared.contains(&name.as_str())) {
+        let names: HashSet<&str> = declared.iter().copied().collect();
+        if let Some(workspace) = self.workspaces.iter().find(|name| !names.contains(name.as_str())) {
             let declared = if declared.is_empty() { "none".to_owned() } else { quoted(&declared) };
             let (workspace, pipeline) = (workspace.clone(), name());
             return Err(Refusal::UndeclaredWorkspace { workspace, pipeline, declared });
@@ -111,44 +219,119 @@ impl Request {
         Ok(spec)
     }
 
-    /// What params say about each other.
-    fn check(&self, suffix: Option<&str>, wrapper: Option<&str>) -> Result<(), Refusal> {
+    /// Checks values against each other.
+    fn check(&self, values: &Values<'_>, suffix: Option<&str>) -> Result<(), Refusal> {
+        check_template(values, "target", &self.target)?;
         if self.workspaces.len() > 1 && !self.target.contains(WORKSPACE) {
             let problem =
                 format!("{:?} must contain {WORKSPACE}, since more than one workspace is wrapped", self.target);
-            return Err(invalid("target", problem));
+            return Err(values.invalid("target", problem));
         }
+        let wrapper = values.text("wrapper")?;
         for workspace in &self.workspaces {
-            let target = parse("target", &self.target(workspace))?;
+            let target = self.target(workspace);
+            values.check_length("target", target.len())?;
+            let target = parse(values, "target", &target)?;
             if matches!(&target, Target::Registry(image) if image.digest.is_some()) {
                 let problem = format!("{:?} is pinned to a digest, which can't be written to: name a tag", self.target);
-                return Err(invalid("target", problem));
+                return Err(values.invalid("target", problem));
             }
             if let Some(base) = self.base(workspace) {
-                parse("base", &base)?;
+                values.check_length("base", base.len())?;
+                check_template(values, "base", &base)?;
+                parse(values, "base", &base)?;
             }
-            for wrapper in suffix.into_iter().chain(wrapper) {
-                check_wrapper(wrapper, &target, &self.target)?;
+            for wrapper in suffix.into_iter().chain(wrapper.as_deref()) {
+                check_wrapper(values, wrapper, &target, &self.target)?;
             }
         }
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         match &self.expires {
             Some(text) if !text.strip_suffix(['s', 'm', 'h', 'd', 'w']).is_some_and(digits) => {
-                Err(invalid("expires", format!("{text:?} is not a duration such as 12h, 7d or 2w")))
+                Err(values.invalid("expires", format!("{text:?} is not a duration such as 12h, 7d or 2w")))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// A text as it will be when Tekton has substituted the run's name, namespace and uid: checked with short ones.
-fn parse(param: &str, value: &str) -> Result<Target, Refusal> {
-    let sample = substitute(value, |_| Some("x".to_owned()));
-    let sample = sample.as_deref().unwrap_or(value);
-    sample.parse().map_err(|error| invalid(param, format!("{error}")))
+/// Whether a Pipeline's spec has our steps in it already.
+pub fn is_wrapped(spec: &Value) -> bool {
+    let tasks = items(spec, "tasks").iter().chain(items(spec, "finally"));
+    let steps = tasks.filter_map(|task| field(task, "taskSpec")).flat_map(|spec| items(spec, "steps"));
+    steps.into_iter().any(|step| items(step, "command").first().is_some_and(|program| program == crate::step::PROGRAM))
 }
 
-fn check_wrapper(wrapper: &str, target: &Target, text: &str) -> Result<(), Refusal> {
+/// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are resolved after parsing, so that no value can
+/// become YAML.
+fn named_pipeline(values: &Values<'_>) -> Result<Reference, Refusal> {
+    let name = "pipelineref";
+    let value = match values.value(name) {
+        Some(Value::String(text)) if !text.trim().is_empty() => {
+            values.check_length(name, text.len())?;
+            text.trim()
+        }
+        None | Some(Value::Null | Value::String(_)) => return Err(values.missing(name, "name the pipeline to run")),
+        Some(_) => return Err(values.invalid(name, "it must be a string: a name, or the YAML of a pipelineRef")),
+    };
+    let bad = |problem: String| values.invalid(name, problem);
+    let reference = match crate::yaml::parse_within(value, MAX_VALUES) {
+        Ok(documents) if matches!(documents[..], [Value::Object(_)]) => {
+            Reference::read(&documents[0], &["apiVersion"]).map_err(|problem| bad(format!("it {problem}")))?
+        }
+        Ok(documents) if documents.len() > 1 => {
+            return Err(bad("it has several YAML documents: keep one".to_owned()));
+        }
+        Err(error) if value.contains('\n') => return Err(bad(format!("it is neither a name nor YAML: {error}"))),
+        _ => Reference::Name(value.to_owned()),
+    };
+    if reference.resolver().and_then(wrapper_of).is_some() {
+        let problem = "it names the resolver wrap itself: name the pipeline, or the resolver that brings it";
+        return Err(bad(problem.to_owned()));
+    }
+    let unknown = |variable| bad(format!("{variable}: only the run's own params and its namespace have"));
+    match reference.resolved(values.scope()).map_err(unknown)? {
+        Reference::Name(name) if !is_object_name(&name) => Err(bad(format!("{name:?} is not the name of a pipeline"))),
+        reference => Ok(reference),
+    }
+}
+
+fn access(values: &Values<'_>) -> Result<Access, Refusal> {
+    let object = |name: &str, kind: &str| match values.text(name)? {
+        Some(text) if !is_object_name(&text) => {
+            Err(values.invalid(name, format!("{text:?} is not the name of a {kind}")))
+        }
+        text => Ok(text),
+    };
+    Ok(Access {
+        credentials: object("credentials", "Secret")?,
+        ca: object("ca", "ConfigMap")?,
+        mirror: values.text("mirror")?,
+        insecure: values.text("insecure")?,
+        retry_for: values.text("retry-for")?,
+    })
+}
+
+/// Parses `value` as it will be once Tekton has substituted the run's name, namespace and uid, with short ones in their place.
+fn parse(values: &Values<'_>, param: &str, value: &str) -> Result<Target, Refusal> {
+    let sample = substitute(value, |_| Some("x".to_owned()));
+    let sample = sample.as_deref().unwrap_or(value);
+    sample.parse().map_err(|error| values.invalid(param, format!("{error}")))
+}
+
+/// What is left of another tool's template, which would otherwise end as an odd name of a repository.
+fn check_template(values: &Values<'_>, param: &str, value: &str) -> Result<(), Refusal> {
+    let rest = value.replace(WORKSPACE, "");
+    let Some((_, template)) = rest.split_once("{{") else { return Ok(()) };
+    let (inner, _) = template.split_once("}}").unwrap_or((template, ""));
+    let problem = match inner.trim() {
+        "workspace" => format!("write {WORKSPACE} without spaces, or $(workspace)"),
+        _ => format!("it has {:?} in it: a template that its tool has not rendered", format!("{{{{{inner}}}}}")),
+    };
+    Err(values.invalid(param, problem))
+}
+
+fn check_wrapper(values: &Values<'_>, wrapper: &str, target: &Target, text: &str) -> Result<(), Refusal> {
     let scheme = match target {
         Target::Registry(_) => "oci",
         Target::Dir { .. } => "dir",
@@ -156,7 +339,8 @@ fn check_wrapper(wrapper: &str, target: &Target, text: &str) -> Result<(), Refus
     if wrapper == scheme {
         return Ok(());
     }
-    Err(invalid("wrapper", format!("{wrapper:?} does not agree with the target {text:?}, which is of kind {scheme:?}")))
+    let problem = format!("{wrapper:?} does not agree with the target {text:?}, which is of kind {scheme:?}");
+    Err(values.invalid("wrapper", problem))
 }
 
 /// What follows `wrap.` in the name of our resolver; none where it is not ours.
@@ -165,172 +349,4 @@ fn wrapper_of(resolver: &str) -> Option<Option<&str>> {
         "" => Some(None),
         rest => rest.strip_prefix('.').map(Some),
     }
-}
-
-/// The params of the pipelineRef, and what variables in them stand for.
-struct Params<'a> {
-    given: Vec<(&'a str, &'a Value)>,
-    scope: Scope<'a>,
-}
-
-impl<'a> Params<'a> {
-    fn new(pipeline_ref: &'a Value, scope: Scope<'a>) -> Result<Self, Refusal> {
-        let mut given: Vec<(&str, &Value)> = Vec::new();
-        for param in items(pipeline_ref, "params") {
-            let name = text(param, "name");
-            if !PARAMS.contains(&name) {
-                return Err(Refusal::UnknownParam { name: name.to_owned(), hint: nearest(name) });
-            }
-            if given.iter().any(|(other, _)| *other == name) {
-                return Err(Refusal::DuplicateParam(name.to_owned()));
-            }
-            given.push((name, field(param, "value").unwrap_or(&Value::Null)));
-        }
-        Ok(Self { given, scope })
-    }
-
-    fn value(&self, name: &str) -> Option<&'a Value> {
-        self.given.iter().find(|(given, _)| *given == name).map(|(_, value)| *value)
-    }
-
-    /// The text of param `name`, its variables resolved; none where it is absent or empty.
-    fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
-        match self.value(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(value)) if value.trim().is_empty() => Ok(None),
-            Some(Value::String(value)) => self.resolve(name, value).map(Some),
-            Some(_) => Err(invalid(name, "it must be a string".to_owned())),
-        }
-    }
-
-    /// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are put in where its values are, so that no
-    /// value can become YAML.
-    fn pipeline(&self) -> Result<Reference, Refusal> {
-        let name = "pipelineref";
-        let value = match self.value(name) {
-            Some(Value::String(text)) if !text.trim().is_empty() => text.trim(),
-            None | Some(Value::Null | Value::String(_)) => {
-                return Err(Refusal::MissingParam { name, hint: "name the pipeline to run" });
-            }
-            Some(_) => {
-                return Err(invalid(name, "it must be a string: a name, or the YAML of a pipelineRef".to_owned()));
-            }
-        };
-        let bad = |problem: String| invalid(name, problem);
-        let reference = match crate::yaml::parse(value) {
-            Ok(documents) if matches!(documents[..], [Value::Object(_)]) => {
-                Reference::read(&documents[0], &["apiVersion"]).map_err(|problem| bad(format!("it {problem}")))?
-            }
-            Ok(documents) if documents.len() > 1 => {
-                return Err(bad("it has several YAML documents: keep one".to_owned()));
-            }
-            Err(error) if value.contains('\n') => return Err(bad(format!("it is neither a name nor YAML: {error}"))),
-            _ => Reference::Name(value.to_owned()),
-        };
-        if reference.resolver().and_then(wrapper_of).is_some() {
-            let problem = "it names the resolver wrap itself: name the pipeline, or the resolver that brings it";
-            return Err(bad(problem.to_owned()));
-        }
-        let unknown = |variable| {
-            bad(format!(
-                "$({variable}) has no value when the run is created: only the run's own params and its namespace have"
-            ))
-        };
-        match reference.resolved(&self.scope).map_err(unknown)? {
-            Reference::Name(name) if !is_object_name(&name) => {
-                Err(bad(format!("{name:?} is not the name of a pipeline")))
-            }
-            reference => Ok(reference),
-        }
-    }
-
-    fn required(&self, name: &'static str, hint: &'static str) -> Result<String, Refusal> {
-        self.text(name)?.ok_or(Refusal::MissingParam { name, hint })
-    }
-
-    fn choice<T: Copy + Default>(&self, name: &str, choices: &[(&str, T)]) -> Result<T, Refusal> {
-        let Some(value) = self.text(name)? else { return Ok(T::default()) };
-        choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice).ok_or_else(|| {
-            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-            invalid(name, format!("{value:?} is none of {}", quoted(&words)))
-        })
-    }
-
-    /// Param `workspaces`: an array, or a text with commas.
-    fn workspaces(&self) -> Result<Vec<String>, Refusal> {
-        let name = "workspaces";
-        let list: Vec<String> = match self.value(name) {
-            Some(Value::Array(items)) => {
-                let text = |item: &Value| item.as_str().map(str::to_owned);
-                let texts = items.iter().map(text).collect::<Option<Vec<_>>>();
-                let texts = texts.ok_or_else(|| invalid(name, "it must be an array of strings".to_owned()))?;
-                texts.iter().map(|text| self.resolve(name, text)).collect::<Result<_, _>>()?
-            }
-            _ => self.text(name)?.unwrap_or_default().split(',').map(str::to_owned).collect(),
-        };
-        let mut workspaces: Vec<String> = Vec::new();
-        for workspace in list.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
-            if !workspaces.iter().any(|other| other == workspace) {
-                workspaces.push(workspace.to_owned());
-            }
-        }
-        if workspaces.is_empty() {
-            let hint = "name the pipeline's workspaces to wrap, separated by commas";
-            return Err(Refusal::MissingParam { name, hint });
-        }
-        Ok(workspaces)
-    }
-
-    /// `value` with `$(params.x)` of the run resolved. `$(context.pipelineRun.…)` is left to run time, where the name and
-    /// the uid exist; its older spelling `$(context.run.…)`, which Tekton does not know, becomes it.
-    fn resolve(&self, param: &str, value: &str) -> Result<String, Refusal> {
-        let late = matches!(param, "target" | "base");
-        for reference in references(value) {
-            let known = match run_context(reference) {
-                Some(_) if late => true,
-                Some(_) => {
-                    let problem = format!("$({reference}) is not known when a run is created, only in target and base");
-                    return Err(invalid(param, problem));
-                }
-                None => self.run_param(reference).is_some(),
-            };
-            if !known {
-                let problem = format!(
-                    "$({reference}) is not a param that the run gives as a string; $(params.x) of the run and $(context.pipelineRun.name|namespace|uid) can be used"
-                );
-                return Err(invalid(param, problem));
-            }
-        }
-        let new = |reference: &str| match run_context(reference) {
-            Some(field) => Some(format!("$(context.pipelineRun.{field})")),
-            None => self.run_param(reference),
-        };
-        Ok(substitute(value, new).unwrap_or_else(|| value.to_owned()))
-    }
-
-    fn run_param(&self, reference: &str) -> Option<String> {
-        reference.starts_with("params").then(|| self.scope.text(reference).map(str::to_owned))?
-    }
-}
-
-/// The field of the PipelineRun in `context.pipelineRun.name` and its kind, or in the older spelling `context.run.name`.
-fn run_context(reference: &str) -> Option<&str> {
-    let field = reference.strip_prefix("context.pipelineRun.").or_else(|| reference.strip_prefix("context.run."))?;
-    ["name", "namespace", "uid"].contains(&field).then_some(field)
-}
-
-fn nearest(name: &str) -> String {
-    let distance = |param: &&str| strsim::damerau_levenshtein(&name.to_lowercase(), param);
-    match PARAMS.iter().min_by_key(|param| distance(param)) {
-        Some(param) if distance(param) <= 3.min(param.len() / 2) => format!("did you mean {param:?}?"),
-        _ => format!("it has {}", quoted(&PARAMS)),
-    }
-}
-
-fn quoted(words: &[&str]) -> String {
-    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
-}
-
-fn invalid(name: &str, problem: String) -> Refusal {
-    Refusal::InvalidParam { name: name.to_owned(), problem }
 }

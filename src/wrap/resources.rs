@@ -1,17 +1,20 @@
-//! The resources of the injected steps: no more than has to be said, and their own whatever a stepTemplate says.
+//! The resources of the injected steps: no more than necessary, and independent of a stepTemplate.
 //!
-//! Kubernetes adds up the requests of all containers of a pod, though steps run one after the other, and a quota wants every
-//! container to have them. So the injected steps have small ones where the user's steps have some. Where these have none,
-//! the defaults of a LimitRange are for all alike: Tekton divides them by the number of steps, and keeps to its minimum
+//! Kubernetes adds up the requests of all containers of a pod, though steps run one after the other, and a quota requires them
+//! of every container. So the injected steps have small ones if the user's steps have some. If these have none, the defaults
+//! of a LimitRange apply to all alike: Tekton divides them by the number of steps, and keeps to its minimum
 //! (Tekton: pkg/internal/computeresources/transformer.go). The task-level resources of a run
-//! (`taskRunSpecs[].computeResources`) replace all of it: Tekton spreads them over all steps, ours among them.
+//! (`taskRunSpecs[].computeResources`) replace all of them: Tekton spreads them over all steps, ours among them.
 
 use serde_json::{Map, Value, json};
 
-use super::quantity::Quantity;
-use crate::tekton::fields::{field, items, text};
+use crate::tekton::{
+    fields::{field, items, text},
+    quantity::Quantity,
+    run::Run,
+};
 
-/// A resource, and how much of it an injected step requests; its limit is the largest of the user's, but within these.
+/// A resource, and how much of it an injected step requests; its limit is the largest of the user's steps, within these bounds.
 struct Kind {
     name: &'static str,
     request: &'static str,
@@ -24,25 +27,25 @@ const KINDS: [Kind; 2] = [
     Kind { name: "memory", request: "64Mi", least: "128Mi", most: "512Mi" },
 ];
 
-/// Sets resources and pull policy of a step that is injected into the task with this spec. `in_memory` tells that a workspace
-/// is kept in memory, which counts for the container that fills it.
+/// Sets resources and pull policy of a step that is injected into the task with this spec. `in_memory`: a workspace
+/// is kept in memory, which counts towards the limit of the container that fills it.
 pub fn set(step: &mut Value, task_spec: &Value, in_memory: bool) {
     let nothing = Value::Null;
     let template = field(task_spec, "stepTemplate").unwrap_or(&nothing);
     let steps = items(task_spec, "steps");
-    let of = |kind: &str, name: &str| -> Vec<Option<&Value>> {
+    let of_each_step = |kind: &str, name: &str| -> Vec<Option<&Value>> {
         steps.iter().map(|step| named(step, kind, name).or_else(|| named(template, kind, name))).collect()
     };
     let mut requests = none_of(template, "requests");
     let mut limits = none_of(template, "limits");
     for Kind { name, request, least, most } in KINDS {
-        let theirs = of("limits", name);
+        let theirs = of_each_step("limits", name);
         let limit = theirs.iter().all(Option::is_some).then(|| match theirs.first() {
             Some(Some(first)) if in_memory && name == "memory" => (*first).clone(),
             _ => largest(&theirs, least, most),
         });
         let has_some = |(request, limit): (&Option<&Value>, &Option<&Value>)| request.is_some() || limit.is_some();
-        if of("requests", name).iter().zip(&theirs).all(has_some) {
+        if of_each_step("requests", name).iter().zip(&theirs).all(has_some) {
             // A request above the limit is refused.
             let request = [Some(json!(request)), limit.clone()].into_iter().flatten().min_by_key(Quantity::of);
             requests.extend(request.map(|request| (name.to_owned(), request)));
@@ -63,14 +66,31 @@ pub fn set(step: &mut Value, task_spec: &Value, in_memory: bool) {
     }
 }
 
-/// Whether the run keeps a workspace of this name in memory.
-pub fn in_memory(run: &Value, workspace: &str) -> bool {
-    let bindings = run.get("spec").map_or(&[][..], |spec| items(spec, "workspaces"));
-    let binding = bindings.iter().find(|binding| text(binding, "name") == workspace);
-    binding.and_then(|binding| field(binding, "emptyDir")).is_some_and(|dir| text(dir, "medium") == "Memory")
+/// Adds a request of as much disk as `sizes` say together, so that the pod comes to a node that has it.
+pub fn request_room(step: &mut Value, sizes: impl Iterator<Item = String>) {
+    let sizes: Vec<String> = sizes.collect();
+    let bytes: u64 = sizes.iter().map(|size| Quantity::of(&json!(size)).bytes()).fold(0, u64::saturating_add);
+    let request = match &sizes[..] {
+        [] => return,
+        [only] => json!(only),
+        _ => json!(bytes.to_string()),
+    };
+    let resources = step.as_object_mut().map(|step| step.entry("computeResources").or_insert_with(|| json!({})));
+    let requests =
+        resources.and_then(Value::as_object_mut).map(|map| map.entry("requests").or_insert_with(|| json!({})));
+    if let Some(requests) = requests.and_then(Value::as_object_mut) {
+        requests.insert("ephemeral-storage".to_owned(), request);
+    }
 }
 
-/// What a step or template has of a resource.
+/// Whether the run keeps a workspace of this name in memory.
+pub fn in_memory(run: Run<'_>, workspace: &str) -> bool {
+    run.binding(workspace)
+        .and_then(|binding| field(binding, "emptyDir"))
+        .is_some_and(|dir| text(dir, "medium") == "Memory")
+}
+
+/// The amount of a resource in a step or template.
 fn named<'a>(container: &'a Value, kind: &str, name: &str) -> Option<&'a Value> {
     field(field(field(container, "computeResources")?, kind)?, name)
 }
@@ -86,7 +106,7 @@ fn largest(theirs: &[Option<&Value>], least: &str, most: &str) -> Value {
     }
 }
 
-/// Devices and the like that the template claims for every step: the steps of the user need them, ours don't
+/// Devices and other resources that the template claims for every step: the user's steps need them, ours don't
 /// (Tekton: v1/merge.go merges by name).
 fn none_of(template: &Value, kind: &str) -> Map<String, Value> {
     let found = field(template, "computeResources").and_then(|resources| field(resources, kind));

@@ -2,39 +2,72 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Refusal, Request, Settings, inline::name_steps, plan::TaskPlan, resources, security};
+use super::{
+    known::TaskValues,
+    plan::TaskPlan,
+    refusal::{Refusal, TaskProblem},
+    request::{Access, Request},
+    resources, security,
+    settings::Settings,
+    task_spec::name_steps,
+};
 use crate::{
-    step::{ENV, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
         fields::{field, field_mut, items, items_mut, text},
+        run::Run,
+        scope::Scope,
         workspaces::{Use, mount_path},
     },
 };
 
-/// With this annotation Tekton takes the network from every step that has no variable of the second name
-/// (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go).
-const HERMETIC: (&str, &str) = ("experimental.tekton.dev/execution-mode", "TEKTON_RESOURCE_NAME");
+/// With this annotation Tekton runs the steps without network (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go)…
+const HERMETIC_ANNOTATION: &str = "experimental.tekton.dev/execution-mode";
 
-/// Puts the restore step in front and the save step at the end, each only where there is something for it to do.
+/// … but not from a step that has this environment variable.
+const HERMETIC_EXEMPTION: &str = "TEKTON_RESOURCE_NAME";
+
+/// Adds the restore step in front and the save step at the end, each only if there is something for it to do.
 pub fn inject(
     pipeline_task: &mut Value,
     plan: &TaskPlan,
     used: &[Use],
-    run: &Value,
+    run: Run<'_>,
     request: &Request,
     settings: &Settings,
+    scope: &Scope<'_>,
 ) -> Result<(), Refusal> {
     let Some(step) = plan.restore.first().or(plan.save.first()) else { return Ok(()) };
     let task = text(pipeline_task, "name").to_owned();
-    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(()) };
-    if let Some(path) = mounted_over(spec) {
-        let problem = format!("it mounts {path:?}, and the injected steps need {ROOT}: choose another mountPath");
-        return Err(Refusal::Task { task, workspace: step.name.clone(), problem });
+    let refused = |problem| Refusal::Task { task: task.clone(), workspace: step.name.clone(), problem };
+    if let Some(path) = mounted_over(pipeline_task, scope) {
+        return Err(refused(TaskProblem::MountPath { path, root: ROOT }));
     }
+    let mounted = mounted_volumes(pipeline_task, scope).map_err(refused)?;
+    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(()) };
+    security::hand_down_rights(spec);
     let security = security::context(spec, &security::pod_context(run, &task));
     let own_spec = spec.clone();
     let Some(spec) = spec.as_object_mut() else { return Ok(()) };
-    let state = (!plan.restore.is_empty() && !plan.save.is_empty()).then(|| add_state_volume(spec, run));
+    let mut mounts = Vec::new();
+    let mut add = |wanted: &str, volume: Value, path: &str, read_only: bool| {
+        let mut mount = json!({"name": add_volume(spec, run, &mounted, wanted, volume), "mountPath": path});
+        if read_only {
+            mount["readOnly"] = json!(true);
+        }
+        mounts.push(mount);
+    };
+    if !plan.restore.is_empty() && !plan.save.is_empty() {
+        add("tekton-wrap-state", json!({"emptyDir": {}}), STATE_DIR, false);
+    }
+    // Optional, so that the step can say what is absent, where the kubelet would wait for it in silence.
+    if let Some(secret) = &request.access.credentials {
+        let volume = json!({"secret": {"secretName": secret, "optional": true}});
+        add("tekton-wrap-credentials", volume, CREDENTIALS_DIR, true);
+    }
+    if let Some(map) = &request.access.ca {
+        add("tekton-wrap-ca", json!({"configMap": {"name": map, "optional": true}}), CA_DIR, true);
+    }
     let context = Context {
         task: &task,
         spec: &own_spec,
@@ -43,7 +76,7 @@ pub fn inject(
         run,
         request,
         settings,
-        state: state.as_deref(),
+        mounts,
         security,
         hermetic: is_hermetic(run, &task, &own_spec),
     };
@@ -58,23 +91,24 @@ pub fn inject(
     Ok(())
 }
 
-/// What both steps of a task share.
+/// What the two steps of a task have in common.
 struct Context<'a> {
     task: &'a str,
     /// The task's spec without them.
     spec: &'a Value,
     plan: &'a TaskPlan,
     used: &'a [Use],
-    run: &'a Value,
+    run: Run<'a>,
     request: &'a Request,
     settings: &'a Settings,
-    state: Option<&'a str>,
+    /// Mounts of volumes that only injected steps have.
+    mounts: Vec<Value>,
     security: Option<Value>,
     hermetic: bool,
 }
 
 impl Context<'_> {
-    /// A step that runs our program. Whatever a stepTemplate could give it is set here (Tekton: v1/merge.go).
+    /// A step that runs our program. Every field that it could inherit from a stepTemplate is set here (Tekton: v1/merge.go).
     fn step(&self, verb: &str, workspaces: &[WorkspaceStep], others: &[Value]) -> Value {
         let config = StepConfig {
             run: "$(context.pipelineRun.uid)".to_owned(),
@@ -86,36 +120,40 @@ impl Context<'_> {
                 most,
             }),
             conflict: self.request.conflict,
+            conflict_rules: self.request.conflict_rules.clone(),
             compression: self.request.compression,
             expires: self.request.expires.clone(),
             workspaces: workspaces.to_vec(),
         };
-        let config = serde_json::to_string(&config).unwrap_or_default();
-        // The whole volume, writable whatever the task's own mount is (Tekton: docs/workspaces.md).
-        let mut mounts: Vec<Value> = workspaces.iter().map(|step| self.mount(step)).collect();
-        if let Some(state) = self.state {
-            mounts.push(json!({"name": state, "mountPath": STATE_DIR}));
+        let mut env = vec![
+            json!({"name": "HOME", "value": "/"}),
+            json!({"name": "TEKTON_WRAP_CREDENTIALS", "value": "$(credentials.path)"}),
+        ];
+        env.extend(access_variables(&self.request.access));
+        env.extend(config.to_env().into_iter().map(|(name, value)| json!({"name": name, "value": value})));
+        if self.hermetic {
+            env.push(json!({"name": HERMETIC_EXEMPTION, "value": PROGRAM}));
         }
+        // The whole volume, writable even if the task mounts it readOnly (Tekton: docs/workspaces.md).
+        let mut mounts: Vec<Value> = workspaces.iter().map(|step| self.mount(step)).collect();
+        mounts.extend(self.mounts.iter().cloned());
+        let others: Vec<&str> = others.iter().map(|step| text(step, "name")).collect();
         let mut step = json!({
-            "name": free_name(&format!("tekton-wrap-{verb}"), others),
+            "name": free_name(&format!("tekton-wrap-{verb}"), &others),
             "image": self.settings.image,
             "command": [PROGRAM],
             "args": [verb],
             "workingDir": "/",
-            "env": [
-                {"name": "HOME", "value": "/"},
-                {"name": "TEKTON_WRAP_CREDENTIALS", "value": "$(credentials.path)"},
-                {"name": ENV, "value": config},
-            ],
+            "env": env,
             "volumeMounts": mounts,
         });
-        if self.hermetic
-            && let Some(Value::Array(env)) = step.get_mut("env")
-        {
-            env.push(json!({"name": HERMETIC.1, "value": PROGRAM}));
-        }
         let in_memory = workspaces.iter().any(|step| resources::in_memory(self.run, &step.name));
         resources::set(&mut step, self.spec, in_memory);
+        if verb == "restore" || self.plan.restore.is_empty() {
+            let sizes = workspaces.iter().filter(|step| !resources::in_memory(self.run, &step.name));
+            let sizes = sizes.filter_map(|step| self.request.sizes.of(&step.name, self.run.binding(&step.name)));
+            resources::request_room(&mut step, sizes);
+        }
         if let (Some(security), Some(map)) = (&self.security, step.as_object_mut()) {
             map.insert("securityContext".to_owned(), security.clone());
         }
@@ -129,42 +167,77 @@ impl Context<'_> {
     }
 }
 
-/// Whether an annotation of the run or of its task takes the network from the task's steps; that of the injected ones is
-/// left to them.
-fn is_hermetic(run: &Value, task: &str, spec: &Value) -> bool {
-    let own = items(run.get("spec").unwrap_or(&Value::Null), "taskRunSpecs");
-    let own = own.iter().filter(|own| text(own, "pipelineTaskName") == task);
+/// Whether an annotation of the run or of its task takes the network from the task's steps; the injected ones keep it.
+fn is_hermetic(run: Run<'_>, task: &str, spec: &Value) -> bool {
     let annotations = |object| field(field(object, "metadata")?, "annotations");
-    own.chain([run, spec]).filter_map(annotations).any(|annotations| annotations.get(HERMETIC.0).is_some())
+    run.task_run_spec(task)
+        .into_iter()
+        .chain([run.object(), spec])
+        .filter_map(annotations)
+        .any(|annotations| annotations.get(HERMETIC_ANNOTATION).is_some())
 }
 
-/// Adds the volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod.
-fn add_state_volume(spec: &mut Map<String, Value>, run: &Value) -> String {
-    let run = run.get("spec").unwrap_or(&Value::Null);
-    let holders = items(run, "taskRunSpecs").iter().chain(field(run, "taskRunTemplate"));
-    let templates = holders.filter_map(|holder| field(holder, "podTemplate"));
-    let of_pods: Vec<Value> = templates.flat_map(|template| items(template, "volumes")).cloned().collect();
+/// How to reach registries, in the words of the steps' own flags (see [`crate::store`]).
+fn access_variables(access: &Access) -> impl Iterator<Item = Value> {
+    let set = |name: &'static str, value: Option<&str>| value.map(|value| json!({"name": name, "value": value}));
+    let variables = [
+        set("TEKTON_WRAP_REGISTRY_SECRET", access.credentials.as_ref().map(|_| CREDENTIALS_DIR)),
+        set("TEKTON_WRAP_CA", access.ca.as_ref().map(|_| CA_DIR)),
+        set("TEKTON_WRAP_MIRROR", access.mirror.as_deref()),
+        set("TEKTON_WRAP_INSECURE", access.insecure.as_deref()),
+        set("TEKTON_WRAP_RETRY_FOR", access.retry_for.as_deref()),
+    ];
+    variables.into_iter().flatten()
+}
+
+/// Adds a volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod, and a
+/// step of the user may mount a volume that nothing declares: `mounted`.
+fn add_volume(
+    spec: &mut Map<String, Value>,
+    run: Run<'_>,
+    mounted: &[String],
+    wanted: &str,
+    mut volume: Value,
+) -> String {
+    let of_pods = run.pod_templates().flat_map(|template| items(template, "volumes"));
     let Some(volumes) = items_mut(spec, "volumes") else { return String::new() };
-    let others: Vec<Value> = volumes.iter().cloned().chain(of_pods).collect();
-    let name = free_name("tekton-wrap-state", &others);
-    volumes.push(json!({"name": name, "emptyDir": {}}));
+    let declared = volumes.iter().chain(of_pods).map(|volume| text(volume, "name"));
+    let others: Vec<&str> = declared.chain(mounted.iter().map(String::as_str)).collect();
+    let name = free_name(wanted, &others);
+    let mut named = Map::from_iter([("name".to_owned(), json!(name))]);
+    named.extend(volume.as_object_mut().map(std::mem::take).unwrap_or_default());
+    volumes.push(Value::Object(named));
     name
 }
 
-/// A path that all steps mount and that would hide what the injected ones need.
-fn mounted_over(spec: &Value) -> Option<String> {
+/// A path that all steps mount and that hides, or may hide, files of the injected ones.
+fn mounted_over(task: &Value, scope: &Scope<'_>) -> Option<String> {
+    let spec = field(task, "taskSpec")?;
     let workspaces = items(spec, "workspaces").iter().map(mount_path);
     let template = field(spec, "stepTemplate").map_or(&[][..], |template| items(template, "volumeMounts"));
     let mounts = template.iter().map(|mount| text(mount, "mountPath").to_owned());
-    workspaces.chain(mounts).find(|path| {
-        let path = path.trim_end_matches('/');
-        path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
+    let values = TaskValues::new(task, scope);
+    let root = values.path(ROOT);
+    workspaces.chain(mounts).find(|path| values.path(path).may_be_in(&root))
 }
 
-/// `wanted`, or with a number behind it where one of `others` is already called so.
-fn free_name(wanted: &str, others: &[Value]) -> String {
-    let taken = |name: &str| others.iter().any(|other| text(other, "name") == name);
+/// The names of the volumes that the task's own containers mount, declared or not.
+fn mounted_volumes(task: &Value, scope: &Scope<'_>) -> Result<Vec<String>, TaskProblem> {
+    let Some(spec) = field(task, "taskSpec") else { return Ok(Vec::new()) };
+    let containers = items(spec, "steps").iter().chain(items(spec, "sidecars")).chain(field(spec, "stepTemplate"));
+    let mounts = containers
+        .flat_map(|container| ["volumeMounts", "volumeDevices"].into_iter().flat_map(|list| items(container, list)));
+    let values = TaskValues::new(task, scope);
+    let name = |mount: &Value| {
+        let template = text(mount, "name");
+        values.string(template).ok_or_else(|| TaskProblem::LateVolume(template.to_owned()))
+    };
+    mounts.map(name).collect()
+}
+
+/// `wanted`, or with a number appended if it is one of `others`.
+fn free_name(wanted: &str, others: &[&str]) -> String {
+    let taken = |name: &str| others.contains(&name);
     let numbered = (1..).map(|number| format!("{wanted}-{number}"));
     std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
 }

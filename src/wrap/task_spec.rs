@@ -1,20 +1,10 @@
-//! Changes to the spec of a task that several parts of the rewrite make.
+//! Views of and changes to task specs that several parts of the rewrite need.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::tekton::fields::{change_texts, field_mut, text};
+use crate::tekton::fields::{field_mut, items, set, text};
 
-/// Replaces every text of a task's spec in which Tekton substitutes variables and for which `change` gives another one:
-/// all but what describes it.
-pub fn change_spec_texts(spec: &mut Value, change: &mut impl FnMut(&str) -> Option<String>) {
-    for (key, value) in spec.as_object_mut().into_iter().flatten() {
-        if !["metadata", "description", "displayName"].iter().any(|name| key.eq_ignore_ascii_case(name)) {
-            change_texts(value, change);
-        }
-    }
-}
-
-/// Takes workspaces out of the declarations of a task and of its steps and sidecars.
+/// Removes workspaces from the declarations of a task and of its steps and sidecars.
 pub fn drop_declarations(task_spec: &mut Value, names: &[String]) {
     let keep = |list: &mut Value| {
         if let Value::Array(list) = list {
@@ -26,4 +16,35 @@ pub fn drop_declarations(task_spec: &mut Value, names: &[String]) {
         let Some(Value::Array(containers)) = field_mut(task_spec, list) else { continue };
         containers.iter_mut().filter_map(|container| field_mut(container, "workspaces")).for_each(keep);
     }
+}
+
+/// Gives every step without a name the one that Tekton would derive from its index, so that a step added in front does not
+/// change it (Tekton: pkg/pod/entrypoint.go, `unnamed-<index>`).
+pub fn name_steps(steps: &mut [Value]) {
+    for (index, step) in steps.iter_mut().enumerate() {
+        if text(step, "name").is_empty()
+            && let Some(map) = step.as_object_mut()
+        {
+            set(map, "name", json!(format!("unnamed-{index}")));
+        }
+    }
+}
+
+/// All tasks of a Pipeline's spec: `tasks`, then `finally`.
+pub fn all_tasks(spec: &Value) -> impl Iterator<Item = &Value> {
+    items(spec, "tasks").iter().chain(items(spec, "finally"))
+}
+
+/// The same tasks in the same order, mutable.
+pub fn all_tasks_mut(spec: &mut Value) -> Vec<&mut Value> {
+    let (mut tasks, mut finally) = (Vec::new(), Vec::new());
+    for (key, value) in spec.as_object_mut().into_iter().flatten() {
+        if key.eq_ignore_ascii_case("tasks") {
+            tasks = value.as_array_mut().into_iter().flatten().collect();
+        } else if key.eq_ignore_ascii_case("finally") {
+            finally = value.as_array_mut().into_iter().flatten().collect();
+        }
+    }
+    tasks.append(&mut finally);
+    tasks
 }

@@ -1,4 +1,4 @@
-//! Inlining a Task changes what Tekton substitutes in it; this undoes the change, so that every variable keeps its value.
+//! Inlining a Task changes what Tekton substitutes in it; this compensates for that, so that every variable keeps its value.
 //!
 //! Tekton pushes the params and workspaces of the pipeline into embedded tasks before it makes their TaskRuns
 //! (Tekton: pkg/reconciler/pipelinerun/resources/apply.go `propagateParams`, `ApplyWorkspaces`) and merges the params of all
@@ -6,16 +6,20 @@
 //! Neither happens for a Task that is referred to.
 
 mod clashes;
+mod early_substitution;
 mod params;
 mod rename;
-mod settle;
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::tekton::fields::{field, items, text};
-pub use rename::Renaming;
+use crate::tekton::{
+    fields::{field, items, text},
+    run::Run,
+};
+use rename::Names;
+pub use rename::{Renaming, references_in};
 
 /// A task of the pipeline while it is rewritten.
 pub struct Inlined<'a> {
@@ -27,11 +31,11 @@ pub struct Inlined<'a> {
     pub in_dag: bool,
 }
 
-/// Gives every inlined Task the values that it would have had as a reference. `binds` tells whether the run binds a
-/// workspace. Gives the params that got another name, in the order in which they did.
+/// Gives every inlined Task the values that it would have had as a reference. `binds`: whether the run binds a
+/// workspace. Returns the params that were renamed, in the order of renaming.
 pub fn keep(
     tasks: &mut [Inlined<'_>],
-    run: &Value,
+    run: Run<'_>,
     spec_params: &[Value],
     binds: &impl Fn(&str) -> bool,
 ) -> Vec<Renaming> {
@@ -40,18 +44,22 @@ pub fn keep(
     for inlined in tasks.iter() {
         names.extend(declared(inlined.task).map(str::to_owned));
     }
+    let mut names = Names::new(names);
     let mut all = Vec::new();
-    let mut rename = |task: &mut Value, old: &str| {
+    let mut rename = |task: &mut Value, old: &[String]| {
+        if old.is_empty() {
+            return;
+        }
         let renaming = Renaming::new(task, old, &mut names);
-        renaming.apply(task, scope.contains_key(old));
+        renaming.apply(task, |old| scope.contains_key(old));
         all.push(renaming);
     };
+    let dotted = params::Dotted::new(&scope);
     for inlined in tasks.iter_mut() {
         if let Some(from) = &inlined.from {
-            settle::settle(inlined.task, from, binds);
-            for name in params::shadowed(inlined.task, &scope) {
-                rename(inlined.task, &name);
-            }
+            early_substitution::substitute_early(inlined.task, from, binds);
+            let shadowed = params::shadowed(inlined.task, &scope, &dotted);
+            rename(inlined.task, &shadowed);
         }
     }
     clashes::resolve(tasks, &scope, &mut rename);

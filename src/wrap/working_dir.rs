@@ -1,52 +1,80 @@
-//! A step that works in a directory below a wrapped workspace enters it after restore has made it.
+//! A step with a workingDir below a wrapped workspace enters it once restore has created it.
 //!
-//! All containers of a pod start together, and the runtime makes a missing workingDir at once, as root, in the still empty
-//! volume: where the task mounts the workspace readOnly that fails and the run hangs; where it does not run as root, restore
-//! may not give the directory the mode and owner that it has to have. So a script changes directory itself.
+//! All containers of a pod start together, and the runtime creates a missing workingDir at once, as root, in the still empty
+//! volume: if the task mounts the workspace readOnly, that fails and the run hangs; if it does not run as root, restore may
+//! not set the directory's mode and owner. So a script changes directory itself.
 
 use serde_json::{Value, json};
 
-use super::Refusal;
+use super::{
+    known::TaskValues,
+    refusal::{Refusal, TaskProblem},
+};
 use crate::tekton::{
-    fields::{field, field_mut, items, set, text},
+    fields::{field, field_mut, items, items_mut, set, text},
+    scope::Scope,
     workspaces::{Use, is_read_only, mount_path},
 };
 
 /// Shells that understand what is put in front of a script.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
 
+/// The environment variable of a step that holds the directory: there a value stays a value, in a script it would be code.
+const ENV: &str = "TEKTON_WRAP_WORKING_DIR";
+
 /// Rewrites the steps of `task`, which has a restore step for the workspaces `restored`. `non_root` tells that the run keeps
-/// it from running as root.
-pub fn enter_later(task: &mut Value, restored: &[&Use], non_root: bool) -> Result<(), Refusal> {
-    let name = text(task, "name").to_owned();
-    let Some(spec) = field_mut(task, "taskSpec") else { return Ok(()) };
-    let places: Vec<Place> = restored.iter().map(|used| Place::new(spec, used)).collect();
-    let inherited = field(spec, "stepTemplate").map_or("", |template| text(template, "workingDir")).to_owned();
-    let Some(Value::Array(steps)) = field_mut(spec, "steps") else { return Ok(()) };
-    for step in steps {
-        let own = text(step, "workingDir");
-        let dir = if own.is_empty() { inherited.clone() } else { own.to_owned() };
-        let seen = places.iter().filter_map(|place| Some((place, place.path_in(step)?)));
-        let Some((place, path)) = seen.into_iter().find(|(place, path)| place.holds(&dir, path)) else { continue };
-        match entered(text(step, "script"), &dir) {
-            Some(script) => {
-                let Some(step) = step.as_object_mut() else { continue };
-                set(step, "script", json!(script));
-                set(step, "workingDir", json!(path));
-            }
-            // Root can still give the directory what it has to have.
-            None if !non_root && !place.read_only => {}
-            None => {
-                let why = if place.read_only { "it mounts it readOnly" } else { "it does not run as root" };
-                let problem = format!(
-                    "step {:?} has the workingDir {dir:?} below it, which can't be made before the files are restored where {why}: change directory in a shell script instead",
-                    text(step, "name")
-                );
-                return Err(Refusal::Task { task: name, workspace: place.workspace.clone(), problem });
-            }
+/// it from running as root, `scope` has the values of the pipeline's variables.
+pub fn enter_later(task: &mut Value, restored: &[&Use], non_root: bool, scope: &Scope<'_>) -> Result<(), Refusal> {
+    let entries = entries(task, restored, non_root, scope)?;
+    let Some(Value::Array(steps)) = field_mut(task, "taskSpec").and_then(|spec| field_mut(spec, "steps")) else {
+        return Ok(());
+    };
+    for (step, entry) in steps.iter_mut().zip(entries) {
+        if let (Some(step), Some(Entry { script, dir, from })) = (step.as_object_mut(), entry) {
+            set(step, "script", json!(script));
+            set(step, "workingDir", json!(from));
+            items_mut(step, "env").into_iter().for_each(|env| env.push(json!({"name": ENV, "value": dir})));
         }
     }
     Ok(())
+}
+
+/// How a step enters its working directory.
+struct Entry {
+    script: String,
+    dir: String,
+    /// Where the runtime starts it.
+    from: String,
+}
+
+/// One for each step; none for a step that starts in its workingDir as it is.
+fn entries(task: &Value, restored: &[&Use], non_root: bool, scope: &Scope<'_>) -> Result<Vec<Option<Entry>>, Refusal> {
+    let Some(spec) = field(task, "taskSpec") else { return Ok(Vec::new()) };
+    let values = TaskValues::new(task, scope);
+    let places: Vec<Place> = restored.iter().map(|used| Place::new(spec, used)).collect();
+    let inherited = field(spec, "stepTemplate").map_or("", |template| text(template, "workingDir"));
+    let entry = |step: &Value| {
+        let own = text(step, "workingDir");
+        let dir = if own.is_empty() { inherited } else { own };
+        if dir.is_empty() {
+            return Ok(None);
+        }
+        let known = values.path(dir);
+        let mut seen = places.iter().filter_map(|place| Some((place, place.path_in(step)?)));
+        let Some((place, from)) = seen.find(|(_, path)| known.is_below(&values.path(path))) else { return Ok(None) };
+        match entered(text(step, "script"), dir) {
+            Some(script) => Ok(Some(Entry { script, dir: dir.to_owned(), from })),
+            // Root can still set the directory's mode and owner.
+            None if !non_root && !place.read_only => Ok(None),
+            None => {
+                let why = if place.read_only { "the task mounts it readOnly" } else { "the task does not run as root" };
+                let (step, dir) = (text(step, "name").to_owned(), dir.to_owned());
+                let problem = TaskProblem::WorkingDir { step, dir, why };
+                Err(Refusal::Task { task: text(task, "name").to_owned(), workspace: place.workspace.clone(), problem })
+            }
+        }
+    };
+    items(spec, "steps").iter().map(entry).collect()
 }
 
 /// Where a task sees a wrapped workspace.
@@ -55,7 +83,7 @@ struct Place {
     name: String,
     path: String,
     read_only: bool,
-    /// Whether only the steps mount it that list it.
+    /// Whether it is mounted only in the steps that list it.
     isolated: bool,
 }
 
@@ -84,26 +112,20 @@ impl Place {
             Some(path) => Some(path.trim_end_matches('/').to_owned()),
         }
     }
-
-    /// Whether `dir` lies below it where it is seen at `path`. A relative one begins at /workspace
-    /// (Tekton: pkg/pod/workingdir_init.go).
-    fn holds(&self, dir: &str, path: &str) -> bool {
-        let below = |dir: &str, start: &str| {
-            dir.strip_prefix(start).is_some_and(|rest| rest.starts_with('/') && !rest.trim_matches('/').is_empty())
-        };
-        let relative = !dir.is_empty() && !dir.starts_with(['/', '$']);
-        let absolute = if relative { format!("/workspace/{dir}") } else { dir.to_owned() };
-        below(dir, &format!("$(workspaces.{}.path)", self.name)) || below(&absolute, path)
-    }
 }
 
-/// `script` with a change to `dir` first; none where it is no script of a shell.
+/// `script` that first changes to the directory in [`ENV`], whose template is `dir`; none if it is not a shell script.
 fn entered(script: &str, dir: &str) -> Option<String> {
-    if script.is_empty() || dir.contains('\'') {
+    if script.is_empty() {
         return None;
     }
-    let dir = if dir.starts_with(['/', '$']) { dir.to_owned() } else { format!("/workspace/{dir}") };
-    let enter = format!("mkdir -p -- '{dir}' && cd -- '{dir}' || exit 1\n");
+    let relative = match dir.chars().next() {
+        Some('/') => String::new(),
+        // Whether the value of a variable begins with a slash is known only when the step runs.
+        Some('$') => format!("case \"${ENV}\" in /*) ;; *) {ENV}=\"/workspace/${ENV}\" ;; esac\n"),
+        _ => format!("{ENV}=\"/workspace/${ENV}\"\n"),
+    };
+    let enter = format!("{relative}mkdir -p -- \"${ENV}\" && cd -- \"${ENV}\" || exit 1\n");
     let Some(shebang) = script.strip_prefix("#!") else { return Some(enter + script) };
     let (line, rest) = shebang.split_once('\n').unwrap_or((shebang, ""));
     let mut words = line.split_whitespace().filter(|word| !word.starts_with('-'));
@@ -118,10 +140,11 @@ fn entered(script: &str, dir: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tekton::run::Run;
 
     #[test]
     fn scripts() {
-        let enter = "mkdir -p -- '/d' && cd -- '/d' || exit 1\n";
+        let enter = "mkdir -p -- \"$TEKTON_WRAP_WORKING_DIR\" && cd -- \"$TEKTON_WRAP_WORKING_DIR\" || exit 1\n";
         for (script, expected) in [
             ("echo\n", Some(format!("{enter}echo\n"))),
             ("#!/bin/sh\necho\n", Some(format!("#!/bin/sh\n{enter}echo\n"))),
@@ -137,19 +160,48 @@ mod tests {
     }
 
     #[test]
+    fn relative_directories_begin_at_workspace() {
+        let first = |dir: &str| entered("echo\n", dir).unwrap().lines().next().unwrap().to_owned();
+        assert_eq!(first("a/b"), "TEKTON_WRAP_WORKING_DIR=\"/workspace/$TEKTON_WRAP_WORKING_DIR\"");
+        assert!(first("$(params.p)").starts_with("case "), "{}", first("$(params.p)"));
+        assert!(first("/a").starts_with("mkdir "), "{}", first("/a"));
+    }
+
+    #[test]
     fn below_a_workspace() {
-        let spec = json!({"workspaces": [{"name": "in", "mountPath": "/custom/"}, {"name": "w"}]});
-        let used = |name: &str| Use { pipeline: name.to_owned(), task: name.to_owned(), bound: true };
-        let (custom, plain) = (Place::new(&spec, &used("in")), Place::new(&spec, &used("w")));
-        let holds = |place: &Place, dir: &str| place.holds(dir, &place.path);
-        for dir in ["$(workspaces.in.path)/a", "/custom/a/b"] {
-            assert!(holds(&custom, dir) && !holds(&plain, dir), "{dir}");
+        let task = json!({
+            "params": [{"name": "late", "value": "$(tasks.a.results.r)"}, {"name": "dot", "value": "."}],
+            "taskSpec": {"workspaces": [{"name": "in", "mountPath": "/custom/"}, {"name": "w"}],
+                "params": [{"name": "late"}, {"name": "dot"}, {"name": "dir", "default": "$(workspaces.in.path)/d"}]},
+        });
+        let scope = Scope::of_run(Run::new(&Value::Null), "ns");
+        let enters = |dir: &str| {
+            let mut task = task.clone();
+            task["taskSpec"]["steps"] = json!([{"script": "echo", "workingDir": dir}]);
+            let used = ["in", "w"].map(|name| Use { pipeline: name.to_owned(), task: name.to_owned(), bound: true });
+            enter_later(&mut task, &[&used[0], &used[1]], true, &scope).unwrap();
+            let step = &task["taskSpec"]["steps"][0];
+            (step["env"][0]["value"] == dir).then(|| text(step, "workingDir").to_owned())
+        };
+        for dir in ["$(workspaces.in.path)/a", "/custom/a/b", "$(params.dir)", "$(params.late)"] {
+            assert_eq!(enters(dir).as_deref(), Some("/custom"), "{dir}");
         }
-        for dir in ["/workspace/w/a", "w/a", "$(workspaces.w.path)/$(params.x)"] {
-            assert!(holds(&plain, dir), "{dir}");
+        for dir in ["/workspace/w/a", "w/a", "./w/a", "$(workspaces.w.path)/$(params.late)"] {
+            assert_eq!(enters(dir).as_deref(), Some("/workspace/w"), "{dir}");
         }
-        for dir in ["", "/", "/custom", "/custom/", "/customs/a", "$(workspaces.in.path)", "w", "/workspace/w2/a"] {
-            assert!(!holds(&custom, dir) && !holds(&plain, dir), "{dir}");
+        for dir in [
+            "",
+            "/",
+            "/custom",
+            "/custom/",
+            "/customs/a",
+            "$(workspaces.in.path)",
+            "w",
+            "/workspace/w2/a",
+            "$(workspaces.w.path)/$(params.dot)",
+            "/custom/../a",
+        ] {
+            assert_eq!(enters(dir), None, "{dir}");
         }
     }
 
@@ -161,6 +213,5 @@ mod tests {
         assert_eq!(place.path_in(&listing).as_deref(), Some("/own"));
         assert_eq!(place.path_in(&json!({"workspaces": [{"name": "w"}]})).as_deref(), Some("/workspace/w"));
         assert_eq!(place.path_in(&json!({})), None);
-        assert!(place.holds("/own/a", "/own") && !place.holds("/workspace/w/a", "/own"));
     }
 }

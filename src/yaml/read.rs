@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 use super::scalar;
 
-/// Nodes that aliases may add, so that a few lines can't become gigabytes.
-const MAX_ALIASED_NODES: usize = 100_000;
-/// How deep nodes may lie.
+/// What may be copied for anchors and aliases, so that a few lines can't become gigabytes.
+const MAX_COPIED: Size = Size { nodes: 100_000, bytes: 1 << 20, height: 0 };
+/// How deep nodes may lie, those that an alias stands for included.
 const MAX_DEPTH: usize = 200;
 
 /// A text that is not YAML, or not YAML that has a form in JSON.
@@ -24,7 +24,13 @@ pub struct YamlError {
 
 /// The documents of `text`, those without content left out.
 pub fn parse(text: &str) -> Result<Vec<Value>, YamlError> {
-    let mut reader = Reader { events: Parser::new_from_str(text), anchors: HashMap::new(), aliased: 0 };
+    parse_within(text, usize::MAX)
+}
+
+/// The same for a text that may have so many nodes.
+pub fn parse_within(text: &str, nodes: usize) -> Result<Vec<Value>, YamlError> {
+    let events = Parser::new_from_str(text);
+    let mut reader = Reader { events, anchors: HashMap::new(), copied: Size::default(), left: nodes };
     let mut documents = Vec::new();
     while let Some((event, span)) = reader.next()? {
         match event {
@@ -45,9 +51,45 @@ pub fn parse(text: &str) -> Result<Vec<Value>, YamlError> {
 
 struct Reader<E> {
     events: E,
-    /// Values of anchors with their number of nodes.
-    anchors: HashMap<usize, (Value, usize)>,
-    aliased: usize,
+    /// Values of anchors with their size.
+    anchors: HashMap<usize, (Value, Size)>,
+    copied: Size,
+    /// The nodes that there may still be.
+    left: usize,
+}
+
+/// What a value takes.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    /// Of strings and keys.
+    bytes: usize,
+    /// How deep its deepest node lies below it.
+    height: usize,
+}
+
+impl Size {
+    fn of(value: &Value) -> Self {
+        let mut size = Self { nodes: 1, ..Self::default() };
+        match value {
+            Value::String(text) => size.bytes = text.len(),
+            Value::Array(items) => items.iter().for_each(|item| size.hold(Self::of(item))),
+            Value::Object(map) => {
+                for (key, value) in map {
+                    size.bytes += key.len();
+                    size.hold(Self::of(value));
+                }
+            }
+            _ => {}
+        }
+        size
+    }
+
+    fn hold(&mut self, other: Self) {
+        self.nodes += other.nodes;
+        self.bytes += other.bytes;
+        self.height = self.height.max(other.height + 1);
+    }
 }
 
 impl<'input, E> Reader<E>
@@ -71,30 +113,42 @@ where
     /// The node that starts with `event`.
     fn node(&mut self, (event, span): (Event<'input>, Span), depth: usize) -> Result<Value, YamlError> {
         if depth > MAX_DEPTH {
-            return Err(error(span, &format!("nodes lie deeper than {MAX_DEPTH}")));
+            return Err(too_deep(span));
         }
+        self.left = self.left.checked_sub(1).ok_or_else(|| error(span, "it has too many values"))?;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => (scalar_value(&text, style, tag.as_deref(), span)?, anchor),
             Event::SequenceStart(_, anchor, _) => (self.sequence(depth)?, anchor),
             Event::MappingStart(_, anchor, _) => (self.mapping(depth)?, anchor),
-            Event::Alias(anchor) => return self.alias(anchor, span),
+            Event::Alias(anchor) => return self.alias(anchor, span, depth),
             _ => return Err(error(span, "a value is absent")),
         };
         if anchor != 0 {
-            let nodes = count(&value);
-            self.anchors.insert(anchor, (value.clone(), nodes));
+            let size = Size::of(&value);
+            self.copy(size, span)?;
+            self.anchors.insert(anchor, (value.clone(), size));
         }
         Ok(value)
     }
 
-    fn alias(&mut self, anchor: usize, span: Span) -> Result<Value, YamlError> {
-        let (value, nodes) =
-            self.anchors.get(&anchor).ok_or_else(|| error(span, "an alias names no earlier anchor"))?;
-        self.aliased += nodes;
-        if self.aliased > MAX_ALIASED_NODES {
+    fn alias(&mut self, anchor: usize, span: Span, depth: usize) -> Result<Value, YamlError> {
+        let absent = || error(span, "an alias names no earlier anchor");
+        let size = self.anchors.get(&anchor).ok_or_else(absent)?.1;
+        if depth + size.height > MAX_DEPTH {
+            return Err(too_deep(span));
+        }
+        self.copy(size, span)?;
+        self.left = self.left.checked_sub(size.nodes).ok_or_else(|| error(span, "it has too many values"))?;
+        self.anchors.get(&anchor).map(|(value, _)| value.clone()).ok_or_else(absent)
+    }
+
+    /// Refuses to copy a value where all copies together are too much.
+    fn copy(&mut self, size: Size, span: Span) -> Result<(), YamlError> {
+        self.copied.hold(size);
+        if self.copied.nodes > MAX_COPIED.nodes || self.copied.bytes > MAX_COPIED.bytes {
             return Err(error(span, "the aliases stand for too much"));
         }
-        Ok(value.clone())
+        Ok(())
     }
 
     fn sequence(&mut self, depth: usize) -> Result<Value, YamlError> {
@@ -127,10 +181,10 @@ where
             let key = match key {
                 Value::String(key) => key,
                 Value::Bool(_) | Value::Number(_) => key.to_string(),
-                _ => return Err(error(span, "a key is no text")),
+                _ => return Err(error(span, "a key is not a string")),
             };
             if map.contains_key(&key) {
-                return Err(error(span, &format!("key {key:?} is there twice")));
+                return Err(error(span, "a key is there twice"));
             }
             map.insert(key, value);
         }
@@ -166,19 +220,15 @@ fn scalar_value(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -
                 "bool" => value.is_boolean(),
                 _ => value.is_null(),
             };
-            if fits { Ok(value) } else { Err(error(span, &format!("{text:?} is no {kind}"))) }
+            if fits { Ok(value) } else { Err(error(span, &format!("a value with the tag !!{kind} is none"))) }
         }
         _ if style == ScalarStyle::Plain => Ok(scalar::resolve(text)),
         _ => Ok(Value::String(text.to_owned())),
     }
 }
 
-fn count(value: &Value) -> usize {
-    1 + match value {
-        Value::Array(items) => items.iter().map(count).sum(),
-        Value::Object(map) => map.values().map(count).sum(),
-        _ => 0,
-    }
+fn too_deep(span: Span) -> YamlError {
+    error(span, &format!("nodes lie deeper than {MAX_DEPTH}"))
 }
 
 fn error(span: Span, problem: &str) -> YamlError {
@@ -207,6 +257,23 @@ mod tests {
         assert_eq!(parse(text).unwrap(), [expected]);
     }
 
+    /// A list of lists a hundred deep with the one before at its bottom, again and again.
+    fn towers(levels: usize) -> String {
+        let tower = |level: usize| {
+            let bottom = level.checked_sub(1).map_or("x".to_owned(), |below| format!("*a{below}"));
+            format!("a{level}: &a{level} {}{bottom}{}\n", "[".repeat(100), "]".repeat(100))
+        };
+        (0..levels).map(tower).collect()
+    }
+
+    #[test]
+    fn nodes_are_counted_as_they_come() {
+        let list = format!("[{}]", vec!["0"; 1000].join(","));
+        assert!(parse_within(&list, 1001).is_ok() && parse_within(&list, 1000).is_err());
+        let aliases = format!("a: &a {list}\nb: [*a, *a]\n");
+        assert!(parse_within(&aliases, 3100).is_ok() && parse_within(&aliases, 3000).is_err());
+    }
+
     #[test]
     fn rejects() {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
@@ -216,12 +283,18 @@ mod tests {
         }
         let deep = "[".repeat(10_000);
         for (text, part) in [
-            ("a: 1\na: 2\n", "line 2: key \"a\" is there twice"),
+            ("a: 1\na: 2\n", "line 2: a key is there twice"),
             ("a: [1\n", "line "),
             ("a: *b\n", "line 1"),
-            ("a: !!int x\n", "is no int"),
+            ("a: !!int x\n", "!!int is none"),
             (bomb.as_str(), "too much"),
             (deep.as_str(), ""),
+            // 113 KB that would be half a gigabyte: few nodes, long ones.
+            (&format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), vec!["*a"; 5000].join(",")), "too much"),
+            // Anchors inside of anchors are copied each.
+            (&format!("{}{}{}", "[&a ".repeat(150), "x".repeat(100_000), "]".repeat(150)), "too much"),
+            // A tower of aliases, which nothing that goes down step by step could climb.
+            (&towers(40), "deeper than 200"),
         ] {
             let message = parse(text).err().map(|error| error.to_string()).expect(text);
             assert!(message.contains(part), "{message}");

@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tekton_wrap::{render::Objects, resolve::wrap_run, wrap::Settings, yaml};
 
-use crate::support::{
+use support::{
     cluster::{Cluster, Namespace},
     webhook::{IMAGE, Webhook},
 };
@@ -120,6 +120,46 @@ async fn stored_as_render_says() {
     }
 }
 
+/// Runs that ask by the annotation, with a default of their namespace, whatever their pipeline is; and all kinds of runs that
+/// don't ask, which the webhook never sees.
+#[tokio::test]
+async fn annotated_runs() {
+    let (namespace, mut objects) = namespace().await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tekton-wrap"},
+        "data": {"target": "quay.io/me/ci:$(context.pipelineRun.name)-$(workspace)", "unknown": "x"}});
+    objects.add(&namespace.accepts(&map).await.to_string()).unwrap();
+    let annotated = |spec: Value| {
+        json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "spec": spec,
+            "metadata": {"generateName": "r-", "annotations": {"tekton-wrap.dev/wrap": "auto"}}})
+    };
+    let pipeline = objects.all().find(|object| object["kind"] == "Pipeline").unwrap()["spec"].clone();
+    for spec in [json!({"pipelineRef": {"name": "p"}}), json!({"pipelineSpec": pipeline})] {
+        let run = annotated(spec);
+        let stored = namespace.accepts(&run).await;
+        assert_eq!(stored["spec"], render(&objects, &run, &namespace).await["spec"]);
+        assert!(stored["spec"].to_string().contains("quay.io/me/ci:"), "{stored}");
+        assert_eq!(stored["metadata"]["labels"]["tekton-wrap.dev/wrapped"], "true");
+        // What was stored can be created again, as reruns do.
+        let mut again = run.clone();
+        again["spec"] = stored["spec"].clone();
+        assert_eq!(namespace.accepts(&again).await["spec"], stored["spec"]);
+    }
+    for (annotations, spec) in [
+        (json!({}), json!({"pipelineRef": {"name": "p"}})),
+        (json!({"tekton-wrap.dev/target": "quay.io/x"}), json!({"pipelineRef": {"name": "p"}})),
+        (json!({"other": "x"}), json!({"pipelineRef": {"resolver": "git", "params": [{"name": "url", "value": "u"}]}})),
+        (Value::Null, json!({"pipelineRef": {"resolver": "wrapper"}})),
+        (Value::Null, json!({"pipelineSpec": pipeline})),
+    ] {
+        let mut run = annotated(spec.clone());
+        run["metadata"]["annotations"] = annotations;
+        assert_eq!(namespace.accepts(&run).await["spec"], spec);
+    }
+    let mut misspelled = annotated(json!({"pipelineRef": {"name": "p"}}));
+    misspelled["metadata"]["annotations"]["tekton-wrap.dev/tagret"] = json!("x");
+    assert!(namespace.rejects(&misspelled).await.contains("did you mean \"target\"?"));
+}
+
 #[tokio::test]
 async fn generate_name_and_dry_run() {
     let (namespace, objects) = namespace().await;
@@ -132,7 +172,7 @@ async fn generate_name_and_dry_run() {
     assert_eq!(stored["spec"], dry["spec"]);
     assert_eq!(stored["spec"], render(&objects, &run(), &namespace).await["spec"]);
     // The name does not exist yet when the webhook is asked.
-    assert!(stored["spec"].to_string().contains("quay.io/me/build-$(context.pipelineRun.name):latest"));
+    assert!(stored["spec"].to_string().contains("0024(context.pipelineRun.name):latest"));
     assert!(!stored["spec"].to_string().contains(name));
 }
 

@@ -1,7 +1,6 @@
 //! What a real kube-apiserver makes of the manifests and of the webhook.
 
+mod clients;
 mod creation;
 mod manifests;
 mod resolution;
-#[path = "../support/mod.rs"]
-mod support;

@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::support::{
+use support::{
     cluster::Cluster,
     crds, manifests,
     webhook::{account_token, registration},
@@ -38,6 +38,28 @@ async fn webhook_config_is_accepted_and_stable() {
             assert_eq!(container["image"], container["env"][0]["value"]);
         }
     }
+}
+
+/// Accepted as they are, for the pods of the Deployment, and with nobody let in by accident.
+#[tokio::test]
+async fn network_policies_fit_the_deployment() {
+    let cluster = Cluster::shared().await;
+    cluster.install().await;
+    let client = cluster.admin().await;
+    let webhook_config = manifests::webhook_config();
+    let deployment = webhook_config.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
+    let pod = &deployment["spec"]["template"];
+    let mut ports = BTreeSet::new();
+    for policy in manifests::build("webhook-config/network-policies") {
+        manifests::apply(&client, &policy).await.expect("accepted");
+        assert_eq!(policy["spec"]["podSelector"]["matchLabels"], pod["metadata"]["labels"]);
+        for rule in policy["spec"]["ingress"].as_array().expect("rules") {
+            assert!(rule["from"].as_array().is_some_and(|from| !from.is_empty()), "{rule}");
+            ports.extend(rule["ports"].as_array().expect("ports").iter().map(|port| port["port"].to_string()));
+        }
+    }
+    let container = pod["spec"]["containers"][0]["ports"].as_array().expect("ports");
+    assert_eq!(ports, container.iter().map(|port| port["containerPort"].to_string()).collect());
 }
 
 #[tokio::test]
@@ -129,6 +151,7 @@ async fn the_webhooks_account_reads_pipelines_and_tasks_and_nothing_else() {
     let expected = [
         "create resolution.tekton.dev/resolutionrequests",
         "delete resolution.tekton.dev/resolutionrequests",
+        "get /configmaps tekton-wrap",
         "get tekton.dev/pipelines",
         "get tekton.dev/tasks",
         "list tekton.dev/verificationpolicies",
@@ -138,12 +161,12 @@ async fn the_webhooks_account_reads_pipelines_and_tasks_and_nothing_else() {
     // In Tekton's namespace one ConfigMap more.
     let here: BTreeSet<_> = self::rights(&account, "tekton-pipelines").await;
     let more: Vec<_> = here.difference(&expected.map(str::to_owned).into()).cloned().collect();
-    assert_eq!(more, ["get /configmaps"]);
+    assert_eq!(more, ["get /configmaps feature-flags"]);
     let maps: Api<ConfigMap> = Api::namespaced(account.clone(), "tekton-pipelines");
     assert_forbidden(maps.get("config-defaults").await.map(|_| ()), "cannot get resource \"configmaps\"");
 }
 
-/// What an account may do in a namespace, as `verb group/resource`.
+/// What an account may do in a namespace, as `verb group/resource`, with the names of objects where only some are meant.
 async fn rights(account: &Client, namespace: &str) -> BTreeSet<String> {
     let review = SelfSubjectRulesReview {
         spec: SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) },
@@ -155,7 +178,9 @@ async fn rights(account: &Client, namespace: &str) -> BTreeSet<String> {
     for rule in answer.status.expect("a status").resource_rules {
         for group in rule.api_groups.iter().flatten().filter(|group| !group.ends_with(".k8s.io")) {
             for resource in rule.resources.iter().flatten() {
-                rights.extend(rule.verbs.iter().map(|verb| format!("{verb} {group}/{resource}")));
+                let names =
+                    rule.resource_names.as_ref().map(|names| format!(" {}", names.join(","))).unwrap_or_default();
+                rights.extend(rule.verbs.iter().map(|verb| format!("{verb} {group}/{resource}{names}")));
             }
         }
     }

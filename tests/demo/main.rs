@@ -23,9 +23,6 @@ use support::{
 };
 use tekton_wrap::yaml;
 
-#[path = "../support/mod.rs"]
-mod support;
-
 /// How many lines are shown at both ends of a long listing.
 const SHOWN: usize = 12;
 

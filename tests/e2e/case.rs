@@ -1,4 +1,4 @@
-//! One case: its text and what is expected of it (`tests/cases/README.md`).
+//! One case: its text and what is expected of it (`tests/e2e/cases/README.md`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::{
+use support::{
     manifests,
     render::render,
     runner::{Outcome, Status},
@@ -103,7 +103,7 @@ impl Case {
 
     /// The names of all cases.
     pub fn names() -> BTreeSet<String> {
-        let entries = fs::read_dir(folder()).expect("tests/cases").map(|e| e.unwrap().path());
+        let entries = fs::read_dir(folder()).expect("tests/e2e/cases").map(|e| e.unwrap().path());
         let cases = entries.filter(|path| path.extension().is_some_and(|e| e == "yaml"));
         cases.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
     }
@@ -156,5 +156,5 @@ impl Head {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/cases")
 }

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use crate::{
     case::{Case, Rendered, Values},
     image,
-    support::{
-        manifests,
-        runner::{Line, Outcome, Skip, Status, TaskRun},
-    },
+};
+use support::{
+    manifests,
+    runner::{Line, Outcome, Skip, Status, TaskRun},
 };
 
 /// How many runs the cluster gets at the same time.

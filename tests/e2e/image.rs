@@ -5,10 +5,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{
-    case::{Case, Image, Rendered},
-    support::{manifests, registry::crane, runner::Outcome},
-};
+use crate::case::{Case, Image, Rendered};
+use support::{manifests, registry::crane, runner::Outcome};
 
 /// Files of the image `${BASE}`, as two layers: the second deletes a file of the first.
 const BASE: &str = r#"
@@ -61,7 +59,7 @@ fn export(reference: &str, dir: &Path, credentials: Option<&Path>) {
 
 /// What the Task `list` prints of a folder.
 fn list(dir: &Path) -> String {
-    let task = manifests::parse(include_str!("../cases/common/list.yaml")).remove(0);
+    let task = manifests::parse(include_str!("cases/common/list.yaml")).remove(0);
     let script = task["spec"]["steps"][0]["script"].as_str().unwrap();
     let script = script.replace("$(workspaces.tree.path)", dir.to_str().unwrap());
     String::from_utf8(run(Command::new("sh").args(["-ec", &script]))).unwrap()

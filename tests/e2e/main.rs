@@ -1,5 +1,6 @@
-//! The end-to-end cases of `tests/cases`: wrapped runs, from `render` to the image that they leave, played by the tests' own
-//! runner and, where one is given, by a real Tekton. Where the two disagree, the runner is wrong.
+//! The end-to-end cases of `tests/e2e/cases`: wrapped runs, from `render` to the image that they leave, played by the tests' own
+//! runner ([`played`]) and, where one is given, by a real Tekton ([`cluster`]). Where the two disagree, the runner is wrong;
+//! [`runner`] holds it against what Tekton documents.
 
 use std::{
     collections::BTreeSet,
@@ -12,8 +13,7 @@ mod case;
 mod cluster;
 mod image;
 mod played;
-#[path = "../support/mod.rs"]
-mod support;
+mod runner;
 
 /// One test for each case, and the list of them.
 macro_rules! cases {
@@ -30,10 +30,11 @@ macro_rules! cases {
 }
 
 cases! {
-    base beside between conflict conflict_last delete_against_change deleted final_tasks finally isolated join
-    long_names matrix matrix_results optional parallel_ends pod_template propagated read_only result_edge retry same_name
+    base beside between conflict conflict_last conflict_rules delete_against_change deleted final_tasks finally isolated join
+    long_names matrix matrix_results optional own_types parallel_ends pod_template propagated read_only result_edge retry same_name
     same_values sequential sidecar skipped step_actions step_errors sub_paths transitive two_names two_workspaces
     working_dir
+    working_dir_values
 }
 
 #[test]

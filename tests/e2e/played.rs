@@ -9,12 +9,12 @@ use tokio::runtime::Runtime;
 use crate::{
     case::{Case, Rendered, Store, Values},
     image,
-    support::{
-        manifests,
-        registry::{Registry, USER},
-        render::render,
-        runner::{Outcome, Runner, Status},
-    },
+};
+use support::{
+    manifests,
+    registry::{Registry, USER},
+    render::render,
+    runner::{Outcome, Runner, Status},
 };
 
 /// Plays a case with each of its stores.

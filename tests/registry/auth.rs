@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tekton_wrap::digest::Digest;
 
 use super::*;
-use crate::support::{
+use support::{
     certificate::Authority,
     faults::{Fault, Faults},
     registry::USER,
@@ -135,7 +135,7 @@ fn a_wrong_password_for_the_token_server() {
     let error = open(&registry.address, "test/a", &options_with(&config)).manifest("v1").unwrap_err();
     assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains("get a token (401") && text.ends_with(&config.display().to_string()), "{text}");
+    assert!(text.contains("denied getting a token (401") && text.ends_with(&config.display().to_string()), "{text}");
 }
 
 #[test]
@@ -180,4 +180,145 @@ fn mounting_asks_for_both_repositories() {
     assert_eq!(get(&*store, &blob).unwrap(), b"layer");
     let scopes = server.seen().iter().filter(|(head, _)| head.target().matches("scope=").count() == 2).count();
     assert_eq!(scopes, 1);
+}
+
+/// The specification lets a server name the token `token`, `access_token` or both; Docker Hub sends both.
+#[test]
+fn every_form_of_a_token() {
+    let Tokens { server, registry } = Tokens::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &registry.address, user());
+    let shapes: [fn(&str) -> Value; 5] = [
+        |token| json!({"token": token, "access_token": token, "expires_in": 300, "issued_at": "2026-11-01T00:00:00Z"}),
+        |token| json!({"access_token": token, "token": token}),
+        |token| json!({"token": "", "access_token": token}),
+        |token| json!({"token": token, "access_token": ""}),
+        |token| json!({"token": token, "access_token": null, "refresh_token": "r"}),
+    ];
+    for shape in shapes {
+        server.answer_as(shape);
+        round_trip(&*open(&registry.address, &repository(), &options_with(&config)));
+    }
+    server.answer_as(|_| json!({"token": "", "expires_in": 300}));
+    let error = open(&registry.address, "test/a", &options_with(&config)).manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("gave an unexpected response: no token in what 127.0.0.1:"), "{error}");
+}
+
+/// Credentials that a first file has may be for reading only, or out of date.
+#[test]
+fn each_credential_is_tried() {
+    let Tokens { registry, .. } = Tokens::start();
+    let (one, two, three) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = vec![
+        config(one.path(), &registry.address, json!({"username": USER.0, "password": "old"})),
+        config(two.path(), &registry.address, json!({"identitytoken": "old"})),
+        config(three.path(), &registry.address, user()),
+    ];
+    let all = Options { credentials: Credentials::from_files(files), ..options() };
+    round_trip(&*open(&registry.address, &repository(), &all));
+    let basic = vec![
+        config(one.path(), &WITH_USER.address, json!({"username": USER.0, "password": "old"})),
+        config(two.path(), &WITH_USER.address, user()),
+    ];
+    let all = Options { credentials: Credentials::from_files(basic), ..options() };
+    round_trip(&*open(&WITH_USER.address, &repository(), &all));
+}
+
+/// A Secret that is mounted, or what a helper gives, may be renewed while a long step runs.
+#[test]
+fn credentials_that_were_renewed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = json!({"username": USER.0, "password": "old"});
+    let file = config(folder.path(), &WITH_USER.address, old);
+    let store = open(&WITH_USER.address, &repository(), &options_with(&file));
+    config(folder.path(), &WITH_USER.address, user());
+    round_trip(&*store);
+}
+
+/// The public ECR says so with 400, GitLab with 403.
+#[test]
+fn an_expired_token_that_is_no_401() {
+    let Tokens { registry, server } = Tokens::start();
+    let faults = Faults::start(&registry.address);
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &faults.address, user());
+    for (status, code) in [("400 Bad Request", "DENIED"), ("403 Forbidden", "TOKEN_EXPIRED")] {
+        let message = "Your authorization token has expired. Reauthenticate and try again.";
+        let body = json!({"errors": [{"code": code, "message": message}]}).to_string();
+        for method in ["POST", "PATCH", "PUT", "HEAD", "GET"] {
+            let before = server.seen().len();
+            faults.on(method, "/v2/test/", 1, Fault::Answer(status, Vec::new(), body.clone().into_bytes()));
+            round_trip(&*open(&faults.address, &repository(), &options_with(&config)));
+            // A broken upload is cancelled, with a token of its own.
+            let expected = if method == "PATCH" { 4 } else { 3 };
+            assert_eq!(server.seen().len() - before, expected, "{status} {method}: a new token, once");
+        }
+    }
+}
+
+#[test]
+fn tokens_that_live_for_a_second() {
+    let Tokens { registry, server } = Tokens::start();
+    server.live_for(1);
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &registry.address, user());
+    let store = open(&registry.address, &repository(), &options_with(&config));
+    for _ in 0..3 {
+        round_trip(&*store);
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+    }
+}
+
+/// A registry names its token server itself: a password goes to none that is elsewhere, unless the user says so.
+#[test]
+fn a_token_server_of_another_site_gets_no_password() {
+    let Tokens { registry, server } = Tokens::start();
+    let faults = Faults::start(&registry.address);
+    let elsewhere = server.realm.replace("127.0.0.1", "localhost");
+    let challenge = format!("Bearer realm=\"{elsewhere}\",service=\"test\"");
+    faults.on(
+        "GET",
+        "",
+        1,
+        Fault::Answer("401 Unauthorized", vec![("WWW-Authenticate", challenge.clone())], Vec::new()),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let host = elsewhere.split('/').nth(2).unwrap();
+    for entry in [user(), json!({"identitytoken": IDENTITY_TOKEN})] {
+        let config = config(folder.path(), &faults.address, entry);
+        let denied = Fault::Answer("401 Unauthorized", vec![("WWW-Authenticate", challenge.clone())], Vec::new());
+        faults.on("GET", "", 1, denied.clone());
+        let error = open(&faults.address, "test/a", &options_with(&config)).manifest("v1").unwrap_err().to_string();
+        assert!(error.contains(&format!("is \"{host}\", which belongs to another site")), "{error}");
+        assert!(error.contains("TEKTON_WRAP_TOKEN_HOSTS"), "{error}");
+        assert_eq!(server.seen().len(), 0);
+
+        faults.on("GET", "", 1, denied);
+        let listed = Options { token_hosts: vec![host.to_owned()], ..options_with(&config) };
+        round_trip(&*open(&faults.address, &repository(), &listed));
+        let before = server.seen().len();
+        assert!(before > 0);
+        server.forget();
+    }
+}
+
+/// What a registry repeats of what it was shown is not passed on.
+#[test]
+fn secrets_that_come_back_are_hidden() {
+    let registry = Faults::start(&WITH_USER.address);
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &registry.address, json!({"username": USER.0, "password": USER.1}));
+    let pair = "dXNlcjpzZWNyZXQ=";
+    let store = open(&registry.address, &repository(), &options_with(&config));
+    store.put_bytes(b"x").unwrap();
+    for body in [
+        json!({"errors": [{"code": "X", "message": format!("bad header Authorization: Basic {pair}")}]}).to_string(),
+        json!({"errors": [{"code": USER.1, "message": format!("{pair} of {}", USER.1)}]}).to_string(),
+        format!("you sent {pair} to http://user:{}@{}/x?token={pair}", USER.1, registry.address),
+    ] {
+        registry.on("GET", "/manifests/", 1, Fault::Answer("418 I'm a teapot", Vec::new(), body.into_bytes()));
+        let error = store.manifest("v1").unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains(USER.1) && !shown.contains(pair) && shown.contains("***"), "{shown}");
+    }
 }

@@ -9,25 +9,43 @@ use tekton_wrap::{
 };
 
 use super::*;
-use crate::support::registry::crane;
+use support::{registry::crane, servers::Server};
+
+/// Registries of other makers.
+static SERVERS: LazyLock<Vec<Server>> = LazyLock::new(|| wait_for(Server::start_all()));
 
 /// Two places of one kind, from the first of which blobs can be mounted into the second.
 struct Places {
     first: Target,
     second: Target,
+    options: Options,
+    mounts: bool,
+    complete: bool,
     _folder: tempfile::TempDir,
 }
 
 fn every_kind(test: impl Fn(&Places, &dyn Store)) {
     let folder = tempfile::tempdir().unwrap();
     let dir = |name: &str| Target::Dir { path: folder.path().join(name), tag: "v1".to_owned() };
-    let dirs = (dir("first"), dir("second"));
-    let registry = &REGISTRY.address;
-    let repositories = (target(registry, &repository()), target(registry, &repository()));
-    for (first, second) in [dirs, repositories] {
-        let places = Places { first, second, _folder: tempfile::tempdir().unwrap() };
-        println!("{}", places.first);
-        test(&places, &*store::open_with(&places.first, &options()).unwrap());
+    let run = |name: &str, first, second, mounts, complete| {
+        println!("{name}");
+        let secrets = tempfile::tempdir().unwrap();
+        // One of them wants credentials, whichever.
+        let user = json!({"username": "user", "password": "any"});
+        let hosts = SERVERS.iter().map(|server| (server.address.clone(), user.clone()));
+        let config = secrets.path().join("config.json");
+        fs::write(&config, json!({"auths": hosts.collect::<serde_json::Map<_, _>>()}).to_string()).unwrap();
+        let options = options_with(&config);
+        let store = store::open_with(&first, &options).unwrap();
+        test(&Places { first, second, options, mounts, complete, _folder: secrets }, &*store);
+    };
+    run("a folder", dir("first"), dir("second"), true, true);
+    let repositories = |host: &str| (target(host, &repository()), target(host, &repository()));
+    let (first, second) = repositories(&REGISTRY.address);
+    run("distribution", first, second, true, true);
+    for server in &*SERVERS {
+        let (first, second) = repositories(&server.address);
+        run(server.name, first, second, server.mounts, server.complete);
     }
 }
 
@@ -128,15 +146,42 @@ fn what_fails_to_be_made_is_not_stored() {
 #[test]
 fn mounts_what_another_place_has() {
     every_kind(|places, first| {
-        let second = store::open_with(&places.second, &options()).unwrap();
+        let second = store::open_with(&places.second, &places.options).unwrap();
         let content = content(3, 100_000);
         let blob = put(first, &content).unwrap();
-        assert!(second.mount_blob(&blob.digest, &places.first).unwrap());
+        assert_eq!(second.mount_blob(&blob.digest, &places.first).unwrap(), places.mounts);
+        if !places.mounts {
+            put(&*second, &content).unwrap();
+        }
         assert!(get(&*second, &blob).unwrap() == content);
         assert!(second.mount_blob(&blob.digest, &places.second).unwrap(), "it is there");
         assert!(!second.mount_blob(&Digest::of(b"absent"), &places.first).unwrap());
         let elsewhere: Target = "registry.example.com/a:b".parse().unwrap();
         assert!(!second.mount_blob(&Digest::of(b"absent"), &elsewhere).unwrap());
+    });
+}
+
+#[test]
+fn tags_are_listed_and_images_deleted() {
+    every_kind(|places, store| {
+        if !places.complete {
+            return;
+        }
+        let config = store.put_bytes(b"{}").unwrap();
+        let mut digests = Vec::new();
+        for tag in ["b", "a", "c"] {
+            let layer = store.put_bytes(tag.as_bytes()).unwrap();
+            digests.push(store.put_manifest(tag, MANIFEST, &manifest(&config, &layer)).unwrap());
+        }
+        assert_eq!(store.tags().unwrap(), ["a", "b", "c"]);
+        assert!(store.delete_image("b", &digests[0]).unwrap());
+        assert!(store.delete_manifest(&digests[1]).unwrap());
+        for reference in ["b".to_owned(), digests[0].to_string(), digests[1].to_string()] {
+            assert!(store.manifest(&reference).unwrap().is_none(), "{reference}");
+        }
+        assert!(store.manifest("c").unwrap().is_some(), "what they share with others stays");
+        assert!(!store.delete_image("b", &digests[0]).unwrap(), "it is gone");
+        assert!(!store.delete_manifest(&digests[0]).unwrap(), "it is gone");
     });
 }
 
@@ -185,11 +230,11 @@ fn a_manifest_whose_blobs_are_missing_is_refused() {
     let store = open(&REGISTRY.address, &repository, &options());
     let absent = Blob { digest: Digest::of(b"absent"), size: 6 };
     let error = store.put_manifest("v1", MANIFEST, &manifest(&absent, &absent)).unwrap_err();
-    assert!(matches!(error, StoreError::Registry { .. }), "{error:?}");
+    assert!(matches!(error, StoreError::MissingBlob { .. }), "{error:?}");
     let text = error.to_string();
     let image = format!("{}/{repository}:v1: ", REGISTRY.address);
     assert!(
-        text.starts_with(&image) && text.contains("MANIFEST_BLOB_UNKNOWN") && text.contains("deleted meanwhile"),
+        text.starts_with(&image) && text.contains("MANIFEST_BLOB_UNKNOWN") && text.contains("is missing"),
         "{text}"
     );
 }

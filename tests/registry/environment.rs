@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 
 use super::*;
-use crate::support::{
+use support::{
     certificate::{Authority, LOOPBACK},
     http,
     registry::USER,
@@ -68,7 +68,9 @@ fn credentials_of_docker_of_tekton_and_of_the_home_folder() {
     ] {
         assert_eq!(run(&target, variables), "true", "{variables:?}");
     }
-    let denied = run(&target, &[("DOCKER_CONFIG", bad), ("HOME", good)]);
+    // What is refused is no reason not to try what else there is.
+    assert_eq!(run(&target, &[("DOCKER_CONFIG", bad), ("HOME", good)]), "true");
+    let denied = run(&target, &[("DOCKER_CONFIG", bad)]);
     assert!(denied.contains("(401") && denied.ends_with(&bad.join("config.json").display().to_string()), "{denied}");
     assert!(run(&target, &[]).ends_with("neither DOCKER_CONFIG nor HOME is set"));
 }
@@ -126,4 +128,81 @@ fn start_proxy(registry: String) -> (String, Arc<Mutex<Vec<String>>>) {
         })
     };
     (address, asked)
+}
+
+#[test]
+fn credentials_of_a_mounted_secret_and_of_podman() {
+    let registry = wait_for(Registry::start_with_user());
+    let target = format!("{}/test/a", registry.address);
+    let entry = json!({"username": USER.0, "password": USER.1});
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::create_dir_all(&secret).unwrap();
+    fs::write(secret.join(".dockercfg"), json!({registry.address.clone(): entry}).to_string()).unwrap();
+    let podman = folder.path().join("containers");
+    fs::create_dir_all(&podman).unwrap();
+    let file = podman.join("auth.json");
+    fs::write(&file, json!({"auths": {format!("{}/test", registry.address): entry}}).to_string()).unwrap();
+    for variable in [
+        ("TEKTON_WRAP_REGISTRY_SECRET", secret.as_path()),
+        ("REGISTRY_AUTH_FILE", &file),
+        ("XDG_RUNTIME_DIR", folder.path()),
+        ("XDG_CONFIG_HOME", folder.path()),
+    ] {
+        assert_eq!(run(&target, &[variable]), "true", "{variable:?}");
+    }
+    let absent = run(&target, &[("TEKTON_WRAP_REGISTRY_SECRET", Path::new("/absent"))]);
+    assert!(absent.starts_with("/absent: ") && absent.contains("does the Secret exist"), "{absent}");
+}
+
+#[test]
+fn settings_that_can_t_be_used() {
+    for (variable, value, says) in [
+        ("TEKTON_WRAP_RETRY_FOR", "soon", "invalid value 'soon' for '--retry-for <TIME>'"),
+        ("TEKTON_WRAP_MIRROR", "a b", "invalid value 'a b' for '--mirror <HOST>'"),
+        ("TEKTON_WRAP_CA", "/absent", "/absent, named by --ca or TEKTON_WRAP_CA, holds no certificate in PEM form"),
+        ("HTTPS_PROXY", "http://", "the proxy in HTTPS_PROXY can't be used: it has to be http://"),
+        ("HTTPS_PROXY", "socks5://user:hunter2@a:1", "the proxy in HTTPS_PROXY can't be used: only http and https"),
+    ] {
+        let error = run("registry.invalid/test/a", &[(variable, Path::new(value))]);
+        assert!(error.contains(says) && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn an_authority_beside_those_of_the_system() {
+    let authority = Authority::new();
+    let registry = wait_for(Registry::start_with_tls(&authority, &LOOPBACK));
+    let target = format!("{}/test/a", registry.address);
+    let folder = tempfile::tempdir().unwrap();
+    let (file, no_pem) = (folder.path().join("ca.crt"), folder.path().join("no.pem"));
+    fs::write(&file, authority.pem()).unwrap();
+    fs::write(&no_pem, "hello").unwrap();
+    for ca in [file.as_path(), folder.path()] {
+        assert_eq!(run(&target, &[("TEKTON_WRAP_CA", ca), ("SSL_CERT_FILE", &no_pem)]), "true");
+    }
+    let error = run(&target, &[("SSL_CERT_FILE", &no_pem)]);
+    let says = format!("({}, which SSL_CERT_FILE names, holds no certificate in PEM form)", no_pem.display());
+    assert!(error.contains("unknown authority") && error.contains(&says), "{error}");
+}
+
+#[test]
+fn proxies_that_don_t_work() {
+    let retry = ("TEKTON_WRAP_RETRY_FOR", Path::new("1s"));
+    let refuse = |status: &'static str| http::serve(move |_, mut client| http::answer(&mut client, status, &[], b""));
+    let dead = format!("127.0.0.1:{}", support::process::free_port());
+    for (proxy, says) in [
+        (refuse("407 Proxy Authentication Required"), "wants a user and a password (407): write them before the host"),
+        (refuse("403 Forbidden"), "refused to connect to it (proxy server responded 403"),
+        (dead, "can't be reached: nothing listens there"),
+    ] {
+        let address = PathBuf::from(format!("http://user:hunter2@{proxy}"));
+        let error = run("registry.invalid/test/a", &[("HTTPS_PROXY", &address), retry]);
+        let named = format!("registry.invalid can't be reached: the proxy {proxy}, named by HTTPS_PROXY,");
+        assert!(error.contains(&named) && error.contains(says) && !error.contains("hunter2"), "{error}");
+    }
+    // The address of the registry is in an exempt network.
+    let unused = PathBuf::from("http://proxy.invalid:3128");
+    let exempt = [("HTTP_PROXY", unused.as_path()), ("NO_PROXY", Path::new("10.0.0.0/8,127.0.0.0/8")), retry];
+    assert_eq!(run(&format!("{}/test/proxy", REGISTRY.address), &exempt), "true");
 }

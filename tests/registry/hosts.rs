@@ -4,14 +4,14 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
 use tekton_wrap::store::HttpOptions;
 
 use super::*;
-use crate::support::{
+use support::{
     certificate::{Authority, LOOPBACK},
     faults::{Fault, Faults},
     http,
@@ -149,8 +149,8 @@ fn a_host_where_nothing_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let error = open(&host, "me/a", &options()).put_bytes(b"x").unwrap_err().to_string();
-    assert!(error.contains("nothing listens there") && error.ends_with("(tried 4 times)"), "{error}");
+    let error = open(&host, "me/a", &impatient()).put_bytes(b"x").unwrap_err().to_string();
+    assert!(error.contains("nothing listens there") && error.contains("(tried "), "{error}");
 }
 
 #[test]
@@ -160,8 +160,9 @@ fn a_host_that_never_answers() {
     let host = listener.local_addr().unwrap().to_string();
     let short = Duration::from_millis(100);
     let http = HttpOptions { connect_timeout: short, stall_timeout: short, ..HttpOptions::default() };
-    let error = open(&host, "me/a", &Options { http: Some(http), ..options() }).manifest("v1").unwrap_err().to_string();
-    assert!(error.contains("did not answer in time") && error.ends_with("(tried 4 times)"), "{error}");
+    let error =
+        open(&host, "me/a", &Options { http: Some(http), ..impatient() }).manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("in time") || error.contains("timed out"), "{error}");
 }
 
 #[test]
@@ -172,4 +173,101 @@ fn something_that_is_no_registry() {
     registry.on("GET", "/manifests/", 1, page);
     let error = store.manifest("v1").unwrap_err().to_string();
     assert!(error.contains("no image manifest but text/html"), "{error}");
+}
+
+/// It takes the first bytes of a TLS handshake for the beginning of a line, and waits for its end.
+#[test]
+fn a_plain_registry_that_says_nothing_to_a_tls_hello() {
+    let registry = &REGISTRY.address;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut first = [0];
+                let _ = client.peek(&mut first);
+                match first[0] {
+                    b'A'..=b'Z' => drop(http::tunnel(client, TcpStream::connect(registry).unwrap())),
+                    _ => thread::sleep(Duration::from_secs(60)),
+                }
+            });
+        }
+    });
+    let start = Instant::now();
+    let store = open(&address, &repository(), &options());
+    let blob = put(&*store, b"content").unwrap();
+    assert_eq!(get(&*store, &blob).unwrap(), b"content");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// A service name or a private address is asked over plain HTTP only where that is said.
+#[test]
+fn plain_http_is_used_for_near_and_listed_hosts_only() {
+    let port = REGISTRY.address.split_once(':').unwrap().1;
+    // No name of this machine is among those that are always near, but the system answers on all of 127.0.0.0/8; so that a
+    // name is needed that resolves to it and ends in another way.
+    let host = format!("ip6-localhost:{port}");
+    if std::net::ToSocketAddrs::to_socket_addrs(&host).is_err() {
+        eprintln!("skipped: ip6-localhost is unknown here");
+        return;
+    }
+    let front = Faults::start(&REGISTRY.address);
+    let port = front.address.split_once(':').unwrap().1;
+    let Ok(listener) = TcpListener::bind(format!("[::1]:{port}")) else {
+        eprintln!("skipped: there is no IPv6 here");
+        return;
+    };
+    let registry = REGISTRY.address.clone();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let registry = TcpStream::connect(&registry).unwrap();
+            thread::spawn(move || http::tunnel(client, registry));
+        }
+    });
+    let host = format!("ip6-localhost:{port}");
+    let error = open(&host, "test/a", &options()).manifest("v1").unwrap_err().to_string();
+    let says = format!(
+        "{host} does not speak HTTPS; where it is meant to be asked over plain HTTP, list it in TEKTON_WRAP_INSECURE or --insecure: {host}"
+    );
+    assert!(error.contains(&says), "{error}");
+    let listed = Options { insecure: vec![host.clone()], ..options() };
+    put(&*open(&host, &repository(), &listed), b"x").unwrap();
+}
+
+/// What people type by mistake: an ordinary web server.
+#[test]
+fn a_web_server() {
+    let address = http::serve(|head, mut client| {
+        let status = if head.method() == "POST" { "405 Method Not Allowed" } else { "404 Not Found" };
+        http::answer(&mut client, status, &[("Content-Type", "text/html; charset=utf-8")], b"<!DOCTYPE html><p>no</p>")
+    });
+    let store = open(&address, "me/a", &options());
+    let error = store.manifest("v1").unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("unexpected response from {address}")) && error.ends_with("is it a registry?"),
+        "{error}"
+    );
+    let error = put(&*store, b"x").unwrap_err().to_string();
+    assert!(error.contains("405") && error.contains("takes no uploads"), "{error}");
+}
+
+/// A page for people does not mean that an image is there, nor that it is not.
+#[test]
+fn a_registry_behind_a_server_with_pages() {
+    let registry = Faults::start(&REGISTRY.address);
+    let store = open(&registry.address, &repository(), &options());
+    let page = Fault::Answer("404 Not Found", vec![("Content-Type", "text/html".to_owned())], b"<html>".to_vec());
+    registry.on("GET", "/manifests/", 1, page);
+    assert!(store.manifest("v1").unwrap().is_none());
+}
+
+/// Bytes come, but so few that it would take for ever: another connection is tried.
+#[test]
+fn an_answer_that_trickles() {
+    let registry = Faults::start(&REGISTRY.address);
+    let store = open(&registry.address, &repository(), &options());
+    let content = content(9, 200_000);
+    let blob = put(&*store, &content).unwrap();
+    registry.on("GET", "/blobs/", 1, Fault::Trickle(2000));
+    assert!(get(&*store, &blob).unwrap() == content);
 }

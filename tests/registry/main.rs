@@ -1,16 +1,21 @@
-//! The stores against real registries, real token servers and real faults, over real sockets.
+//! The stores against real registries, real token servers and real faults, over real sockets; and the images that are
+//! installed, pushed to such a registry.
 
-#[path = "../support/mod.rs"]
-mod support;
-
+mod attacks;
 mod auth;
 mod contract;
+mod deletion;
 mod environment;
 mod faults;
 mod hosts;
+mod images;
 mod inspect;
+mod messages;
+mod mirror;
 mod prune;
+mod soak;
 mod tools;
+mod uploads;
 
 use std::{
     fs,
@@ -41,18 +46,21 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(future)
 }
 
-/// Anonymous, and not patient.
+/// Anonymous, with short waits.
 fn options() -> Options {
     Options {
-        credentials: Credentials::from_files(Vec::new()),
-        http: None,
         retry: RetryPolicy {
-            attempts: 4,
+            deadline: Duration::from_secs(20),
             first: Duration::from_millis(5),
             longest: Duration::from_millis(20),
-            total: Duration::from_secs(5),
         },
+        ..Options::default()
     }
+}
+
+/// The same, soon out of patience: for what never goes well.
+fn impatient() -> Options {
+    Options { retry: RetryPolicy { deadline: Duration::from_millis(300), ..options().retry }, ..options() }
 }
 
 /// With the credentials of a `config.json`.

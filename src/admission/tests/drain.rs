@@ -7,7 +7,7 @@ use super::support::*;
 /// Clients as the apiserver is one: they keep connections, and go on for a while after the server was told to stop.
 #[tokio::test]
 async fn no_request_is_lost_under_load() {
-    let server = Running::with(Stage::Found, |server| server.linger = Duration::from_secs(2)).await;
+    let server = Running::with(Stage::Found, |server| server.shutdown_delay = Duration::from_secs(2)).await;
     let review: Arc<str> = creation(&run("chain")).to_string().into();
     let mut clients = JoinSet::new();
     for _ in 0..8 {
@@ -88,9 +88,9 @@ async fn a_request_that_never_ends_does_not_hold_the_server() {
 
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
-    for linger in [Duration::ZERO, 100 * FOREVER] {
+    for shutdown_delay in [Duration::ZERO, 100 * FOREVER] {
         let server = Running::with(Stage::Hangs, |server| {
-            server.linger = linger;
+            server.shutdown_delay = shutdown_delay;
             server.limits.drain = 100 * FOREVER;
         })
         .await;

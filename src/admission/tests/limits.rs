@@ -1,8 +1,8 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
 
-use super::{super::webhook::MAX_BODY, support::*};
+use super::{super::load::MAX_BODY, support::*};
 
 #[tokio::test]
 async fn heads() {
@@ -47,7 +47,7 @@ async fn sizes() {
     client.send(head("POST", "/wrap", "application/json", MAX_BODY + 1).as_bytes()).await;
     let answer = client.answer().await.unwrap();
     assert_eq!((answer.status, answer.closes()), (413, true));
-    assert!(answer.body.contains("7 MiB"), "{}", answer.body);
+    assert!(answer.body.contains("4 MiB"), "{}", answer.body);
     assert!(client.is_cut().await);
 
     // Without one, the bytes are counted as they come.
@@ -130,22 +130,28 @@ async fn slow_clients_are_cut() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_cap_wait() {
-    let server = Running::with(Stage::Found, |server| server.limits.connections = 2).await;
-    let (first, mut second) = (server.client().await, server.client().await);
-    let third = server.authority.connect(server.address);
-    tokio::pin!(third);
+async fn connections_beyond_the_cap_take_the_place_of_idle_ones() {
+    let permits = Arc::new(Semaphore::new(0));
+    let server = Running::with(Stage::Waits(permits.clone()), |server| server.limits.connections = 2).await;
+    let (mut idle, mut busy) = (server.client().await, server.client().await);
     let review = creation(&run("chain")).to_string();
-    tokio::select! {
-        biased;
-        _ = &mut third => panic!("a third connection was served"),
-        () = async {
-            for _ in 0..50 {
-                assert_eq!(second.review(&review).await.unwrap().status, 200);
-            }
-        } => {}
+    let asked = tokio::spawn({
+        let review = review.clone();
+        async move { busy.review(&review).await }
+    });
+    while server.metric("tekton_wrap_admission_in_flight").await.as_deref() != Some("1") {
+        tokio::task::yield_now().await;
     }
-    drop(first);
-    let mut third = third.await.unwrap();
-    assert_eq!(third.review(&review).await.unwrap().status, 200);
+    let mut third = server.client().await;
+    assert!(idle.is_cut().await, "it asked nothing");
+    let waiting = tokio::spawn(async move { third.review(&review).await });
+    while server.metric("tekton_wrap_admission_in_flight").await.as_deref() != Some("2") {
+        tokio::task::yield_now().await;
+    }
+    // Both are busy now, and neither is cut for a fourth.
+    let fourth = server.authority.connect(server.address);
+    permits.add_permits(1000);
+    assert_eq!(asked.await.unwrap().unwrap().status, 200);
+    assert_eq!(waiting.await.unwrap().unwrap().status, 200);
+    fourth.await.unwrap();
 }

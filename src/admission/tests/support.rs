@@ -6,7 +6,7 @@ use rcgen::{CertificateParams, IsCa, Issuer, KeyPair, SerialNumber};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,9 +20,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::super::*;
 use crate::{
-    resolve::{Creation, Kind, SourceError},
+    source::{Creation, Found, Kind, SourceError},
     tekton::reference::Reference,
-    wrap::Found,
 };
 
 /// Whatever takes longer has gone wrong.
@@ -93,11 +92,14 @@ impl Running {
             listener,
             admin: Some(admin),
             certificate: Certificate::load(mount.dir.path()).unwrap(),
+            clients: None,
             poll: Duration::from_millis(10),
             source: stage,
+            metrics: Arc::default(),
             settings: Settings { image: "quay.io/tekton-wrap/tekton-wrap:v1".to_owned() },
             limits: Limits::default(),
-            linger: Duration::ZERO,
+            load: Load::new(Work::on_threads(2)),
+            shutdown_delay: Duration::ZERO,
         };
         change(&mut server);
         let (signals, receiver) = mpsc::channel(2);
@@ -208,6 +210,37 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from(u64::from(serial)));
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair { certificate, key: key.serialize_pem() }
+    }
+
+    /// A certificate for a client of this common name, and its key.
+    pub fn client_pair(&self, name: &str) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Pair { certificate, key: key.serialize_pem() }
+    }
+
+    /// The authority's own certificate.
+    pub fn pem(&self) -> String {
+        let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &self.certificate);
+        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+    }
+
+    /// A client that shows the certificate of `pair`.
+    pub fn client_config_with(&self, pair: &Pair) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let chain = vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .unwrap()
     }
 
     pub fn client_config(&self) -> ClientConfig {

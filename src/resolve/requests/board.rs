@@ -72,8 +72,8 @@ struct State {
     waiting: HashMap<Key, mpsc::UnboundedSender<Status>>,
     /// When each request that is there was seen first.
     seen: HashMap<Key, Instant>,
-    /// Why nothing is seen at the moment.
-    trouble: Option<String>,
+    /// Why the watch is failing, while it is.
+    watch_error: Option<String>,
 }
 
 /// The news of one request, until this is dropped.
@@ -122,21 +122,21 @@ impl Board {
         state.waiting.remove(key);
     }
 
-    /// The requests that were first seen longer ago than `age` and that no flight of this process waits for.
-    pub fn left(&self, age: Duration) -> Vec<Key> {
+    /// The orphaned requests: first seen longer ago than `age`, and no flight of this process waits for them.
+    pub fn orphans(&self, age: Duration) -> Vec<Key> {
         let state = self.state();
-        let left = |(key, since): &(&Key, &Instant)| since.elapsed() > age && !state.waiting.contains_key(*key);
-        state.seen.iter().filter(left).map(|(key, _)| key.clone()).collect()
+        let orphaned = |(key, since): &(&Key, &Instant)| since.elapsed() > age && !state.waiting.contains_key(*key);
+        state.seen.iter().filter(orphaned).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Why nothing is seen at the moment, if so.
-    pub fn trouble(&self) -> Option<String> {
-        self.state().trouble.clone()
+    /// Why the watch is failing, while it is.
+    pub fn watch_error(&self) -> Option<String> {
+        self.state().watch_error.clone()
     }
 
-    /// Says so.
-    pub fn set_trouble(&self, trouble: Option<String>) {
-        self.state().trouble = trouble;
+    /// Records why the watch is failing, or that it works.
+    pub fn set_watch_error(&self, error: Option<String>) {
+        self.state().watch_error = error;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,9 +1,10 @@
-//! The one watch over all our ResolutionRequests, and the sweep of those that a webhook left which did not live to delete
-//! them.
+//! The one watch over all our ResolutionRequests, and the sweep of the orphans of a webhook that did not live to delete them.
 //!
-//! A watch that starts without a resource version begins with everything that is there (Kubernetes: "API Concepts", "Get
-//! State and Start at Any"). So it needs neither the right to list nor any memory of where the last one ended, and one that
-//! begins after a request was created or answered still tells of it.
+//! A watch that starts at resource version 0 begins with everything that is there, as the apiserver's cache has it (Kubernetes:
+//! "API Concepts", "Get State and Start at Any"). So it needs neither the right to list nor any memory of where the last one
+//! ended, and one that begins after a request was created or answered still tells of it. Without a resource version the cache
+//! would first have to catch up with etcd, which an etcd without progress notifications never lets it do: all watches would
+//! end with "Too large resource version".
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use kube::{Client, core::WatchEvent};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
-    API, OURS,
+    API, MANAGED_BY, PROGRAM,
     board::{Board, Object},
     delete,
 };
@@ -25,28 +26,33 @@ const WATCH_SECONDS: u64 = 240;
 const SWEEP: Duration = Duration::from_secs(20);
 
 /// So many are deleted in one sweep.
-const AT_A_TIME: usize = 100;
+const MAX_SWEPT: usize = 100;
 
-/// The first and the longest pause after a watch that could not be had.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// The first pause after a watch that failed; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Watches for ever. No flight takes longer than `longest`.
 pub async fn run(client: Client, board: Arc<Board>, longest: Duration) {
     let pause_of_sweeps = SWEEP.min(longest);
     let watching = async {
-        let mut pause = PAUSES.0;
+        let mut pause = FIRST_PAUSE;
         loop {
             let start = Instant::now();
             let Err(error) = watch(&client, &board).await else {
-                pause = PAUSES.0;
+                pause = FIRST_PAUSE;
                 continue;
             };
             let why = api::sentence(&error);
             tracing::warn!("ResolutionRequests can't be watched: {why}");
-            board.set_trouble(Some(why));
-            pause = if start.elapsed() > PAUSES.1 { PAUSES.0 } else { pause };
+            board.set_watch_error(Some(why));
+            if start.elapsed() > LONGEST_PAUSE {
+                pause = FIRST_PAUSE;
+            }
             sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     };
     let sweeping = async {
@@ -61,12 +67,12 @@ pub async fn run(client: Client, board: Arc<Board>, longest: Duration) {
 }
 
 async fn watch(client: &Client, board: &Board) -> Result<(), kube::Error> {
-    let (label, value) = OURS;
-    let path =
-        format!("{API}/resolutionrequests?watch=true&labelSelector={label}%3D{value}&timeoutSeconds={WATCH_SECONDS}");
+    let path = format!(
+        "{API}/resolutionrequests?watch=true&resourceVersion=0&labelSelector={MANAGED_BY}%3D{PROGRAM}&timeoutSeconds={WATCH_SECONDS}"
+    );
     let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
     let mut events = pin!(client.request_events::<Object>(request).await?);
-    board.set_trouble(None);
+    board.set_watch_error(None);
     while let Some(event) = events.next().await {
         match event? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => board.seen(object),
@@ -80,16 +86,14 @@ async fn watch(client: &Client, board: &Board) -> Result<(), kube::Error> {
 
 /// Deletes what no flight anywhere can need any more, since it is older than `age`.
 async fn sweep(client: &Client, board: &Board, age: Duration) {
-    for key in board.left(age).into_iter().take(AT_A_TIME) {
+    for key in board.orphans(age).into_iter().take(MAX_SWEPT) {
         let (namespace, name) = &key;
         match delete(client, namespace, name).await {
             Ok(()) => {
-                tracing::info!(namespace, name, "a ResolutionRequest that was left is deleted");
+                tracing::info!(namespace, name, "deleted an orphaned ResolutionRequest");
                 board.forget(&key);
             }
-            Err(error) => {
-                tracing::warn!(namespace, name, "a ResolutionRequest that was left can't be deleted: {error}")
-            }
+            Err(error) => tracing::warn!(namespace, name, "an orphaned ResolutionRequest can't be deleted: {error}"),
         }
     }
 }

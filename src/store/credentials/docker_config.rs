@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use base64::{Engine, alphabet, engine};
 use serde::Deserialize;
 
-use super::{Credential, Secret};
+use super::{
+    Credential, Secret, glob,
+    problem::{InvalidConfig, InvalidEntry},
+};
 
 /// What of the file is about credentials.
 #[derive(Debug, Deserialize)]
@@ -19,8 +22,6 @@ pub struct DockerConfig {
 /// What the file says about one repository.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// Nothing.
-    None,
     /// The credential itself.
     Credential(Credential),
     /// The program `docker-credential-<name>` is to be asked for `server`.
@@ -42,39 +43,48 @@ struct Entry {
 }
 
 impl DockerConfig {
-    /// Errors are clauses without any of the text, which may be a secret.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        serde_json::from_str(text).map_err(|e| match e.is_data() {
-            true => format!(
-                "it is not a Docker config.json: line {}, column {} has a value of the wrong type",
-                e.line(),
-                e.column()
-            ),
-            false => format!("it is not JSON: see line {}, column {}", e.line(), e.column()),
-        })
+    /// Errors have no part of the text, which may be a secret.
+    pub fn parse(text: &str) -> Result<Self, InvalidConfig> {
+        serde_json::from_str(text).map_err(|e| not_understood(&e))
     }
 
-    /// A helper for the registry wins over `auths`, which win over the common helper: `docker login` leaves empty entries
-    /// in `auths` for what it gave to the common helper.
-    pub fn lookup(&self, registry: &str, repository: &str) -> Result<Lookup, String> {
-        let helper = |name: &String, server: &str| match name.is_empty() || name.contains('/') {
-            true => Lookup::None,
-            false => Lookup::Helper { name: name.clone(), server: server.to_owned() },
+    /// The older form, `.dockercfg`: what is `auths` in the newer one.
+    pub fn parse_old(text: &str) -> Result<Self, InvalidConfig> {
+        let auths = serde_json::from_str(text).map_err(|e| not_understood(&e))?;
+        Ok(Self { auths: Some(auths), cred_helpers: None, creds_store: None })
+    }
+
+    /// All that fits the repository, the best one first. A helper for the registry wins over `auths`, which win over the
+    /// common helper: `docker login` leaves empty entries in `auths` for what it gave to the common helper. Of `auths`
+    /// the longest key is the best one, and of two that are equally long one without a wildcard.
+    pub fn lookup(&self, registry: &str, repository: &str) -> Result<Vec<Lookup>, InvalidConfig> {
+        let helper = |name: &String, server: &str| {
+            let usable = !name.is_empty() && !name.contains('/');
+            usable.then(|| Lookup::Helper { name: name.clone(), server: server.to_owned() })
         };
-        if let Some((key, name)) = longest(self.cred_helpers.iter().flatten(), registry, repository) {
-            return Ok(helper(name, key));
-        }
+        let mut found = Vec::new();
+        let own_helper = sorted(self.cred_helpers.iter().flatten(), registry, repository).into_iter().next();
+        found.extend(own_helper.and_then(|(key, name)| helper(name, key)));
         let entries = self.auths.iter().flatten().filter_map(|(key, entry)| Some((key, entry.as_ref()?)));
-        if let Some((key, entry)) = longest(entries.filter(|(_, e)| !e.is_empty()), registry, repository) {
-            let credential = entry.credential().map_err(|problem| format!("the entry {key:?} of auths {problem}"))?;
-            return Ok(Lookup::Credential(credential));
+        for (key, entry) in sorted(entries.filter(|(_, e)| !e.is_empty()), registry, repository) {
+            let credential = entry.credential();
+            let credential = credential.map_err(|problem| InvalidConfig::Entry { key: key.to_owned(), problem })?;
+            found.push(Lookup::Credential(credential));
         }
-        Ok(match &self.creds_store {
+        found.extend(self.creds_store.as_ref().and_then(|name| match registry {
             // Docker's helpers know Docker Hub by this name only.
-            Some(name) if registry == HUB => helper(name, "https://index.docker.io/v1/"),
-            Some(name) => helper(name, registry),
-            None => Lookup::None,
-        })
+            HUB => helper(name, "https://index.docker.io/v1/"),
+            _ => helper(name, registry),
+        }));
+        Ok(found)
+    }
+}
+
+fn not_understood(error: &serde_json::Error) -> InvalidConfig {
+    let (line, column) = (error.line(), error.column());
+    match error.is_data() {
+        true => InvalidConfig::WrongType { line, column },
+        false => InvalidConfig::NotJson { line, column },
     }
 }
 
@@ -86,7 +96,7 @@ impl Entry {
         none(&self.auth) && none(&self.password) && none(&self.identitytoken) && none(&self.registrytoken)
     }
 
-    fn credential(&self) -> Result<Credential, String> {
+    fn credential(&self) -> Result<Credential, InvalidEntry> {
         let some = |secret: &Option<Secret>| secret.clone().filter(|s| !s.is_empty());
         if let Some(token) = some(&self.identitytoken) {
             return Ok(Credential::IdentityToken(token));
@@ -99,7 +109,7 @@ impl Entry {
         }
         match (&self.username, some(&self.password)) {
             (Some(username), Some(password)) => Ok(Credential::new(username.clone(), password)),
-            _ => Err("has a password but no username".to_owned()),
+            _ => Err(InvalidEntry::NoUsername),
         }
     }
 }
@@ -115,44 +125,56 @@ impl Credential {
 }
 
 /// `base64(username:password)`
-fn decode(auth: &Secret) -> Result<Credential, String> {
+fn decode(auth: &Secret) -> Result<Credential, InvalidEntry> {
     const BASE64: engine::GeneralPurpose = engine::GeneralPurpose::new(
         &alphabet::STANDARD,
         engine::GeneralPurposeConfig::new().with_decode_padding_mode(engine::DecodePaddingMode::Indifferent),
     );
-    let bytes = BASE64.decode(auth.expose().trim()).map_err(|_| "has an auth that is not base64".to_owned())?;
-    let text = String::from_utf8(bytes).map_err(|_| "has an auth that is not text in base64".to_owned())?;
+    let bytes = BASE64.decode(auth.expose().trim()).map_err(|_| InvalidEntry::NotBase64)?;
+    let text = String::from_utf8(bytes).map_err(|_| InvalidEntry::NotText)?;
     match text.split_once(':') {
         Some((username, password)) => {
             Ok(Credential::new(username.to_owned(), Secret(password.trim_end_matches('\0').to_owned())))
         }
-        None => Err("has an auth that is not base64 of username:password".to_owned()),
+        None => Err(InvalidEntry::NoColon),
     }
 }
 
-/// The entry whose key is the longest prefix of the repository's name.
-fn longest<'a, T>(
+/// The entries that fit the repository, the best one first.
+fn sorted<'a, T>(
     entries: impl Iterator<Item = (&'a String, &'a T)>,
     registry: &str,
     repository: &str,
-) -> Option<(&'a str, &'a T)> {
-    entries
-        .filter_map(|(key, value)| Some((matched(key, registry, repository)?, key.as_str(), value)))
-        .max_by_key(|(length, ..)| *length)
-        .map(|(_, key, value)| (key, value))
+) -> Vec<(&'a str, &'a T)> {
+    let fitting = entries.filter_map(|(key, value)| Some((matched(key, registry, repository)?, key.as_str(), value)));
+    let mut fitting: Vec<_> = fitting.collect();
+    fitting.sort_by(|(one, ..), (other, ..)| other.cmp(one));
+    fitting.into_iter().map(|(_, key, value)| (key, value)).collect()
 }
 
-/// How many bytes of the repository's path `key` covers, none if it is for another one. Keys are `host[:port][/path]`,
-/// older ones URLs such as `https://index.docker.io/v1/`.
-fn matched(key: &str, registry: &str, repository: &str) -> Option<usize> {
+/// How well a key fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Fit {
+    /// How many bytes of the repository's path it covers.
+    path: usize,
+    /// Whether it names the host without a wildcard.
+    exact: bool,
+}
+
+/// How well `key` fits, none if it is for another repository. Keys are `host[:port][/path]`, older ones URLs such as
+/// `https://index.docker.io/v1/`.
+fn matched(key: &str, registry: &str, repository: &str) -> Option<Fit> {
     let key = key.split_once("://").map_or(key, |(_, rest)| rest).trim_end_matches('/');
     let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
     let (host, path) = key.split_once('/').unwrap_or((key, ""));
-    if canonical(host) != canonical(registry) {
+    let (host, registry) = (canonical(host), canonical(registry));
+    let exact = host == registry;
+    if !exact && !glob::matches(&host, &registry) {
         return None;
     }
     let rest = repository.strip_prefix(path)?;
-    (path.is_empty() || rest.is_empty() || rest.starts_with('/')).then_some(path.len())
+    let covers = path.is_empty() || rest.is_empty() || rest.starts_with('/');
+    covers.then_some(Fit { path: path.len(), exact })
 }
 
 fn canonical(host: &str) -> String {
@@ -167,14 +189,18 @@ fn canonical(host: &str) -> String {
 mod tests {
     use super::*;
 
-    fn user(config: &str, registry: &str, repository: &str) -> String {
-        match DockerConfig::parse(config).unwrap().lookup(registry, repository).unwrap() {
-            Lookup::None => "none".to_owned(),
+    fn shown(lookup: &Lookup) -> String {
+        match lookup {
             Lookup::Credential(Credential::Basic { username, password }) => format!("{username}:{}", password.expose()),
             Lookup::Credential(Credential::IdentityToken(token)) => format!("identity {}", token.expose()),
             Lookup::Credential(Credential::RegistryToken(token)) => format!("registry {}", token.expose()),
             Lookup::Helper { name, server } => format!("{name} for {server}"),
         }
+    }
+
+    fn user(config: &str, registry: &str, repository: &str) -> String {
+        let found = DockerConfig::parse(config).unwrap().lookup(registry, repository).unwrap();
+        found.first().map_or("none".to_owned(), shown)
     }
 
     #[test]
@@ -236,5 +262,25 @@ mod tests {
             assert_eq!(user(config, "quay.io", "a"), expected, "{config}");
         }
         assert_eq!(user(r#"{"credsStore": "s"}"#, "index.docker.io", "a"), "s for https://index.docker.io/v1/");
+    }
+
+    #[test]
+    fn all_that_fits_is_kept_in_order() {
+        let config = r#"{"credsStore": "s", "auths": {
+            "quay.io": {"username": "host", "password": "p"},
+            "*.io": {"username": "glob", "password": "p"},
+            "quay.io/me": {"username": "me", "password": "p"},
+            "*.io/me": {"username": "glob-me", "password": "p"},
+            "ghcr.io": {"username": "other", "password": "p"}}}"#;
+        let found = DockerConfig::parse(config).unwrap().lookup("quay.io", "me/a").unwrap();
+        let found: Vec<_> = found.iter().map(shown).collect();
+        assert_eq!(found, ["me:p", "glob-me:p", "host:p", "glob:p", "s for quay.io"]);
+    }
+
+    #[test]
+    fn reads_the_older_form() {
+        let config = DockerConfig::parse_old(r#"{"quay.io": {"auth": "dTpw", "email": "x"}}"#).unwrap();
+        assert_eq!(config.lookup("quay.io", "a").unwrap().iter().map(shown).collect::<Vec<_>>(), ["u:p"]);
+        assert!(DockerConfig::parse_old(r#"{"auths": 7}"#).is_err());
     }
 }

@@ -2,13 +2,21 @@
 
 use std::{
     ffi::OsStr,
-    io::{self, Write},
-    process::{Command, Stdio},
+    io::{self, Read, Write},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
 
-use super::{Credential, Secret};
+use super::{Credential, Secret, problem::HelperError};
+
+/// How long a helper may take. Those of clouds ask a metadata server first.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// An answer is not longer.
+const ANSWER_SIZE: u64 = 1 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -17,39 +25,119 @@ struct Answer {
     secret: Secret,
 }
 
-/// Asks `docker-credential-<name>` for `server`. Errors are clauses.
-pub fn get(name: &str, server: &str) -> Result<Option<Credential>, String> {
-    run(format!("docker-credential-{name}"), server)
+/// Asks `docker-credential-<name>` for `server`.
+pub fn get(name: &str, server: &str) -> Result<Option<Credential>, HelperError> {
+    run(format!("docker-credential-{name}"), server, LIMIT)
 }
 
-pub(super) fn run(program: impl AsRef<OsStr>, server: &str) -> Result<Option<Credential>, String> {
-    let output = Command::new(program.as_ref())
+pub(super) fn run(
+    program: impl AsRef<OsStr>,
+    server: &str,
+    limit: Duration,
+) -> Result<Option<Credential>, HelperError> {
+    let child = Command::new(program.as_ref())
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .and_then(|mut child| {
-            if let Some(mut stdin) = child.stdin.take() {
-                // A helper that does not read its input tells the rest by its exit code.
-                let _ = stdin.write_all(server.as_bytes());
-            }
-            child.wait_with_output()
-        })
-        .map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => "the program is not there".to_owned(),
-            _ => e.to_string(),
-        })?;
-    if !output.status.success() {
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => HelperError::Absent,
+        _ => HelperError::Io(e),
+    })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A helper that does not read its input tells the rest by its exit code.
+        let _ = stdin.write_all(server.as_bytes());
+    }
+    let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
+    let Some(status) = wait(&mut child, limit).map_err(HelperError::Io)? else {
+        // What it started may still hold the pipes: their readers are left behind.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(HelperError::Hung(limit));
+    };
+    let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
+    if !status.success() {
         // The protocol's way to say "none" is a message on stdout and exit code 1.
-        return match output.stdout.starts_with(b"credentials not found") {
+        return match out.starts_with(b"credentials not found") {
             true => Ok(None),
-            false => Err(format!("it failed with {}", output.status)),
+            false => Err(HelperError::Failed { status, said: first_line(if out.is_empty() { &err } else { &out }) }),
         };
     }
-    match serde_json::from_slice(&output.stdout) {
+    match serde_json::from_slice(&out) {
         Ok(Answer { secret, .. }) if secret.is_empty() => Ok(None),
         Ok(Answer { username, secret }) => Ok(Some(Credential::new(username, secret))),
-        Err(_) => Err("its answer is not understood".to_owned()),
+        Err(_) => Err(HelperError::Unclear),
+    }
+}
+
+fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read until a failure is what there is.
+        let _ = pipe.map(|pipe| pipe.take(ANSWER_SIZE).read_to_end(&mut bytes));
+        bytes
+    })
+}
+
+/// None: it still runs.
+fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if start.elapsed() >= limit {
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a helper says about its failure; it is not to print secrets there.
+fn first_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    fn ask(script: &str, limit: Duration) -> Result<Option<Credential>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let helper = folder.path().join("helper");
+        fs::write(&helper, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        run(&helper, "quay.io", limit).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn answers() {
+        let script = "[ \"$1\" = get ] || exit 1\nread -r server || [ -n \"$server\" ]\n\
+                      echo \"{\\\"ServerURL\\\":\\\"$server\\\",\\\"Username\\\":\\\"u@$server\\\",\\\"Secret\\\":\\\"s\\\"}\"";
+        let expected = Credential::Basic { username: "u@quay.io".to_owned(), password: Secret("s".to_owned()) };
+        assert_eq!(ask(script, LIMIT), Ok(Some(expected)));
+        for (script, expected) in [
+            ("echo 'credentials not found in native keychain'; exit 1", Ok(None)),
+            ("echo '{\"Username\":\"\",\"Secret\":\"\"}'", Ok(None)),
+            ("echo 'no AWS region'; exit 1", Err("it failed with exit status: 1: no AWS region")),
+            ("echo 'panic: x\n  at y' >&2; exit 2", Err("it failed with exit status: 2: panic: x")),
+            ("exit 3", Err("it failed with exit status: 3")),
+            ("echo hello", Err("its answer is not understood")),
+        ] {
+            assert_eq!(ask(script, LIMIT), expected.map_err(str::to_owned), "{script}");
+        }
+    }
+
+    #[test]
+    fn one_that_hangs_is_ended() {
+        let start = Instant::now();
+        let asked = ask("exec sleep 60", Duration::from_millis(200));
+        assert_eq!(asked, Err("it did not answer within 200 ms".to_owned()));
+        assert!(start.elapsed() < Duration::from_secs(20));
     }
 }

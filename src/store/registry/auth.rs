@@ -1,24 +1,26 @@
-//! Proving who we are: Basic, and Bearer tokens from a token server (distribution, "Token Authentication
-//! Specification" and "OAuth2 Token Authentication").
+//! Proving who we are: Basic, and Bearer tokens from a token server.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderValue};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
+use http::{HeaderMap, HeaderValue, header};
 
-use super::{challenge::Challenge, retry::Failure};
-use crate::store::credentials::{Credential, Found};
+use super::{
+    candidates::{Candidates, basic, secret_header},
+    challenge::Challenge,
+    retry::Failure,
+    token::{TokenAnswer, TokenFailure, TokenRequest},
+};
+use crate::store::credentials::Credential;
 
 /// What a repository's registry wants to be shown, as far as it has told.
 #[derive(Debug)]
 pub struct Auth {
-    found: Found,
+    /// What there is to show.
+    pub candidates: Candidates,
     state: Mutex<State>,
 }
 
@@ -35,60 +37,46 @@ struct Token {
     until: Instant,
 }
 
-/// A request to a token server.
-#[derive(Debug, PartialEq, Eq)]
-pub struct TokenRequest {
-    /// Where to.
-    pub url: String,
-    /// The header `Authorization`.
-    pub authorization: Option<HeaderValue>,
-    /// The body of a POST request (`application/x-www-form-urlencoded`); none: GET.
-    pub form: Option<String>,
-}
-
-/// A token server's answer.
-#[derive(Deserialize)]
-pub struct TokenAnswer {
-    #[serde(alias = "access_token")]
-    token: String,
-    expires_in: Option<u64>,
-}
-
 impl Auth {
     /// Nothing is sent before the registry has asked for it.
-    pub fn new(found: Found) -> Self {
-        Self { found, state: Mutex::default() }
-    }
-
-    /// Where credentials were looked for: a clause for errors that says what to do.
-    pub fn searched(&self) -> &str {
-        &self.found.searched
+    pub fn new(candidates: Candidates) -> Self {
+        Self { candidates, state: Mutex::default() }
     }
 
     /// The header `Authorization` for a request that needs `scope`; none where there is nothing to show. `fetch` asks a
-    /// token server, at most once for all threads that need the same token.
+    /// token server, at most once for all threads that need the same token; where it refuses a candidate, the next one is
+    /// tried.
     pub fn header(
         &self,
         scope: &str,
-        fetch: impl FnOnce(TokenRequest) -> Result<TokenAnswer, Failure>,
+        mut fetch: impl FnMut(TokenRequest) -> Result<TokenAnswer, TokenFailure>,
     ) -> Result<Option<HeaderValue>, Failure> {
-        if let Some(Credential::RegistryToken(token)) = &self.found.credential {
-            return Ok(secret_header(format!("Bearer {}", token.expose())));
-        }
         let mut state = self.lock();
-        match &state.challenge {
-            None => Ok(None),
-            Some(Challenge::Basic) => Ok(self.basic()),
-            Some(Challenge::Bearer { realm, service, .. }) => {
-                if let Some(token) = state.tokens.get(scope).filter(|token| Instant::now() < token.until) {
-                    return Ok(Some(token.header.clone()));
-                }
-                let answer = fetch(self.request(realm, service.as_deref(), scope))?;
-                let Some(header) = secret_header(format!("Bearer {}", answer.token)) else { return Ok(None) };
-                let token = Token { header: header.clone(), until: Instant::now() + lifetime(answer.expires_in) };
-                state.tokens.insert(scope.to_owned(), token);
-                Ok(Some(header))
+        loop {
+            let candidate = self.candidates.current();
+            if let Some(Credential::RegistryToken(token)) = &candidate {
+                return Ok(secret_header(format!("Bearer {}", token.expose())));
             }
+            let (realm, service) = match &state.challenge {
+                None => return Ok(None),
+                Some(Challenge::Basic) => return Ok(candidate.as_ref().and_then(basic)),
+                Some(Challenge::Bearer { realm, service, .. }) => (realm, service),
+            };
+            if let Some(token) = state.tokens.get(scope).filter(|token| Instant::now() < token.until) {
+                return Ok(Some(token.header.clone()));
+            }
+            let answer = match fetch(TokenRequest::new(candidate.as_ref(), realm, service.as_deref(), scope)) {
+                Ok(answer) => answer,
+                Err(TokenFailure::Refused(_)) if self.candidates.next() => continue,
+                Err(TokenFailure::Refused(failure) | TokenFailure::Other(failure)) => return Err(failure),
+            };
+            let token = answer.token().unwrap_or_default();
+            let Some(header) = secret_header(format!("Bearer {token}")) else { return Ok(None) };
+            self.candidates.issued(token);
+            let now = Instant::now();
+            let until = now.checked_add(answer.lifetime()).unwrap_or(now);
+            state.tokens.insert(scope.to_owned(), Token { header: header.clone(), until });
+            return Ok(Some(header));
         }
     }
 
@@ -97,46 +85,33 @@ impl Auth {
     pub fn challenged(&self, headers: &HeaderMap, scope: &str, shown: Option<&HeaderValue>) -> bool {
         let Some(challenge) = Challenge::find(headers) else { return false };
         let mut state = self.lock();
-        // Another thread may have got a new token meanwhile: that one stays.
-        if state.tokens.get(scope).is_some_and(|token| Some(&token.header) == shown) {
-            state.tokens.remove(scope);
-        }
-        let basic = challenge == Challenge::Basic;
+        state.forget(scope, shown);
+        let is_basic = challenge == Challenge::Basic;
         state.challenge = Some(challenge);
-        match (&self.found.credential, basic) {
-            (Some(Credential::RegistryToken(_)), _) => false,
-            (_, true) => self.basic().is_some_and(|basic| Some(&basic) != shown),
-            (_, false) => true,
+        match self.candidates.current() {
+            Some(Credential::RegistryToken(_)) => state.next(&self.candidates),
+            Some(candidate) if is_basic => match basic(&candidate) {
+                Some(header) if Some(&header) != shown => true,
+                _ => state.next(&self.candidates),
+            },
+            None if is_basic => false,
+            // Another candidate may have the right that this one lacks.
+            _ if lacks_a_right(headers) && self.candidates.count() > 1 => state.next(&self.candidates),
+            _ => true,
         }
     }
 
-    fn request(&self, realm: &str, service: Option<&str>, scope: &str) -> TokenRequest {
-        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let mut query = Vec::new();
-        query.extend(service.map(|service| format!("service={}", encode(service))));
-        if let Some(Credential::IdentityToken(token)) = &self.found.credential {
-            query.push(format!("scope={}", encode(scope)));
-            query.push("grant_type=refresh_token&client_id=tekton-wrap".to_owned());
-            query.push(format!("refresh_token={}", encode(token.expose())));
-            return TokenRequest { url: realm.to_owned(), authorization: None, form: Some(query.join("&")) };
-        }
-        query.extend(scope.split(' ').map(|scope| format!("scope={}", encode(scope))));
-        if let Some(Credential::Basic { username, .. }) = &self.found.credential {
-            query.push(format!("account={}", encode(username)));
-        }
-        let separator = if realm.contains('?') { '&' } else { '?' };
-        let url = format!("{realm}{separator}{}", query.join("&"));
-        TokenRequest { url, authorization: self.basic(), form: None }
-    }
-
-    fn basic(&self) -> Option<HeaderValue> {
-        match &self.found.credential {
-            Some(Credential::Basic { username, password }) => {
-                let pair = BASE64_STANDARD.encode(format!("{username}:{}", password.expose()));
-                secret_header(format!("Basic {pair}"))
-            }
-            _ => None,
-        }
+    /// What was shown has expired, or lacks a right. True if another attempt would show something else.
+    pub fn refused(&self, scope: &str, shown: Option<&HeaderValue>, expired: bool) -> bool {
+        let mut state = self.lock();
+        let is_basic = state.challenge == Some(Challenge::Basic);
+        let was_current = match self.candidates.current() {
+            Some(Credential::RegistryToken(_)) => true,
+            Some(candidate) if is_basic => basic(&candidate).as_ref() == shown,
+            _ => state.forget(scope, shown),
+        };
+        // Another thread has gone on meanwhile; or a new token will do.
+        !was_current || (expired && !is_basic) || state.next(&self.candidates)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -144,108 +119,31 @@ impl Auth {
     }
 }
 
-/// How long to use a token: a little less than the server grants, and 60 seconds if it does not say ("Token
-/// Authentication Specification").
-fn lifetime(expires_in: Option<u64>) -> Duration {
-    let granted = Duration::from_secs(expires_in.unwrap_or(60).clamp(1, 24 * 3600));
-    granted - (granted / 4).min(Duration::from_secs(15))
+impl State {
+    /// Drops the token for `scope` if it is the one that was shown. Another thread may have got a new token meanwhile:
+    /// that one stays.
+    fn forget(&mut self, scope: &str, shown: Option<&HeaderValue>) -> bool {
+        let was_current = self.tokens.get(scope).is_some_and(|token| Some(&token.header) == shown);
+        if was_current {
+            self.tokens.remove(scope);
+        }
+        was_current
+    }
+
+    fn next(&mut self, candidates: &Candidates) -> bool {
+        let more = candidates.next();
+        if more {
+            self.tokens.clear();
+        }
+        more
+    }
 }
 
-/// None if the text can't stand in a header. `Debug` output does not show it.
-fn secret_header(text: String) -> Option<HeaderValue> {
-    let mut header = HeaderValue::from_str(&text).ok()?;
-    header.set_sensitive(true);
-    Some(header)
+/// Whether the registry knew the token, and it allows too little (RFC 6750, 3.1).
+fn lacks_a_right(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::WWW_AUTHENTICATE);
+    values.iter().any(|value| value.to_str().is_ok_and(|text| text.contains("insufficient_scope")))
 }
 
 #[cfg(test)]
-mod tests {
-    use http::header;
-
-    use super::*;
-
-    fn auth(credential: Option<Credential>) -> Auth {
-        Auth::new(Found { credential, searched: String::new() })
-    }
-
-    fn basic() -> Option<Credential> {
-        Some(Credential::Basic { username: "me@x".to_owned(), password: "p:w".to_owned().into() })
-    }
-
-    fn challenge(text: &str) -> HeaderMap {
-        HeaderMap::from_iter([(header::WWW_AUTHENTICATE, text.parse().unwrap())])
-    }
-
-    const BEARER: &str = r#"Bearer realm="https://a.io/t",service="r.io""#;
-
-    #[test]
-    fn asks_token_servers() {
-        let identity = Some(Credential::IdentityToken("i d".to_owned().into()));
-        let pair = Some(HeaderValue::from_static("Basic bWVAeDpwOnc="));
-        let form = "service=r%2Eio&scope=repository%3Aa%3Apull&grant_type=refresh_token&client_id=tekton%2Dwrap&refresh_token=i%20d";
-        for (credential, url, authorization, form) in [
-            (None, "https://a.io/t?service=r%2Eio&scope=repository%3Aa%3Apull", None, None),
-            (basic(), "https://a.io/t?service=r%2Eio&scope=repository%3Aa%3Apull&account=me%40x", pair, None),
-            (identity, "https://a.io/t", None, Some(form.replace("%2Dwrap", "-wrap"))),
-        ] {
-            let expected = TokenRequest { url: url.to_owned(), authorization, form };
-            let request = auth(credential).request("https://a.io/t", Some("r.io"), "repository:a:pull");
-            assert_eq!(request, expected);
-        }
-        let request = auth(None).request("https://a.io/t?x=y", None, "a b");
-        assert_eq!(request.url, "https://a.io/t?x=y&scope=a&scope=b");
-    }
-
-    #[test]
-    fn tokens_are_kept_until_they_are_refused_or_expire() {
-        let auth = auth(None);
-        let count = std::cell::Cell::new(0);
-        let header = |scope: &str, expires_in| {
-            let fetch = |_| {
-                count.set(count.get() + 1);
-                Ok(TokenAnswer { token: format!("t{}", count.get()), expires_in })
-            };
-            auth.header(scope, fetch).unwrap()
-        };
-        assert_eq!(header("a", None), None);
-        assert!(auth.challenged(&challenge(BEARER), "a", None));
-        let first = header("a", None);
-        assert_eq!(first, Some(HeaderValue::from_static("Bearer t1")));
-        assert_eq!(header("a", None), first);
-        assert_eq!(header("b", None), Some(HeaderValue::from_static("Bearer t2")));
-        assert!(auth.challenged(&challenge(BEARER), "a", first.as_ref()));
-        let second = header("a", None);
-        assert_eq!(second, Some(HeaderValue::from_static("Bearer t3")));
-        // A late refusal of the first token does not cost the second one.
-        auth.challenged(&challenge(BEARER), "a", first.as_ref());
-        assert_eq!(header("a", None), second);
-    }
-
-    #[test]
-    fn answers_basic_challenges_once() {
-        let auth = auth(basic());
-        let fetch = |_| unreachable!();
-        assert!(auth.challenged(&challenge("Basic realm=x"), "a", None));
-        let shown = auth.header("a", fetch).unwrap();
-        assert_eq!(shown, Some(HeaderValue::from_static("Basic bWVAeDpwOnc=")));
-        assert!(!auth.challenged(&challenge("Basic realm=x"), "a", shown.as_ref()));
-        assert!(!format!("{auth:?} {shown:?}").contains("bWVAeD"));
-        assert!(!super::tests::auth(None).challenged(&challenge("Basic realm=x"), "a", None));
-        assert!(!super::tests::auth(None).challenged(&HeaderMap::new(), "a", None));
-    }
-
-    #[test]
-    fn a_registry_token_is_shown_as_it_is() {
-        let auth = auth(Some(Credential::RegistryToken("r".to_owned().into())));
-        let shown = auth.header("a", |_| unreachable!()).unwrap();
-        assert_eq!(shown, Some(HeaderValue::from_static("Bearer r")));
-        assert!(!auth.challenged(&challenge(BEARER), "a", shown.as_ref()));
-    }
-
-    #[test]
-    fn lifetimes() {
-        for (granted, used) in [(None, 45), (Some(300), 285), (Some(20), 15), (Some(0), 0), (Some(u64::MAX), 86385)] {
-            assert_eq!(lifetime(granted).as_secs(), used);
-        }
-    }
-}
+mod tests;

@@ -69,8 +69,8 @@ impl Write for BlockWriter {
         if self.block.capacity() == 0 {
             self.block.reserve_exact(BLOCK);
         }
-        let count = bytes.len().min(BLOCK - self.block.len());
-        self.block.extend_from_slice(&bytes[..count]);
+        let count = bytes.len().min(BLOCK.saturating_sub(self.block.len()));
+        self.block.extend_from_slice(bytes.get(..count).unwrap_or(bytes));
         if self.block.len() == BLOCK {
             self.flush()?;
         }
@@ -94,6 +94,11 @@ impl BlockReader {
         self.ended
     }
 
+    /// Appends up to `count` bytes to `to`; fewer only at the end.
+    pub fn read_up_to(&mut self, count: usize, to: &mut Vec<u8>) -> io::Result<usize> {
+        self.by_ref().take(count as u64).read_to_end(to)
+    }
+
     /// What was read.
     pub fn into_blob(self) -> Blob {
         let digest: Digest = self.hasher.finish();
@@ -109,11 +114,10 @@ impl Read for BlockReader {
             self.position = 0;
             self.ended = self.block.is_empty();
             self.hasher.update(&self.block);
-            self.size += self.block.len() as u64;
+            self.size = self.size.saturating_add(self.block.len() as u64);
         }
-        let count = buffer.len().min(self.block.len() - self.position);
-        buffer[..count].copy_from_slice(&self.block[self.position..self.position + count]);
-        self.position += count;
+        let count = self.block.get(self.position..).unwrap_or_default().read(buffer)?;
+        self.position = self.position.saturating_add(count);
         Ok(count)
     }
 }

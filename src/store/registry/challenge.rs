@@ -87,7 +87,7 @@ fn value(text: &str) -> (String, &str) {
     let mut characters = quoted.char_indices();
     while let Some((at, character)) = characters.next() {
         match character {
-            '"' => return (value, &quoted[at + 1..]),
+            '"' => return (value, quoted.get(at.saturating_add(1)..).unwrap_or_default()),
             '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
             _ => value.push(character),
         }

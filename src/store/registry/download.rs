@@ -3,42 +3,90 @@
 use std::{
     io::{self, Read},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use http::{Method, Response, StatusCode, header};
 use ureq::Body;
 
 use super::{
+    action::Action,
+    mirror::Mirror,
     retry::{Backoff, Failure},
     session::{Call, Payload, Session},
 };
 use crate::store::{Blob, StoreError};
 
-const ACTION: &str = "read a blob";
+/// A connection that brings less than [`SLOWEST`] bytes in this time counts as broken: one that trickles is never idle.
+const WINDOW: Duration = Duration::from_secs(60);
+const SLOWEST: u64 = 64 << 10;
 
 /// A blob as it comes in. Where the connection breaks it goes on from there over a new one.
 pub struct Download {
     session: Arc<Session>,
+    mirror: Option<Arc<Mirror>>,
     blob: Blob,
     position: u64,
-    /// None: to be opened again.
-    body: Option<Incoming>,
+    source: Source,
     backoff: Backoff,
+    /// Begin of the time that is looked at, and the position then.
+    window: (Instant, u64),
 }
 
-type Incoming = Box<dyn Read + Send>;
+enum Source {
+    Mirror(Incoming),
+    Registry(Incoming),
+    /// To be opened again.
+    Closed,
+}
+
+/// The content of a blob.
+pub type Incoming = Box<dyn Read + Send>;
 
 impl Download {
     /// Asks for the blob.
-    pub fn open(session: Arc<Session>, blob: Blob) -> Result<Self, StoreError> {
-        let body = session.backoff().run(|| session.blob_from(&blob, 0, None))?;
+    pub fn open(session: Arc<Session>, mirror: Option<Arc<Mirror>>, blob: Blob) -> Result<Self, StoreError> {
+        let source = match mirror.as_ref().and_then(|mirror| mirror.blob(&blob)) {
+            Some(body) => Source::Mirror(body),
+            None => Source::Registry(session.backoff().run(|| session.blob_from(&blob, "", 0, None))?),
+        };
         let backoff = session.backoff();
-        Ok(Self { session, blob, position: 0, body: Some(body), backoff })
+        Ok(Self { session, mirror, blob, position: 0, source, backoff, window: (Instant::now(), 0) })
     }
 
-    fn wait(&mut self, failure: Failure) -> io::Result<()> {
-        self.body = None;
-        self.backoff.wait(failure).map_err(io::Error::other)
+    /// The mirror that it began at.
+    pub fn mirror(&self) -> Option<Arc<Mirror>> {
+        match &self.source {
+            Source::Mirror(_) => self.mirror.clone(),
+            _ => None,
+        }
+    }
+
+    fn open_again(&mut self) -> io::Result<()> {
+        match self.session.blob_from(&self.blob, "", self.position, None) {
+            Ok(body) => {
+                self.source = Source::Registry(body);
+                self.window = (Instant::now(), self.position);
+                Ok(())
+            }
+            Err(failure) => self.backoff.wait(failure).map_err(io::Error::other),
+        }
+    }
+
+    /// Takes in what a connection brought; false if that is too little.
+    fn progress(&mut self, count: usize) -> bool {
+        self.position = self.position.saturating_add(count as u64);
+        let (since, from) = self.window;
+        let enough = self.position.saturating_sub(from) >= SLOWEST || self.position == self.blob.size;
+        if enough {
+            // A few bytes would be no sign that the connection is a good one.
+            self.backoff.reset();
+        }
+        if since.elapsed() < WINDOW {
+            return true;
+        }
+        self.window = (Instant::now(), self.position);
+        enough
     }
 }
 
@@ -48,28 +96,33 @@ impl Read for Download {
             return Ok(0);
         }
         loop {
-            let Some(body) = &mut self.body else {
-                if self.position == self.blob.size {
-                    return Ok(0);
+            let (read, from_mirror) = match &mut self.source {
+                Source::Closed if self.position == self.blob.size => return Ok(0),
+                Source::Closed => {
+                    self.open_again()?;
+                    continue;
                 }
-                match self.session.blob_from(&self.blob, self.position, None) {
-                    Ok(body) => self.body = Some(body),
-                    Err(failure) => self.wait(failure)?,
-                }
-                continue;
+                Source::Mirror(body) => (body.read(buffer), true),
+                Source::Registry(body) => (body.read(buffer), false),
             };
-            let read = body.read(buffer);
-            let place = || self.session.place(&self.blob.digest.to_string());
-            let failure = match read {
-                Ok(0) if self.position < self.blob.size => self.session.broken_reading(&place(), ended()),
+            let error = match read {
+                Ok(0) if self.position < self.blob.size => ended(),
                 Ok(count) => {
-                    self.position += count as u64;
-                    self.backoff.reset();
+                    if !self.progress(count) {
+                        // The rest comes over a new connection.
+                        self.source = Source::Closed;
+                    }
                     return Ok(count);
                 }
-                Err(error) => self.session.broken_reading(&place(), error),
+                Err(error) => error,
             };
-            self.wait(failure)?;
+            self.source = Source::Closed;
+            if from_mirror {
+                self.mirror.iter().for_each(|mirror| mirror.failed(&error.to_string()));
+                continue;
+            }
+            let failure = self.session.broken_reading(&self.session.place(&self.blob.digest.to_string()), error);
+            self.backoff.wait(failure).map_err(io::Error::other)?;
         }
     }
 }
@@ -83,24 +136,24 @@ impl Session {
         let place = self.place(&blob.digest.to_string());
         self.backoff().run(|| {
             let mut bytes = vec![0; len];
-            let mut body = self.blob_from(blob, offset, Some(len as u64))?;
+            let mut body = self.blob_from(blob, "", offset, Some(len as u64))?;
             body.read_exact(&mut bytes).map_err(|error| self.broken_reading(&place, error))?;
             Ok(bytes)
         })
     }
 
-    /// The blob from `offset` on, at most `len` bytes of it where that is given.
-    fn blob_from(&self, blob: &Blob, offset: u64, len: Option<u64>) -> Result<Incoming, Failure> {
+    /// The blob from `offset` on, at most `len` bytes of it where that is given. `query` is added to its address.
+    pub fn blob_from(&self, blob: &Blob, query: &str, offset: u64, len: Option<u64>) -> Result<Incoming, Failure> {
         let place = self.place(&blob.digest.to_string());
-        let end = len.map_or(blob.size, |len| offset + len);
+        let end = len.map_or(blob.size, |len| offset.saturating_add(len));
         let range = format!("bytes={offset}-{}", end.saturating_sub(1));
         let whole = offset == 0 && end == blob.size;
         let headers = [(header::RANGE, range.as_str())];
         let answer = self.call(Call {
-            action: ACTION,
+            action: Action::ReadBlob,
             place: &place,
             method: Method::GET,
-            url: self.url(&format!("blobs/{}", blob.digest))?,
+            url: self.url(&format!("blobs/{}{query}", blob.digest))?,
             headers: if whole { &[] } else { &headers },
             body: Payload::None,
             scope: &self.pull_scope(),
@@ -108,27 +161,28 @@ impl Session {
         let (first, last) = match answer.status() {
             StatusCode::OK => (0, blob.size),
             StatusCode::PARTIAL_CONTENT if !whole && starts_at(&answer, offset) => (offset, end),
-            StatusCode::PARTIAL_CONTENT => return Err(self.unasked(&place, "another part of it than was asked for")),
-            _ => return Err(self.refused_to(ACTION, &place, answer)),
+            StatusCode::PARTIAL_CONTENT => {
+                let problem =
+                    format!("unexpected response from {}: another part than was asked for", self.image.registry);
+                return Err(Failure::transient(StoreError::Content { place, problem }));
+            }
+            _ => return Err(self.refused_to(Action::ReadBlob, &place, answer)),
         };
+        let expected = last.saturating_sub(first);
         if let Some(length) = length(&answer)
-            && length != last - first
+            && length != expected
         {
-            return Err(self.unasked(&place, &format!("{length} bytes where {} were expected", last - first)));
+            return Err(self.unexpected(&place, &format!("{length} bytes where {expected} were expected")));
         }
         let mut body = answer.into_body().into_reader();
         // A registry need not know ranges: then what lies before is read and dropped.
-        let skipped = io::copy(&mut body.by_ref().take(offset - first), &mut io::sink());
+        let before = offset.saturating_sub(first);
+        let skipped = io::copy(&mut body.by_ref().take(before), &mut io::sink());
         match skipped {
-            Ok(count) if count == offset - first => Ok(Box::new(body)),
+            Ok(count) if count == before => Ok(Box::new(body)),
             Ok(_) => Err(self.broken_reading(&place, ended())),
             Err(error) => Err(self.broken_reading(&place, error)),
         }
-    }
-
-    fn unasked(&self, place: &str, what: &str) -> Failure {
-        let problem = format!("{} sent {what}", self.image.registry);
-        Failure::Final(StoreError::Content { place: place.to_owned(), problem })
     }
 }
 

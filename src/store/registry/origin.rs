@@ -1,6 +1,6 @@
 //! Where requests go: which scheme a registry speaks, and which addresses are the registry's own.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use http::{Uri, uri::PathAndQuery};
 
@@ -25,25 +25,39 @@ impl Origin {
     }
 }
 
-/// Whether the registry may be asked over plain HTTP if it does not speak HTTPS: hosts that a request does not leave the
-/// machine or the private network for. The rule is that of crane (go-containerregistry, name.Registry.Scheme), which
-/// takes `.local` too, as in `registry.tools.svc.cluster.local`.
-pub fn may_be_plain(host: &str) -> bool {
-    let host = without_port(host).to_ascii_lowercase();
-    if let Ok(v4) = host.parse::<Ipv4Addr>() {
-        return v4.is_loopback() || v4.is_private();
+/// Which hosts may be asked over plain HTTP if they don't speak HTTPS: those that a request does not leave the machine for,
+/// names that end in `.local`, as in `registry.tools.svc.cluster.local`, and those that the user lists.
+#[derive(Clone, Debug, Default)]
+pub struct PlainHosts {
+    listed: Vec<String>,
+}
+
+impl PlainHosts {
+    /// `listed` are hosts, each on every port or on one.
+    pub fn new(listed: &[String]) -> Self {
+        Self { listed: listed.iter().map(|host| host.trim().to_ascii_lowercase()).collect() }
     }
-    if let Ok(v6) = host.parse::<Ipv6Addr>() {
-        return v6.is_loopback();
+
+    /// Whether `host[:port]` is one of them.
+    pub fn allow(&self, host: &str) -> bool {
+        let (full, host) = (host.to_ascii_lowercase(), without_port(host).to_ascii_lowercase());
+        if self.listed.contains(&full)
+            || self.listed.iter().any(|listed| without_port(listed) == host && !has_port(listed))
+        {
+            return true;
+        }
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return address.is_loopback();
+        }
+        let host = host.trim_end_matches('.');
+        host == "localhost" || host.ends_with(".localhost") || host.ends_with(".local")
     }
-    let host = host.trim_end_matches('.');
-    host == "localhost" || host.ends_with(".localhost") || host.ends_with(".local")
 }
 
 /// Resolves the header `Location` of an answer from `base` (RFC 9110, 10.2.2). A registry behind a proxy that ends TLS
-/// often names itself with `http:`; that is put right instead of leaving TLS. Any other way out of TLS is taken to near
-/// hosts only.
-pub fn resolve(base: &Uri, location: &str) -> Option<Uri> {
+/// often names itself with `http:`; that is put right instead of leaving TLS. Any other way out of TLS is taken only to
+/// hosts that may be asked without it.
+pub fn resolve(base: &Uri, location: &str, plain: &PlainHosts) -> Option<Uri> {
     let scheme = base.scheme_str()?;
     let authority = base.authority()?.as_str();
     let absolute = match location.as_bytes() {
@@ -65,7 +79,7 @@ pub fn resolve(base: &Uri, location: &str) -> Option<Uri> {
         }
         _ if url.authority()?.as_str().contains('@') => None,
         (_, "https") | ("http", "http") => Some(url),
-        ("https", "http") if may_be_plain(url.authority()?.as_str()) => Some(url),
+        ("https", "http") if plain.allow(url.authority()?.as_str()) => Some(url),
         _ => None,
     }
 }
@@ -89,10 +103,18 @@ fn key(url: &Uri) -> Option<(String, String, u16)> {
     Some((scheme, url.host()?.to_ascii_lowercase(), port))
 }
 
-fn without_port(host: &str) -> &str {
+/// The name or address in `host[:port]`, without brackets.
+pub fn without_port(host: &str) -> &str {
     match host.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or(rest, |(v6, _)| v6),
         None => host.split_once(':').map_or(host, |(name, _)| name),
+    }
+}
+
+fn has_port(host: &str) -> bool {
+    match host.rsplit_once(']') {
+        Some((_, rest)) => rest.starts_with(':'),
+        None => host.contains(':'),
     }
 }
 
@@ -101,7 +123,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_is_only_for_near_hosts() {
+    fn plain_http_is_only_for_near_and_listed_hosts() {
+        let plain =
+            PlainHosts::new(&["10.0.0.1:5000".to_owned(), " Registry.tools.svc".to_owned(), "[fd00::1]".to_owned()]);
         for host in [
             "localhost",
             "localhost:5000",
@@ -111,11 +135,12 @@ mod tests {
             "[::1]:5000",
             "[::1]",
             "10.0.0.1:5000",
-            "192.168.1.1",
-            "172.16.0.1",
+            "registry.tools.svc:5000",
+            "REGISTRY.tools.svc",
+            "[fd00::1]:5000",
             "registry.tools.svc.cluster.local:5000",
         ] {
-            assert!(may_be_plain(host), "{host}");
+            assert!(plain.allow(host), "{host}");
         }
         for host in [
             "quay.io",
@@ -124,12 +149,15 @@ mod tests {
             "notlocalhost",
             "127.0.0.1.example.com",
             "8.8.8.8",
-            "172.32.0.1",
+            "10.0.0.1",
+            "10.0.0.1:5001",
+            "10.0.0.2:5000",
+            "192.168.1.1",
             "[2001:db8::1]:5000",
             "local",
-            "registry.tools.svc",
+            "a.registry.tools.svc",
         ] {
-            assert!(!may_be_plain(host), "{host}");
+            assert!(!plain.allow(host), "{host}");
         }
     }
 
@@ -144,6 +172,8 @@ mod tests {
             ("http://other.io/up", None),
             ("https://other.io/up", Some("https://other.io/up")),
             ("http://10.0.0.1:9000/up", Some("http://10.0.0.1:9000/up")),
+            ("http://10.0.0.2:9000/up", None),
+            ("http://169.254.169.254/latest/", None),
             ("//cdn.io/up", Some("https://cdn.io/up")),
             ("1?s", Some("https://r.io/v2/a/blobs/uploads/1?s")),
             ("?s", Some("https://r.io/v2/a/blobs/uploads/?s")),
@@ -153,7 +183,8 @@ mod tests {
             ("https://", None),
             ("/a b", None),
         ] {
-            let resolved = resolve(&base.parse().unwrap(), location).map(|u| u.to_string());
+            let plain = PlainHosts::new(&["10.0.0.1".to_owned()]);
+            let resolved = resolve(&base.parse().unwrap(), location, &plain).map(|u| u.to_string());
             assert_eq!(resolved.as_deref(), expected, "{location}");
         }
     }

@@ -2,22 +2,20 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::store::StoreError;
 
-/// How often and how long to try again what may be a passing fault.
+/// How long to try again what may be a passing fault.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// Attempts in all, the first one included.
-    pub attempts: u32,
+    /// From the first fault on. A registry that asks for more patience than is left of it is not waited for.
+    pub deadline: Duration,
     /// The wait before the second attempt; it doubles from one to the next.
     pub first: Duration,
     /// The longest wait that we choose ourselves.
     pub longest: Duration,
-    /// Waits in all: a registry that asks for more than is left of it is not waited for.
-    pub total: Duration,
 }
 
 /// Why an attempt failed.
@@ -35,28 +33,35 @@ pub enum Failure {
 }
 
 /// The waits of one operation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Backoff {
     policy: RetryPolicy,
     attempts: u32,
-    waited: Duration,
+    /// When the first fault occurred. How long an attempt takes that goes well in the end is nobody's concern.
+    since: Option<Instant>,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            attempts: 7,
+            deadline: Duration::from_secs(5 * 60),
             first: Duration::from_millis(400),
             longest: Duration::from_secs(20),
-            total: Duration::from_secs(180),
         }
+    }
+}
+
+impl Failure {
+    /// One that may pass, where nobody said when.
+    pub fn transient(error: StoreError) -> Self {
+        Self::Transient { error, after: None }
     }
 }
 
 impl Backoff {
     /// For an operation that begins now.
     pub fn new(policy: &RetryPolicy) -> Self {
-        Self { policy: policy.clone(), attempts: 1, waited: Duration::ZERO }
+        Self { policy: policy.clone(), attempts: 1, since: None }
     }
 
     /// Runs `attempt` until it succeeds or there is no hope.
@@ -75,37 +80,39 @@ impl Backoff {
             Failure::Final(error) => return Err(error),
             Failure::Transient { error, after } => (error, after),
         };
-        match self.next(after, random()) {
+        let elapsed = self.since.get_or_insert_with(Instant::now).elapsed();
+        match self.next(elapsed, after, random()) {
             Some(wait) => {
                 tracing::warn!("{error}; trying again in {:.1} s", wait.as_secs_f64());
                 std::thread::sleep(wait);
                 Ok(())
             }
             None if self.attempts == 1 => Err(error),
-            None => Err(StoreError::GaveUp { attempts: self.attempts, error: Box::new(error) }),
+            None => Err(StoreError::GaveUp { attempts: self.attempts, elapsed, error: Box::new(error) }),
         }
     }
 
     /// Something was achieved: count from the beginning again.
     pub fn reset(&mut self) {
-        (self.attempts, self.waited) = (1, Duration::ZERO);
+        (self.attempts, self.since) = (1, None);
     }
 
-    /// The next wait, for a `random` number from 0 to 1. What the registry asks for is a lower bound; our own waits are
-    /// spread over their upper half, so that clients that failed together don't come back together.
-    fn next(&mut self, after: Option<Duration>, random: f64) -> Option<Duration> {
-        if self.attempts >= self.policy.attempts {
-            return None;
-        }
-        let exponential = self.policy.first.saturating_mul(1 << (self.attempts - 1).min(16)).min(self.policy.longest);
+    /// The next wait, `elapsed` after the first fault, for a `random` number from 0 to 1. What the registry asks for is a
+    /// lower bound; our own waits are spread over their upper half, so that clients that failed together don't come back
+    /// together. The last attempt comes when the deadline does, and not a long wait before it.
+    fn next(&mut self, elapsed: Duration, after: Option<Duration>, random: f64) -> Option<Duration> {
+        let left = self.policy.deadline.checked_sub(elapsed).filter(|left| !left.is_zero())?;
+        let doublings = self.attempts.saturating_sub(1).min(16);
+        let exponential = self.policy.first.saturating_mul(1 << doublings).min(self.policy.longest);
         let own = exponential.mul_f64(0.5 + random / 2.0);
-        let wait = after.map_or(own, |after| after + own.mul_f64(0.1));
-        let waited = self.waited + wait;
-        if waited > self.policy.total {
+        let wait = match after {
+            Some(after) => after.saturating_add(own.mul_f64(0.1)),
+            None => own.min(left),
+        };
+        if wait > left {
             return None;
         }
-        self.attempts += 1;
-        self.waited = waited;
+        self.attempts = self.attempts.saturating_add(1);
         Some(wait)
     }
 }
@@ -129,29 +136,48 @@ fn random() -> f64 {
 mod tests {
     use super::*;
 
+    /// The waits after faults that follow each other without delay, the registry asking for these seconds.
     fn waits(after: &[Option<u64>], random: f64) -> Vec<f64> {
         let policy = RetryPolicy {
-            attempts: 5,
+            deadline: Duration::from_secs(60),
             first: Duration::from_secs(1),
             longest: Duration::from_secs(4),
-            total: Duration::from_secs(60),
         };
-        let mut backoff = Backoff::new(&policy);
-        let wait = |&after: &Option<u64>| Some(backoff.next(after.map(Duration::from_secs), random)?.as_secs_f64());
+        let (mut backoff, mut elapsed) = (Backoff::new(&policy), Duration::ZERO);
+        let wait = |&after: &Option<u64>| {
+            let wait = backoff.next(elapsed, after.map(Duration::from_secs), random)?;
+            elapsed += wait;
+            Some(wait.as_secs_f64())
+        };
         after.iter().map_while(wait).collect()
     }
 
     #[test]
-    fn waits_grow_and_end() {
-        assert_eq!(waits(&[None; 9], 1.0), [1.0, 2.0, 4.0, 4.0]);
-        assert_eq!(waits(&[None; 9], 0.0), [0.5, 1.0, 2.0, 2.0]);
+    fn waits_grow_and_end_at_the_deadline() {
+        let most = waits(&[None; 99], 1.0);
+        assert_eq!(most[..5], [1.0, 2.0, 4.0, 4.0, 4.0]);
+        assert_eq!(most.iter().sum::<f64>(), 60.0);
+        assert_eq!(most.last(), Some(&1.0), "the last one is cut");
+        assert_eq!(waits(&[None; 4], 0.0), [0.5, 1.0, 2.0, 2.0]);
     }
 
     #[test]
-    fn the_registrys_wish_is_kept_within_the_total() {
-        assert_eq!(waits(&[Some(30), Some(0), Some(29), None], 1.0), [30.1, 0.2, 29.4]);
+    fn the_registrys_wish_is_kept_before_the_deadline() {
+        assert_eq!(waits(&[Some(30), Some(0), Some(29), None], 1.0), [30.1, 0.2, 29.4, 0.3]);
         assert_eq!(waits(&[Some(61)], 1.0), [] as [f64; 0]);
-        assert_eq!(waits(&[Some(u64::MAX / 2)], 1.0), [] as [f64; 0]);
+        assert_eq!(waits(&[Some(u64::MAX)], 1.0), [] as [f64; 0]);
+    }
+
+    #[test]
+    fn a_long_attempt_is_no_reason_to_give_up() {
+        let mut backoff = Backoff::new(&RetryPolicy { deadline: Duration::from_millis(50), ..RetryPolicy::default() });
+        std::thread::sleep(Duration::from_millis(60));
+        let place = String::new;
+        let error = || StoreError::Registry { place: place(), problem: "503".to_owned() };
+        assert!(backoff.wait(Failure::transient(error())).is_ok());
+        assert!(matches!(backoff.wait(Failure::transient(error())), Err(StoreError::GaveUp { attempts: 2, .. })));
+        backoff.reset();
+        assert!(backoff.wait(Failure::transient(error())).is_ok());
     }
 
     #[test]

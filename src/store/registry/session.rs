@@ -2,18 +2,25 @@
 
 use std::{
     io::{self, Read},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Body, SendBody};
 
 use super::{
-    auth::{Auth, TokenAnswer, TokenRequest},
-    http::Fault,
-    origin::{Origin, may_be_plain, resolve},
-    refusal::Asked,
+    action::Action,
+    auth::Auth,
+    blocks::BlockReader,
+    error_response::{Asked, says_expired_token},
+    fault::{Fault, FaultKind},
+    http::Client,
+    origin::{Origin, PlainHosts, resolve},
+    pressure::Pressure,
+    realm::may_get_credentials,
     retry::{Backoff, Failure, RetryPolicy},
+    token::{TokenAnswer, TokenFailure, TokenRequest},
+    upload::Upload,
 };
 use crate::{store::StoreError, target::ImageReference};
 
@@ -21,16 +28,28 @@ use crate::{store::StoreError, target::ImageReference};
 pub struct Session {
     /// The image that the store was opened for; its tag is only for errors.
     pub image: ImageReference,
-    agent: Agent,
-    auth: Auth,
-    retry: RetryPolicy,
+    /// How uploads are made.
+    pub upload: Upload,
+    /// How many requests and uploads this process has under way there.
+    pub pressure: Arc<Pressure>,
+    options: SessionOptions,
     origin: OnceLock<Origin>,
+}
+
+/// What a session needs.
+pub struct SessionOptions {
+    pub client: Client,
+    pub auth: Auth,
+    pub retry: RetryPolicy,
+    pub plain: PlainHosts,
+    /// Token servers that may get credentials wherever they are.
+    pub token_hosts: Vec<String>,
 }
 
 /// One request. An answer with any status is an answer.
 pub struct Call<'a> {
-    /// For errors: fits after "to", for example `read the manifest`.
-    pub action: &'a str,
+    /// For errors.
+    pub action: Action,
     /// For errors: the image or blob.
     pub place: &'a str,
     pub method: Method,
@@ -46,12 +65,16 @@ pub enum Payload<'a> {
     None,
     Bytes(&'a [u8]),
     /// It can be sent once only.
-    Stream(&'a mut dyn Read),
+    Stream(&'a mut BlockReader),
 }
 
+/// How much of an answer is read to learn what it says.
+const ERROR_SIZE: u64 = 1 << 16;
+
 impl Session {
-    pub fn new(image: ImageReference, agent: Agent, auth: Auth, retry: RetryPolicy) -> Self {
-        Self { image, agent, auth, retry, origin: OnceLock::new() }
+    pub fn new(image: ImageReference, options: SessionOptions) -> Self {
+        let pressure = Pressure::of(&image.registry);
+        Self { image, upload: Upload::default(), pressure, options, origin: OnceLock::new() }
     }
 
     /// `<registry>/<repository>:<tag>` or `…@<digest>`, for errors.
@@ -62,7 +85,7 @@ impl Session {
 
     /// The waits of a new operation.
     pub fn backoff(&self) -> Backoff {
-        Backoff::new(&self.retry)
+        Backoff::new(&self.options.retry)
     }
 
     pub fn pull_scope(&self) -> String {
@@ -73,6 +96,11 @@ impl Session {
         format!("repository:{}:pull,push", self.image.repository)
     }
 
+    /// Some registries count that as deleting.
+    pub fn cancel_scope(&self) -> String {
+        format!("repository:{}:pull,push,delete", self.image.repository)
+    }
+
     pub fn delete_scope(&self) -> String {
         format!("repository:{}:pull,delete", self.image.repository)
     }
@@ -80,48 +108,88 @@ impl Session {
     /// The address of `path` in this repository.
     pub fn url(&self, path: &str) -> Result<Uri, Failure> {
         let url = self.origin()?.url(&format!("/v2/{}/{path}", self.image.repository));
-        url.map_err(|e| self.broken(&self.image.to_string(), &ureq::Error::Http(e)))
+        url.map_err(|e| self.failed(&self.image.to_string(), &Fault::of(&ureq::Error::Http(e))))
+    }
+
+    /// Whether what answers there is a registry: it says so at the address that all registries have.
+    pub fn is_registry(&self) -> bool {
+        let status = self.origin().ok().and_then(|origin| self.ping(origin).ok());
+        status.is_some_and(|status| status == StatusCode::OK || status == StatusCode::UNAUTHORIZED)
+    }
+
+    /// The address that an answer names, seen from `base`.
+    pub fn resolve(&self, base: &Uri, location: &str) -> Option<Uri> {
+        resolve(base, location, &self.options.plain)
     }
 
     /// Sends the request; goes along with redirects, and shows what the registry wants to be shown, to the registry only.
     pub fn call(&self, mut call: Call<'_>) -> Result<Response<Body>, Failure> {
         const REDIRECTS: usize = 5;
         let origin = self.origin()?;
-        let (mut redirects, mut asked_again) = (0, false);
+        let _running = match call.body {
+            // An upload has a permit of its own; and what it sends may have to be requested first.
+            Payload::Stream(_) => None,
+            _ => Some(self.pressure.request()),
+        };
+        let (mut redirects, mut shows) = (0, self.options.auth.candidates.count().max(1));
         loop {
             let ours = origin.contains(&call.url);
             let shown = match ours {
-                true => self.auth.header(call.scope, |request| self.token(origin, request))?,
+                true => self.options.auth.header(call.scope, |request| self.token(origin, request))?,
                 false => None,
             };
-            let answer = self.send(&mut call, shown.as_ref()).map_err(|e| self.broken(call.place, &e))?;
-            match answer.status() {
-                StatusCode::UNAUTHORIZED if ours && !asked_again => {
-                    if !self.auth.challenged(answer.headers(), call.scope, shown.as_ref()) {
-                        return Ok(answer);
-                    }
-                    if matches!(call.body, Payload::Stream(_)) {
-                        // A token that expired: the caller begins again and gets a new one.
-                        return Err(match self.refused(&call, answer) {
-                            Failure::Final(error) => Failure::Transient { error, after: None },
-                            transient => transient,
-                        });
-                    }
-                    asked_again = true;
-                    drain(answer);
-                }
-                status if redirects < REDIRECTS && may_follow(status, &call) => {
-                    let location = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
-                    match location.and_then(|location| resolve(&call.url, location)) {
-                        Some(url) => call.url = url,
-                        None => return Ok(answer),
-                    }
-                    redirects += 1;
-                    drain(answer);
-                }
-                _ => return Ok(answer),
+            let answer = self.send(&mut call, shown.as_ref()).map_err(|fault| self.failed(call.place, &fault))?;
+            if answer.status() == StatusCode::TOO_MANY_REQUESTS || answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+                self.pressure.lower();
             }
+            let answer = match answer.status() {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST if ours => {
+                    let (answer, again) = self.denied(&call, answer, shown.as_ref());
+                    match (again && (shown.is_none() || shows > 0), &call.body) {
+                        (false, _) => return Ok(answer),
+                        // A token that expired: the caller begins again and gets a new one.
+                        (true, Payload::Stream(_)) => return Err(transient(self.refused(&call, answer))),
+                        (true, _) => {
+                            shows = shows.saturating_sub(usize::from(shown.is_some()));
+                            drain(answer);
+                            continue;
+                        }
+                    }
+                }
+                _ => answer,
+            };
+            if redirects >= REDIRECTS || !may_follow(answer.status(), &call) {
+                return Ok(answer);
+            }
+            let location = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
+            match location.and_then(|location| self.resolve(&call.url, location)) {
+                Some(url) => call.url = url,
+                None => return Ok(answer),
+            }
+            redirects = redirects.saturating_add(1);
+            drain(answer);
         }
+    }
+
+    /// Whether another attempt would show something else. The answer may have been read; what is given back still has
+    /// what it said.
+    fn denied(&self, call: &Call<'_>, answer: Response<Body>, shown: Option<&HeaderValue>) -> (Response<Body>, bool) {
+        let auth = &self.options.auth;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            let again = auth.challenged(answer.headers(), call.scope, shown);
+            return (answer, again);
+        }
+        let Some(shown) = shown else { return (answer, false) };
+        let (parts, body) = answer.into_parts();
+        let mut text = Vec::new();
+        // What can't be read is not needed: the status says enough.
+        let _ = body.into_reader().take(ERROR_SIZE).read_to_end(&mut text);
+        // An answer to HEAD has no room for a reason.
+        let expired = says_expired_token(parts.status, &text) || call.method == Method::HEAD;
+        let is_forbidden = parts.status == StatusCode::FORBIDDEN && !parts.headers.contains_key(header::RETRY_AFTER);
+        let more = expired || (is_forbidden && auth.candidates.count() > 1);
+        let again = more && auth.refused(call.scope, Some(shown), expired);
+        (Response::from_parts(parts, Body::builder().data(text)), again)
     }
 
     /// The failure for an answer that `call` can't go on with.
@@ -130,38 +198,60 @@ impl Session {
     }
 
     /// The same where the request is gone.
-    pub fn refused_to(&self, action: &str, place: &str, answer: Response<Body>) -> Failure {
+    pub fn refused_to(&self, action: Action, place: &str, answer: Response<Body>) -> Failure {
         let (parts, body) = answer.into_parts();
         // What can't be read is not needed: the status says enough.
         let mut text = Vec::new();
-        let _ = body.into_reader().take(1 << 16).read_to_end(&mut text);
-        let asked =
-            Asked { place: place.to_owned(), host: &self.image.registry, action, searched: self.auth.searched() };
-        asked.refused(parts.status, &parts.headers, &text)
+        let _ = body.into_reader().take(ERROR_SIZE).read_to_end(&mut text);
+        let candidates = &self.options.auth.candidates;
+        let asked = Asked {
+            place: place.to_owned(),
+            registry: &self.image.registry,
+            repository: &self.image.repository,
+            action,
+            searched: candidates.searched(),
+            anonymous: candidates.count() == 0,
+            secrets: candidates.secrets(),
+        };
+        asked.failure(parts.status, &parts.headers, &text)
     }
 
-    /// The failure for a connection that broke.
-    pub fn broken(&self, place: &str, error: &ureq::Error) -> Failure {
-        fault(&self.image.registry, place, &Fault::of(error))
-    }
-
-    /// The same while an answer was read.
+    /// The failure for a connection that broke while an answer was read.
     pub fn broken_reading(&self, place: &str, error: io::Error) -> Failure {
-        self.broken(place, &ureq::Error::from(error))
+        self.failed(place, &Fault::of(&ureq::Error::from(error)))
     }
 
-    fn send(&self, call: &mut Call<'_>, shown: Option<&HeaderValue>) -> Result<Response<Body>, ureq::Error> {
+    /// An answer that makes no sense, as `what` says.
+    pub fn unexpected(&self, place: &str, what: &str) -> Failure {
+        let problem = format!("unexpected response from {}: {what}", self.image.registry);
+        Failure::Final(StoreError::Content { place: place.to_owned(), problem })
+    }
+
+    fn failed(&self, place: &str, fault: &Fault) -> Failure {
+        let advice = match fault.kind {
+            FaultKind::NoTls => format!(
+                "; where it is meant to be asked over plain HTTP, list it in TEKTON_WRAP_INSECURE or --insecure: {}",
+                self.image.registry
+            ),
+            _ => String::new(),
+        };
+        failure(&self.image.registry, place, Fault { clause: format!("{}{advice}", fault.clause), ..fault.clone() })
+    }
+
+    fn send(&self, call: &mut Call<'_>, authorization: Option<&HeaderValue>) -> Result<Response<Body>, Fault> {
         let mut request = Request::builder().method(call.method.clone()).uri(call.url.clone());
         for (name, value) in call.headers {
             request = request.header(name, *value);
         }
-        if let Some(shown) = shown {
-            request = request.header(header::AUTHORIZATION, shown);
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
         }
+        let invalid = |error: http::Error| Fault::of(&ureq::Error::Http(error));
+        let client = &self.options.client;
         match &mut call.body {
-            Payload::None => self.agent.run(request.body(())?),
-            Payload::Bytes(bytes) => self.agent.run(request.body(*bytes)?),
-            Payload::Stream(reader) => self.agent.run(request.body(SendBody::from_reader(reader))?),
+            Payload::None => client.run(request.body(()).map_err(invalid)?),
+            Payload::Bytes(bytes) => client.run(request.body(*bytes).map_err(invalid)?),
+            Payload::Stream(reader) => client.run(request.body(SendBody::from_reader(reader)).map_err(invalid)?),
         }
     }
 
@@ -172,44 +262,82 @@ impl Session {
             return Ok(origin);
         }
         let https = Origin { scheme: "https", host: self.image.registry.clone() };
-        let found = match may_be_plain(&https.host) {
+        let found = match self.options.plain.allow(&https.host) {
             false => https,
             true => match self.ping(&https) {
-                Ok(()) => https,
-                Err(error) if Fault::of(&error).untrusted => return Err(self.broken(&self.image.to_string(), &error)),
-                Err(_) => {
+                Ok(_) => https,
+                Err(fault) if fault.kind == FaultKind::Untrusted => {
+                    return Err(self.failed(&self.image.to_string(), &fault));
+                }
+                Err(over_tls) => {
                     let http = Origin { scheme: "http", ..https };
-                    self.ping(&http).map_err(|error| self.broken(&self.image.to_string(), &error))?;
-                    http
+                    match self.ping(&http) {
+                        // What a server that wants TLS says to one who speaks without it.
+                        Ok(StatusCode::BAD_REQUEST) => return Err(self.failed(&self.image.to_string(), &over_tls)),
+                        Ok(_) => http,
+                        Err(fault) => return Err(self.failed(&self.image.to_string(), &fault)),
+                    }
                 }
             },
         };
         Ok(self.origin.get_or_init(|| found))
     }
 
-    fn ping(&self, origin: &Origin) -> Result<(), ureq::Error> {
-        let answer = self.agent.run(Request::get(origin.url("/v2/")?).body(())?)?;
-        if answer.status() == StatusCode::UNAUTHORIZED {
-            self.auth.challenged(answer.headers(), "", None);
+    fn ping(&self, origin: &Origin) -> Result<StatusCode, Fault> {
+        let url = origin.url("/v2/").map_err(|error| Fault::of(&ureq::Error::Http(error)))?;
+        let answer = self.options.client.probe(&url)?;
+        let status = answer.status();
+        if status == StatusCode::UNAUTHORIZED {
+            self.options.auth.challenged(answer.headers(), "", None);
         }
         drain(answer);
-        Ok(())
+        Ok(status)
     }
 
-    fn token(&self, origin: &Origin, request: TokenRequest) -> Result<TokenAnswer, Failure> {
-        let place = self.image.to_string();
+    fn token(&self, origin: &Origin, request: TokenRequest) -> Result<TokenAnswer, TokenFailure> {
+        let (place, registry) = (self.image.to_string(), &self.image.registry);
         let unusable = |problem: String| {
-            Failure::Final(StoreError::Registry {
-                place: place.clone(),
-                problem: format!("the token server of {} {problem}", self.image.registry),
-            })
+            let problem = format!("the token server of {registry} {problem}");
+            TokenFailure::Other(Failure::Final(StoreError::Registry { place: place.clone(), problem }))
         };
         let url: Uri = request.url.parse().map_err(|_| unusable("has no valid address".to_owned()))?;
         let host = url.authority().map_or("", |authority| authority.as_str());
-        let safe = url.scheme_str() == Some("https") || (origin.scheme == "http" && may_be_plain(host));
-        if !safe || host.contains('@') {
+        if host.contains('@') {
+            return Err(unusable("has an address with a user in it; nothing is sent there".to_owned()));
+        }
+        let safe = url.scheme_str() == Some("https") || (origin.scheme == "http" && self.options.plain.allow(host));
+        if !safe {
             return Err(unusable(format!("is {host:?} without HTTPS; credentials are not sent there")));
         }
+        if request.has_credentials() && !may_get_credentials(registry, host, &self.options.token_hosts) {
+            return Err(unusable(format!(
+                "is {host:?}, which belongs to another site, so that credentials are not sent there; if that is right, list it in TEKTON_WRAP_TOKEN_HOSTS or --token-hosts"
+            )));
+        }
+        let answer = self.send_token_request(&url, &request);
+        let answer = answer.map_err(|fault| TokenFailure::Other(failure(host, &place, fault)))?;
+        if answer.status() != StatusCode::OK {
+            let refuses = answer.status().is_client_error();
+            return Err(match self.refused_to(Action::GetToken, &place, answer) {
+                // A token server says "wrong password" in several ways.
+                Failure::Final(StoreError::Registry { place, problem }) => {
+                    let problem = format!("{problem}; {}", self.options.auth.candidates.searched());
+                    TokenFailure::Refused(Failure::Final(StoreError::Denied { place, problem }))
+                }
+                failure @ Failure::Final(_) if refuses => TokenFailure::Refused(failure),
+                failure => TokenFailure::Other(failure),
+            });
+        }
+        let mut text = Vec::new();
+        let read = answer.into_body().into_reader().take(1 << 20).read_to_end(&mut text);
+        read.map_err(|error| TokenFailure::Other(failure(host, &place, Fault::of(&ureq::Error::from(error)))))?;
+        match serde_json::from_slice::<TokenAnswer>(&text) {
+            Ok(answer) if answer.token().is_some() => Ok(answer),
+            _ => Err(unusable(format!("gave an unexpected response: no token in what {host} answered"))),
+        }
+    }
+
+    fn send_token_request(&self, url: &Uri, request: &TokenRequest) -> Result<Response<Body>, Fault> {
         let mut builder = Request::builder().uri(url.clone());
         builder = match &request.form {
             Some(_) => builder.method(Method::POST).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded"),
@@ -218,33 +346,26 @@ impl Session {
         if let Some(authorization) = &request.authorization {
             builder = builder.header(header::AUTHORIZATION, authorization);
         }
-        let answer = match &request.form {
-            Some(form) => builder.body(form.as_str()).map_err(ureq::Error::from).and_then(|r| self.agent.run(r)),
-            None => builder.body(()).map_err(ureq::Error::from).and_then(|r| self.agent.run(r)),
-        };
-        let answer = answer.map_err(|error| fault(host, &place, &Fault::of(&error)))?;
-        if answer.status() != StatusCode::OK {
-            return Err(match self.refused_to("get a token", &place, answer) {
-                // A token server says "wrong password" in several ways.
-                Failure::Final(StoreError::Registry { place, problem }) => Failure::Final(StoreError::Denied {
-                    place,
-                    problem: format!("{problem}; {}", self.auth.searched()),
-                }),
-                failure => failure,
-            });
+        let invalid = |error: http::Error| Fault::of(&ureq::Error::Http(error));
+        match &request.form {
+            Some(form) => self.options.client.run(builder.body(form.as_str()).map_err(invalid)?),
+            None => self.options.client.run(builder.body(()).map_err(invalid)?),
         }
-        let mut text = Vec::new();
-        let read = answer.into_body().into_reader().take(1 << 20).read_to_end(&mut text);
-        read.map_err(|error| fault(host, &place, &Fault::of(&ureq::Error::from(error))))?;
-        serde_json::from_slice(&text).map_err(|_| unusable("gave no token".to_owned()))
     }
 }
 
-fn fault(host: &str, place: &str, fault: &Fault) -> Failure {
+fn failure(host: &str, place: &str, fault: Fault) -> Failure {
     let error = StoreError::Registry { place: place.to_owned(), problem: format!("{host} {}", fault.clause) };
     match fault.transient {
-        true => Failure::Transient { error, after: None },
+        true => Failure::transient(error),
         false => Failure::Final(error),
+    }
+}
+
+fn transient(failure: Failure) -> Failure {
+    match failure {
+        Failure::Final(error) => Failure::transient(error),
+        transient => transient,
     }
 }
 

@@ -1,261 +1,246 @@
 //! Blobs to a registry (OCI distribution-spec, "Pushing blobs").
 
-use std::thread;
+mod content;
+mod requests;
 
-use http::{Method, Response, StatusCode, Uri, header};
-use ureq::Body;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use http::StatusCode;
+
+use self::content::{measure, pump};
 use super::{
-    blocks::{BlockReader, BlockWriter, blocks},
-    origin::{resolve, with_query},
-    retry::Failure,
-    session::{Call, Payload, Session, drain},
+    action::Action,
+    blocks::BlockReader,
+    retry::{Backoff, Failure},
+    session::{Session, drain},
 };
 use crate::{
     digest::Digest,
     store::{Blob, Produce, StoreError},
 };
 
-const OCTETS: &[(http::HeaderName, &str)] = &[(header::CONTENT_TYPE, "application/octet-stream")];
+/// The largest piece that registries take which want pieces: GitHub's takes no more.
+const CHUNK: usize = 4 << 20;
 
-impl Session {
-    /// Whether the repository has the blob.
-    pub fn has_blob(&self, digest: &Digest, scope: &str) -> Result<bool, Failure> {
-        let place = self.place(&digest.to_string());
-        let call = Call {
-            action: "look for a blob",
-            place: &place,
-            method: Method::HEAD,
-            url: self.url(&format!("blobs/{digest}"))?,
-            headers: &[],
-            body: Payload::None,
-            scope,
-        };
-        let answer = self.call(call)?;
-        match answer.status() {
-            StatusCode::OK => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
-            _ => Err(self.refused_to("look for a blob", &place, answer)),
+/// Each upload in pieces holds one of them in memory.
+const UPLOADS_IN_CHUNKS: usize = 3;
+
+/// What was learned about how a registry takes uploads.
+#[derive(Debug, Default)]
+pub struct Upload {
+    style: AtomicU8,
+    /// Whether a PUT request must not have a body.
+    empty_put: AtomicBool,
+}
+
+/// How a blob is sent whose size is not known when its first byte is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    /// In one PATCH request while it is made. A request without `Content-Range` is not in the specification, but nearly
+    /// every registry takes it, as docker, podman and crane send it, and several can't do better (no chunks at all, or
+    /// chunks of certain sizes only).
+    Stream = 0,
+    /// In PATCH requests of some MiB.
+    Chunks = 1,
+    /// In one PUT request: it has to be made twice, as its digest comes before it.
+    Single = 2,
+}
+
+/// Why an upload did not come about.
+enum Trouble {
+    Failed(Failure),
+    /// The registry, or a proxy before it, does not take uploads of this style.
+    Style {
+        error: Failure,
+        next: Style,
+    },
+}
+
+impl Upload {
+    fn style(&self) -> Style {
+        match self.style.load(Ordering::Relaxed) {
+            1 => Style::Chunks,
+            2 => Style::Single,
+            _ => Style::Stream,
         }
     }
 
+    fn learn(&self, style: Style) {
+        self.style.store(style as u8, Ordering::Relaxed);
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Session {
     /// Stores `bytes`, which fit in memory, unless the repository has them.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Blob, StoreError> {
         let blob = Blob { digest: Digest::of(bytes), size: bytes.len() as u64 };
         self.backoff().run(|| {
-            if !self.has_blob(&blob.digest, &self.push_scope())? {
-                let location = self.start()?;
-                if !self.finish(&location, &blob.digest, bytes)? {
-                    return Err(self.forgotten(&blob.digest));
-                }
-            }
-            Ok(blob)
-        })
-    }
-
-    /// Stores what `produce` writes. The bytes go out in one PATCH request while they are made: a request without
-    /// `Content-Range` is not in the specification, but every registry takes it, as docker, podman and crane send it,
-    /// and several can't do better (no chunks at all, or chunks of certain sizes only).
-    pub fn put_blob(&self, produce: &mut Produce<'_>) -> Result<Blob, StoreError> {
-        let mut known: Option<Blob> = None;
-        self.backoff().run(|| {
-            if let Some(blob) = known
-                && self.has_blob(&blob.digest, &self.push_scope())?
-            {
+            if self.has_blob(&blob.digest, &self.push_scope())? {
                 return Ok(blob);
             }
-            let location = self.start()?;
-            let (blob, location) = match self.stream(&location, produce) {
-                Ok(sent) => sent,
-                Err(failure) => {
-                    self.cancel(&location);
-                    return Err(failure);
-                }
-            };
-            known = Some(blob);
-            // The answer to a PUT that was lost may have been a good one: then the next PUT finds no such upload, but the
-            // blob is there. Looking spares sending everything again.
-            let finished = self.backoff().run(|| self.finish(&location, &blob.digest, &[])).map_err(Failure::Final)?;
-            match finished || self.has_blob(&blob.digest, &self.push_scope())? {
-                true => Ok(blob),
-                false => Err(self.forgotten(&blob.digest)),
-            }
-        })
-    }
-
-    /// Makes the blob of another repository of the same registry available in this one; false where the registry does not
-    /// do that, or not for us.
-    pub fn mount(&self, digest: &Digest, from: &str) -> Result<bool, StoreError> {
-        let place = self.place(&digest.to_string());
-        let scope = format!("{} repository:{from}:pull", self.push_scope());
-        let mounted = self.backoff().run(|| {
-            let answer = self.call(Call {
-                action: "mount a blob",
-                place: &place,
-                method: Method::POST,
-                url: self.url(&format!("blobs/uploads/?mount={digest}&from={from}"))?,
-                headers: &[],
-                body: Payload::Bytes(&[]),
-                scope: &scope,
-            })?;
-            match answer.status().as_u16() {
-                201 => {
-                    drain(answer);
-                    Ok(true)
-                }
-                202 => {
-                    // The registry has begun an ordinary upload instead.
-                    if let Ok(location) = self.location(&answer) {
-                        self.cancel(&location);
+            if !self.upload.empty_put.load(Ordering::Relaxed) {
+                let location = self.start()?.location;
+                let answer = self.put(&location, &blob.digest, bytes)?;
+                match answer.status() {
+                    status if status.is_success() => {
+                        drain(answer);
+                        return Ok(blob);
                     }
-                    Ok(false)
+                    StatusCode::NOT_FOUND => return Err(self.forgotten(&blob.digest)),
+                    // It may be the body that it does not take (container-registry 0.3 says 500).
+                    status if status.is_server_error() || matches!(status.as_u16(), 400 | 405 | 411 | 415) => {
+                        let error = self.refused_to(Action::UploadBlob, &self.place(&blob.digest.to_string()), answer);
+                        return match self.put_after_patch(&blob, bytes) {
+                            Ok(()) => {
+                                self.upload.empty_put.store(true, Ordering::Relaxed);
+                                Ok(blob)
+                            }
+                            Err(_) => Err(error),
+                        };
+                    }
+                    _ => {
+                        return Err(self.refused_to(Action::UploadBlob, &self.place(&blob.digest.to_string()), answer));
+                    }
                 }
-                408 | 429 | 500.. => Err(self.refused_to("mount a blob", &place, answer)),
-                _ => Ok(false),
             }
-        });
-        match mounted {
-            Err(StoreError::Denied { .. }) => Ok(false),
-            mounted => mounted,
-        }
-    }
-
-    /// Begins an upload: the address to send the bytes to.
-    fn start(&self) -> Result<Uri, Failure> {
-        let place = self.image.to_string();
-        let answer = self.call(Call {
-            action: "upload a blob",
-            place: &place,
-            method: Method::POST,
-            url: self.url("blobs/uploads/")?,
-            headers: &[],
-            body: Payload::Bytes(&[]),
-            scope: &self.push_scope(),
-        })?;
-        match answer.status() {
-            StatusCode::ACCEPTED => {
-                let location = self.location(&answer);
-                drain(answer);
-                location
-            }
-            _ => Err(self.refused_to("upload a blob", &place, answer)),
-        }
-    }
-
-    /// `produce` runs on this thread, the network on another one; what lies between them is bounded.
-    fn stream(&self, location: &Uri, produce: &mut Produce<'_>) -> Result<(Blob, Uri), Failure> {
-        let (writer, reader) = blocks();
-        thread::scope(|scope| {
-            let network = scope.spawn(move || self.send_stream(location, reader));
-            let produced = write(writer, produce);
-            let sent = network.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            match produced {
-                Produced::Failed(error) => Err(Failure::Final(StoreError::Source(error))),
-                Produced::All | Produced::Cut => sent,
-            }
+            self.put_after_patch(&blob, bytes).map(|()| blob)
         })
     }
 
-    fn send_stream(&self, location: &Uri, mut body: BlockReader) -> Result<(Blob, Uri), Failure> {
-        let place = self.image.to_string();
-        let answer = self.call(Call {
-            action: "upload a blob",
-            place: &place,
-            method: Method::PATCH,
-            url: location.clone(),
-            headers: OCTETS,
-            body: Payload::Stream(&mut body),
-            scope: &self.push_scope(),
+    /// Stores what `produce` writes, in the way that the registry takes.
+    pub fn put_blob(&self, produce: &mut Produce<'_>) -> Result<Blob, StoreError> {
+        let mut known: Option<Blob> = None;
+        let mut backoff = self.backoff();
+        loop {
+            match self.try_to_put(produce, &mut known, &backoff) {
+                Ok(blob) => return Ok(blob),
+                Err(failure) => backoff.wait(failure)?,
+            }
+        }
+    }
+
+    fn try_to_put(
+        &self,
+        produce: &mut Produce<'_>,
+        known: &mut Option<Blob>,
+        backoff: &Backoff,
+    ) -> Result<Blob, Failure> {
+        let _permit = self.pressure.upload();
+        if let Some(blob) = *known
+            && self.has_blob(&blob.digest, &self.push_scope())?
+        {
+            return Ok(blob);
+        }
+        let mut style = self.upload.style();
+        loop {
+            let sent = match style {
+                Style::Stream => self.put_stream(produce, known, backoff),
+                Style::Chunks => self.put_chunks(produce, known, backoff),
+                Style::Single => self.put_single(produce, known),
+            };
+            match sent {
+                Ok(blob) => {
+                    self.upload.learn(style);
+                    return Ok(blob);
+                }
+                Err(Trouble::Failed(failure)) => return Err(failure),
+                Err(Trouble::Style { error, next }) if next == style => return Err(error),
+                Err(Trouble::Style { next, .. }) => style = next,
+            }
+        }
+    }
+
+    fn put_stream(
+        &self,
+        produce: &mut Produce<'_>,
+        known: &mut Option<Blob>,
+        backoff: &Backoff,
+    ) -> Result<Blob, Trouble> {
+        let start = self.start()?.location;
+        let sent = pump(produce, |body| self.patch_stream(&start, body));
+        let (location, blob) = sent.inspect_err(|_| self.cancel(&start))?;
+        *known = Some(blob);
+        Ok(self.end(&location, blob, backoff)?)
+    }
+
+    fn put_chunks(
+        &self,
+        produce: &mut Produce<'_>,
+        known: &mut Option<Blob>,
+        backoff: &Backoff,
+    ) -> Result<Blob, Trouble> {
+        self.pressure.limit_uploads(UPLOADS_IN_CHUNKS);
+        let start = self.start()?;
+        let size = start.least_chunk.unwrap_or_default().max(CHUNK);
+        let sent = pump(produce, |body| self.patch_chunks(&start.location, body, size));
+        let (location, blob) = sent.inspect_err(|_| self.cancel(&start.location))?;
+        *known = Some(blob);
+        Ok(self.end(&location, blob, backoff)?)
+    }
+
+    fn put_single(&self, produce: &mut Produce<'_>, known: &mut Option<Blob>) -> Result<Blob, Trouble> {
+        let blob = match *known {
+            Some(blob) => blob,
+            None => *known.insert(measure(produce)?),
+        };
+        if self.has_blob(&blob.digest, &self.push_scope())? {
+            return Ok(blob);
+        }
+        let start = self.start()?.location;
+        let sent = pump(produce, |body| self.put_sized(&start, body, &blob));
+        let ((), sent) = sent.inspect_err(|_| self.cancel(&start))?;
+        match sent == blob {
+            true => Ok(blob),
+            false => Err(Trouble::Failed(self.unexpected(
+                &self.place(&blob.digest.to_string()),
+                "it took a blob that is not the one that was to be sent",
+            ))),
+        }
+    }
+
+    /// The answer to a PUT that was lost may have been a good one: then the next PUT finds no such upload, but the blob is
+    /// there. Looking spares sending everything again.
+    fn end(&self, location: &http::Uri, blob: Blob, backoff: &Backoff) -> Result<Blob, Failure> {
+        let finished = backoff.clone().run(|| self.finish(location, &blob.digest, &[])).map_err(Failure::Final)?;
+        match finished || self.has_blob(&blob.digest, &self.push_scope())? {
+            true => Ok(blob),
+            false => Err(self.forgotten(&blob.digest)),
+        }
+    }
+
+    fn put_after_patch(&self, blob: &Blob, bytes: &[u8]) -> Result<(), Failure> {
+        let start = self.start()?.location;
+        let location = self.patch_bytes(&start, bytes, None).map_err(|trouble| match trouble {
+            Trouble::Failed(error) | Trouble::Style { error, .. } => error,
         })?;
-        match (answer.status().as_u16(), body.ended()) {
-            (200..=299, true) => {
-                let next = match answer.headers().contains_key(header::LOCATION) {
-                    true => self.location(&answer)?,
-                    false => location.clone(),
-                };
-                drain(answer);
-                Ok((body.into_blob(), next))
-            }
-            (200..=299, false) => {
-                let problem = format!("{} took only a part of a blob", self.image.registry);
-                Err(Failure::Transient { error: StoreError::Registry { place, problem }, after: None })
-            }
-            _ => Err(self.refused_to("upload a blob", &place, answer)),
+        match self.finish(&location, &blob.digest, &[])? {
+            true => Ok(()),
+            false => Err(self.forgotten(&blob.digest)),
         }
-    }
-
-    /// Ends an upload, with the last of its bytes; false if the registry knows no such upload.
-    fn finish(&self, location: &Uri, digest: &Digest, bytes: &[u8]) -> Result<bool, Failure> {
-        let place = self.place(&digest.to_string());
-        let url = with_query(location, "digest", &digest.to_string()).ok_or_else(|| self.no_location(&place))?;
-        let answer = self.call(Call {
-            action: "upload a blob",
-            place: &place,
-            method: Method::PUT,
-            url,
-            headers: OCTETS,
-            body: Payload::Bytes(bytes),
-            scope: &self.push_scope(),
-        })?;
-        match answer.status() {
-            StatusCode::NOT_FOUND => Ok(false),
-            status if status.is_success() => {
-                drain(answer);
-                Ok(true)
-            }
-            _ => Err(self.refused_to("upload a blob", &place, answer)),
-        }
-    }
-
-    /// Tells the registry that an upload will not go on. It would find out by itself, later.
-    fn cancel(&self, location: &Uri) {
-        let place = self.image.to_string();
-        let answer = self.call(Call {
-            action: "cancel an upload",
-            place: &place,
-            method: Method::DELETE,
-            url: location.clone(),
-            headers: &[],
-            body: Payload::None,
-            scope: &self.push_scope(),
-        });
-        if let Ok(answer) = answer {
-            drain(answer);
-        }
-    }
-
-    fn location(&self, answer: &Response<Body>) -> Result<Uri, Failure> {
-        let location = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
-        let base = self.url("")?;
-        location.and_then(|location| resolve(&base, location)).ok_or_else(|| self.no_location(&self.image.to_string()))
     }
 
     fn forgotten(&self, digest: &Digest) -> Failure {
         let problem = format!("{} forgot an upload that was under way; look at its log", self.image.registry);
-        let error = StoreError::Registry { place: self.place(&digest.to_string()), problem };
-        Failure::Transient { error, after: None }
+        Failure::transient(StoreError::Registry { place: self.place(&digest.to_string()), problem })
     }
 
-    fn no_location(&self, place: &str) -> Failure {
-        Failure::Final(StoreError::Registry {
-            place: place.to_owned(),
-            problem: format!("{} did not say where to upload to; is it a registry?", self.image.registry),
-        })
-    }
-}
-
-/// How far `produce` came.
-enum Produced {
-    All,
-    /// The network went away, and `produce` has seen the consequence.
-    Cut,
-    Failed(std::io::Error),
-}
-
-fn write(mut writer: BlockWriter, produce: &mut Produce<'_>) -> Produced {
-    match produce(&mut writer).and_then(|()| writer.end()) {
-        Ok(()) => Produced::All,
-        Err(_) if writer.is_cut() => Produced::Cut,
-        Err(error) => Produced::Failed(error),
+    /// Sends what `body` brings in pieces of `size`, the last one smaller.
+    fn patch_chunks(&self, start: &http::Uri, body: &mut BlockReader, size: usize) -> Result<http::Uri, Trouble> {
+        let (mut location, mut offset, mut chunk) = (start.clone(), 0_u64, Vec::new());
+        loop {
+            chunk.clear();
+            body.read_up_to(size, &mut chunk).map_err(|error| self.broken_source(error))?;
+            if chunk.is_empty() {
+                return Ok(location);
+            }
+            location = self.patch_bytes(&location, &chunk, Some(offset))?;
+            offset = offset.saturating_add(chunk.len() as u64);
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use super::{save, *};
+use super::{diff::Seen, save, *};
 
 /// Changes a file through a shared mapping and gives it its old mtime. A C compiler is there wherever this is built.
 const MAPPED: &str = r#"
@@ -81,5 +81,5 @@ fn files_of_which_only_the_mode_changed_are_counted() {
     let progress = Progress::new(Action::Save, "ws");
     let saved = save::save(&*run.store(), &dir, Some(&baseline), Compression::Zstd, &progress).unwrap();
     assert_eq!((saved.files, saved.bytes), (3, 12));
-    assert_eq!(saved.seen, Seen { relabelled: 2, relabelled_bytes: 8 });
+    assert_eq!(saved.seen, Seen { metadata_only: 2, metadata_only_bytes: 8 });
 }

@@ -8,9 +8,12 @@ use crate::{
     store::Blob,
     workspace::{
         entry::{Content, Entry, Node, Time},
-        image::{Annotations, Config, Descriptor, Manifest, RootFs},
+        layer::{
+            descriptor::{Annotations, Descriptor},
+            toc::TocWriter,
+        },
         path::TreePath,
-        toc::TocWriter,
+        snapshot::image::{Config, Manifest, RootFs},
     },
 };
 
@@ -21,7 +24,11 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    fn new_in(parent: &Path) -> Self {
+        let folder = tempfile::tempdir_in(parent).unwrap();
         fs::create_dir(folder.path().join("outside")).unwrap();
         fs::write(folder.path().join("outside/canary"), "alive").unwrap();
         Self { folder }
@@ -42,11 +49,11 @@ impl Place {
     }
 
     fn store(&self) -> Box<dyn Store> {
-        store::open(&load::target(&self.image()).unwrap()).unwrap()
+        store::open(&self.image().parse::<Target>().unwrap()).unwrap()
     }
 
     fn foreign(&self, archive: &[u8]) -> Descriptor {
-        Descriptor::new(image::LAYER, self.store().put_bytes(archive).unwrap())
+        Descriptor::new(descriptor::LAYER, self.store().put_bytes(archive).unwrap())
     }
 }
 
@@ -212,7 +219,7 @@ fn streams() {
         ("+lzma", good.clone(), "is not that of a layer"),
     ] {
         let blob = place.store().put_bytes(&blob).unwrap();
-        let layer = Descriptor::new(&format!("{}{form}", image::LAYER), blob);
+        let layer = Descriptor::new(&format!("{}{form}", descriptor::LAYER), blob);
         let error = place.restore(&[layer]).map_or_else(|e| e.to_string(), |()| String::new());
         assert!(error.contains(says) && error.is_empty() == says.is_empty(), "{form} {says:?}: {error:?}");
     }
@@ -229,7 +236,8 @@ fn a_bomb() {
     out.write_all(&with(member(b'0', "bomb", "", b""), 124, &header)).unwrap();
     out.write_all(&vec![b'x'; 8 << 20]).unwrap();
     let blob = place.store().put_bytes(&out.finish().unwrap()).unwrap();
-    let error = place.restore(&[Descriptor::new(&format!("{}+zstd", image::LAYER), blob)]).unwrap_err().to_string();
+    let error =
+        place.restore(&[Descriptor::new(&format!("{}+zstd", descriptor::LAYER), blob)]).unwrap_err().to_string();
     let free = space::Space::of(&place.folder.path().join("ws")).unwrap().bytes();
     let says = if free < size { "\"bomb\" would make it larger than the" } else { "can't be read" };
     assert!(error.contains(says), "{error}");
@@ -291,7 +299,7 @@ fn entry(path: &str, node: Node) -> Entry {
 
 /// A layer of ours with these entries, whatever sense they make.
 fn ours(place: &Place, entries: &[Entry]) -> Descriptor {
-    layer::store(&*place.store(), Compression::None, &[], &mut |out| {
+    write::store(&*place.store(), Compression::None, &[], &mut |out| {
         for entry in entries {
             match entry.node {
                 Node::File(_) => drop(out.push_file(entry.clone(), &mut &b"dead"[..]).unwrap()),
@@ -344,7 +352,7 @@ fn tables_that_do_not_fit() {
         blob.truncate(info.toc_offset as usize);
         blob.extend_from_slice(&payload);
         (info.entries, info.toc_size, info.toc_digest) = (count, payload.len() as u64, Digest::of(&payload));
-        Descriptor::new(image::LAYER, place.store().put_bytes(&blob).unwrap()).with_info(&info)
+        Descriptor::new(descriptor::LAYER, place.store().put_bytes(&blob).unwrap()).with_info(&info)
     };
     let as_it_is = |plain| plain;
     let file = |path| entry(path, Node::File(content()));
@@ -402,4 +410,122 @@ fn many_entries_are_no_trouble() {
     place.restore(&[place.foreign(&archive)]).unwrap();
     assert_eq!(fs::read_dir(place.folder.path().join("ws")).unwrap().count(), 100);
     assert_eq!(fs::read_dir(Path::new(&place.folder.path().join("ws/042"))).unwrap().count(), 200);
+}
+
+/// What a directory costs must not depend on how deep it is times how many there are.
+#[test]
+fn many_deep_directories_are_no_trouble() {
+    // Some file systems take long to remove as many directories.
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { Place::new_in(memory) } else { Place::new() };
+    let file = |i: usize| {
+        let path = format!("{i:02}/{}f", "d/".repeat(900));
+        [member(b'L', "././@LongLink", "", format!("{path}\0").as_bytes()), file("f")].concat()
+    };
+    let archive: Vec<u8> = (0..60).flat_map(file).collect();
+    let start = std::time::Instant::now();
+    place.restore(&[place.foreign(&archive)]).unwrap();
+    let time = start.elapsed();
+    for i in 0..60 {
+        let path = TreePath::parse(format!("{i:02}").as_bytes()).unwrap();
+        extract::Extractor::new(&place.folder.path().join("ws")).unwrap().remove(&path).unwrap();
+    }
+    assert!(time.as_secs() < 60, "{time:?}");
+}
+
+/// The owner that system calls take for "unchanged".
+#[test]
+fn owners_that_no_system_has() {
+    let none = "4294967295";
+    for archive in [[pax("uid", none), file("f")].concat(), [pax("gid", none), file("f")].concat()] {
+        let place = Place::new();
+        let error = place.restore(&[place.foreign(&archive)]).unwrap_err().to_string();
+        assert!(error.contains("owner 4294967295"), "{error}");
+    }
+    let file = || entry("f", Node::File(content()));
+    for lying in [Entry { uid: u32::MAX, ..file() }, Entry { gid: u32::MAX, ..file() }] {
+        let place = Place::new();
+        let error = place.restore(&[ours(&place, &[lying])]).unwrap_err().to_string();
+        assert!(error.contains("f has an impossible owner"), "{error}");
+        assert!(!place.folder.path().join("ws/f").exists());
+    }
+}
+
+/// An image by hand may be anyone's: what it holds gives no rights to whoever opens or runs it.
+#[test]
+fn devices_and_privileges_of_images_that_are_not_the_runs_own() {
+    let place = Place::new();
+    let device = entry("null", Node::Char(super::entry::Device { major: 1, minor: 3 }));
+    let error = place.restore(&[ours(&place, &[device])]).unwrap_err().to_string();
+    assert!(error.contains("null is a device; only the steps of a run restore devices"), "{error}");
+    assert!(!place.folder.path().join("ws/null").exists());
+
+    let capability = (b"security.capability".to_vec(), vec![0; 20]);
+    let program = Entry { mode: 0o6755, xattrs: vec![capability], ..entry("su", Node::File(content())) };
+    let shared = Entry { mode: 0o2755, ..entry("shared", Node::Dir { touched: false }) };
+    let archived = with(self::file("base-su"), 100, b"0004755\0");
+    for layers in [vec![ours(&place, &[shared, program])], vec![place.foreign(&archived)]] {
+        place.restore(&layers).unwrap();
+    }
+    let mode = |name: &str| {
+        std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(place.folder.path().join("ws").join(name)).unwrap().permissions(),
+        )
+    };
+    assert_eq!([mode("su") & 0o7777, mode("base-su") & 0o7777, mode("shared") & 0o7777], [0o755, 0o755, 0o2755]);
+    let mut value = [0; 64];
+    let found = rustix::fs::lgetxattr(place.folder.path().join("ws/su"), "security.capability", &mut value);
+    assert!(found.is_err(), "{found:?}");
+}
+
+/// Someone with another user's rights puts links in the place of pipes while they are made.
+#[test]
+fn attributes_are_never_set_through_a_link() {
+    let place = Place::new();
+    let (ws, canary) = (place.folder.path().join("ws"), place.folder.path().join("outside/canary"));
+    fs::create_dir(&ws).unwrap();
+    fs::set_permissions(&canary, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let before = seen::see(&place.folder.path().join("outside"));
+    let count = 3000;
+    std::thread::scope(|scope| {
+        let swapper = scope.spawn(|| {
+            let mut swapped = 0;
+            for i in 0..count {
+                let path = ws.join(i.to_string());
+                while fs::remove_file(&path).is_err() {
+                    if ws.join((i + 1).to_string()).symlink_metadata().is_ok() || ws.join("end").exists() {
+                        break;
+                    }
+                }
+                swapped += usize::from(std::os::unix::fs::symlink(&canary, &path).is_ok());
+            }
+            swapped
+        });
+        let mut extractor = extract::Extractor::new(&ws).unwrap();
+        let mut make = |path: &str, node| {
+            let pipe = Entry { mode: 0o666, ..entry(path, node) };
+            extractor.make_entry(&pipe, &mut std::io::empty(), &mut |_| {})
+        };
+        let refused = (0..count).filter(|i| make(&i.to_string(), Node::Fifo).is_err()).count();
+        make("end", Node::Fifo).unwrap();
+        println!("{refused} of {count} were refused, {} were swapped", swapper.join().unwrap());
+    });
+    assert_eq!(before, seen::see(&place.folder.path().join("outside")));
+}
+
+/// Deterministically: what is found in the place of what was made is left alone.
+#[test]
+fn what_was_put_in_the_place_of_a_pipe_is_left_alone() {
+    use std::os::fd::AsFd;
+
+    use rustix::fs::FileType;
+    let place = Place::new();
+    let dir = tree::Dir::open_root(place.folder.path()).unwrap();
+    let path = |name: &str| place.folder.path().join(name);
+    std::os::unix::fs::symlink("outside/canary", path("link")).unwrap();
+    fs::hard_link(path("outside/canary"), path("name")).unwrap();
+    for (name, kind) in [("link", FileType::Fifo), ("name", FileType::Fifo), ("link", FileType::RegularFile)] {
+        assert!(tree::Handle::open(dir.as_fd(), name.as_bytes(), kind).is_err(), "{name}");
+    }
+    assert!(tree::Handle::open(dir.as_fd(), b"name", FileType::RegularFile).is_ok());
 }

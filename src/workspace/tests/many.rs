@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::{Run, Store, Task, image, load, restore_workspace, seen, task};
+use super::{Descriptor, Run, Store, Task, load, restore_workspace, seen, task};
 use crate::{
     digest::Digest,
     store::{Blob, Manifest, Produce, StoreError},
@@ -20,7 +20,7 @@ struct Counted {
     read: AtomicU64,
 }
 
-fn target_layers(run: &Run) -> Vec<image::Descriptor> {
+fn target_layers(run: &Run) -> Vec<Descriptor> {
     load::image(&*run.store(), "done", "done").unwrap().unwrap().manifest.layers
 }
 

@@ -9,13 +9,17 @@ use crate::{
     store::Blob,
     workspace::{
         entry::{Content, Entry, Node, Time},
-        image::{Descriptor, LAYER, LayerInfo},
-        lineage::{Lineage, Writer},
-        merge::Outcome,
+        layer::{
+            descriptor::{Descriptor, LAYER, LayerInfo},
+            toc::{Toc, TocWriter},
+        },
         path::TreePath,
-        stack,
-        toc::{Toc, TocWriter},
-        view::View,
+        snapshot::{
+            flatten,
+            lineage::{Lineage, Writer},
+            merge::Outcome,
+            view::View,
+        },
     },
 };
 
@@ -453,8 +457,8 @@ proptest! {
         prop_assert_eq!(view.conflicts.count, 0);
         prop_assert_eq!(&shown(&view), &played.last().unwrap().output);
         // Only `crane export` may need some whiteouts.
-        let fixes = stack::Fixes { whiteouts: Vec::new(), ..stack::fixes(&view, &[]).unwrap() };
-        prop_assert_eq!(fixes, stack::Fixes::default());
+        let fixes = flatten::Fixes { whiteouts: Vec::new(), ..flatten::fixes(&view, &[]).unwrap() };
+        prop_assert_eq!(fixes, flatten::Fixes::default());
     }
 
     #[test]
@@ -484,7 +488,7 @@ proptest! {
         let (_, base) = lineage(&played, &base);
         let (lineage, tocs) = lineage(&played, &above);
         let view = View::new(&lineage, None, &tocs).unwrap();
-        let fixes = stack::fixes(&view, &left_out).unwrap();
+        let fixes = flatten::fixes(&view, &left_out).unwrap();
         let entries = |toc: &Toc| toc.iter().collect::<Result<Vec<_>, _>>().unwrap();
         let mut layers: Vec<Vec<Entry>> = base.iter().map(entries).collect();
         if has_base {

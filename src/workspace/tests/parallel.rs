@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use super::{Conflict, Error, Run, Task, seen, task};
+use super::{ConflictRule, Error, OnConflict, Run, Task, seen, task};
 
 type Contents = BTreeMap<String, String>;
 
@@ -93,7 +93,7 @@ fn a_conflict_names_paths_and_tasks_and_nothing_is_restored() {
 #[test]
 fn the_later_task_wins_if_that_is_wanted() {
     let mut run = Run::new();
-    run.conflict = Conflict::Last;
+    run.conflict = OnConflict::Last;
     let join = fork(
         &run,
         |dir| ["a", "d/x", "d/y", "e"].iter().for_each(|path| write(dir, path, "first")),
@@ -113,6 +113,38 @@ fn the_later_task_wins_if_that_is_wanted() {
     run.save(&join).unwrap();
     for end in run.ends() {
         assert_eq!(files(&end), wanted);
+    }
+}
+
+#[test]
+fn rules_by_path_settle_conflicts_and_the_rest_fails() {
+    let rule = |paths: &str, then| ConflictRule { paths: paths.to_owned(), then };
+    let tree = |left: &'static str| {
+        move |dir: &Path| [".git/index", "x.log", "out/y.log", "z"].iter().for_each(|path| write(dir, path, left))
+    };
+    for (rules, rest, failing) in [
+        // git's index is settled without a rule.
+        (vec![], OnConflict::Fail, &["out/y.log", "x.log", "z"][..]),
+        (vec![rule("*.log", OnConflict::Last)], OnConflict::Fail, &["z"]),
+        (vec![rule("/x.log", OnConflict::Fail), rule("*.log", OnConflict::Last)], OnConflict::Fail, &["x.log", "z"]),
+        (vec![rule("**/.git/index", OnConflict::Fail)], OnConflict::Last, &[".git/index"]),
+        (vec![rule("out/", OnConflict::Fail)], OnConflict::Last, &["out/y.log"]),
+        (vec![rule("*.log", OnConflict::Last), rule("**", OnConflict::Last)], OnConflict::Fail, &[]),
+    ] {
+        let mut run = Run::new();
+        (run.conflict_rules, run.conflict) = (rules, rest);
+        let join = fork(&run, |_| (), tree("left"), tree("right"));
+        match run.restore(&join) {
+            Ok(dir) => {
+                assert_eq!(failing, &[] as &[&str]);
+                assert!(files(&dir).values().all(|content| content != "left"));
+            }
+            Err(Error::Conflict { conflicts, .. }) => {
+                let paths: Vec<String> = conflicts.listed.iter().map(|conflict| conflict.path.to_string()).collect();
+                assert_eq!(paths, failing, "{:?}", run.conflict_rules);
+            }
+            Err(other) => panic!("{other}"),
+        }
     }
 }
 
@@ -295,7 +327,7 @@ fn by_hand_only_what_changed_is_stored_on_top() {
     fs::remove_dir_all(folder.path().join("store")).unwrap();
     super::restore_image(&other, &three, None).unwrap();
     assert_eq!(seen::see(&two), seen::see(&three));
-    let store = super::store::open(&super::load::target(&other).unwrap()).unwrap();
+    let store = super::store::open(&other.parse::<super::Target>().unwrap()).unwrap();
     let image = super::load::image(&*store, "two", "two").unwrap().unwrap();
     assert_eq!(image.manifest.layers.len(), 2);
     let error = super::restore_image(&place("none"), &three, None).unwrap_err().to_string();
@@ -312,4 +344,37 @@ fn images_say_when_they_expire() {
         assert_eq!(image.manifest.annotations["quay.expires-after"], "1d");
         assert_eq!(image.manifest.annotations["dev.tekton-wrap.task"], "t0");
     }
+}
+
+#[test]
+fn a_save_on_top_of_a_snapshot_that_was_replaced_is_refused() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| fs::write(dir.join("a"), "good").unwrap());
+    let next = task(1, &[0]);
+    let dir = run.restore(&next).unwrap();
+    fs::write(dir.join("b"), "more").unwrap();
+    // Someone who may push to the repository replaces what this task started from.
+    let store = run.store();
+    let other = store.manifest("done").unwrap().unwrap();
+    store.put_manifest("run.0.ws", &other.media_type, &other.bytes).unwrap();
+    let error = run.save(&next).unwrap_err().to_string();
+    assert!(error.starts_with("the snapshot of task \"t0\" changed"), "{error}");
+    assert!(error.contains(":run.0.ws was sha256:"), "{error}");
+    assert!(error.contains(&format!("is {}", other.digest)), "{error}");
+    assert!(store.manifest("run.1.ws").unwrap().is_none(), "nothing is published");
+}
+
+#[test]
+fn the_image_at_the_end_names_all_snapshots_also_those_whose_layers_are_left_out() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| fs::write(dir.join("0"), "").unwrap());
+    for order in 1..70 {
+        let last = order - 1;
+        run.play(&task(order, &[last]), |dir| fs::write(dir.join(order.to_string()), "").unwrap());
+    }
+    let image = super::load::image(&*run.store(), "done", "done").unwrap().unwrap();
+    assert!(image.manifest.layers.len() <= 64);
+    let lineage = image.config.lineage.unwrap();
+    assert_eq!(lineage.writers.len(), 70);
+    assert!(lineage.writers.iter().all(|writer| writer.manifest.is_some()));
 }

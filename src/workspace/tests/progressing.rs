@@ -3,6 +3,7 @@
 use std::{fs, sync::Mutex, time::Duration};
 
 use super::{
+    ConflictPolicy,
     progress::{Action, Moment, Phase, Progress},
     *,
 };
@@ -29,11 +30,11 @@ fn of_a_real_save_and_restore() {
     assert_eq!((saved.files, saved.bytes), all);
 
     let progress = Progress::new(Action::Restore, "ws");
-    let writers = vec![target::writer("save", 0, &Lineage::default(), saved.layers)];
-    let lineage = Lineage { writers, ..Lineage::default() };
+    let writers = vec![Writer::unsaved("save", 0, &Lineage::default(), saved.layers)];
+    let input = Input { lineage: Lineage { writers, ..Lineage::default() }, read: Vec::new() };
     let dir = run.dir(0);
     fs::create_dir(&dir).unwrap();
-    let restore = || restore::restore(&*run.store(), &lineage, &dir, None, Conflict::Fail, &progress);
+    let restore = || restore::restore(&*run.store(), &input, &dir, None, &ConflictPolicy::last(), &progress);
     progress.every(interval, &tell, restore).unwrap();
     check(&told, progress.now(), all);
     assert_eq!(seen::see(&tree), seen::see(&dir));

@@ -11,13 +11,13 @@ use std::{
 };
 
 use super::{
-    Compression, Run, Store, Task, Unpublished,
+    Compression, Descriptor, LayerWriter, PendingSnapshot, Run, Store, Task,
     entry::{Entry, Node},
-    image, layer,
-    lineage::Lineage,
+    image,
+    lineage::Input,
     load,
     path::TreePath,
-    publish, task,
+    publish, task, write,
 };
 use crate::{
     digest::Digest,
@@ -73,7 +73,7 @@ struct Seen {
 struct Model {
     run: Run,
     tasks: Vec<Task>,
-    layers: Vec<image::Descriptor>,
+    layers: Vec<Descriptor>,
     snapshots: Snapshots,
     /// What a task calls next, by what it knows.
     next: BTreeMap<(usize, usize), BTreeSet<Call>>,
@@ -102,11 +102,11 @@ impl Model {
         let layer = |task: &Task| {
             let path = TreePath::parse(format!("left-by-{}", task.order).as_bytes()).unwrap();
             let entry = Entry { node: Node::Symlink(b"x".to_vec()), ..Entry::whiteout(path) };
-            let push = &mut |out: &mut layer::LayerWriter<'_>| {
+            let push = &mut |out: &mut LayerWriter<'_>| {
                 out.push(&entry).unwrap();
                 Ok(())
             };
-            layer::store(&*run.store(), Compression::None, &[], push).unwrap()
+            write::store(&*run.store(), Compression::None, &[], push).unwrap()
         };
         let layers = tasks.iter().map(layer).collect();
         let (snapshots, next) = (Snapshots::default(), BTreeMap::new());
@@ -195,12 +195,15 @@ impl Model {
         let there = before.iter().map(|before| {
             (Call::Read(crate::step::StepConfig::tag(&step.run, before.order, &workspace.name), 0), true)
         });
-        let input = match before.is_empty() {
-            true => Lineage::default(),
-            false => load::input(&store(&there.collect(), &Arc::default()), &step, workspace).unwrap(),
+        // The check that these tags have not moved is not what this is about.
+        let input = if before.is_empty() {
+            Input::default()
+        } else {
+            let input = load::input(&store(&there.collect(), &Arc::default()), &step, workspace).unwrap();
+            Input { read: Vec::new(), ..input }
         };
         let (own, layers) = (Box::new(store(history, &seen)), vec![self.layers[task].clone()]);
-        let published = publish::all(&[Unpublished { store: own, step: &step, workspace, input, layers }]);
+        let published = publish::all(&[PendingSnapshot { store: own, step: &step, workspace, input, layers }]);
         let pending = std::mem::take(&mut seen.lock().unwrap().pending);
         assert!(!pending.is_empty() || published.is_ok(), "{published:?}");
         pending

@@ -7,10 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{save, scan::Walk, tree::Access, *};
+use super::{diff, save, tree::Access, walk::Walk, *};
 
 /// A task that had these files, and the next one, which does `work`: what that one stores.
-fn second(run: &Run, first: impl Fn(&Path), work: impl Fn(&Path)) -> Vec<image::Descriptor> {
+fn second(run: &Run, first: impl Fn(&Path), work: impl Fn(&Path)) -> Vec<Descriptor> {
     run.play(&task(0, &[]), first);
     let dir = run.play(&task(1, &[0]), work);
     let next = run.restore(&task(2, &[1])).unwrap();
@@ -19,10 +19,10 @@ fn second(run: &Run, first: impl Fn(&Path), work: impl Fn(&Path)) -> Vec<image::
 }
 
 /// The paths in the layers.
-fn paths(run: &Run, layers: &[image::Descriptor]) -> Vec<String> {
+fn paths(run: &Run, layers: &[Descriptor]) -> Vec<String> {
     let mut paths = Vec::new();
     for layer in layers {
-        let toc = layer::read_toc(&*run.store(), layer).unwrap();
+        let toc = read_toc(&*run.store(), layer).unwrap();
         paths.extend(toc.iter().map(|entry| entry.unwrap().path.to_string()));
     }
     paths
@@ -226,6 +226,84 @@ fn paths_longer_than_any_system_call_takes() {
     // The standard library can't remove it by its whole path on every system.
     for order in [0, 1] {
         extract::Extractor::new(&run.dir(order)).unwrap().remove(&path::TreePath::root().join(&name)).unwrap();
+    }
+}
+
+#[test]
+fn a_path_that_is_too_long_to_be_stored_has_a_sentence_of_its_own() {
+    let run = Run::new();
+    let name = vec![b'n'; 250];
+    let dir = run.dir(0);
+    fs::create_dir_all(&dir).unwrap();
+    let mut maker = extract::Extractor::new(&dir).unwrap();
+    let mut path = path::TreePath::root();
+    while path.as_bytes().len() <= path::MAX_LEN {
+        path = path.join(&name);
+        maker.make_dir(&path).unwrap();
+    }
+    let error = run.save(&task(0, &[])).unwrap_err().to_string();
+    let says =
+        format!("the path has {} bytes, more than the {} that can be stored", path.as_bytes().len(), path::MAX_LEN);
+    assert!(error.starts_with("nnn") && error.contains(&says) && error.len() < 500, "{error}");
+    maker.remove(&path::TreePath::root().join(&name)).unwrap();
+}
+
+/// Whatever becomes of a path between two looks at it is a change, not a failure.
+#[test]
+fn what_changes_its_type_while_it_is_saved_is_retried() {
+    for (make, change) in [
+        (Kind::Link, Kind::File),
+        (Kind::Link, Kind::Dir),
+        (Kind::Link, Kind::Nothing),
+        (Kind::File, Kind::Link),
+        (Kind::File, Kind::Dir),
+        (Kind::File, Kind::Nothing),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        make.make(&path);
+        let mut walk = Walk::new(folder.path(), Access::temporary()).unwrap();
+        let found = [walk.next(), walk.next()].map(|found| found.unwrap().unwrap());
+        make.remove(&path);
+        change.make(&path);
+        let described = walk.describe(&found[1]);
+        let opened = tree::open_file(walk.parent(), b"a");
+        match (make, opened) {
+            (Kind::Link, _) => {
+                assert!(matches!(described, Err(Error::Changed(_))), "{make:?} {change:?} {described:?}")
+            }
+            (_, Err(e)) => assert!(tree::is_change(&e), "{make:?} {change:?} {e}"),
+            (_, Ok(_)) => panic!("{make:?} {change:?}"),
+        }
+    }
+    // A directory that is a file when the walk enters it.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("d"), "").unwrap();
+    let dir = tree::Dir::open_root(folder.path()).unwrap();
+    let entered = Access::temporary().dir(std::os::fd::AsFd::as_fd(&dir), b"d").map(drop).unwrap_err();
+    assert!(tree::is_change(&entered), "{entered}");
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Link,
+    File,
+    Dir,
+    Nothing,
+}
+
+impl Kind {
+    fn make(self, path: &Path) {
+        match self {
+            Self::Link => std::os::unix::fs::symlink("x", path).unwrap(),
+            Self::File => fs::write(path, "x").unwrap(),
+            Self::Dir => fs::create_dir(path).unwrap(),
+            Self::Nothing => {}
+        }
+    }
+
+    fn remove(self, path: &Path) {
+        fs::remove_file(path).unwrap();
     }
 }
 

@@ -1,11 +1,11 @@
-//! Params of embedded tasks that Tekton's admission would take for each other.
+//! Params of embedded tasks that Tekton's admission would confuse with each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::{
-    Inlined,
+    Inlined, declared,
     params::{Scoped, Type, declared_type, type_of},
 };
 use crate::tekton::fields::{field, items, text};
@@ -13,14 +13,17 @@ use crate::tekton::fields::{field, items, text};
 /// Renames the later of two params with one name and types that Tekton's admission can't merge: the first one seen decides
 /// about the type for all tasks (Tekton: pipelinerun_validation.go `validateInlineParameters`, which does not look at
 /// `finally`).
-pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, rename: &mut impl FnMut(&mut Value, &str)) {
+pub fn resolve(
+    tasks: &mut [Inlined<'_>],
+    scope: &HashMap<String, Scoped>,
+    rename: &mut impl FnMut(&mut Value, &[String]),
+) {
     let mut seen: HashMap<String, Type> = scope.iter().map(|(name, scoped)| (name.clone(), scoped.kind)).collect();
-    // Names under which a task passes something that it does not declare itself stay: so in every task that is only
-    // referred to.
+    // Names of params that a task passes without declaring them itself stay: every task that refers to a Task has such.
     for inlined in tasks.iter().filter(|inlined| inlined.in_dag) {
-        let own = own(inlined.task);
+        let own: HashSet<&str> = declared(inlined.task).collect();
         for passed in items(inlined.task, "params") {
-            if own.iter().any(|(name, _)| name == text(passed, "name")) {
+            if own.contains(text(passed, "name")) {
                 continue;
             }
             let kind = field(passed, "value").map_or(Type::String, type_of);
@@ -32,25 +35,34 @@ pub fn resolve(tasks: &mut [Inlined<'_>], scope: &HashMap<String, Scoped>, renam
         }
     }
     for inlined in tasks.iter_mut().filter(|inlined| inlined.in_dag) {
+        let mut clashing = Vec::new();
+        let mut all_passed = HashMap::new();
+        for passed in items(inlined.task, "params") {
+            all_passed.entry(text(passed, "name")).or_insert(passed);
+        }
         for (name, kind) in own(inlined.task) {
-            // What Tekton makes of a pipeline's param in a task that the Pipeline embeds is left to Tekton.
-            let ours = inlined.from.is_some() || !scope.contains_key(&name);
+            // If a task that the Pipeline embeds declares a param of the pipeline with the same type, Tekton substitutes it by
+            // name. Only one of another type has to be renamed, as the pipeline's value never reaches it (Tekton: apply.go
+            // `propagateParams` looks for a replacement of the same type).
+            let embedded = inlined.from.is_none();
+            let left = |other: Type| embedded && scope.contains_key(&name) && other == kind;
             match seen.get(&name) {
-                Some(&other) if ours && clash(other, kind) => rename(inlined.task, &name),
+                Some(&other) if clash(other, kind) && !left(other) => clashing.push(name),
                 Some(_) => {}
                 None => {
                     // An array may be passed as a text, `$(params.x[*])`, and counts as what it is passed as.
-                    let passed = items(inlined.task, "params").iter().find(|passed| text(passed, "name") == name);
-                    let kind = passed.and_then(|passed| field(passed, "value")).map_or(kind, type_of);
+                    let kind =
+                        all_passed.get(name.as_str()).and_then(|passed| field(passed, "value")).map_or(kind, type_of);
                     seen.insert(name, kind);
                 }
             }
         }
+        rename(inlined.task, &clashing);
     }
 }
 
 /// Whether a param of type `kind` can't stand beside an earlier one: a string may be used in every way, an array not as a
-/// string, and the keys of two objects are taken for each other's.
+/// string, and the keys of two objects are confused with each other.
 fn clash(earlier: Type, kind: Type) -> bool {
     earlier == Type::Object || kind == Type::Object || (earlier == Type::Array && kind == Type::String)
 }
@@ -66,6 +78,7 @@ mod tests {
     use serde_json::json;
 
     use super::{super::params, *};
+    use crate::tekton::run::Run;
 
     /// A task that declares the param `p` with a type, or passes it without declaring it.
     fn task(name: &str, declared: Option<&str>, passed: Option<Value>) -> Value {
@@ -79,12 +92,14 @@ mod tests {
     fn renamed(mut tasks: Vec<Value>, inlined: &[&str], default: Option<Value>) -> Vec<String> {
         let spec_params: Vec<Value> =
             default.map(|default| json!({"name": "p", "default": default})).into_iter().collect();
-        let scope = params::scope(&json!({}), &spec_params);
+        let scope = params::scope(Run::new(&json!({})), &spec_params);
         let from = |task: &Value| inlined.contains(&text(task, "name")).then(|| "t".to_owned());
         let mut tasks: Vec<Inlined<'_>> =
             tasks.iter_mut().map(|task| Inlined { from: from(task), task, in_dag: true }).collect();
         let mut renamed = Vec::new();
-        resolve(&mut tasks, &scope, &mut |task, name| renamed.push(format!("{} {name}", text(task, "name"))));
+        resolve(&mut tasks, &scope, &mut |task, names| {
+            renamed.extend(names.iter().map(|name| format!("{} {name}", text(task, "name"))));
+        });
         renamed
     }
 
@@ -114,7 +129,7 @@ mod tests {
         for (others, clashes) in [
             (vec![passed("a", json!("text"))], false),
             (vec![passed("a", json!({"k": "v"}))], true),
-            // An object has the last word, whatever was passed first.
+            // An object decides, whatever was passed first.
             (vec![passed("a", json!("text")), passed("b", json!({"k": "v"}))], true),
             (vec![passed("a", json!({"k": "v"})), passed("b", json!("text"))], true),
         ] {
@@ -124,10 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn a_param_of_the_pipeline_in_a_task_that_it_embeds_is_left_to_tekton() {
+    fn a_param_of_the_pipeline_in_a_task_that_it_embeds_has_its_own_type() {
         for (inlined, default, expected) in [
             (&["one"][..], Some(json!(["a"])), vec!["one p"]),
-            (&[], Some(json!(["a"])), vec![]),
+            (&[], Some(json!(["a"])), vec!["one p"]),
+            (&[], Some(json!("a")), vec![]),
             (&[], None, vec!["two p"]),
         ] {
             let tasks = vec![task("one", Some("string"), None), task("two", Some("object"), None)];

@@ -1,11 +1,12 @@
 //! The params that the run gives or the Pipeline declares, and which params of a Task they would reach.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
 use crate::tekton::{
     fields::{field, items, text, texts},
+    run::Run,
     variables::references,
 };
 
@@ -21,16 +22,15 @@ pub enum Type {
 pub struct Scoped {
     /// Its type.
     pub kind: Type,
-    /// No value that it can have holds a variable: substituting it early gives the same text.
+    /// Whether none of its possible values contains a variable, so that substituting it early gives the same string.
     plain: bool,
 }
 
-/// All params of the pipeline by name: those that the run gives though the Pipeline does not declare them too
+/// All params of the pipeline by name, also those that the run gives though the Pipeline does not declare them
 /// (Tekton: apply.go `paramsFromPipelineRun`).
-pub fn scope(run: &Value, spec_params: &[Value]) -> HashMap<String, Scoped> {
+pub fn scope(run: Run<'_>, spec_params: &[Value]) -> HashMap<String, Scoped> {
     let mut scope: HashMap<String, Scoped> = HashMap::new();
-    let given = run.get("spec").map_or(&[][..], |spec| items(spec, "params"));
-    for param in given {
+    for param in run.params() {
         let value = field(param, "value").unwrap_or(&Value::Null);
         scope.insert(text(param, "name").to_owned(), Scoped { kind: type_of(value), plain: is_plain(value) });
     }
@@ -43,16 +43,38 @@ pub fn scope(run: &Value, spec_params: &[Value]) -> HashMap<String, Scoped> {
     scope
 }
 
+/// The names of the pipeline's params in their order, to find those with dots.
+pub struct Dotted<'a>(BTreeSet<&'a str>);
+
+impl<'a> Dotted<'a> {
+    /// Those of `scope`.
+    pub fn new(scope: &'a HashMap<String, Scoped>) -> Self {
+        Self(scope.keys().map(String::as_str).collect())
+    }
+
+    /// Whether `$(params.a.b)` may be the param `a.b` as well as key `b` of the object `a`, where one of the two is `name`.
+    fn overlap(&self, name: &str) -> bool {
+        let below = format!("{name}.");
+        let first_below = self.0.range(below.as_str()..).next();
+        first_below.is_some_and(|other| other.starts_with(&below))
+            || name.match_indices('.').any(|(end, _)| name.get(..end).is_some_and(|above| self.0.contains(above)))
+    }
+}
+
 /// The params of the task that the pipeline's value of the same name would reach, wholly or in part.
-pub fn shadowed(task: &Value, scope: &HashMap<String, Scoped>) -> Vec<String> {
+pub fn shadowed(task: &Value, scope: &HashMap<String, Scoped>, dotted: &Dotted<'_>) -> Vec<String> {
     let spec = field(task, "taskSpec").unwrap_or(&Value::Null);
+    let mut all_passed = HashMap::new();
+    for passed in items(task, "params") {
+        all_passed.entry(text(passed, "name")).or_insert(passed);
+    }
     let reached = |param: &&Value| {
         let name = text(param, "name");
-        let Some(scoped) = scope.get(name) else { return scope.keys().any(|other| overlap(name, other)) };
+        let Some(scoped) = scope.get(name) else { return dotted.overlap(name) };
         let both_strings = declared_type(param) == Type::String && scoped.kind == Type::String;
         // A string that the pipeline's task passes takes the outer one's place, unless its text is substituted once more.
-        let passed = items(task, "params").iter().find(|passed| text(passed, "name") == name);
-        let passed_plainly = passed
+        let passed_plainly = all_passed
+            .get(name)
             .and_then(|passed| field(passed, "value"))
             .is_some_and(|value| value.as_str().is_some_and(|text| references(text).all(is_settled_in_a_task)));
         !(both_strings && scoped.plain && passed_plainly)
@@ -78,12 +100,6 @@ pub fn type_of(value: &Value) -> Type {
         Value::Object(_) => Type::Object,
         _ => Type::String,
     }
-}
-
-/// Whether `$(params.a.b)` may be the param `a.b` as well as key `b` of the object `a`.
-fn overlap(name: &str, other: &str) -> bool {
-    let below = |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
-    below(name, other) || below(other, name)
 }
 
 /// Whether Tekton substitutes the reference in an embedded task as it does in what the pipeline passes to it.
@@ -112,8 +128,9 @@ mod tests {
             "taskSpec": {"params": [{"name": "p", "default": task_default}]},
         });
         let given: Vec<Value> = given.map(|value| json!({"name": "p", "value": value})).into_iter().collect();
-        let scope = scope(&json!({"spec": {"params": given}}), &[json!({"name": "p", "default": pipeline_default})]);
-        shadowed(&task, &scope) == ["p"]
+        let scope =
+            scope(Run::new(&json!({"spec": {"params": given}})), &[json!({"name": "p", "default": pipeline_default})]);
+        shadowed(&task, &scope, &Dotted::new(&scope)) == ["p"]
     }
 
     #[test]

@@ -1,0 +1,95 @@
+//! The places for connections of a listener. Where all are taken, a new connection gets that of the one that has been idle the
+//! longest: whoever opens many and asks nothing keeps nobody out.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// All places.
+#[derive(Clone)]
+pub struct Seats {
+    free: Arc<Semaphore>,
+    idle: Arc<Mutex<Idle>>,
+}
+
+/// The connections in which no request is being answered, by the order in which they became idle.
+#[derive(Default)]
+struct Idle {
+    next: u64,
+    connections: BTreeMap<u64, Arc<Notify>>,
+}
+
+/// The place of one connection, until this is dropped.
+pub struct Seat {
+    all: Arc<Mutex<Idle>>,
+    place: Mutex<Option<u64>>,
+    taken: Arc<Notify>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Seats {
+    /// So many.
+    pub fn new(count: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(count)), idle: Arc::default() }
+    }
+
+    /// A place, once there is one: taken from an idle connection where none is free.
+    pub async fn take(&self) -> Seat {
+        let permit = match self.free.clone().try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                if let Some((_, longest)) = locked(&self.idle).connections.pop_first() {
+                    longest.notify_one();
+                }
+                // The semaphore is never closed, so there always is a permit.
+                self.free.clone().acquire_owned().await.ok()
+            }
+        };
+        let seat = Seat { all: self.idle.clone(), place: Mutex::default(), taken: Arc::default(), _permit: permit };
+        seat.set_idle();
+        seat
+    }
+
+    /// Waits until all `count` places are free.
+    pub async fn all_free(&self, count: usize) {
+        let all = u32::try_from(count).unwrap_or(u32::MAX);
+        let _ = self.free.acquire_many(all).await;
+    }
+}
+
+impl Seat {
+    /// A request is being answered: the place can't be taken.
+    pub fn set_busy(&self) {
+        let place = locked(&self.place).take();
+        if let Some(place) = place {
+            locked(&self.all).connections.remove(&place);
+        }
+    }
+
+    /// No request is being answered.
+    pub fn set_idle(&self) {
+        let mut all = locked(&self.all);
+        let place = all.next;
+        all.next += 1;
+        all.connections.insert(place, self.taken.clone());
+        *locked(&self.place) = Some(place);
+    }
+
+    /// Waits until the place is taken.
+    pub async fn taken(&self) {
+        self.taken.notified().await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.set_busy();
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

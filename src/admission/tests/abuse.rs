@@ -1,0 +1,160 @@
+//! What was measured to take a replica down, or would ask more than it may.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{super::load::MAX_BODY, support::*};
+
+/// The reason and the sentence of a refusal.
+fn refusal(answer: &Answer) -> (String, String) {
+    let response = answer.response();
+    assert_eq!(response["allowed"], false, "{response}");
+    let text = |field: &str| response["status"][field].as_str().unwrap().to_owned();
+    (text("reason"), text("message"))
+}
+
+/// A run whose param `p` is `value`.
+fn with_param(value: Value) -> Value {
+    let mut run = run("chain");
+    run["spec"]["params"] = json!([{"name": "p", "value": value}]);
+    run
+}
+
+#[tokio::test]
+async fn a_run_with_too_many_values_is_refused_before_it_is_built() {
+    let server = Running::start(Stage::Panics).await;
+    let mut client = server.client().await;
+    for (value, sentence) in [
+        (json!(vec![0; 70_000]), "the run with its Pipeline and Tasks has 700"),
+        (json!(vec![0; 1_400_000]), "the PipelineRun has 2800"),
+        (json!("x".repeat(2 << 20)), "the PipelineRun has 2097"),
+    ] {
+        let answer = client.review(&creation(&with_param(value)).to_string()).await.unwrap();
+        let (reason, message) = refusal(&answer);
+        assert_eq!(reason, "LimitExceeded");
+        assert!(message.starts_with(sentence), "{message}");
+    }
+    // One that does not ask to be wrapped is none of our business.
+    let mut other = with_param(json!(vec![0; 70_000]));
+    other["spec"]["pipelineRef"] = json!({"name": "chain"});
+    let answer = client.review(&creation(&other).to_string()).await.unwrap();
+    assert_eq!(answer.response()["allowed"], true);
+}
+
+#[tokio::test]
+async fn what_a_value_is_made_of_is_bounded() {
+    let server = Running::start(Stage::Found).await;
+    let mut client = server.client().await;
+    let mut run = with_param(json!("x".repeat(1000)));
+    let param = |run: &mut Value, index: usize, value: Value| {
+        run["spec"]["pipelineRef"]["params"][index]["value"] = value;
+    };
+    for (index, value, sentence) in [
+        (
+            2,
+            json!("$(params.p)".repeat(10_000)),
+            "param \"target\" of resolver wrap has 10110000 bytes, more than the 8192",
+        ),
+        (1, json!((0..20_000).map(|number| format!("w{number}")).collect::<Vec<_>>()), "has 20000 items"),
+        (
+            0,
+            json!(format!("a: &a {}\nb: [{}]", "x".repeat(60_000), vec!["*a"; 1000].join(","))),
+            "the aliases stand for too much",
+        ),
+        (0, json!("y".repeat(113 << 10)), "has 115712 bytes, more than the 65536"),
+    ] {
+        let before = run.clone();
+        param(&mut run, index, value);
+        let answer = client.review(&creation(&run).to_string()).await.unwrap();
+        let (_, message) = refusal(&answer);
+        assert!(message.contains(sentence), "{message}");
+        run = before;
+    }
+}
+
+/// It would become a part of URLs.
+#[tokio::test]
+async fn a_namespace_that_can_not_exist_is_never_asked_for() {
+    let server = Running::start(Stage::Panics).await;
+    let mut client = server.client().await;
+    for namespace in ["../../namespaces/kube-system", "", "a/b", "A", "a?b"] {
+        let mut review = creation(&run("chain"));
+        review["request"]["namespace"] = json!(namespace);
+        let answer = client.review(&review.to_string()).await.unwrap();
+        assert_eq!(answer.status, 400, "{namespace}");
+        assert!(answer.body.ends_with("its request has a namespace that can't exist"), "{}", answer.body);
+    }
+}
+
+/// Whoever may send no runs sees nothing of what was sent in the answer or the log.
+#[tokio::test]
+async fn an_unreadable_review_is_not_quoted() {
+    let server = Running::start(Stage::Panics).await;
+    let mut client = server.client().await;
+    for body in [r#"{"kind": "s3cret", "apiVersion": "s3cret"}"#, r#"{"apiVersion": 7, "s3cret"}"#, r#""s3cret""#] {
+        let answer = client.review(body).await.unwrap();
+        assert!(answer.status == 400 && !answer.body.contains("s3cret"), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn slow_large_bodies_keep_nobody_out() {
+    let server = Running::start(Stage::Found).await;
+    let mut slow = Vec::new();
+    for _ in 0..30 {
+        let mut client = server.client().await;
+        let head = head("POST", "/wrap?timeout=30s", "application/json", MAX_BODY);
+        client.send((head + &" ".repeat(10_000)).as_bytes()).await;
+        slow.push(client);
+    }
+    let mut client = server.client().await;
+    let answer = client.review(&creation(&run("chain")).to_string()).await.unwrap();
+    assert_eq!(answer.response()["allowed"], true);
+    // All but a few are sent away at once, and none is waited for until the end of its budget.
+    let mut busy = 0;
+    for mut client in slow {
+        let answer = client.answer().await.unwrap();
+        assert!([408, 503].contains(&answer.status), "{}", answer.status);
+        busy += usize::from(answer.status == 503);
+    }
+    assert_eq!(busy, 26);
+}
+
+#[tokio::test]
+async fn probes_are_answered_whoever_else_connects() {
+    let server = Running::start(Stage::Found).await;
+    let mut open = Vec::new();
+    for _ in 0..300 {
+        open.push(TcpStream::connect(server.admin).await.unwrap());
+    }
+    let livez = timeout(Duration::from_secs(30), server.admin("/livez")).await.expect("an answer");
+    assert_eq!(livez.status, 200);
+    drop(open);
+}
+
+#[tokio::test]
+async fn only_clients_with_the_right_certificate_are_served() {
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.crt");
+    std::fs::write(&file, authority.pem()).unwrap();
+    let clients = super::super::client::Clients::load(&file, vec!["apiserver".to_owned()]).unwrap();
+    let server = Running::with(Stage::Found, |server| server.clients = Some(std::sync::Arc::new(clients))).await;
+    let review = creation(&run("chain")).to_string();
+    let ask = async |pair: Option<&Pair>| {
+        let config = match pair {
+            Some(pair) => server.authority.client_config_with(pair),
+            None => server.authority.client_config(),
+        };
+        // With TLS 1.3 a client learns only afterwards that it is not wanted.
+        let mut client = Authority::connect_with(config, server.address).await.ok()?;
+        client.review(&review).await.ok().map(|answer| answer.status)
+    };
+    assert_eq!(ask(Some(&authority.client_pair("apiserver"))).await, Some(200));
+    assert_eq!(ask(None).await, None);
+    assert_eq!(ask(Some(&authority.client_pair("someone"))).await, None);
+    assert_eq!(ask(Some(&Authority::new().client_pair("apiserver"))).await, None);
+    assert!(super::super::client::Clients::load(&dir.path().join("absent"), Vec::new()).is_err());
+}

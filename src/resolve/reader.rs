@@ -1,0 +1,95 @@
+//! Objects of the Kubernetes API as JSON, no more of them than a review may have.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use kube::{Client, client::Body};
+use serde_json::Value;
+use tokio::{
+    sync::Semaphore,
+    time::{error::Elapsed, timeout},
+};
+
+use super::api;
+use crate::limits::{Budget, Exceeded, MAX_READ_BYTES, Weight};
+
+/// Requests to the apiserver at a time. Each has a connection of its own (HTTP/1.1), and a hundred creations at once must
+/// not become a thousand TLS handshakes.
+const MAX_REQUESTS: usize = 64;
+
+/// Reads objects.
+pub struct Reader {
+    client: Client,
+    turns: Semaphore,
+    /// Time for an answer to begin, and to go on.
+    timeout: Duration,
+}
+
+/// Why something could not be read: a clause for sentences.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The API says no, or nothing that can be understood.
+    #[error("{}", api::sentence(.0))]
+    Api(#[from] kube::Error),
+    /// It is too much.
+    #[error(transparent)]
+    Limit(#[from] Exceeded),
+    /// The API does not answer.
+    #[error("the Kubernetes API gave no answer within {} s; create the PipelineRun again", .0.as_secs_f32())]
+    Late(Duration),
+}
+
+impl ReadError {
+    /// The HTTP status that the API answered with, if it did.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Api(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        }
+    }
+}
+
+impl Reader {
+    /// One that waits so long for an answer.
+    pub fn new(client: Client, timeout: Duration) -> Self {
+        Self { client, turns: Semaphore::new(MAX_REQUESTS), timeout }
+    }
+
+    /// The object at `path`. What it weighs is taken of `budget`.
+    pub async fn read(&self, path: String, budget: Option<&Budget>) -> Result<Value, ReadError> {
+        let request = http::Request::get(path).body(Body::empty()).map_err(kube::Error::HttpError)?;
+        let answer = async {
+            // The semaphore is never closed, so there always is a permit.
+            let _turn = self.turns.acquire().await.ok();
+            self.client.send(request).await
+        };
+        let answer = timeout(self.timeout, answer).await.map_err(|_| ReadError::Late(self.timeout))??;
+        let status = answer.status();
+        let data = self.collect(answer.into_body(), budget).await?;
+        if !status.is_success() {
+            return Err(api::refused(status, &data).into());
+        }
+        if let Some(budget) = budget {
+            budget.take(Weight { bytes: 0, ..Weight::of(&data) }).await?;
+        }
+        Ok(serde_json::from_slice(&data).map_err(kube::Error::SerdeError)?)
+    }
+
+    async fn collect(&self, mut body: Body, budget: Option<&Budget>) -> Result<Vec<u8>, ReadError> {
+        let left = budget.map_or(MAX_READ_BYTES, Budget::bytes_left);
+        let check = |bytes| Exceeded::check(bytes, left, "bytes", || "an object that the run refers to".to_owned());
+        check(usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX))?;
+        let mut data = Vec::new();
+        let late = |_: Elapsed| ReadError::Late(self.timeout);
+        while let Some(frame) = timeout(self.timeout, body.frame()).await.map_err(late)?.transpose()? {
+            let Ok(chunk) = frame.into_data() else { continue };
+            match budget {
+                Some(budget) => budget.take(Weight { bytes: chunk.len(), values: 0 }).await?,
+                None => check(data.len().saturating_add(chunk.len()))?,
+            }
+            data.extend_from_slice(&chunk);
+        }
+        Ok(data)
+    }
+}

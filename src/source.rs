@@ -1,0 +1,156 @@
+//! The port through which Pipelines and Tasks are read, shared by the rewrite and the resolution. Behind it is a cluster
+//! ([`crate::resolve::cluster`]) or files ([`crate::render`]).
+
+use std::future::{Future, ready};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    limits::{Budget, Exceeded},
+    tekton::reference::Reference,
+};
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `tekton.dev` Pipeline
+    Pipeline,
+    /// `tekton.dev` Task
+    Task,
+}
+
+/// The creation of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Creation<'a> {
+    /// Where it is to be created.
+    pub namespace: &'a str,
+    /// When an answer would be too late, if ever.
+    pub deadline: Option<Instant>,
+    /// A dry run: nothing may be created for it.
+    pub dry_run: bool,
+    /// What may still be read for it, where that is bounded.
+    pub budget: Option<&'a Budget>,
+}
+
+/// Where Pipelines and Tasks are found: a cluster, or files.
+pub trait Source: Sync {
+    /// The object in its v1 form; none if there is no such object.
+    fn get(
+        &self,
+        kind: Kind,
+        reference: &Reference,
+        creation: &Creation<'_>,
+    ) -> impl Future<Output = Result<Option<Found>, SourceError>> + Send;
+
+    /// Tekton's feature flags. Files have none.
+    fn flags(&self) -> impl Future<Output = Result<Flags, SourceError>> + Send {
+        ready(Ok(Flags::default()))
+    }
+
+    /// The ConfigMaps with defaults, that of the run's namespace first.
+    fn defaults(&self, _creation: &Creation<'_>) -> impl Future<Output = Result<Vec<Defaults>, SourceError>> + Send {
+        ready(Ok(Vec::new()))
+    }
+
+    /// The VerificationPolicies of the namespace. Files have none.
+    fn policies(&self, _creation: &Creation<'_>) -> impl Future<Output = Result<Vec<Value>, SourceError>> + Send {
+        ready(Ok(Vec::new()))
+    }
+}
+
+/// A ConfigMap with defaults: its keys are named as the params of the resolver `wrap`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// Name of the ConfigMap.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its data, sorted by key.
+    pub values: std::collections::BTreeMap<String, String>,
+}
+
+impl Defaults {
+    /// Name of the ConfigMap in the namespace of a run.
+    pub const OF_NAMESPACE: &str = "tekton-wrap";
+
+    /// Name of the ConfigMap in the webhook's namespace.
+    pub const OF_CLUSTER: &str = "tekton-wrap-defaults";
+
+    /// The data of `object`, a ConfigMap.
+    pub fn new(object: &Value, name: &str, namespace: &str) -> Self {
+        let data = object.get("data").and_then(Value::as_object).into_iter().flatten();
+        let values = data.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        Self { name: name.to_owned(), namespace: namespace.to_owned(), values: values.collect() }
+    }
+}
+
+/// An object could not be read, though it may exist.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// A code for logs and metrics.
+    pub reason: &'static str,
+    /// One sentence that names it and says what to do.
+    pub message: String,
+}
+
+impl SourceError {
+    /// [`SourceError::reason`] of what a dry run can't resolve.
+    pub const DRY_RUN: &str = "DryRun";
+
+    /// [`SourceError::reason`] of what took too long.
+    pub const TIMEOUT: &str = "Timeout";
+
+    /// [`SourceError::reason`] of what may work a moment later.
+    pub const UNAVAILABLE: &str = "Unavailable";
+
+    /// For any other reason.
+    pub fn unreadable(message: String) -> Self {
+        Self { reason: "Unreadable", message }
+    }
+}
+
+impl From<Exceeded> for SourceError {
+    fn from(exceeded: Exceeded) -> Self {
+        Self { reason: Exceeded::REASON, message: exceeded.to_string() }
+    }
+}
+
+impl<'a> From<&'a str> for Creation<'a> {
+    /// One in this namespace, without a deadline.
+    fn from(namespace: &'a str) -> Self {
+        Self { namespace, deadline: None, dry_run: false, budget: None }
+    }
+}
+
+impl Kind {
+    /// `pipeline` or `task`, for sentences.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pipeline => "pipeline",
+            Self::Task => "task",
+        }
+    }
+
+    /// `Pipeline` or `Task`, as in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pipeline => "Pipeline",
+            Self::Task => "Task",
+        }
+    }
+}
+
+/// A Pipeline or Task that was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The object in its v1 form.
+    pub object: Value,
+    /// The `refSource` that its resolver gave, if it came through one (Tekton: refsource.go).
+    pub source: Option<Value>,
+}
+
+/// The ConfigMap with Tekton's feature flags; none if there is none: then all have their defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Flags(pub Option<Value>);

@@ -1,0 +1,136 @@
+//! Manifests of a registry (OCI distribution-spec, "Pulling manifests", "Pushing manifests").
+
+use std::io::Read;
+
+use http::{HeaderMap, Method, Response, StatusCode, header};
+use ureq::Body;
+
+use super::{
+    action::Action,
+    retry::Failure,
+    session::{Call, Payload, Session, drain},
+};
+use crate::{
+    digest::Digest,
+    store::{Manifest, StoreError, own_media_type},
+};
+
+/// What a manifest may be: images and indexes of OCI and of Docker.
+const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                              application/vnd.docker.distribution.manifest.v2+json, \
+                              application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Registries refuse manifests of more than 4 MiB (OCI distribution-spec, "Pushing manifests").
+const MANIFEST_SIZE: u64 = 16 << 20;
+
+/// How often a manifest is refused for a blob that was just stored, before that is believed: registries that keep several
+/// copies of what they know need a moment.
+const UNKNOWN_BLOB_ATTEMPTS: u32 = 3;
+
+impl Session {
+    /// The manifest under a tag or a digest; none where there is none.
+    pub fn manifest(&self, reference: &str) -> Result<Option<Manifest>, StoreError> {
+        self.backoff().run(|| self.read_manifest(reference))
+    }
+
+    /// Stores a manifest under a tag.
+    pub fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let mut unknown_blob = 0_u32;
+        self.backoff().run(|| match self.write_manifest(tag, media_type, bytes) {
+            Err(Failure::Final(error @ StoreError::MissingBlob { .. })) if unknown_blob < UNKNOWN_BLOB_ATTEMPTS => {
+                unknown_blob = unknown_blob.saturating_add(1);
+                Err(Failure::transient(error))
+            }
+            written => written,
+        })
+    }
+
+    fn read_manifest(&self, reference: &str) -> Result<Option<Manifest>, Failure> {
+        let place = self.place(reference);
+        let answer = self.call(Call {
+            action: Action::ReadManifest,
+            place: &place,
+            method: Method::GET,
+            url: self.url(&format!("manifests/{reference}"))?,
+            headers: &[(header::ACCEPT, MANIFEST_TYPES)],
+            body: Payload::None,
+            scope: &self.pull_scope(),
+        })?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => {
+                let page = is_page(&answer);
+                drain(answer);
+                return match page && !self.is_registry() {
+                    true => Err(self.unexpected(&place, "it answers with pages for people (404): is it a registry?")),
+                    false => Ok(None),
+                };
+            }
+            _ => return Err(self.refused_to(Action::ReadManifest, &place, answer)),
+        }
+        let (parts, body) = answer.into_parts();
+        let mut bytes = Vec::new();
+        let read = body.into_reader().take(MANIFEST_SIZE.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|error| self.broken_reading(&place, error))?;
+        let wrong = |problem: String| Failure::Final(StoreError::Content { place: place.clone(), problem });
+        if bytes.len() as u64 > MANIFEST_SIZE {
+            return Err(wrong(format!("its manifest is larger than {} MiB", MANIFEST_SIZE >> 20)));
+        }
+        let digest = Digest::of(&bytes);
+        for expected in [reference.parse().ok(), told_digest(&parts.headers)].into_iter().flatten() {
+            if digest != expected {
+                return Err(wrong(format!(
+                    "its manifest is damaged: the content has the digest {digest} instead of {expected}"
+                )));
+            }
+        }
+        let told = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let told = told.map(|text| text.split(';').next().unwrap_or_default().trim());
+        let media_type = match told {
+            Some(told) if MANIFEST_TYPES.split(", ").any(|known| known == told) => told.to_owned(),
+            _ => own_media_type(&bytes).ok_or_else(|| {
+                let what =
+                    told.unwrap_or("unknown data").chars().filter(|c| !c.is_control()).take(80).collect::<String>();
+                wrong(format!("this is no image manifest but {what}; is {} a registry?", self.image.registry))
+            })?,
+        };
+        Ok(Some(Manifest { digest, media_type, bytes }))
+    }
+
+    fn write_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, Failure> {
+        let place = self.place(tag);
+        let answer = self.call(Call {
+            action: Action::StoreManifest,
+            place: &place,
+            method: Method::PUT,
+            url: self.url(&format!("manifests/{tag}"))?,
+            headers: &[(header::CONTENT_TYPE, media_type)],
+            body: Payload::Bytes(bytes),
+            scope: &self.push_scope(),
+        })?;
+        if !answer.status().is_success() {
+            return Err(self.refused_to(Action::StoreManifest, &place, answer));
+        }
+        let digest = Digest::of(bytes);
+        match told_digest(answer.headers()) {
+            Some(stored) if stored != digest => Err(Failure::Final(StoreError::Content {
+                place,
+                problem: format!("the registry stored the manifest as {stored} instead of {digest}"),
+            })),
+            _ => {
+                drain(answer);
+                Ok(digest)
+            }
+        }
+    }
+}
+
+/// The header `Docker-Content-Digest`, where it is a SHA-256.
+fn told_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+fn is_page(answer: &Response<Body>) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("text/html"))
+}

@@ -1,0 +1,78 @@
+//! The content of a blob on its way from where it is made to where it is sent.
+
+use std::{
+    io::{self, Write},
+    thread,
+};
+
+use super::Trouble;
+use crate::{
+    digest::Hasher,
+    store::{
+        Blob, Produce, StoreError,
+        registry::{
+            blocks::{BlockReader, BlockWriter, blocks},
+            retry::Failure,
+        },
+    },
+};
+
+/// How far `produce` came.
+enum Produced {
+    All,
+    /// The network went away, and `produce` has seen the consequence.
+    Cut,
+    Failed(io::Error),
+}
+
+/// Counts and hashes.
+#[derive(Default)]
+struct Meter {
+    hasher: Hasher,
+    size: u64,
+}
+
+/// Runs `produce` on this thread and `send` on another one; what lies between them is bounded. What `send` gives, and what
+/// it has read.
+pub fn pump<T: Send>(
+    produce: &mut Produce<'_>,
+    send: impl FnOnce(&mut BlockReader) -> Result<T, Trouble> + Send,
+) -> Result<(T, Blob), Trouble> {
+    let (writer, mut reader) = blocks();
+    thread::scope(|scope| {
+        let network = scope.spawn(move || send(&mut reader).map(|sent| (sent, reader.into_blob())));
+        let produced = write(writer, produce);
+        let sent = network.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match produced {
+            Produced::Failed(error) => Err(Failure::Final(StoreError::Source(error)).into()),
+            Produced::All | Produced::Cut => sent,
+        }
+    })
+}
+
+/// Digest and size of what `produce` writes.
+pub fn measure(produce: &mut Produce<'_>) -> Result<Blob, Failure> {
+    let mut meter = Meter::default();
+    produce(&mut meter).map_err(|error| Failure::Final(StoreError::Source(error)))?;
+    Ok(Blob { digest: meter.hasher.finish(), size: meter.size })
+}
+
+fn write(mut writer: BlockWriter, produce: &mut Produce<'_>) -> Produced {
+    match produce(&mut writer).and_then(|()| writer.end()) {
+        Ok(()) => Produced::All,
+        Err(_) if writer.is_cut() => Produced::Cut,
+        Err(error) => Produced::Failed(error),
+    }
+}
+
+impl Write for Meter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.update(bytes);
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

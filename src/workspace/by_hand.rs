@@ -1,0 +1,59 @@
+//! Restore and save by hand, of any image and any directory.
+
+use std::{path::Path, time::Instant};
+
+use super::{
+    baseline,
+    conflict::ConflictPolicy,
+    error::Error,
+    progress::{Action, INTERVAL, Phase, Progress},
+    report::report_saved,
+    save,
+    snapshot::{
+        assemble::{self, Labels},
+        lineage::{Input, Writer},
+        load,
+    },
+    steps::restore_reported,
+};
+use crate::{step::Compression, store, target::Target};
+
+/// By hand: makes in `dir` what the image `source` holds, a snapshot or any other. A `baseline` lets [`save_dir`] store
+/// only what changed since.
+pub fn restore_image(source: &str, dir: &Path, baseline: Option<&Path>) -> Result<(), Error> {
+    let target = source.parse::<Target>()?;
+    let store = store::open(&target)?;
+    let input = Input { lineage: load::lineage(&*store, &target)?, read: Vec::new() };
+    std::fs::create_dir_all(dir).map_err(Error::file(dir.display(), "can't be made"))?;
+    // What conflicts a snapshot's tasks had was settled when it was made.
+    restore_reported(&*store, &input, dir, baseline, &ConflictPolicy::last(), source)
+}
+
+/// By hand: stores what is in `dir` as the image `target`: all of it, or what changed since `baseline` on top of the image
+/// that was restored.
+pub fn save_dir(dir: &Path, target: &str, baseline: Option<&Path>) -> Result<(), Error> {
+    let start = Instant::now();
+    let to = target.parse::<Target>()?;
+    let store = store::open(&to)?;
+    let mut lineage = baseline::input(baseline)?.lineage;
+    let progress = Progress::new(Action::Save, target);
+    progress.logged(INTERVAL, || {
+        let saved = save::save(&*store, dir, baseline, Compression::default(), &progress)?;
+        progress.enter(Phase::Finishing);
+        let last = lineage.writers.last().map(|writer| writer.order);
+        let order = last.map_or(Some(0), |last| last.checked_add(1)).ok_or_else(|| no_order_left(target))?;
+        if !saved.layers.is_empty() {
+            lineage.writers.push(Writer::unsaved("save", order, &lineage, saved.layers.clone()));
+        }
+        assemble::put_whole(&*store, &to.reference(), &lineage, Compression::default(), &Labels::default())?;
+        report_saved(target, &saved, start);
+        Ok(())
+    })
+}
+
+fn no_order_left(target: &str) -> Error {
+    Error::damaged(
+        target,
+        "the image that was restored has a task with the highest order there is; save without --baseline",
+    )
+}

@@ -1,0 +1,125 @@
+//! Conflicts: paths that parallel tasks changed differently.
+
+use std::{collections::BTreeSet, fmt};
+
+use super::path::TreePath;
+use crate::{
+    globs::{Glob, InvalidGlob},
+    quote::Line,
+    step::{ConflictRule, OnConflict},
+};
+
+/// What tasks change by the way, so that two of them in parallel nearly always differ, and what nobody misses: git writes both
+/// of these whenever it looks at a tree. A rule of the run's own comes first.
+pub const SETTLED_BY_DEFAULT: [&str; 2] = ["**/.git/index", "**/.git/FETCH_HEAD"];
+
+/// How conflicts end, by path.
+#[derive(Clone, Debug)]
+pub struct ConflictPolicy {
+    rules: Vec<(Glob, OnConflict)>,
+    rest: OnConflict,
+}
+
+impl ConflictPolicy {
+    /// The run's own `rules`, then [`SETTLED_BY_DEFAULT`], then `rest` for all other paths.
+    pub fn new(rules: &[ConflictRule], rest: OnConflict) -> Result<Self, InvalidGlob> {
+        let own = rules.iter().map(|rule| Ok((Glob::new(&rule.paths)?, rule.then)));
+        let by_default = SETTLED_BY_DEFAULT.iter().map(|paths| Ok((Glob::new(paths)?, OnConflict::Last)));
+        Ok(Self { rules: own.chain(by_default).collect::<Result<_, _>>()?, rest })
+    }
+
+    /// The one in which the later task always gets its way.
+    pub fn last() -> Self {
+        Self { rules: Vec::new(), rest: OnConflict::Last }
+    }
+
+    /// What becomes of a conflict about `path`.
+    pub fn judge(&self, path: &TreePath, is_dir: bool) -> OnConflict {
+        let rule = self.rules.iter().find(|(paths, _)| paths.matches(path.as_bytes(), is_dir));
+        rule.map_or(self.rest, |(_, then)| *then)
+    }
+}
+
+/// How many paths of a conflict are listed.
+const LISTED: usize = 20;
+
+/// Paths that parallel tasks changed differently.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conflicts {
+    /// The first ones.
+    pub listed: Vec<Conflict>,
+    /// How many there are in all.
+    pub count: usize,
+    /// The sources that differ, in pairs, the earlier first.
+    pub pairs: BTreeSet<(usize, usize)>,
+}
+
+/// A path that two tasks changed differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Which path.
+    pub path: TreePath,
+    /// Index of the earlier source.
+    pub earlier: usize,
+    /// Index of the later one, whose result is kept where conflicts are no errors.
+    pub later: usize,
+    /// What they did, in this order, for messages.
+    pub did: [&'static str; 2],
+    /// Their names.
+    pub names: [String; 2],
+}
+
+impl Conflicts {
+    /// Adds one.
+    pub fn add(&mut self, conflict: Conflict) {
+        self.count = self.count.saturating_add(1);
+        self.pairs.insert((conflict.earlier, conflict.later));
+        if self.listed.len() < LISTED {
+            self.listed.push(conflict);
+        }
+    }
+
+    /// How many are not listed.
+    pub fn unlisted(&self) -> usize {
+        self.count.saturating_sub(self.listed.len())
+    }
+}
+
+impl fmt::Display for Conflicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths = if self.count == 1 { "one path" } else { "the same paths" };
+        write!(f, "parallel tasks left {paths} differently: ")?;
+        for (i, conflict) in self.listed.iter().enumerate() {
+            let separator = if i == 0 { "" } else { ", " };
+            let ([did, also], [task, other]) = (conflict.did, &conflict.names);
+            write!(f, "{separator}{} (task {task:?} {did} it, task {other:?} {also} it)", conflict.path)?;
+        }
+        match self.unlisted() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Names in the log what was lost: the first paths, each with the task that got its way.
+pub fn report_settled(workspace: &str, settled: &Conflicts) {
+    for lost in &settled.listed {
+        let [dropped, kept] = &lost.names;
+        let path = lost.path.to_string();
+        tracing::info!(
+            event = "conflict",
+            workspace,
+            path,
+            kept,
+            dropped,
+            "{}: {path}: kept what task {kept:?} left, dropped what task {dropped:?} left",
+            Line(workspace)
+        );
+    }
+    match settled.unlisted() {
+        0 => {}
+        more => {
+            tracing::info!(event = "conflict", workspace, "{}: the same with {more} more paths", Line(workspace));
+        }
+    }
+}

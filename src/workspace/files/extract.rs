@@ -1,0 +1,295 @@
+//! Makes files and directories in a workspace, whoever said what they are: nothing is ever made outside, as every path
+//! is taken name by name from an open directory and no symbolic link is followed.
+
+use std::{
+    io::{self, Read},
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{self as sys, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
+
+use super::{
+    sparse::{SparseFile, fill},
+    tree::{self, Access, Cursor, Handle},
+};
+use crate::{
+    quote::Quoted,
+    workspace::{
+        entry::{CAPABILITY, Device, Entry, Node, Time, keeps_xattr},
+        error::Error,
+        path::TreePath,
+    },
+};
+
+/// Makes things in one workspace, on one thread.
+pub struct Extractor {
+    dirs: Cursor,
+    links: Cursor,
+    is_root: bool,
+    keeps_privileges: bool,
+    /// Files that lost privileges.
+    stripped: u64,
+    buffer: Vec<u8>,
+}
+
+impl Extractor {
+    /// For the workspace in the directory `root`. Files lose what gives rights to whoever runs them: setuid, setgid and
+    /// capabilities.
+    pub fn new(root: &Path) -> Result<Self, Error> {
+        let open = || Cursor::new(root, Access::lasting()).map_err(Error::file(root.display(), "can't be opened"));
+        Ok(Self {
+            dirs: open()?,
+            links: open()?,
+            is_root: tree::is_root(),
+            keeps_privileges: false,
+            stripped: 0,
+            buffer: vec![0; 128 * 1024],
+        })
+    }
+
+    /// Whether files keep setuid, setgid and capabilities.
+    pub fn keeping_privileges(self, keeps_privileges: bool) -> Self {
+        Self { keeps_privileges, ..self }
+    }
+
+    /// The number of files that lost setuid, setgid or capabilities.
+    pub fn stripped(&self) -> u64 {
+        self.stripped
+    }
+
+    /// Makes a directory that this process may write to for now; [`Extractor::finish_dir`] gives it its attributes. One
+    /// that is there is kept, as someone may be working in it; anything else at its place is removed.
+    pub fn make_dir(&mut self, path: &TreePath) -> Result<(), Error> {
+        if path.is_root() {
+            return Ok(());
+        }
+        self.make(path, &mut |parent, name| match sys::mkdirat(parent, name, Mode::RWXU) {
+            Err(Errno::EXIST) => match tree::status(parent, name)? {
+                status if status.kind != FileType::Directory => Err(Errno::EXIST.into()),
+                status if status.mode & 0o700 == 0o700 => Ok(()),
+                status => {
+                    let mode = Mode::from_raw_mode(status.mode as RawMode) | Mode::RWXU;
+                    let dir = Access::lasting().dir(parent, name)?;
+                    permitted(sys::fchmod(&dir, mode)).map(drop)
+                }
+            },
+            other => Ok(other?),
+        })
+    }
+
+    /// Makes what `entry` says, in place of what is there: a regular file with `content`, a symbolic link, a pipe or a
+    /// device. `seen` gets the bytes of a file.
+    pub fn make_entry(
+        &mut self,
+        entry: &Entry,
+        content: &mut dyn Read,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let kind = match &entry.node {
+            Node::File(_) | Node::Link { .. } => return self.make_file(entry, content, seen),
+            Node::Dir { .. } | Node::Whiteout => return Ok(()),
+            Node::Symlink(_) => FileType::Symlink,
+            Node::Fifo => FileType::Fifo,
+            Node::Char(_) => FileType::CharacterDevice,
+            Node::Block(_) => FileType::BlockDevice,
+        };
+        let is_made = match &entry.node {
+            Node::Symlink(target) => {
+                self.make(&entry.path, &mut |parent, name| Ok(sys::symlinkat(&target[..], parent, name)?))?;
+                true
+            }
+            Node::Char(device) | Node::Block(device) => self.make_device(&entry.path, kind, device)?,
+            _ => {
+                self.make(&entry.path, &mut |parent, name| {
+                    Ok(sys::mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, 0)?)
+                })?;
+                true
+            }
+        };
+        if !is_made {
+            return Ok(());
+        }
+        let is_root = self.is_root;
+        self.at(&entry.path, "can't be given its attributes", |parent, name| {
+            let made = Handle::open(parent, name, kind)?;
+            if is_root {
+                let (uid, gid) = owner(entry);
+                made.set_owner(uid, gid)?;
+            }
+            if kind != FileType::Symlink {
+                made.set_mode(Mode::from_raw_mode(entry.mode as RawMode))?;
+            }
+            made.set_times(&times(entry.mtime))
+        })
+    }
+
+    /// Makes `path` a hard link to the file at `to`, which must have been made before.
+    pub fn make_link(&mut self, path: &TreePath, to: &TreePath) -> Result<(), Error> {
+        let mut link = || -> io::Result<()> {
+            let from = self.links.parent(to)?;
+            let parent = self.dirs.parent(path)?;
+            let file = Handle::open(from, to.name(), FileType::RegularFile)?;
+            match file.link(parent, path.name()) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    tree::remove(parent, path.name())?;
+                    file.link(parent, path.name())
+                }
+                other => other,
+            }
+        };
+        link().map_err(Error::file(path, "can't be linked"))
+    }
+
+    /// Removes what is at `path`; nothing there is fine.
+    pub fn remove(&mut self, path: &TreePath) -> Result<(), Error> {
+        let removed = self.at(path, "can't be removed", tree::remove);
+        self.dirs.forget();
+        self.links.forget();
+        match removed {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Gives a directory its attributes, its mtime alone unless `all`. Where that is not permitted, because the directory
+    /// was there before and is someone else's, it stays as it is.
+    pub fn finish_dir(&mut self, entry: &Entry, all: bool) -> Result<(), Error> {
+        let is_root = self.is_root;
+        let mut finish = || -> io::Result<()> {
+            let dir = self.dirs.dir(&entry.path)?;
+            let status = tree::status_of(dir)?;
+            let mut denied = false;
+            if all && is_root && (status.uid, status.gid) != (entry.uid, entry.gid) {
+                let (uid, gid) = owner(entry);
+                denied |= permitted(sys::fchown(dir, uid, gid))?;
+            }
+            if all && status.mode != entry.mode || is_root {
+                let mode = if all { entry.mode } else { status.mode };
+                denied |= permitted(sys::fchmod(dir, Mode::from_raw_mode(mode as RawMode)))?;
+            }
+            if all && is_root {
+                set_xattrs(dir, entry, &|_| true)?;
+            }
+            permitted(sys::futimens(dir, &times(entry.mtime)))?;
+            if denied {
+                tracing::warn!("{}: it was there before and belongs to someone else, so it keeps its mode", entry.path);
+            }
+            Ok(())
+        };
+        finish().map_err(Error::file(&entry.path, "can't be given its attributes"))
+    }
+
+    fn make_file(&mut self, entry: &Entry, content: &mut dyn Read, seen: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let mut made = None;
+        self.make(&entry.path, &mut |parent, name| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            made = Some(sys::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
+            Ok(())
+        })?;
+        let Some(fd) = made else { return Ok(()) };
+        let mut file = SparseFile::new(fd.into());
+        loop {
+            let len = match fill(content, &mut self.buffer) {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(e) => return Err(Error::file(&entry.path, "its content can't be read")(e)),
+            };
+            let read = self.buffer.get(..len).unwrap_or_default();
+            seen(read);
+            file.append(read).map_err(Error::file(&entry.path, "can't be written"))?;
+        }
+        let file = file.finish().map_err(Error::file(&entry.path, "can't be written"))?;
+        let is_capability = |name: &[u8]| name == CAPABILITY;
+        let mut mode = Mode::from_raw_mode(entry.mode as RawMode);
+        if !self.keeps_privileges {
+            let has_capability = self.is_root && entry.xattrs.iter().any(|(name, _)| is_capability(name));
+            let has_privileges = mode.intersects(Mode::SUID | Mode::SGID) || has_capability;
+            self.stripped = self.stripped.saturating_add(u64::from(has_privileges));
+            mode.remove(Mode::SUID | Mode::SGID);
+        }
+        let set = || -> io::Result<()> {
+            if self.is_root {
+                let (uid, gid) = owner(entry);
+                sys::fchown(&file, uid, gid)?;
+                set_xattrs(file.as_fd(), entry, &|name| self.keeps_privileges || !is_capability(name))?;
+            }
+            sys::fchmod(&file, mode)?;
+            Ok(sys::futimens(&file, &times(entry.mtime))?)
+        };
+        set().map_err(Error::file(&entry.path, "can't be given its attributes"))
+    }
+
+    /// Whether the device could be made.
+    fn make_device(&mut self, path: &TreePath, kind: FileType, device: &Device) -> Result<bool, Error> {
+        let number = sys::makedev(device.major, device.minor);
+        let mut is_made = true;
+        self.make(path, &mut |parent, name| match sys::mknodat(parent, name, kind, Mode::empty(), number) {
+            Err(Errno::PERM) => {
+                tracing::warn!("{path}: this container is not allowed to make the device; it is left out");
+                is_made = false;
+                Ok(())
+            }
+            other => Ok(other?),
+        })?;
+        Ok(is_made)
+    }
+
+    /// Calls `make`; if something is in its way, removes that and calls it again.
+    fn make(
+        &mut self,
+        path: &TreePath,
+        make: &mut dyn FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        self.at(path, "can't be made", |parent, name| match make(parent, name) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                tree::remove(parent, name)?;
+                make(parent, name)
+            }
+            other => other,
+        })
+    }
+
+    fn at(
+        &mut self,
+        path: &TreePath,
+        action: &'static str,
+        work: impl FnOnce(BorrowedFd<'_>, &[u8]) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        self.dirs.parent(path).and_then(|parent| work(parent, path.name())).map_err(Error::file(path, action))
+    }
+}
+
+fn set_xattrs(fd: BorrowedFd<'_>, entry: &Entry, keeps: &dyn Fn(&[u8]) -> bool) -> io::Result<()> {
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| keeps_xattr(name) && keeps(name)) {
+        match sys::fsetxattr(fd, &name[..], value, XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP | Errno::PERM) => {
+                let name = Quoted(name);
+                tracing::warn!("{}: the extended attribute {name} can't be set here; it is left out", entry.path);
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether the call was denied; other errors stay errors.
+fn permitted(result: rustix::io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(false),
+        Err(Errno::PERM | Errno::ACCESS | Errno::ROFS) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
+    (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+}
+
+fn times(mtime: Time) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.sec, tv_nsec: mtime.nsec.into() };
+    Timestamps { last_access: time, last_modification: time }
+}

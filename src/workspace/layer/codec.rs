@@ -1,0 +1,163 @@
+//! Compression of layers, and where each kind keeps the table of contents.
+//!
+//! | kind | the layer | the table of contents |
+//! |---|---|---|
+//! | zstd | independent frames of 1 MiB | a skippable frame (RFC 8878, 3.1.2); the offset is that of its payload |
+//! | gzip | one member (RFC 1952) | a member of its own, after the end of the archive; the offset is that of the member |
+//! | none | as it is | after the end of the archive |
+
+use std::io::{self, Read, Write};
+
+use flate2::{read::MultiGzDecoder, write::GzEncoder};
+
+use crate::step::Compression;
+
+/// Bytes of a zstd frame without compression.
+const FRAME: usize = 1 << 20;
+
+/// The first of the magic numbers of skippable frames.
+const SKIPPABLE: u32 = 0x184D_2A50;
+
+/// Compresses what is written to it.
+pub enum Encoder<W: Write> {
+    /// zstd
+    Zstd(Frames<W>),
+    /// gzip
+    Gzip(GzEncoder<W>),
+    /// Nothing.
+    None(W),
+}
+
+/// Independent zstd frames.
+pub struct Frames<W> {
+    out: W,
+    context: zstd::bulk::Compressor<'static>,
+    plain: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+impl<W: Write> Encoder<W> {
+    /// Compresses into `out`.
+    pub fn new(compression: Compression, out: W) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::Zstd => Self::Zstd(Frames {
+                out,
+                context: zstd::bulk::Compressor::new(1)?,
+                plain: Vec::with_capacity(FRAME),
+                packed: Vec::with_capacity(zstd::zstd_safe::compress_bound(FRAME)),
+            }),
+            Compression::Gzip => Self::Gzip(GzEncoder::new(out, flate2::Compression::fast())),
+            Compression::None => Self::None(out),
+        })
+    }
+
+    /// Ends the compressed stream.
+    pub fn finish(self) -> io::Result<W> {
+        match self {
+            Self::Zstd(mut frames) => {
+                frames.frame()?;
+                Ok(frames.out)
+            }
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::None(out) => Ok(out),
+        }
+    }
+}
+
+impl<W: Write> Write for Encoder<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Zstd(frames) => frames.write(bytes),
+            Self::Gzip(encoder) => encoder.write(bytes),
+            Self::None(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<W: Write> Frames<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = bytes.len().min(FRAME.saturating_sub(self.plain.len()));
+        self.plain.extend_from_slice(bytes.get(..len).unwrap_or_default());
+        if self.plain.len() == FRAME {
+            self.frame()?;
+        }
+        Ok(len)
+    }
+
+    fn frame(&mut self) -> io::Result<()> {
+        if self.plain.is_empty() {
+            return Ok(());
+        }
+        self.packed.clear();
+        self.context.compress_to_buffer(&self.plain, &mut self.packed)?;
+        self.out.write_all(&self.packed)?;
+        self.plain.clear();
+        Ok(())
+    }
+}
+
+/// What is appended to a compressed layer so that it holds the table `toc`: bytes in front, and those that [`unwrap_toc`]
+/// reads.
+pub fn wrap_toc(compression: Compression, toc: Vec<u8>) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    match compression {
+        Compression::Zstd => {
+            let len = u32::try_from(toc.len()).map_err(io::Error::other)?;
+            Ok(([SKIPPABLE.to_le_bytes(), len.to_le_bytes()].concat(), toc))
+        }
+        Compression::Gzip => {
+            let mut member = GzEncoder::new(Vec::new(), flate2::Compression::none());
+            member.write_all(&toc)?;
+            Ok((Vec::new(), member.finish()?))
+        }
+        Compression::None => Ok((Vec::new(), toc)),
+    }
+}
+
+/// The table in the part of a layer that [`wrap_toc`] made. It is not longer than that part.
+pub fn unwrap_toc(compression: Compression, stored: Vec<u8>) -> io::Result<Vec<u8>> {
+    match compression {
+        Compression::Zstd | Compression::None => Ok(stored),
+        Compression::Gzip => {
+            let mut toc = Vec::new();
+            MultiGzDecoder::new(&stored[..]).take(stored.len() as u64).read_to_end(&mut toc)?;
+            Ok(toc)
+        }
+    }
+}
+
+/// Decompresses a layer: all frames or members, to the end of `blob`.
+pub fn decoder<'a>(compression: Compression, blob: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    Ok(match compression {
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(blob)?),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(64 * 1024, blob))),
+        Compression::None => Box::new(blob),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_decoder_reads_the_layer_and_the_table_is_where_it_is_said_to_be() {
+        let plain: Vec<u8> = (0..3 * FRAME as u32 / 4).flat_map(|i| i.to_le_bytes()).collect();
+        for compression in [Compression::Zstd, Compression::Gzip, Compression::None] {
+            let mut encoder = Encoder::new(compression, Vec::new()).unwrap();
+            encoder.write_all(&plain).unwrap();
+            let mut blob = encoder.finish().unwrap();
+            let (head, table) = wrap_toc(compression, b"table".to_vec()).unwrap();
+            blob.extend_from_slice(&head);
+            let offset = blob.len();
+            blob.extend_from_slice(&table);
+            assert_eq!(unwrap_toc(compression, blob[offset..].to_vec()).unwrap(), b"table");
+            let mut read = Vec::new();
+            decoder(compression, &blob[..]).unwrap().read_to_end(&mut read).unwrap();
+            assert!(read.starts_with(&plain), "{compression:?}");
+            assert_eq!(read.len() == plain.len(), compression == Compression::Zstd);
+        }
+    }
+}

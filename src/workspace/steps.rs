@@ -1,0 +1,110 @@
+//! The two injected steps: what the webhook tells them, done for each workspace of the task.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use super::{
+    baseline,
+    conflict::ConflictPolicy,
+    error::Error,
+    progress::{Action, INTERVAL, Progress},
+    publish::{self, PendingSnapshot},
+    report::{report_restored, report_saved},
+    restore, save,
+    snapshot::{image, lineage::Input, load},
+};
+use crate::{
+    step::{ENV, STATE_DIR, StepConfig, WorkspaceStep},
+    store::{self, Store},
+    target::Target,
+};
+
+/// The injected restore step, which is told in the environment variable [`ENV`] what to do.
+pub fn restore_step() -> Result<(), Error> {
+    restore_task(step("an image and a directory")?, Path::new(STATE_DIR))
+}
+
+/// The injected save step, which is told in [`ENV`] what to do.
+pub fn save_step() -> Result<(), Error> {
+    save_task(step("a directory and an image")?, Path::new(STATE_DIR))
+}
+
+/// Makes each workspace of a restore step. What a save of the same task has to know is left in the folder `state`, if
+/// there is one.
+pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
+    let step = step.of_combination()?;
+    step.workspaces.iter().try_for_each(|workspace| {
+        let store = store::open(&workspace.target.parse::<Target>()?)?;
+        restore_workspace(&*store, &step, workspace, state)
+    })
+}
+
+/// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`.
+pub fn save_task(step: StepConfig, state: &Path) -> Result<(), Error> {
+    let step = step.of_combination()?;
+    let saved = step.workspaces.iter().map(|workspace| save_workspace(&step, workspace, state));
+    publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
+}
+
+pub(super) fn restore_workspace(
+    store: &dyn Store,
+    step: &StepConfig,
+    workspace: &WorkspaceStep,
+    state: &Path,
+) -> Result<(), Error> {
+    let input = load::input(store, step, workspace)?;
+    // Without the volume there is no save step.
+    let baseline = state.is_dir().then(|| baseline_path(step, workspace, state));
+    let (root, name) = (Path::new(&workspace.path), &workspace.name);
+    let policy = ConflictPolicy::new(&step.conflict_rules, step.conflict)?;
+    restore_reported(store, &input, root, baseline.as_deref(), &policy, name)
+}
+
+/// Restores, with progress in the log and a line about the result at the end. `name` is how messages name the workspace.
+pub fn restore_reported(
+    store: &dyn Store,
+    input: &Input,
+    root: &Path,
+    baseline: Option<&Path>,
+    policy: &ConflictPolicy,
+    name: &str,
+) -> Result<(), Error> {
+    let progress = Progress::new(Action::Restore, name);
+    let restore = || restore::restore(store, input, root, baseline, policy, &progress);
+    report_restored(name, &progress.logged(INTERVAL, restore)?);
+    Ok(())
+}
+
+fn save_workspace<'a>(
+    step: &'a StepConfig,
+    workspace: &'a WorkspaceStep,
+    state: &Path,
+) -> Result<PendingSnapshot<'a>, Error> {
+    let start = Instant::now();
+    let store = store::open(&workspace.target.parse::<Target>()?)?;
+    // A task without a restore step starts from nothing.
+    let baseline = Some(baseline_path(step, workspace, state)).filter(|path| path.exists());
+    let input = baseline::input(baseline.as_deref())?;
+    let progress = Progress::new(Action::Save, &workspace.name);
+    let root = Path::new(&workspace.path);
+    let save = || save::save(&*store, root, baseline.as_deref(), step.compression, &progress);
+    let mut saved = progress.logged(INTERVAL, save)?;
+    for layer in &mut saved.layers {
+        layer.annotations.insert(image::TASK.to_owned(), step.task.clone());
+    }
+    report_saved(&workspace.name, &saved, start);
+    Ok(PendingSnapshot { store, step, workspace, input, layers: saved.layers })
+}
+
+/// The configuration of this step, out of its environment.
+fn step(by_hand: &'static str) -> Result<StepConfig, Error> {
+    let text = std::env::var(ENV).map_err(|_| Error::NoStepConfig { by_hand })?;
+    Ok(StepConfig::parse(&text, |name| std::env::var(name).ok())?)
+}
+
+/// Where the baseline of a workspace is in the folder `state`.
+fn baseline_path(step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> PathBuf {
+    state.join(StepConfig::tag(&step.run, step.order, &workspace.name))
+}

@@ -1,0 +1,280 @@
+//! What a string of an embedded task will be when the task runs, as far as that is known when the run is created.
+
+use std::{
+    borrow::Cow,
+    cell::{Cell, OnceCell},
+    collections::HashMap,
+};
+
+use serde_json::Value;
+
+use crate::{
+    limits::MAX_STRING,
+    tekton::{
+        fields::{field, items, text},
+        scope::Scope,
+        variables::{name_after, param_names, substitute},
+        workspaces::mount_path,
+    },
+};
+
+/// Stands for an unknown part. No path can contain it.
+const UNKNOWN: char = '\0';
+
+/// What it counts to look something up, in bytes.
+const LOOK_UP: usize = 16;
+
+/// How far defaults of params are followed into each other (Tekton: resources/apply.go `maxParamReferenceDepth`).
+const DEPTH: usize = 10;
+
+/// The values of the variables of one embedded task.
+pub struct TaskValues<'a> {
+    task: &'a Value,
+    spec: &'a Value,
+    /// The values of the pipeline's variables.
+    scope: &'a Scope<'a>,
+    /// The task's params by their name, with their place.
+    declared: OnceCell<HashMap<&'a str, (usize, &'a Value)>>,
+    /// Bytes that may still be put together. What goes beyond is not known: defaults may name others many times, which name
+    /// others.
+    room: Cell<usize>,
+}
+
+/// A path, normalised lexically, whose end may be unknown.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KnownPath {
+    /// Its components, without `.`, `..` and empty ones.
+    names: Vec<String>,
+    /// If its end is unknown: the known beginning of the next component.
+    open: Option<String>,
+}
+
+impl<'a> TaskValues<'a> {
+    /// Those of `task`, a task of a Pipeline with an embedded spec. `scope` has the values of the pipeline's variables.
+    pub fn new(task: &'a Value, scope: &'a Scope<'a>) -> Self {
+        Self {
+            task,
+            spec: field(task, "taskSpec").unwrap_or(&Value::Null),
+            scope,
+            declared: OnceCell::new(),
+            room: Cell::new(MAX_STRING),
+        }
+    }
+
+    /// The path that `template` will be; a relative one begins at `/workspace` (Tekton: pkg/pod/workingdir_init.go).
+    pub fn path(&self, template: &str) -> KnownPath {
+        let value = self.value(template, 0);
+        let (known, open) = match value.split_once(UNKNOWN) {
+            Some((known, _)) => (known, true),
+            None => (&*value, false),
+        };
+        if known.is_empty() && open {
+            return KnownPath { names: Vec::new(), open: Some(String::new()) };
+        }
+        let workspace = (!known.starts_with('/')).then_some("workspace");
+        let mut parts: Vec<&str> = workspace.into_iter().chain(known.split('/')).collect();
+        let open = if open { parts.pop().map(str::to_owned) } else { None };
+        let mut names: Vec<String> = Vec::new();
+        for part in parts {
+            match part {
+                "" | "." => {}
+                ".." => drop(names.pop()),
+                name => names.push(name.to_owned()),
+            }
+        }
+        KnownPath { names, open }
+    }
+
+    /// The value of `template`; none if it is not known.
+    pub fn string(&self, template: &str) -> Option<String> {
+        Some(self.value(template, 0).into_owned()).filter(|value| !value.contains(UNKNOWN))
+    }
+
+    /// A string inside of the task.
+    fn value<'t>(&self, template: &'t str, depth: usize) -> Cow<'t, str> {
+        replaced(template, |reference| {
+            if let Some(name) = name_after(reference, "workspaces") {
+                return reference.ends_with(".path").then(|| self.within(|| self.mount_path(name)));
+            }
+            if name_after(reference, "params").is_some() {
+                return Some(self.within(|| self.param(reference, depth)));
+            }
+            is_late(reference).then(|| UNKNOWN.to_string())
+        })
+    }
+
+    /// What `value` gives, as long as there is room for it.
+    fn within(&self, value: impl FnOnce() -> String) -> String {
+        let take = |bytes: usize| {
+            let left = self.room.get().checked_sub(bytes);
+            self.room.set(left.unwrap_or_default());
+            left.is_some()
+        };
+        if !take(LOOK_UP) {
+            return UNKNOWN.to_string();
+        }
+        let value = value();
+        if take(value.len()) { value } else { UNKNOWN.to_string() }
+    }
+
+    fn declared(&self) -> &HashMap<&'a str, (usize, &'a Value)> {
+        self.declared.get_or_init(|| {
+            let mut declared = HashMap::new();
+            for (place, param) in items(self.spec, "params").iter().enumerate() {
+                declared.entry(text(param, "name")).or_insert((place, param));
+            }
+            declared
+        })
+    }
+
+    /// What `reference`, one to a param, stands for.
+    fn param(&self, reference: &str, depth: usize) -> String {
+        let declared = self.declared();
+        let found = param_names(reference).filter_map(|(name, rest)| Some((declared.get(name)?, rest)));
+        let Some(((_, param), rest)) = found.min_by_key(|((place, _), _)| *place) else {
+            return self.outer(&format!("$({reference})"));
+        };
+        let name = text(param, "name");
+        let passed = items(self.task, "params").iter().find(|passed| text(passed, "name") == name);
+        if let Some(value) = passed.and_then(|passed| field(passed, "value")) {
+            return element(value, rest).map_or(UNKNOWN.to_string(), |value| self.outer(value));
+        }
+        match field(param, "default").and_then(|default| element(default, rest)) {
+            Some(default) if depth < DEPTH => self.value(default, depth + 1).into_owned(),
+            _ => UNKNOWN.to_string(),
+        }
+    }
+
+    /// A string that the pipeline passes to the task.
+    fn outer(&self, template: &str) -> String {
+        let value = |reference: &str| {
+            let known = self.scope.text(reference).map(str::to_owned);
+            let late = is_late(reference) || name_after(reference, "params").is_some();
+            known.or_else(|| late.then(|| UNKNOWN.to_string()))
+        };
+        replaced(template, value).into_owned()
+    }
+
+    fn mount_path(&self, name: &str) -> String {
+        let declared = items(self.spec, "workspaces").iter().find(|declared| text(declared, "name") == name);
+        declared.map_or_else(|| format!("/workspace/{name}"), mount_path)
+    }
+}
+
+impl KnownPath {
+    /// Whether it is, or may be, below `folder`: one that is `folder` with an unknown rest may be.
+    pub fn is_below(&self, folder: &Self) -> bool {
+        self.may_be_in(folder) && (self.open.is_some() || self.names.len() > folder.names.len())
+    }
+
+    /// Whether it is, or may be, `folder` or below it.
+    pub fn may_be_in(&self, folder: &Self) -> bool {
+        let shared = self.names.len().min(folder.names.len());
+        if self.names.get(..shared) != folder.names.get(..shared) {
+            return false;
+        }
+        match (&self.open, folder.names.get(self.names.len())) {
+            (_, None) => true,
+            (Some(begun), Some(next)) => next.starts_with(begun.as_str()),
+            (None, Some(_)) => false,
+        }
+    }
+}
+
+/// Whether the variable gets its value only after earlier tasks or steps have run.
+fn is_late(reference: &str) -> bool {
+    ["tasks.", "finally.", "steps.", "step."].iter().any(|start| reference.starts_with(start))
+}
+
+/// The string in `value` that `rest` leads to: nothing, `.key` or `[0]`.
+fn element<'v>(value: &'v Value, rest: &str) -> Option<&'v str> {
+    let index = || rest.strip_prefix('[')?.strip_suffix(']')?.parse::<usize>().ok();
+    match rest.strip_prefix('.') {
+        _ if rest.is_empty() => value.as_str(),
+        Some(key) => value.as_object()?.get(key)?.as_str(),
+        None => value.as_array()?.get(index()?)?.as_str(),
+    }
+}
+
+fn replaced<'t>(template: &'t str, value: impl FnMut(&str) -> Option<String>) -> Cow<'t, str> {
+    substitute(template, value).map_or(Cow::Borrowed(template), Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::tekton::run::Run;
+
+    #[test]
+    fn what_is_put_together_is_bounded() {
+        let many = |name: &str| format!("$(params.{name})").repeat(1000);
+        let params: Vec<Value> = (0..9)
+            .map(|level| json!({"name": format!("p{level}"), "default": many(&format!("p{}", level + 1))}))
+            .collect();
+        let (run, task) = (json!({}), json!({"taskSpec": {"params": params}}));
+        let scope = Scope::of_run(Run::new(&run), "ns");
+        assert_eq!(TaskValues::new(&task, &scope).string("$(params.p0)"), None);
+    }
+
+    #[test]
+    fn paths() {
+        let run = json!({"spec": {"params": [{"name": "dot", "value": "."}, {"name": "outer", "value": "src/a"}]}});
+        let task = json!({
+            "name": "t",
+            "params": [
+                {"name": "dir", "value": "$(params.outer)"}, {"name": "late", "value": "x/$(tasks.a.results.r)"},
+                {"name": "empty", "value": ""}, {"name": "object", "value": {"k": "$(params.dot)"}},
+            ],
+            "taskSpec": {
+                "workspaces": [{"name": "in", "mountPath": "/in/"}],
+                "params": [
+                    {"name": "dir"}, {"name": "late"}, {"name": "empty"}, {"name": "object"}, {"name": "unset"},
+                    {"name": "below", "default": "$(workspaces.in.path)/$(params.dir)"}, {"name": "list", "default": ["/l"]},
+                ],
+            },
+        });
+        let scope = Scope::of_run(Run::new(&run), "ns");
+        let values = TaskValues::new(&task, &scope);
+        let shown = |template: &str| {
+            let path = values.path(template);
+            path.open.iter().fold(format!("/{}", path.names.join("/")), |shown, open| format!("{shown} {open}…"))
+        };
+        for (template, expected) in [
+            ("/a//b/../c/.", "/a/c"),
+            ("", "/workspace"),
+            ("src", "/workspace/src"),
+            ("$(params.dir)", "/workspace/src/a"),
+            ("$(params.below)/more", "/in/src/a/more"),
+            ("$(params[\"below\"])", "/in/src/a"),
+            ("$(workspaces.in.path)/$(params.dot)", "/in"),
+            ("$(workspaces.in.path)/$(params.empty)", "/in"),
+            ("$(workspaces.in.path)/$(params.object.k)", "/in"),
+            ("$(workspaces.other.path)/x", "/workspace/other/x"),
+            ("$(params.list[0])/x", "/l/x"),
+            ("/in/$(params.late)", "/in/x …"),
+            ("/in/y$(tasks.a.results.r)/z", "/in y…"),
+            ("$(params.unset)/z", "/ …"),
+            ("/in/$(context.taskRun.name)", "/in/$(context.taskRun.name)"),
+        ] {
+            assert_eq!(shown(template), expected, "{template}");
+        }
+        let folder = values.path("/in");
+        for (template, is_in, is_below) in [
+            ("/in", true, false),
+            ("/in/a", true, true),
+            ("/inner/a", false, false),
+            ("/", false, false),
+            ("/in/../other", false, false),
+            ("/other/../in/x", true, true),
+            ("/$(params.late)", false, false),
+            ("/i$(tasks.a.results.r)", true, true),
+            ("$(params.unset)", true, true),
+            ("/in/$(tasks.a.results.r)", true, true),
+        ] {
+            let path = values.path(template);
+            assert_eq!((path.may_be_in(&folder), path.is_below(&folder)), (is_in, is_below), "{template}");
+        }
+    }
+}

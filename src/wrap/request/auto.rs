@@ -1,0 +1,63 @@
+//! Which workspaces `auto` means.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+
+use crate::tekton::{
+    fields::{field, flag, items, text},
+    run::Run,
+    workspaces::uses,
+};
+
+/// The workspaces of a Pipeline's spec that carry files between its tasks and nothing beyond the run: those that at least two
+/// tasks use, and that the run binds to a claim template or an emptyDir, or not at all though the Pipeline needs them. A
+/// claim by name holds data that outlives the run, and Secrets, ConfigMaps and the like bring files of their own.
+pub fn shared_workspaces(run: Run<'_>, spec: &Value) -> Vec<String> {
+    let mut users: HashMap<String, usize> = HashMap::new();
+    for task in items(spec, "tasks").iter().chain(items(spec, "finally")) {
+        let names: HashSet<String> = uses(task).into_iter().map(|used| used.pipeline).collect();
+        names.into_iter().for_each(|name| *users.entry(name).or_default() += 1);
+    }
+    let is_temporary = |declared: &Value| match run.binding(text(declared, "name")) {
+        None => !flag(declared, "optional"),
+        Some(binding) => {
+            let source = |name: &str| field(binding, name).is_some();
+            source("volumeClaimTemplate") || source("emptyDir") || binding.as_object().is_none_or(|map| map.len() == 1)
+        }
+    };
+    let declared = items(spec, "workspaces").iter();
+    let wanted = declared
+        .filter(|declared| is_temporary(declared) && users.get(text(declared, "name")).is_some_and(|users| *users > 1));
+    wanted.map(|declared| text(declared, "name").to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_tasks_share_for_the_run_alone() {
+        let tasks = ["a", "b"].map(|task| {
+            json!({"name": task, "workspaces": [
+                {"name": "template"}, {"name": "empty"}, {"name": "unbound"}, {"name": "optional"}, {"name": "claim"},
+                {"name": "secret"}, {"name": "nothing"}, {"name": if task == "a" { "alone" } else { "claim" }},
+            ]})
+        });
+        let spec = json!({
+            "workspaces": [
+                {"name": "template"}, {"name": "empty"}, {"name": "unbound"}, {"name": "optional", "optional": true},
+                {"name": "claim"}, {"name": "secret"}, {"name": "alone"}, {"name": "nothing"},
+            ],
+            "tasks": tasks,
+        });
+        let run = json!({"spec": {"workspaces": [
+            {"name": "template", "volumeClaimTemplate": {"spec": {}}}, {"name": "empty", "emptyDir": {}},
+            {"name": "claim", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "secret", "secret": {"secretName": "s"}},
+            {"name": "nothing"},
+        ]}});
+        assert_eq!(shared_workspaces(Run::new(&run), &spec), ["template", "empty", "unbound", "nothing"]);
+    }
+}

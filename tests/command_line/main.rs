@@ -1,0 +1,6 @@
+//! The program as a process: what it prints, how it ends, what it does without privileges.
+
+mod non_root;
+mod render;
+mod restore_save;
+mod webhook;

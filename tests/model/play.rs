@@ -1,0 +1,362 @@
+//! Plays a random run: the real rewrite, restore and save, each task in folders of its own, compared with the model at
+//! every step.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rustix::fs::{Mode, OFlags};
+use serde_json::Value;
+use tekton_wrap::{
+    render::Objects,
+    resolve::wrap_run,
+    step::{ENV, STATE_DIR, StepConfig},
+    workspace::{self, Error},
+    wrap::Settings,
+};
+
+use crate::{
+    edits, image,
+    model::{Key, Left, Merged, Model, Observed},
+    pipeline::{End, Next, Pipeline, Script, Use, WORKSPACES},
+    seen,
+};
+
+/// Key of what the workspaces start with.
+const BASE: Key = (0, 0);
+
+const UID: &str = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
+
+/// A run in a folder of its own.
+struct Play<'a> {
+    pipeline: &'a Pipeline,
+    folder: &'a Path,
+    /// The place of each task in pipeline order, counted from 1.
+    places: Vec<usize>,
+    /// The injected steps of each task.
+    steps: Vec<Steps>,
+    models: [Model; 2],
+    /// What each target holds, once it is written.
+    targets: [Option<Merged>; 2],
+}
+
+/// The configurations of a task's injected steps, variables not yet replaced.
+struct Steps {
+    restore: Option<String>,
+    save: Option<String>,
+    /// Whether they share a volume for what restore leaves for save.
+    state: bool,
+}
+
+/// How a TaskRun ended: what it left of each workspace that it saved.
+enum Ended {
+    Saved(Vec<(usize, Left)>),
+    Failed,
+    NotRestored,
+}
+
+/// Plays `pipeline`; the error says where the product and the model differ.
+pub fn play(pipeline: &Pipeline) -> Result<(), String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let result = Play::new(pipeline, folder.path()).and_then(|mut play| play.all());
+    // So that directories with odd modes can be removed.
+    seen::open_up(folder.path());
+    result
+}
+
+impl<'a> Play<'a> {
+    fn new(pipeline: &'a Pipeline, folder: &'a Path) -> Result<Self, String> {
+        let mut models = [Model::default(), Model::default()];
+        let base = match &pipeline.base {
+            Some(script) => {
+                let dir = folder.join("base");
+                fs::create_dir(&dir).expect("a new folder");
+                edits::apply(&dir, script);
+                let image = format!("dir://{}/base-image:1", folder.display());
+                workspace::save_dir(&dir, &image, None).map_err(|e| format!("the base can't be saved: {e}"))?;
+                let nothing = (Merged::default(), Observed::nothing());
+                let left = Left::new(BTreeSet::new(), &nothing.0, &nothing.1, &Observed::new(&dir));
+                models.iter_mut().for_each(|model| model.add(BASE, left.clone()));
+                Some(image)
+            }
+            None => None,
+        };
+        let store = folder.join("store").display().to_string();
+        let steps = wrapped(pipeline, &pipeline.objects(&store, base.as_deref()))?;
+        let order = pipeline.order();
+        let place = |task| 1 + order.iter().position(|placed| *placed == task).expect("all tasks have a place");
+        let places = (0..pipeline.tasks.len()).map(place).collect();
+        Ok(Self { pipeline, folder, places, steps, models, targets: [None, None] })
+    }
+
+    /// Tasks one after the other where conflicts are errors, for it depends on who comes first what fails; else as parallel
+    /// as they are.
+    fn all(&mut self) -> Result<(), String> {
+        let mut ends: Vec<Option<End>> = vec![None; self.pipeline.tasks.len()];
+        while ends.iter().any(Option::is_none) {
+            let mut ready = Vec::new();
+            for task in (0..ends.len()).filter(|&task| ends[task].is_none()).collect::<Vec<_>>() {
+                match self.pipeline.next(task, &ends) {
+                    Next::Wait => {}
+                    Next::Skip(end) => ends[task] = Some(end),
+                    Next::Start => ready.push(task),
+                }
+            }
+            if !self.pipeline.last {
+                ready.sort_by_key(|&task| self.pipeline.tasks[task].urgency);
+                ready = ready.pop().into_iter().collect();
+            }
+            for (task, end) in self.start(&ready)? {
+                ends[task] = Some(end);
+            }
+        }
+        Ok(())
+    }
+
+    /// Plays all combinations of `tasks`.
+    fn start(&mut self, tasks: &[usize]) -> Result<Vec<(usize, End)>, String> {
+        let numbers = |&task: &usize| (0..self.pipeline.tasks[task].combinations()).map(move |number| (task, number));
+        let all: Vec<(usize, usize)> = tasks.iter().flat_map(numbers).collect();
+        let mut ends = vec![End::Succeeded; self.pipeline.tasks.len()];
+        let together = if self.pipeline.last { all.len().max(1) } else { 1 };
+        for all in all.chunks(together) {
+            let play: &Self = self;
+            let played: Vec<_> = thread::scope(|scope| {
+                let start = |&(task, number)| scope.spawn(move || play.attempts(task, number));
+                let threads: Vec<_> = all.iter().map(start).collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+                    .collect()
+            });
+            for (&(task, number), ended) in all.iter().zip(played) {
+                match ended.map_err(|problem| format!("t{task}[{number}]: {problem}"))? {
+                    Ended::Saved(left) => left.into_iter().for_each(|(workspace, left)| {
+                        self.models[workspace].add((self.places[task], number), left);
+                    }),
+                    Ended::Failed => ends[task] = End::Failed,
+                    Ended::NotRestored => ends[task] = End::NotRestored,
+                }
+            }
+            self.check_targets().map_err(|problem| format!("after {all:?}: {problem}"))?;
+        }
+        Ok(tasks.iter().map(|&task| (task, ends[task])).collect())
+    }
+
+    /// One TaskRun.
+    fn attempts(&self, task: usize, number: usize) -> Result<Ended, String> {
+        let uses = |workspace: usize| self.pipeline.tasks[task].uses[workspace];
+        let used: Vec<usize> = (0..2).filter(|&workspace| uses(workspace) != Use::No).collect();
+        let ancestors: BTreeSet<usize> = self.pipeline.ancestors(task).iter().map(|&task| self.places[task]).collect();
+        let given = |workspace: usize| -> BTreeSet<Key> {
+            let before = |key: &Key| *key == BASE || ancestors.contains(&key.0);
+            self.models[workspace].saved().into_iter().filter(before).collect()
+        };
+        let wanted: Vec<Merged> =
+            used.iter().map(|&workspace| self.models[workspace].merge(&given(workspace))).collect();
+        let in_conflict = !self.pipeline.last && wanted.iter().any(|merged| !merged.conflicts.is_empty());
+        let mut ended = Ended::Failed;
+        for attempt in 0..=self.pipeline.tasks[task].retries {
+            let folder = self.folder.join(format!("t{task}-{number}-{attempt}"));
+            let dir = |workspace: usize| folder.join(WORKSPACES[workspace]);
+            used.iter().for_each(|&workspace| fs::create_dir_all(dir(workspace)).expect("a new folder"));
+            let state = folder.join("state");
+            if self.steps[task].state {
+                fs::create_dir(&state).expect("a new folder");
+            }
+            let restore = self.config(&self.steps[task].restore, task, number, &dir);
+            let steps = restore.iter().flat_map(|config| &config.workspaces);
+            let restores: Vec<String> = steps.map(|workspace| workspace.name.clone()).collect();
+            let restored = restore.map_or(Ok(()), |config| workspace::restore_task(config, &state));
+            match (restored, in_conflict) {
+                (Err(Error::Conflict { workspace, conflicts }), true) => {
+                    lists(&wanted, &used, &workspace, &conflicts.to_string())?;
+                    ended = Ended::NotRestored;
+                    continue;
+                }
+                (Err(problem), _) => return Err(format!("attempt {attempt}: restore: {problem}")),
+                (Ok(()), true) => return Err("restore does not see the conflict".to_owned()),
+                (Ok(()), false) => {}
+            }
+            let mut left = Vec::new();
+            for (&workspace, wanted) in used.iter().zip(&wanted) {
+                let before = Observed::new(&dir(workspace));
+                let place = |problem| format!("attempt {attempt}: workspace {}: {problem}", WORKSPACES[workspace]);
+                wanted.compare(before.tree()).map_err(place)?;
+                if uses(workspace) == Use::Write {
+                    let is_restored = restores.iter().any(|name| name == WORKSPACES[workspace]);
+                    let before = if is_restored { before } else { Observed::nothing() };
+                    let script = &self.pipeline.tasks[task].scripts[number][workspace];
+                    let after = work(&dir(workspace), script, task);
+                    left.push((workspace, Left::new(given(workspace), wanted, &before, &after)));
+                }
+            }
+            if number == 0 && attempt < self.pipeline.tasks[task].fails {
+                continue;
+            }
+            let refused = left.iter().any(|(workspace, left)| self.refuses(*workspace, task, number, left));
+            let saved = match self.config(&self.steps[task].save, task, number, &dir) {
+                Some(config) => workspace::save_task(config, &state),
+                None if left.is_empty() => Ok(()),
+                None => return Err("it has no save step".to_owned()),
+            };
+            match (saved, refused) {
+                (Err(Error::Conflict { .. }), true) => {}
+                (Err(problem), _) => return Err(format!("attempt {attempt}: save: {problem}")),
+                (Ok(()), true) => return Err("save does not see the conflict".to_owned()),
+                (Ok(()), false) => return Ok(Ended::Saved(left)),
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Whether what `task` leaves is in conflict with a parallel task, and nobody later will certainly find that out.
+    fn refuses(&self, workspace: usize, task: usize, number: usize, left: &Left) -> bool {
+        let own = (self.places[task], number);
+        let mut model = self.models[workspace].clone();
+        model.add(own, left.clone());
+        let merged = model.merge(&model.saved());
+        let found_out = |other: &Key| {
+            let other = self.places.iter().position(|place| *place == other.0).expect("a task has this place");
+            let finds = |later: usize| {
+                let ancestors = self.pipeline.ancestors(later);
+                self.pipeline.tasks[later].uses[workspace] != Use::No
+                    && self.pipeline.is_certain(later)
+                    && [task, other].iter().all(|task| ancestors.contains(task))
+            };
+            (0..self.places.len()).any(finds)
+        };
+        let refused = |(winner, others): &(Key, BTreeSet<Key>)| match *winner == own {
+            true => others.iter().any(|other| !found_out(other)),
+            false => others.contains(&own) && !found_out(winner),
+        };
+        !self.pipeline.last && merged.conflicts.values().any(refused)
+    }
+
+    /// A target holds what all tasks so far left together, unless they are in conflict: then it stays as it was.
+    fn check_targets(&mut self) -> Result<(), String> {
+        for (workspace, name) in WORKSPACES.iter().enumerate() {
+            let model = &self.models[workspace];
+            let saved = model.saved();
+            if saved.iter().any(|key| *key != BASE) {
+                let merged = model.merge(&saved);
+                if self.pipeline.last || merged.conflicts.is_empty() {
+                    self.targets[workspace] = Some(merged);
+                }
+            }
+            let found = image::read(&self.folder.join("store").join(name), "done");
+            match (&self.targets[workspace], found) {
+                (Some(wanted), Some(found)) => {
+                    let mut wanted = wanted.clone();
+                    wanted.tree.remove(Path::new(""));
+                    wanted.compare(&found).map_err(|problem| format!("target {name}: {problem}"))?;
+                }
+                (None, None) => {}
+                (wanted, found) => {
+                    return Err(format!("target {name}: wanted: {}, there: {}", wanted.is_some(), found.is_some()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration that Tekton would give a step, for workspaces in the folders `dir`.
+    fn config(
+        &self,
+        text: &Option<String>,
+        task: usize,
+        number: usize,
+        dir: &impl Fn(usize) -> PathBuf,
+    ) -> Option<StepConfig> {
+        let run = match self.pipeline.tasks[task].combinations() {
+            1 => format!("r-t{task}"),
+            _ => format!("r-t{task}-{number}"),
+        };
+        let value = |name: &str| match name {
+            "TEKTON_WRAP_RUN_UID" => Some(UID.to_owned()),
+            "TEKTON_WRAP_TASK_RUN" => Some(run.clone()),
+            "TEKTON_WRAP_RUN_NAME" => Some("r".to_owned()),
+            _ => None,
+        };
+        let mut config = StepConfig::parse(text.as_ref()?, value).expect("a step's configuration");
+        for step in &mut config.workspaces {
+            let workspace = WORKSPACES.iter().position(|name| *name == step.name).expect("one of the workspaces");
+            step.path = dir(workspace).display().to_string();
+        }
+        Some(config)
+    }
+}
+
+/// Does what the script says in `dir`.
+fn work(dir: &Path, script: &Script, task: usize) -> Observed {
+    seen::open_up(dir);
+    // While a file is open, no new one has its inode.
+    let open = |path: &PathBuf| rustix::fs::open(dir.join(path), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).ok();
+    let _held: Vec<_> = seen::see(dir).keys().map(open).collect();
+    if let Some((name, content)) = script.common {
+        let path = dir.join(format!("common{name}"));
+        let _ = fs::remove_dir_all(&path);
+        let _ = fs::remove_file(&path);
+        fs::write(path, content.to_string()).expect("the folder is writable");
+    }
+    let apart = dir.join(format!("t{task}"));
+    match script.apart {
+        true if fs::create_dir(&apart).is_ok() || apart.is_dir() && !apart.is_symlink() => {
+            edits::apply(&apart, &script.edits);
+        }
+        _ => edits::apply(dir, &script.edits),
+    }
+    Observed::new(dir)
+}
+
+/// Whether a conflict's sentence is about the first workspace that has one and names all its paths, up to as many as are
+/// listed.
+fn lists(wanted: &[Merged], used: &[usize], workspace: &str, sentence: &str) -> Result<(), String> {
+    let first = wanted.iter().zip(used).find(|(merged, _)| !merged.conflicts.is_empty());
+    let Some((merged, &first)) = first else { return Err("there is no conflict".to_owned()) };
+    let (listed, count) = (sentence.matches("(task ").count(), merged.conflicts.len());
+    let plain =
+        |path: &&PathBuf| path.to_str().is_some_and(|path| path.chars().all(|c| c.is_ascii_alphanumeric() || c == '/'));
+    let missing = merged
+        .conflicts
+        .keys()
+        .filter(plain)
+        .find(|path| count <= listed && !sentence.contains(path.to_str().unwrap_or_default()));
+    match workspace == WORKSPACES[first] && listed == count.min(20) && missing.is_none() {
+        true => Ok(()),
+        false => Err(format!("{:?} are in conflict, but the message is {workspace}: {sentence}", merged.conflicts)),
+    }
+}
+
+/// The rewrite of the run among `objects`; the steps are by task.
+fn wrapped(pipeline: &Pipeline, objects: &Value) -> Result<Vec<Steps>, String> {
+    let mut files = Objects::default();
+    files.add(&objects.to_string()).expect("YAML");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let settings = Settings { image: "i".to_owned() };
+    let run = &objects["items"][0];
+    let rewrite = runtime.block_on(wrap_run(&files, run, "ns", &settings)).map_err(|refusal| refusal.to_string())?;
+    let spec = rewrite.expect("a run for the resolver wrap").run["spec"]["pipelineSpec"].take();
+    let lists = ["tasks", "finally"].map(|list| spec[list].as_array().expect("a list"));
+    let of = |task: usize| {
+        let name = format!("t{task}");
+        let task = lists.iter().copied().flatten().find(|found| found["name"] == *name).expect("the task is there");
+        let steps = task["taskSpec"]["steps"].as_array().expect("steps");
+        let find = |verb: &str| steps.iter().find(|step| step["name"] == format!("tekton-wrap-{verb}"));
+        let config = |step: &Value| {
+            let env =
+                step["env"].as_array().expect("env").iter().find(|env| env["name"] == ENV).expect("a configuration");
+            env["value"].as_str().expect("text").to_owned()
+        };
+        let has_state = |step: Option<&Value>| {
+            let mounts = step.and_then(|step| step["volumeMounts"].as_array());
+            mounts.is_some_and(|mounts| mounts.iter().any(|mount| mount["mountPath"] == STATE_DIR))
+        };
+        let (restore, save) = (find("restore"), find("save"));
+        Steps { state: has_state(restore) && has_state(save), restore: restore.map(config), save: save.map(config) }
+    };
+    Ok((0..pipeline.tasks.len()).map(of).collect())
+}

@@ -1,0 +1,528 @@
+//! Every refusal is one sentence that names the offending thing: a run that works, changed in one place.
+
+use serde_json::{Value, json};
+use tekton_wrap::{
+    render::Objects,
+    resolve::wrap_run,
+    wrap::{Refusal, Rewrite, Settings},
+};
+
+/// A run with a pipeline of two tasks, the second one a reference.
+const WORKS: &str = r#"
+- apiVersion: tekton.dev/v1
+  kind: PipelineRun
+  metadata: {generateName: r-}
+  spec:
+    params: [{name: tag, value: v1}]
+    pipelineRef:
+      resolver: wrap
+      params:
+      - {name: pipelineref, value: p}
+      - {name: workspaces, value: w}
+      - {name: target, value: "quay.io/me/{{workspace}}:$(params.tag)"}
+- apiVersion: tekton.dev/v1
+  kind: Pipeline
+  metadata: {name: p}
+  spec:
+    workspaces: [{name: w}, {name: v}]
+    tasks:
+    - name: one
+      workspaces: [{name: w}]
+      taskSpec: {workspaces: [{name: w}], steps: [{name: s, image: i}]}
+    - name: two
+      runAfter: [one]
+      workspaces: [{name: w}]
+      taskRef: {name: t}
+- apiVersion: tekton.dev/v1
+  kind: Task
+  metadata: {name: t}
+  spec: {workspaces: [{name: w}], steps: [{name: s, image: i}]}
+"#;
+
+const RUN: usize = 0;
+const PIPELINE: usize = 1;
+const TASK: usize = 2;
+
+/// The objects, with `value` put at `pointer` of one of them (removed where it is null).
+fn wrap(changes: &[(usize, &str, Value)]) -> Result<Option<Rewrite>, Refusal> {
+    let Value::Array(mut objects) = tekton_wrap::yaml::parse(WORKS).unwrap().remove(0) else { unreachable!() };
+    for (object, pointer, value) in changes {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let parent = objects[*object].pointer_mut(parent).unwrap_or_else(|| panic!("{pointer}"));
+        match parent {
+            Value::Object(map) if value.is_null() => drop(map.remove(key)),
+            Value::Object(map) => drop(map.insert(key.to_owned(), value.clone())),
+            Value::Array(items) if key == "-" => items.push(value.clone()),
+            Value::Array(items) if value.is_null() => drop(items.remove(key.parse().unwrap())),
+            Value::Array(items) => items[key.parse::<usize>().unwrap()] = value.clone(),
+            _ => panic!("{pointer}"),
+        }
+    }
+    let mut all = Objects::default();
+    all.add(&json!({"kind": "List", "items": objects}).to_string()).unwrap();
+    let run = all.runs().next().unwrap();
+    let settings = Settings { image: "i".to_owned() };
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(wrap_run(&all, run, "ns", &settings))
+}
+
+/// A value and what stands behind it may be a variable together.
+#[test]
+fn no_variable_is_put_together() {
+    let params = json!([{"name": "tag", "value": "$"}]);
+    let target = json!("quay.io/me/x:$(params.tag)(tasks.one.results.r)");
+    let refusal =
+        wrap(&[(RUN, "/spec/params", params), (RUN, "/spec/pipelineRef/params/2/value", target)]).unwrap_err();
+    assert!(refusal.to_string().contains(r#"has "$(tasks.one.results.r)" in it"#), "{refusal}");
+}
+
+/// What only the rewrite may say about where a run came from is not taken over from anyone else.
+#[test]
+fn forged_provenance_is_replaced() {
+    let forged = json!({"annotations": {
+        "tekton-wrap.dev/pipeline": "other", "tekton-wrap.dev/pipeline-source": "other",
+        "tekton-wrap.dev/task-ref": "other", "tekton-wrap.dev/task-source": "other",
+    }});
+    let named = |name: &str| {
+        let mut metadata = forged.clone();
+        metadata["name"] = json!(name);
+        metadata
+    };
+    let changes = [
+        (RUN, "/metadata", forged.clone()),
+        (PIPELINE, "/metadata", named("p")),
+        (PIPELINE, "/spec/tasks/0/taskSpec/metadata", forged.clone()),
+        (TASK, "/metadata", named("t")),
+    ];
+    let run = wrap(&changes).unwrap().unwrap().run;
+    assert_eq!(run["metadata"]["annotations"]["tekton-wrap.dev/pipeline"], "p");
+    assert!(!run.to_string().contains("other"), "{run:#}");
+}
+
+#[test]
+fn the_run_without_a_change_is_wrapped() {
+    assert!(wrap(&[]).unwrap().is_some());
+}
+
+#[test]
+fn other_runs_are_left_alone() {
+    for (pointer, value) in [
+        ("/spec/pipelineRef", Value::Null),
+        ("/spec/pipelineRef", json!({"name": "p"})),
+        ("/spec/pipelineRef/resolver", json!("git")),
+        ("/spec/pipelineRef/resolver", json!("wrapper")),
+        ("/spec/pipelineRef/resolver", json!("Wrap")),
+    ] {
+        assert!(wrap(&[(RUN, pointer, value)]).unwrap().is_none(), "{pointer}");
+    }
+}
+
+#[test]
+fn refused_with_a_sentence() {
+    let param = |name: &str, value: Value| json!({"name": name, "value": value});
+    let params = "/spec/pipelineRef/params";
+    let add = "/spec/pipelineRef/params/-";
+    let target = "/spec/pipelineRef/params/2/value";
+    let workspaces = "/spec/pipelineRef/params/1/value";
+    let pipelineref = "/spec/pipelineRef/params/0/value";
+    let two = "/spec/tasks/1";
+    for (object, pointer, value, sentence) in [
+        // Params.
+        (
+            RUN,
+            params,
+            json!([{"name": "pipelineref", "value": "p"}]),
+            r#"param "target" of resolver wrap is missing: name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest"#,
+        ),
+        (
+            RUN,
+            "/spec/pipelineRef/params/0",
+            Value::Null,
+            r#"param "pipelineref" of resolver wrap is missing: name the pipeline to run"#,
+        ),
+        (
+            RUN,
+            "/spec/pipelineRef/params/1",
+            Value::Null,
+            r#"param "workspaces" of resolver wrap is missing: name the pipeline's workspaces to wrap, separated by commas"#,
+        ),
+        (
+            RUN,
+            workspaces,
+            json!(" , "),
+            r#"param "workspaces" of resolver wrap is missing: name the pipeline's workspaces to wrap, separated by commas"#,
+        ),
+        (RUN, add, param("targt", json!("x")), r#"resolver wrap has no param "targt": did you mean "target"?"#),
+        (
+            RUN,
+            add,
+            param("pipelineRef", json!("x")),
+            r#"resolver wrap has no param "pipelineRef": did you mean "pipelineref"?"#,
+        ),
+        (
+            RUN,
+            add,
+            param("url", json!("x")),
+            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "expires", "compression", "size", "credentials", "mirror", "insecure", "ca", "retry-for""#,
+        ),
+        (RUN, add, param("target", json!("x")), r#"param "target" of resolver wrap is given twice: keep one"#),
+        (RUN, add, param("base", json!(["x"])), r#"param "base" of resolver wrap: it must be a string"#),
+        (
+            RUN,
+            add,
+            param("conflict", json!("first")),
+            r#"param "conflict" of resolver wrap: "first" is not one of "fail", "last", nor a rule such as **/*.log=last"#,
+        ),
+        (
+            RUN,
+            add,
+            param("compression", json!("xz")),
+            r#"param "compression" of resolver wrap: "xz" is not one of "zstd", "gzip", "none""#,
+        ),
+        (
+            RUN,
+            add,
+            param("expires", json!("soon")),
+            r#"param "expires" of resolver wrap: "soon" is not a duration such as 12h, 7d or 2w"#,
+        ),
+        (
+            RUN,
+            add,
+            param("wrapper", json!("s3")),
+            r#"param "wrapper" of resolver wrap: "s3" does not agree with the target "quay.io/me/{{workspace}}:v1", which is of kind "oci""#,
+        ),
+        (
+            RUN,
+            "/spec/pipelineRef/resolver",
+            json!("wrap.rsync"),
+            r#"param "wrapper" of resolver wrap: "rsync" does not agree with the target "quay.io/me/{{workspace}}:v1", which is of kind "oci""#,
+        ),
+        (
+            RUN,
+            add,
+            param("base", json!("Quay.io/Me")),
+            r#"param "base" of resolver wrap: "Quay.io/Me" is not an image reference: the repository "Me" may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("not an image"),
+            r#"param "target" of resolver wrap: "not an image" is not an image reference: the repository "library/not an image" may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("s3://bucket/x"),
+            r#"param "target" of resolver wrap: "s3://bucket/x" has the scheme s3://, which is not supported; use a registry (quay.io/me/image:tag) or dir:///path"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("quay.io/me/x:$(params.none)"),
+            r#"param "target" of resolver wrap: $(params.none) is not a param that the run gives as a string; $(params.x) of the run and $(context.pipelineRun.name|namespace|uid) can be used"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("quay.io/me/x:$(tasks.one.results.r)"),
+            r#"param "target" of resolver wrap: $(tasks.one.results.r) is not a param that the run gives as a string; $(params.x) of the run and $(context.pipelineRun.name|namespace|uid) can be used"#,
+        ),
+        (
+            RUN,
+            pipelineref,
+            json!("$(context.pipelineRun.name)"),
+            r#"param "pipelineref" of resolver wrap: $(context.pipelineRun.name) has no value when the run is created: only the run's own params and its namespace have"#,
+        ),
+        (
+            RUN,
+            pipelineref,
+            json!("a b"),
+            r#"param "pipelineref" of resolver wrap: "a b" is not the name of a pipeline"#,
+        ),
+        (
+            RUN,
+            "/spec/pipelineRef/name",
+            json!("p"),
+            r#"pipelineRef has a name ("p") beside its resolver wrap: name the pipeline in param "pipelineref" alone"#,
+        ),
+        // What the params name.
+        (
+            RUN,
+            pipelineref,
+            json!("nope"),
+            r#"pipeline "nope" was not found in namespace "ns": create it first, or correct param "pipelineref""#,
+        ),
+        (
+            RUN,
+            workspaces,
+            json!("x"),
+            r#"workspace "x" of param "workspaces" is not declared by pipeline "p", which declares "w", "v""#,
+        ),
+        (
+            PIPELINE,
+            "/spec/workspaces",
+            Value::Null,
+            r#"workspace "w" of param "workspaces" is not declared by pipeline "p", which declares none"#,
+        ),
+        (PIPELINE, "/spec/tasks", Value::Null, r#"pipeline "p" has no tasks: it can't be run"#),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef/name",
+            json!("gone"),
+            r#"task "gone", which pipeline "p" refers to, was not found in namespace "ns": create it first"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/0/runAfter",
+            json!(["two"]),
+            r#"pipeline "p" can't be run: cycle detected; task "one" depends on "two""#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/runAfter",
+            json!(["three"]),
+            r#"pipeline "p" can't be run: task two depends on three but three wasn't present in Pipeline"#,
+        ),
+        (TASK, "/spec/steps", json!([]), r#"task "two" has no steps: it can't be run"#),
+        (
+            RUN,
+            "/spec/workspaces",
+            json!([{"name": "w", "persistentVolumeClaim": {"claimName": "c"}}]),
+            r#"workspace "w" is wrapped, but the run binds it to persistentVolumeClaim: remove the binding (or bind emptyDir), or take "w" out of param "workspaces""#,
+        ),
+        // Tasks that can't use a wrapped workspace.
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "workspaces": [{"name": "w"}], "taskRef": {"apiVersion": "example.dev/v1", "kind": "Wait", "name": "x"}}),
+            r#"task "two" uses the wrapped workspace "w", but it refers to "example.dev/v1" kind "Wait", a custom task, which has no steps: remove the workspace from it"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "name": "two"}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has the apiVersion "tekton.dev/v1", which makes it a custom task for Tekton (tektoncd/pipeline#6457): leave it out"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"apiVersion": "tekton.dev/v1beta1", "name": "two"}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has the apiVersion "tekton.dev/v1beta1", which makes it a custom task for Tekton (tektoncd/pipeline#6457): leave it out"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"kind": "ClusterTask", "name": "two"}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has the kind "ClusterTask", which Tekton no longer has: use the resolver "cluster""#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"kind": "Job", "name": "two"}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has the kind "Job", which Tekton does not know: leave it out"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "workspaces": [{"name": "w"}], "pipelineSpec": {}}),
+            r#"task "two" uses the wrapped workspace "w", but it is a pipeline in a pipeline, whose run gets a volume of its own: wrap the inner pipeline instead"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}], "taskSpec": {
+                "workspaces": [{"name": "w", "readOnly": true}],
+                "steps": [{"name": "s", "image": "i", "command": ["make"], "workingDir": "$(workspaces.w.path)/src"}],
+            }}),
+            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "$(workspaces.w.path)/src" below it, which can't be created before the files are restored, because the task mounts it readOnly: change directory in a shell script instead"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}], "taskSpec": {
+                "stepTemplate": {"workingDir": "w/src", "securityContext": {"runAsNonRoot": true}},
+                "workspaces": [{"name": "w"}],
+                "steps": [{"name": "s", "image": "i", "command": ["make"]}],
+            }}),
+            r#"task "two" uses the wrapped workspace "w", but step "s" has the workingDir "w/src" below it, which can't be created before the files are restored, because the task does not run as root: change directory in a shell script instead"#,
+        ),
+        (
+            TASK,
+            "/spec/workspaces/0/mountPath",
+            json!("/tekton-wrap/"),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "/tekton-wrap/", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            TASK,
+            "/spec/stepTemplate",
+            json!({"volumeMounts": [{"name": "v", "mountPath": "/tekton-wrap2"}, {"name": "v", "mountpath": "/tekton-wrap/bin"}]}),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "/tekton-wrap/bin", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}], "taskSpec": {
+                "workspaces": [{"name": "w"}],
+                "steps": [
+                    {"name": "a", "image": "i", "workspaces": [{"name": "w", "mountPath": "/own"}], "securityContext": {"runAsUser": 5},
+                     "command": ["make"], "workingDir": "/own/src"},
+                ],
+            }}),
+            r#"task "two" uses the wrapped workspace "w", but step "a" has the workingDir "/own/src" below it, which can't be created before the files are restored, because the task does not run as root: change directory in a shell script instead"#,
+        ),
+        (
+            TASK,
+            "/spec/steps/0/script",
+            json!("#!win powershell.exe"),
+            r#"task "two" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: remove the workspace from it"#,
+        ),
+        (
+            RUN,
+            "/spec/taskRunTemplate",
+            json!({"podTemplate": {"nodeSelector": {"kubernetes.io/os": "windows"}}}),
+            r#"task "one" uses the wrapped workspace "w", but it runs on Windows, where the injected steps can't run: remove the workspace from it"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "workspaces": [{"name": "w"}]}),
+            r#"task "two" uses the wrapped workspace "w", but it has neither taskRef nor taskSpec: add one"#,
+        ),
+        // What would give a value more meaning than a value has.
+        (
+            RUN,
+            "/spec/params",
+            json!([{"name": "tag", "value": "x/$(tasks.one.results.r)"}]),
+            r#"param "target" of resolver wrap: the value "quay.io/me/{{workspace}}:x/$(tasks.one.results.r)" has "$(tasks.one.results.r)" in it, which would be taken for a variable: change the run's param"#,
+        ),
+        (
+            RUN,
+            "/spec/pipelineSpec",
+            json!({"tasks": []}),
+            "spec has a pipelineSpec beside the pipelineRef with resolver wrap: keep one of them",
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}], "taskSpec": {
+                "workspaces": [{"name": "w", "mountPath": "//tekton-wrap/x/.."}], "steps": [{"name": "s", "image": "i"}],
+            }}),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "//tekton-wrap/x/..", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "params": [{"name": "m", "value": "/x/../tekton-wrap/state"}],
+                "taskSpec": {"params": [{"name": "m"}], "workspaces": [{"name": "w", "mountPath": "$(params.m)"}],
+                    "steps": [{"name": "s", "image": "i"}]},
+            }),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "$(params.m)", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "taskSpec": {"workspaces": [{"name": "w"}], "steps": [
+                    {"name": "s", "image": "i", "volumeMounts": [{"name": "$(tasks.one.results.r)", "mountPath": "/m"}]},
+                ]},
+            }),
+            r#"task "two" uses the wrapped workspace "w", but it mounts the volume "$(tasks.one.results.r)", whose name has no value when the run is created: write the name, or use a param"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "matrix": {"params": (0..5).map(|p| json!({"name": format!("p{p}"), "value": vec!["v"; 100]})).collect::<Vec<_>>()},
+                "taskSpec": {"workspaces": [{"name": "w"}], "steps": [{"name": "s", "image": "i"}]},
+            }),
+            r#"pipeline "p" makes 4294967296 TaskRuns, more than the 10000 that can be wrapped: make its matrices smaller"#,
+        ),
+        // References through resolvers.
+        (
+            RUN,
+            pipelineref,
+            json!("{resolver: wrap, params: []}"),
+            r#"param "pipelineref" of resolver wrap: it names the resolver wrap itself: name the pipeline, or the resolver that brings it"#,
+        ),
+        (
+            RUN,
+            pipelineref,
+            json!("name: p\nbundle: quay.io/me/b"),
+            r#"param "pipelineref" of resolver wrap: it has a bundle, which Tekton no longer has: use the resolver "bundles""#,
+        ),
+        (
+            RUN,
+            pipelineref,
+            json!("{name: p, kind: Pipeline}"),
+            r#"param "pipelineref" of resolver wrap: it has a field "kind", which Tekton does not know: it takes name, or resolver and params"#,
+        ),
+        (
+            RUN,
+            pipelineref,
+            json!("{resolver: git, params: [{name: url, value: $(params.no)}]}"),
+            r#"param "pipelineref" of resolver wrap: $(params.no) has no value when the run is created: only the run's own params and its namespace have"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"resolver": "git", "params": [{"name": "url", "value": "$(tasks.one.results.url)"}]}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef needs $(tasks.one.results.url), which has no value when the run is created: write the value, or use a param"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"resolver": "git", "name": "t"}),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef has a name ("t") beside the resolver "git": keep one of them"#,
+        ),
+    ] {
+        match wrap(&[(object, pointer, value.clone())]) {
+            Err(refusal) => assert_eq!(refusal.to_string(), sentence, "{pointer} = {value}"),
+            Ok(_) => panic!("not refused: {pointer} = {value}"),
+        }
+    }
+}
+
+#[test]
+fn two_workspaces_need_the_placeholder() {
+    let changes = [
+        (RUN, "/spec/pipelineRef/params/1/value", json!("w,v")),
+        (RUN, "/spec/pipelineRef/params/2/value", json!("quay.io/me/x")),
+    ];
+    let message = wrap(&changes).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        r#"param "target" of resolver wrap: "quay.io/me/x" must contain {{workspace}}, since more than one workspace is wrapped"#
+    );
+}
+
+#[test]
+fn a_run_that_etcd_would_not_take() {
+    let script = "x".repeat(700 * 1024);
+    let message = wrap(&[(TASK, "/spec/steps/0/script", json!(script))]).unwrap_err().to_string();
+    assert!(message.starts_with(r#"the wrapped form of pipeline "p" has 7"#), "{message}");
+}
+
+/// The example with resolvers: its pipeline stands for the one in the repository, what only a cluster has is named.
+#[test]
+fn files_have_no_resolvers() {
+    let wrap = |text: &str| {
+        let mut objects = Objects::default();
+        objects.add(text).unwrap();
+        let run = objects.runs().next().unwrap().clone();
+        let settings = Settings { image: "tekton-wrap:v1".to_owned() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(wrap_run(&objects, &run, "default", &settings)).map(Option::unwrap)
+    };
+    let text = std::fs::read_to_string("examples/resolvers.yaml").unwrap();
+    assert_eq!(
+        wrap(&text).unwrap_err().to_string(),
+        r#"the task through resolver "hub" (type=artifact, kind=task, name=git-clone, version=0.9.0) can only be read in a cluster: add it to the files, under the name that the resolver is asked for"#
+    );
+    let start = text.find("      value: |").unwrap();
+    let end = text.find("    - name: workspaces").unwrap();
+    let named = format!("{}      value: build\n{}", &text[..start], &text[end..]);
+    assert_eq!(
+        wrap(&named).unwrap_err().to_string(),
+        r#"the task through resolver "hub" (type=artifact, kind=task, name=git-clone, version=0.9.0) can only be read in a cluster: add it to the files, under the name that the resolver is asked for"#
+    );
+}

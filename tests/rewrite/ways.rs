@@ -1,0 +1,214 @@
+//! The ways in which a run asks to be wrapped give the same wrapped Pipeline; where values come from; what `auto` takes.
+
+use serde_json::{Value, json};
+use tekton_wrap::{
+    render::Objects,
+    resolve::wrap_run,
+    wrap::{Refusal, Rewrite, Settings},
+};
+
+const OBJECTS: &str = r#"
+apiVersion: tekton.dev/v1
+kind: Pipeline
+metadata: {name: p}
+spec:
+  params: [{name: tag, default: v1}]
+  workspaces: [{name: src}, {name: cache}, {name: notes, optional: true}]
+  tasks:
+  - name: one
+    params: [{name: tag, value: $(params.tag)}]
+    workspaces: [{name: src}, {name: cache}]
+    taskSpec:
+      params: [{name: tag}]
+      workspaces: [{name: src}, {name: cache}]
+      steps: [{name: s, image: i, script: echo $(params.tag)}]
+  - {name: two, runAfter: [one], taskRef: {name: t}, workspaces: [{name: src}]}
+  - {name: three, runAfter: [one], taskRef: {name: t}, workspaces: [{name: src, workspace: cache}]}
+---
+apiVersion: tekton.dev/v1
+kind: Task
+metadata: {name: t}
+spec: {workspaces: [{name: src}], steps: [{name: s, image: i, script: ls $(workspaces.src.path)}]}
+"#;
+
+const TARGET: &str = "quay.io/me/ci:$(context.pipelineRun.name)-{{workspace}}";
+
+fn run(annotations: &[(&str, &str)], spec: Value) -> Value {
+    let name = |name: &str| format!("tekton-wrap.dev/{name}");
+    let annotations: serde_json::Map<String, Value> =
+        annotations.iter().map(|(key, value)| (name(key), json!(value))).collect();
+    let metadata = json!({"generateName": "r-", "annotations": annotations});
+    json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": metadata, "spec": spec})
+}
+
+fn resolver() -> Value {
+    run(
+        &[],
+        json!({"pipelineRef": {"resolver": "wrap", "params": [
+            {"name": "pipelineref", "value": "p"}, {"name": "workspaces", "value": "src,cache"}, {"name": "target", "value": TARGET},
+        ]}}),
+    )
+}
+
+fn embedded() -> Value {
+    tekton_wrap::yaml::parse(OBJECTS).unwrap()[0]["spec"].clone()
+}
+
+fn map(name: &str, namespace: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data})
+}
+
+fn wrap(run: &Value, others: &[Value]) -> Result<Option<Rewrite>, Refusal> {
+    let mut objects = Objects::default();
+    objects.add(OBJECTS).unwrap();
+    objects.add(&json!({"kind": "List", "items": others}).to_string()).unwrap();
+    let settings = Settings { image: "i".to_owned() };
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(wrap_run(&objects, run, "ns", &settings))
+}
+
+fn wrapped(run: &Value, others: &[Value]) -> Value {
+    wrap(run, others).unwrap().expect("a run that asks to be wrapped").run
+}
+
+#[test]
+fn one_pipeline_each_way() {
+    let expected = wrapped(&resolver(), &[])["spec"].take();
+    let by_name = json!({"pipelineRef": {"name": "p"}});
+    let asks = [("wrap", "src,cache"), ("target", TARGET)];
+    assert_eq!(wrapped(&run(&asks, by_name.clone()), &[])["spec"], expected);
+    assert_eq!(wrapped(&run(&asks, json!({"pipelineSpec": embedded()})), &[])["spec"], expected);
+    let behind_a_resolver = json!({"resolver": "hub", "params": [{"name": "name", "value": "p"}]});
+    assert_eq!(wrapped(&run(&asks, json!({"pipelineRef": behind_a_resolver})), &[])["spec"], expected);
+    let auto = [("wrap", "auto"), ("target", TARGET)];
+    assert_eq!(wrapped(&run(&auto, by_name.clone()), &[])["spec"], expected);
+    let braceless = TARGET.replace("{{workspace}}", "$(workspace)");
+    assert_eq!(wrapped(&run(&[("wrap", "auto"), ("target", &braceless)], by_name.clone()), &[])["spec"], expected);
+    let defaults = [map("tekton-wrap-defaults", "tekton-wrap", json!({"target": TARGET}))];
+    assert_eq!(wrapped(&run(&[("wrap", "auto")], by_name), &defaults)["spec"], expected);
+}
+
+#[test]
+fn a_wrapped_run_says_so_and_is_not_wrapped_again() {
+    for ask in [resolver(), run(&[("wrap", "auto"), ("target", TARGET)], json!({"pipelineSpec": embedded()}))] {
+        let first = wrapped(&ask, &[]);
+        assert_eq!(first["metadata"]["labels"]["tekton-wrap.dev/wrapped"], "true");
+        assert!(wrap(&first, &[]).unwrap().is_none());
+    }
+    let embedded = wrapped(&run(&[("wrap", "auto"), ("target", TARGET)], json!({"pipelineSpec": embedded()})), &[]);
+    assert_eq!(embedded["metadata"]["labels"].get("tekton.dev/pipeline"), None);
+}
+
+#[test]
+fn claim_templates_become_empty_dirs_of_their_size() {
+    let template = |size: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}});
+    let bindings = json!([
+        {"name": "src", "volumeClaimTemplate": template("5Gi")}, {"name": "cache", "emptyDir": {"medium": "Memory"}},
+    ]);
+    let spec = json!({"pipelineRef": {"name": "p"}, "workspaces": bindings});
+    let asks = [("wrap", "auto"), ("target", TARGET), ("size", "cache=1Gi")];
+    let spec = wrapped(&run(&asks, spec), &[])["spec"].take();
+    assert_eq!(
+        spec["workspaces"],
+        json!([
+            {"name": "src", "emptyDir": {"sizeLimit": "5Gi"}},
+            {"name": "cache", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        ])
+    );
+    let step = |task: usize, step: usize| &spec["pipelineSpec"]["tasks"][task]["taskSpec"]["steps"][step];
+    assert_eq!(step(1, 0)["computeResources"]["requests"], json!({"ephemeral-storage": "5Gi"}));
+    // A workspace in memory takes no disk.
+    assert_eq!(step(2, 0)["computeResources"]["requests"].get("ephemeral-storage"), None);
+}
+
+#[test]
+fn the_nearest_value_counts() {
+    let maps = [
+        map("tekton-wrap", "ns", json!({"target": "quay.io/ns:{{workspace}}", "expires": "1d", "unknown": "x"})),
+        map("tekton-wrap", "other", json!({"expires": "9d"})),
+        map(
+            "tekton-wrap-defaults",
+            "tekton-wrap",
+            json!({"expires": "2d", "compression": "gzip", "credentials": "push"}),
+        ),
+    ];
+    let by_name = json!({"pipelineRef": {"name": "p"}});
+    let run = wrapped(&run(&[("wrap", "src"), ("conflict", "last")], by_name), &maps);
+    let save = &run["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"]["steps"][1];
+    let env =
+        |name: &str| save["env"].as_array().unwrap().iter().find(|env| env["name"] == name).map(|env| &env["value"]);
+    let config = env("TEKTON_WRAP_STEP").unwrap().as_str().unwrap();
+    for part in [r#""target":"quay.io/ns:src""#, r#""expires":"1d""#, r#""compression":"gzip""#, r#""conflict":"last""#]
+    {
+        assert!(config.contains(part), "{part} is not in {config}");
+    }
+    assert_eq!(env("TEKTON_WRAP_REGISTRY_SECRET"), Some(&json!("/tekton-wrap/credentials")));
+    let task = &run["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"];
+    let secret = json!({"name": "tekton-wrap-credentials", "secret": {"secretName": "push", "optional": true}});
+    assert!(task["volumes"].as_array().unwrap().contains(&secret), "{}", task["volumes"]);
+    let mounts = |step: &Value| step["volumeMounts"].to_string().contains("tekton-wrap-credentials");
+    assert!(mounts(save) && !mounts(&task["steps"][0]), "{task}");
+}
+
+#[test]
+fn refused_where_the_values_came_from() {
+    let by_name = || json!({"pipelineRef": {"name": "p"}});
+    let mut both = resolver();
+    both["metadata"]["annotations"] = json!({"tekton-wrap.dev/wrap": "src"});
+    let mut contradiction = resolver();
+    contradiction["metadata"]["annotations"] = json!({"tekton-wrap.dev/target": "quay.io/other"});
+    let claim = json!([{"name": "src", "persistentVolumeClaim": {"claimName": "c"}}]);
+    let bound = json!({"pipelineRef": {"name": "p"}, "workspaces": claim});
+    let bad_default = map("tekton-wrap", "ns", json!({"target": "quay.io/{{ .Values.repo }}/x"}));
+    for (run, others, sentence) in [
+        (
+            both,
+            vec![],
+            r#"annotation "tekton-wrap.dev/wrap" stands beside the pipelineRef with resolver wrap: keep one of them"#,
+        ),
+        (
+            contradiction,
+            vec![],
+            r#"param "target" of resolver wrap and annotation "tekton-wrap.dev/target" have different values: keep one of them"#,
+        ),
+        (
+            run(&[("wrap", "src")], by_name()),
+            vec![],
+            r#"annotation "tekton-wrap.dev/target" is missing: name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest"#,
+        ),
+        (
+            run(&[("wrap", "src"), ("tagret", "x")], by_name()),
+            vec![],
+            r#"annotation "tekton-wrap.dev/tagret" is not known: did you mean "target"?"#,
+        ),
+        (
+            run(&[("wrap", "src")], by_name()),
+            vec![bad_default],
+            r#""target" of ConfigMap "tekton-wrap" in namespace "ns": it has "{{ .Values.repo }}" in it: a template that its tool has not rendered"#,
+        ),
+        (
+            run(&[("wrap", "src"), ("target", "quay.io/x:{{ workspace }}")], by_name()),
+            vec![],
+            r#"annotation "tekton-wrap.dev/target": write {{workspace}} without spaces, or $(workspace)"#,
+        ),
+        (
+            run(&[("wrap", "src"), ("target", "quay.io/x")], bound),
+            vec![],
+            r#"workspace "src" is wrapped, but the run binds it to persistentVolumeClaim: remove the binding (or bind emptyDir), or take "src" out of param "workspaces""#,
+        ),
+        (
+            run(
+                &[("wrap", "auto"), ("target", "quay.io/x")],
+                json!({"pipelineSpec": {"tasks": [{"name": "a", "taskRef": {"name": "t"}}]}}),
+            ),
+            vec![],
+            r#"annotation "tekton-wrap.dev/wrap" is "auto", but the pipeline has no workspace that several tasks share and that is bound to a volumeClaimTemplate, to emptyDir or to nothing: name the workspaces"#,
+        ),
+        (
+            run(&[("wrap", "src"), ("target", "quay.io/x"), ("size", "big")], by_name()),
+            vec![],
+            r#"annotation "tekton-wrap.dev/size": "big" is not a size such as 500Mi or 5Gi"#,
+        ),
+    ] {
+        assert_eq!(wrap(&run, &others).unwrap_err().to_string(), sentence);
+    }
+}

@@ -1,0 +1,21 @@
+//! The programs that the tests run beside the product.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+/// Path of the asset `name`, see `tests/assets/build`, which builds it if it is missing.
+pub fn path(name: &str) -> PathBuf {
+    let script = super::repository("tests/assets/build");
+    let output = Command::new(script).arg(name).stderr(Stdio::inherit()).output().expect("tests/assets/build starts");
+    assert!(output.status.success(), "tests/assets/build {name} failed");
+    let stdout = String::from_utf8(output.stdout).expect("paths are UTF-8");
+    let (_, path) = stdout.trim_end().split_once('=').expect("tests/assets/build prints NAME=PATH");
+    PathBuf::from(path)
+}
+
+/// A program of the assets, as a command.
+pub fn command(name: &str) -> Command {
+    Command::new(path(name))
+}

@@ -1,0 +1,47 @@
+//! What integration tests stand on: real programs, started for the tests and ended with them.
+//!
+//! - [`cluster`]: a kube-apiserver with etcd, Tekton's CRDs ([`crds`]) and a fresh [`cluster::Namespace`] for each test
+//! - [`webhook`]: the product's webhook, with the account and the configuration of `webhook-config/`
+//! - [`resolver`]: a resolver of the cluster
+//! - [`registry`]: a registry, and crane; [`tokens`]: a token server for it
+//! - [`servers`]: registries of other makers
+//! - [`faults`]: a server between a client and a registry that makes things go wrong
+//! - [`mod@render`]: the product's `render`
+//! - [`runner`]: plays a PipelineRun as Tekton would
+//!
+//! The programs come from `tests/assets/build`.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+pub mod assets;
+pub mod certificate;
+pub mod cluster;
+pub mod crds;
+pub mod faults;
+pub mod http;
+pub mod manifests;
+pub mod process;
+pub mod registry;
+pub mod render;
+pub mod resolver;
+pub mod runner;
+pub mod servers;
+pub mod tokens;
+pub mod webhook;
+
+/// A path in this repository.
+pub fn repository(path: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate is two folders down");
+    root.join(path)
+}
+
+/// The product's program. Cargo builds it for the tests and benchmarks of its package and tells them where it is.
+///
+/// # Panics
+/// Where it is not Cargo that runs the test.
+pub fn program() -> PathBuf {
+    env::var_os("CARGO_BIN_EXE_tekton-wrap").expect("started by cargo test or cargo bench").into()
+}

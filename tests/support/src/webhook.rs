@@ -1,0 +1,130 @@
+//! The product's webhook as a process, registered with a [`Cluster`].
+
+use std::fs;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
+use kube::{Api, api::PostParams};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use super::{
+    certificate::Authority,
+    cluster::{Cluster, Namespace},
+    manifests,
+    process::{self, Program},
+};
+
+/// The image of the injected steps.
+pub const IMAGE: &str = "registry.example.com/tekton-wrap:v1";
+
+/// A webhook.
+pub struct Webhook {
+    /// Where its metrics are.
+    pub admin: String,
+    url: String,
+    ca: String,
+    program: Program,
+}
+
+impl Webhook {
+    /// The webhook that all tests of a test program share, registered for all namespaces of [`Cluster::shared`].
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Webhook> = OnceCell::const_new();
+        SHARED
+            .get_or_init(async || {
+                let cluster = Cluster::shared().await;
+                let webhook = Self::start(cluster).await;
+                webhook.register(&cluster.namespace().await, false).await;
+                webhook
+            })
+            .await
+    }
+
+    /// Starts the webhook with the account of `webhook-config/` and nothing else.
+    pub async fn start(cluster: &Cluster) -> Self {
+        Self::start_with(cluster, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn start_with(cluster: &Cluster, more: &[String]) -> Self {
+        let dir = process::folder("webhook");
+        let authority = Authority::new();
+        authority.issue(&dir.join("tls"));
+        let kubeconfig = cluster.kubeconfig(&account_token(cluster).await);
+        fs::write(dir.join("kubeconfig"), kubeconfig.to_string()).expect("the kubeconfig");
+        let (port, admin) = (process::free_port(), process::free_port());
+        let mut args = vec![
+            "webhook".to_owned(),
+            format!("--listen=127.0.0.1:{port}"),
+            format!("--admin-listen=127.0.0.1:{admin}"),
+            format!("--tls-dir={}", dir.join("tls").display()),
+            format!("--image={IMAGE}"),
+            format!("--kubeconfig={}", dir.join("kubeconfig").display()),
+        ];
+        args.extend_from_slice(more);
+        let program = Program::start(dir, &super::program(), &args, &[]);
+        let readyz = format!("http://127.0.0.1:{admin}/readyz");
+        program.wait_until("tekton-wrap webhook", async || ureq::get(&readyz).call().is_ok()).await;
+        Self {
+            admin: format!("http://127.0.0.1:{admin}"),
+            url: format!("https://127.0.0.1:{port}/wrap"),
+            ca: authority.pem(),
+            program,
+        }
+    }
+
+    /// Applies the registration of `webhook-config/` with this webhook's URL in place of the Service, and waits until it is
+    /// in force in `namespace`. With `only` it is a registration of its own for that namespace.
+    pub async fn register(&self, namespace: &Namespace, only: bool) {
+        self.register_with(namespace, only, |_| {}).await;
+    }
+
+    /// The same for `namespace` only, without waiting.
+    pub async fn register_unchecked(&self, namespace: &Namespace) {
+        self.apply_registration(namespace, true, |_| {}).await;
+    }
+
+    /// The same, with its `webhooks[0]` changed.
+    pub async fn register_with(&self, namespace: &Namespace, only: bool, change: impl FnOnce(&mut Value)) {
+        self.apply_registration(namespace, only, change).await;
+        // The apiserver takes notice a moment later: until then this run, which no webhook lets pass, does not reach this one.
+        let probe = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"name": "probe"},
+            "spec": {"pipelineRef": {"resolver": "wrap"}}});
+        let in_force = async || namespace.dry_run(&probe).await.is_err() && self.log().contains("refused: ");
+        self.program.wait_until("the registration of tekton-wrap webhook", in_force).await;
+    }
+
+    async fn apply_registration(&self, namespace: &Namespace, only: bool, change: impl FnOnce(&mut Value)) {
+        let mut configuration = registration();
+        let hook = &mut configuration["webhooks"][0];
+        change(hook);
+        hook["clientConfig"] = json!({"url": self.url, "caBundle": BASE64_STANDARD.encode(&self.ca)});
+        if only {
+            hook["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace.name}});
+            // Sorts before the registration for all namespaces: that one finds nothing to do any more.
+            configuration["metadata"]["name"] = json!(format!("only-{}", namespace.name));
+        }
+        manifests::apply(&namespace.client, &configuration).await.expect("the registration is accepted");
+    }
+
+    /// What the webhook printed so far.
+    pub fn log(&self) -> String {
+        self.program.log()
+    }
+}
+
+/// The MutatingWebhookConfiguration of `webhook-config/`.
+pub fn registration() -> Value {
+    let is = |object: &Value| object["kind"] == "MutatingWebhookConfiguration";
+    manifests::webhook_config().into_iter().find(is).expect("webhook-config/ has a MutatingWebhookConfiguration")
+}
+
+/// A token of the ServiceAccount of `webhook-config/`, after [`Cluster::install`].
+pub async fn account_token(cluster: &Cluster) -> String {
+    cluster.install().await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.admin().await, "tekton-wrap");
+    let request = TokenRequest::default();
+    let answer = accounts.create_token_request("tekton-wrap-webhook", &PostParams::default(), &request).await;
+    answer.expect("a token").status.expect("a status").token
+}
