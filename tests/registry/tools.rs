@@ -2,14 +2,22 @@
 
 use std::{
     collections::BTreeMap,
+    io::Cursor,
     os::unix::fs::{MetadataExt, PermissionsExt},
     process::{Command, Stdio},
     thread,
 };
 
+use oci_client::{
+    Client, Reference,
+    client::{ClientConfig, ClientProtocol},
+    config::ConfigFile,
+    secrets::RegistryAuth,
+};
 use serde_json::Value;
 use support::registry::crane;
 use tekton_wrap::{
+    digest::Digest,
     step::StepConfig,
     workspace::{restore_image, restore_task, save_task},
 };
@@ -71,8 +79,50 @@ impl Run {
         assert!(export.wait().unwrap().success());
         assert_eq!(ours, list(theirs.path()), "crane export | tar x: {what}");
 
+        wait_for(self.read_by_oci_client(what));
+
         let Some(unpacked) = self.unpack() else { return };
         assert_eq!(ours, list(&unpacked.path().join("bundle/rootfs")), "skopeo copy, umoci unpack: {what}");
+    }
+
+    /// oci-client parses manifest and configuration by types of its own, and compares every blob with its digest. What it
+    /// reads is what our store has, and each layer unpacks to what the configuration says.
+    async fn read_by_oci_client(&self, what: &str) {
+        // The features that it is built with choose no provider; another test may have done so already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
+        let client = Client::try_from(config).unwrap();
+        let image: Reference = self.target.parse().unwrap();
+        let (manifest, digest, config) =
+            client.pull_manifest_and_config(&image, &RegistryAuth::Anonymous).await.unwrap();
+
+        let target: Target = self.target.parse().unwrap();
+        let store = store::open_with(&target, &options()).unwrap();
+        let stored = store.manifest(&target.reference()).unwrap().unwrap();
+        assert_eq!(digest, stored.digest.to_string(), "{what}");
+        let blob = |digest: &str, size: i64| {
+            get(&*store, &Blob { digest: digest.parse().unwrap(), size: size.try_into().unwrap() }).unwrap()
+        };
+        assert_eq!(config.as_bytes(), blob(&manifest.config.digest, manifest.config.size), "{what}");
+
+        let config: ConfigFile = serde_json::from_str(&config).unwrap();
+        assert_eq!(manifest.layers.len(), config.rootfs.diff_ids.len(), "{what}");
+        for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+            let mut pulled = Vec::new();
+            client.pull_blob(&image, layer, &mut pulled).await.unwrap();
+            assert!(pulled == blob(&layer.digest, layer.size), "{what}: {}", layer.digest);
+            let archive = match &*layer.media_type {
+                "application/vnd.oci.image.layer.v1.tar+zstd" => zstd::decode_all(Cursor::new(pulled)).unwrap(),
+                "application/vnd.oci.image.layer.v1.tar+gzip" => {
+                    let mut archive = Vec::new();
+                    flate2::read::MultiGzDecoder::new(&*pulled).read_to_end(&mut archive).unwrap();
+                    archive
+                }
+                "application/vnd.oci.image.layer.v1.tar" => pulled,
+                other => panic!("{what}: a layer is {other}"),
+            };
+            assert_eq!(Digest::of(&archive).to_string(), *diff_id, "{what}: {}", layer.digest);
+        }
     }
 
     /// By skopeo and umoci, where they are installed. This version of umoci may not know zstd.

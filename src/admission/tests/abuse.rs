@@ -57,7 +57,7 @@ async fn what_a_value_is_made_of_is_bounded() {
             json!("$(params.p)".repeat(10_000)),
             "param \"target\" of resolver wrap has 10110000 bytes, more than the 8192",
         ),
-        (1, json!((0..20_000).map(|number| format!("w{number}")).collect::<Vec<_>>()), "has 20000 entries"),
+        (1, json!((0..20_000).map(|number| format!("w{number}")).collect::<Vec<_>>()), "has 20000 items"),
         (
             0,
             json!(format!("a: &a {}\nb: [{}]", "x".repeat(60_000), vec!["*a"; 1000].join(","))),
