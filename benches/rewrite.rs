@@ -50,6 +50,51 @@ fn main() {
             println!("{name:>8}  {tasks:>5}  {stored:>5} KiB  {time:>10.1?}  {each:>9.2?}  {ratio:>13}");
         }
     }
+    println!("\n{:>24}  {:>6}  {:>10}  {:>13}", "one task with", "count", "time", "ten times");
+    for (name, large) in [("params that are shadowed", many_params as Large), ("variables in a script", many_variables)]
+    {
+        let mut before = None;
+        for count in [200, 2000] {
+            let (run, pipeline, referenced) = large(count);
+            rewrite(&run, &pipeline, &referenced).expect("small enough to be stored");
+            let time = median(|| drop(black_box(rewrite(black_box(&run), &pipeline, &referenced))));
+            let ratio = before.map(|before: Duration| format!("x {:.1}", time.as_secs_f64() / before.as_secs_f64()));
+            println!("{name:>24}  {count:>6}  {time:>10.1?}  {:>13}", ratio.unwrap_or_default());
+            before = Some(time);
+        }
+    }
+}
+
+/// A run with so much of something in one task.
+type Large = fn(usize) -> (Value, Found, HashMap<Reference, Found>);
+
+/// A Task with params that the Pipeline has too, each used once.
+fn many_params(count: usize) -> (Value, Found, HashMap<Reference, Found>) {
+    let params: Vec<Value> = (0..count).map(|index| json!({"name": format!("p{index}"), "default": "d"})).collect();
+    let script: String = (0..count).map(|index| format!("echo $(params.p{index})\n")).collect();
+    single(
+        json!(params),
+        json!({"params": params, "workspaces": [{"name": "source"}],
+        "steps": [{"name": "s", "image": "i", "script": script}]}),
+    )
+}
+
+/// A Task with a script in which one param is used again and again.
+fn many_variables(count: usize) -> (Value, Found, HashMap<Reference, Found>) {
+    let params = json!([{"name": "p", "default": "d"}]);
+    let script = "echo $(params.p) $HOME $(date)\n".repeat(count);
+    let spec = json!({"params": params, "workspaces": [{"name": "source"}],
+        "steps": [{"name": "s", "image": "i", "script": script}]});
+    single(params, spec)
+}
+
+/// A pipeline with these params and one task, which refers to a Task with this spec.
+fn single(params: Value, spec: Value) -> (Value, Found, HashMap<Reference, Found>) {
+    let (run, mut pipeline, _) = objects(1, |_| vec![]);
+    let task = json!({"name": "t", "taskRef": {"name": "large"}, "workspaces": [{"name": "source"}]});
+    pipeline.object["spec"] = json!({"params": params, "workspaces": [{"name": "source"}], "tasks": [task]});
+    let object = json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "large"}, "spec": spec});
+    (run, pipeline, HashMap::from([(Reference::Name("large".to_owned()), Found { object, source: None })]))
 }
 
 /// None where the run would be too large.
