@@ -20,7 +20,7 @@ mod tests;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
@@ -44,6 +44,9 @@ use crate::{
     source::Source,
     wrap::Settings,
 };
+
+/// Connections that may wait to be accepted: where there is no room, a client tries again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// The command line of `tekton-wrap webhook`.
 #[derive(Clone, Debug, clap::Args)]
@@ -123,9 +126,9 @@ pub async fn serve(args: Args) -> Result<(), Error> {
         None => None,
     };
     let server = Server {
-        listener: listen("--listen", args.listen).await?,
+        listener: listen("--listen", args.listen)?,
         admin: match args.admin_listen.0 {
-            Some(address) => Some(listen("--admin-listen", address).await?),
+            Some(address) => Some(listen("--admin-listen", address)?),
             None => None,
         },
         certificate: Certificate::load(&args.tls_dir)?,
@@ -205,8 +208,14 @@ impl<S: Source + Send + 'static> Server<S> {
     }
 }
 
-async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { flag, address, source })
+fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| Error::Listen { flag, address, source })
 }
 
 /// The address as it is: a flag may have left the port to the system.

@@ -6,7 +6,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Duration, Instant, sleep_until},
+};
+
+/// For so long an idle connection keeps its place: time to ask something.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// All places.
 #[derive(Clone)]
@@ -19,7 +25,7 @@ pub struct Seats {
 #[derive(Default)]
 struct Idle {
     next: u64,
-    connections: BTreeMap<u64, Arc<Notify>>,
+    connections: BTreeMap<u64, (Arc<Notify>, Instant)>,
 }
 
 /// The place of one connection, until this is dropped.
@@ -41,16 +47,38 @@ impl Seats {
         let permit = match self.free.clone().try_acquire_owned() {
             Ok(permit) => Some(permit),
             Err(_) => {
-                if let Some((_, longest)) = locked(&self.idle).connections.pop_first() {
-                    longest.notify_one();
-                }
                 // The semaphore is never closed, so there always is a permit.
-                self.free.clone().acquire_owned().await.ok()
+                let free = self.free.clone().acquire_owned();
+                tokio::pin!(free);
+                loop {
+                    let longest = locked(&self.idle).connections.first_key_value().map(|(_, (_, since))| *since);
+                    let enough = longest.unwrap_or_else(Instant::now) + GRACE;
+                    tokio::select! {
+                        biased;
+                        permit = &mut free => break permit.ok(),
+                        () = sleep_until(enough) => {}
+                    }
+                    if self.take_idle() {
+                        break free.await.ok();
+                    }
+                }
             }
         };
         let seat = Seat { all: self.idle.clone(), place: Mutex::default(), taken: Arc::default(), _permit: permit };
         seat.set_idle();
         seat
+    }
+
+    /// Takes the place of the connection that has been idle the longest, unless it has just become so.
+    fn take_idle(&self) -> bool {
+        let mut idle = locked(&self.idle);
+        match idle.connections.first_entry() {
+            Some(entry) if entry.get().1.elapsed() >= GRACE => {
+                entry.remove().0.notify_one();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Waits until all `count` places are free.
@@ -74,7 +102,7 @@ impl Seat {
         let mut all = locked(&self.all);
         let place = all.next;
         all.next += 1;
-        all.connections.insert(place, self.taken.clone());
+        all.connections.insert(place, (self.taken.clone(), Instant::now()));
         *locked(&self.place) = Some(place);
     }
 

@@ -80,7 +80,7 @@ impl Limits {
     /// Those of probes and collectors of metrics.
     pub fn of_admin() -> Self {
         let few = Duration::from_secs(5);
-        Self { connections: 64, first_request: few, idle: Duration::from_secs(60), drain: few }
+        Self { connections: 512, first_request: few, idle: Duration::from_secs(60), drain: few }
     }
 }
 

@@ -52,6 +52,8 @@ impl Stand {
             .arg(format!("--tls-dir={}", path("")))
             .arg(format!("--kubeconfig={}", path("kubeconfig")))
             .env_remove("RUST_LOG")
+            // As webhook-config has it.
+            .env("MALLOC_ARENA_MAX", "1")
             .stderr(Stdio::piped())
             .spawn()
             .expect("the webhook starts");
