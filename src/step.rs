@@ -77,6 +77,12 @@ pub struct StepConfig {
     /// How long the snapshots are to be kept, as the user wrote it (`7d`), for `quay.expires-after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// The same for the target; none: it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_expires: Option<String>,
+    /// What is left when the run is over.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep: Keep,
     /// The wrapped workspaces of the task that this step restores or saves.
     pub workspaces: Vec<WorkspaceStep>,
 }
@@ -170,6 +176,19 @@ pub enum Compression {
     /// `application/vnd.oci.image.layer.v1.tar+gzip`
     Gzip,
     /// `application/vnd.oci.image.layer.v1.tar`
+    None,
+}
+
+/// Param `keep`: what is left when the run is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// The target. Snapshots are for the run only: they may expire, and `prune` deletes them.
+    #[default]
+    Target,
+    /// The snapshots too: they don't expire, and `prune` leaves them unless it is told to delete all.
+    All,
+    /// Nothing: no target is written.
     None,
 }
 
@@ -372,6 +391,8 @@ mod tests {
                 conflict_rules: Vec::new(),
                 compression: Compression::Zstd,
                 expires: None,
+                target_expires: None,
+                keep: Keep::Target,
                 workspaces: Vec::new(),
             };
             let shown = format!("{:?}", config.matrix);

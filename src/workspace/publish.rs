@@ -16,7 +16,7 @@ use super::{
 use crate::{
     digest::Digest,
     quote::Line,
-    step::{OnConflict, StepConfig, WorkspaceStep},
+    step::{Keep, OnConflict, StepConfig, WorkspaceStep},
     store::Store,
     target::Target,
 };
@@ -56,7 +56,9 @@ pub fn all(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
 fn publish(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
     let put = |own: &PendingSnapshot<'_>| own.put_snapshot(&own.layers);
     let digests = workspaces.iter().map(put).collect::<Result<Vec<_>, _>>()?;
-    workspaces.iter().zip(digests).try_for_each(|(own, digest)| own.write_target(digest))
+    let has_target = |own: &PendingSnapshot<'_>| own.step.keep != Keep::None;
+    let mut written = workspaces.iter().zip(digests).filter(|(own, _)| has_target(own));
+    written.try_for_each(|(own, digest)| own.write_target(digest))
 }
 
 impl PendingSnapshot<'_> {
@@ -65,6 +67,10 @@ impl PendingSnapshot<'_> {
     fn check(&self) -> Result<(), Error> {
         self.check_tags()?;
         let WorkspaceStep { parallel, joined, .. } = self.workspace;
+        if self.step.keep == Keep::None {
+            // Only a later task could meet a conflict, and reports it.
+            return Ok(());
+        }
         let all_settled = self.step.conflict == OnConflict::Last && self.step.conflict_rules.is_empty();
         if all_settled || parallel == joined {
             return Ok(());
@@ -105,14 +111,14 @@ impl PendingSnapshot<'_> {
             ancestors: input.lineage.writers.clone(),
         };
         let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
-        assemble::put_snapshot(&**store, &tag, layers, snapshot, &Labels::of_step(step, workspace))
+        assemble::put_snapshot(&**store, &tag, layers, snapshot, &Labels::of_snapshot(step, workspace))
     }
 
     /// Writes `target` from all that can be seen. Each task stores its own snapshot before it comes here and looks again
     /// after it wrote, so that whoever writes last has seen every other one.
     fn write_target(&self, own: Digest) -> Result<(), Error> {
         let target = self.workspace.target.parse::<Target>()?;
-        let labels = Labels::of_step(self.step, self.workspace);
+        let labels = Labels::of_target(self.step, self.workspace);
         let mut visible = self.visible(Some(own))?;
         let mut written = false;
         while visible.look(self)? || !written {

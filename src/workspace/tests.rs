@@ -37,7 +37,7 @@ use super::{
     steps::{restore_workspace, save_task},
 };
 use crate::{
-    step::{Compression, ConflictRule, OnConflict, Predecessor, StepConfig, WorkspaceStep},
+    step::{Compression, ConflictRule, Keep, OnConflict, Predecessor, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -49,6 +49,8 @@ pub(crate) struct Run {
     pub(crate) conflict: OnConflict,
     pub(crate) conflict_rules: Vec<ConflictRule>,
     compression: Compression,
+    pub(crate) keep: Keep,
+    pub(crate) target_expires: Option<String>,
     pub(crate) base: Option<String>,
 }
 
@@ -70,6 +72,8 @@ impl Run {
             conflict: OnConflict::Fail,
             conflict_rules: Vec::new(),
             compression: Compression::Zstd,
+            keep: Keep::Target,
+            target_expires: None,
             base: None,
         }
     }
@@ -102,6 +106,8 @@ impl Run {
             conflict_rules: self.conflict_rules.clone(),
             compression: self.compression,
             expires: Some("1d".to_owned()),
+            target_expires: self.target_expires.clone(),
+            keep: self.keep,
             workspaces: vec![WorkspaceStep {
                 name: "ws".to_owned(),
                 path: self.dir(task.order).display().to_string(),

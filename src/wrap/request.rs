@@ -2,6 +2,7 @@
 
 mod auto;
 mod conflict;
+mod retention;
 mod size;
 mod values;
 
@@ -10,7 +11,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use self::values::{Values, WORKSPACE, quoted};
-pub use self::{size::Sizes, values::is_default};
+pub use self::{retention::Retention, size::Sizes, values::is_default};
 use super::{bounds, provenance::WRAP, refusal::Refusal};
 use crate::{
     limits::MAX_VALUES,
@@ -66,8 +67,8 @@ pub struct Request {
     pub conflict: OnConflict,
     /// Param `conflict`: the rules.
     pub conflict_rules: Vec<ConflictRule>,
-    /// Param `expires`.
-    pub expires: Option<String>,
+    /// What is kept, and how long.
+    pub retention: Retention,
     /// Param `compression`.
     pub compression: Compression,
     /// Param `size`.
@@ -156,7 +157,7 @@ impl<'a> Ask<'a> {
             base: values.text("base")?,
             conflict,
             conflict_rules,
-            expires: values.text("expires")?,
+            retention: Retention::read(&values)?,
             compression: values.choice(
                 "compression",
                 &[("zstd", Compression::Zstd), ("gzip", Compression::Gzip), ("none", Compression::None)],
@@ -245,13 +246,7 @@ impl Request {
                 check_wrapper(values, wrapper, &target, &self.target)?;
             }
         }
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        match &self.expires {
-            Some(text) if !text.strip_suffix(['s', 'm', 'h', 'd', 'w']).is_some_and(digits) => {
-                Err(values.invalid("expires", format!("{text:?} is not a duration such as 12h, 7d or 2w")))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 

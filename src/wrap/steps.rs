@@ -122,7 +122,9 @@ impl Context<'_> {
             conflict: self.request.conflict,
             conflict_rules: self.request.conflict_rules.clone(),
             compression: self.request.compression,
-            expires: self.request.expires.clone(),
+            expires: self.request.retention.expires.clone(),
+            target_expires: self.request.retention.target_expires.clone(),
+            keep: self.request.retention.keep,
             workspaces: workspaces.to_vec(),
         };
         let mut env = vec![

@@ -162,7 +162,7 @@ fn refused_with_a_sentence() {
             RUN,
             add,
             param("url", json!("x")),
-            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "expires", "compression", "size", "credentials", "mirror", "insecure", "ca", "retry-for""#,
+            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "expires", "target-expires", "keep", "compression", "size", "credentials", "mirror", "insecure", "ca", "retry-for""#,
         ),
         (RUN, add, param("target", json!("x")), r#"param "target" of resolver wrap is given twice: keep one"#),
         (RUN, add, param("base", json!(["x"])), r#"param "base" of resolver wrap: it must be a string"#),
@@ -183,6 +183,18 @@ fn refused_with_a_sentence() {
             add,
             param("expires", json!("soon")),
             r#"param "expires" of resolver wrap: "soon" is not a duration such as 12h, 7d or 2w"#,
+        ),
+        (
+            RUN,
+            add,
+            param("target-expires", json!("7 d")),
+            r#"param "target-expires" of resolver wrap: "7 d" is not a duration such as 12h, 7d or 2w"#,
+        ),
+        (
+            RUN,
+            add,
+            param("keep", json!("snapshots")),
+            r#"param "keep" of resolver wrap: "snapshots" is not one of "target", "all", "none""#,
         ),
         (
             RUN,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
-    step::{Compression, StepConfig, WorkspaceStep},
+    step::{Compression, Keep, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
     units,
@@ -45,13 +45,24 @@ enum About {
 }
 
 impl Labels {
-    /// For the images of a step.
-    pub fn of_step(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
-        let mut labels = Self { expires: step.expires.clone(), ..Self::default() };
-        for (name, value) in [(image::RUN, &step.run), (image::TASK, &step.task), (image::WORKSPACE, &workspace.name)] {
-            labels.annotations.insert(name.to_owned(), value.clone());
+    /// For the snapshot of a step.
+    pub fn of_snapshot(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
+        let mut labels = Self { expires: step.expires.clone(), ..Self::of_step(step, workspace) };
+        if step.keep == Keep::All {
+            labels.annotations.insert(image::KEEP.to_owned(), "all".to_owned());
         }
         labels
+    }
+
+    /// For the target of a step. It does not go when the snapshots do.
+    pub fn of_target(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
+        Self { expires: step.target_expires.clone(), ..Self::of_step(step, workspace) }
+    }
+
+    fn of_step(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
+        let origin = [(image::RUN, &step.run), (image::TASK, &step.task), (image::WORKSPACE, &workspace.name)];
+        let annotations = origin.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        Self { annotations, expires: None }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// All params, in the order of the documentation.
-pub const PARAMS: [&str; 14] = [
+pub const PARAMS: [&str; 16] = [
     "pipelineref",
     "workspaces",
     "target",
@@ -29,6 +29,8 @@ pub const PARAMS: [&str; 14] = [
     "wrapper",
     "conflict",
     "expires",
+    "target-expires",
+    "keep",
     "compression",
     "size",
     "credentials",
