@@ -15,7 +15,7 @@ struct Cli {
     #[arg(long, global = true, value_enum, default_value = "text", env = "TEKTON_WRAP_LOG_FORMAT")]
     log_format: log::Format,
     #[command(flatten)]
-    registries: store::Settings,
+    registries: store::RegistrySettings,
 }
 
 #[derive(Subcommand)]

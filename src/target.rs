@@ -1,10 +1,10 @@
-//! Param `target` (and `base`), parsed: where a snapshot is kept.
+//! References to images, as in the params `target` and `base`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use crate::redact;
 
-/// Where images are read and written.
+/// An image in a registry or a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// `[oci://]host[:port]/repository[:tag][@sha256:…]`
@@ -31,7 +31,7 @@ pub struct ImageReference {
     pub digest: Option<crate::digest::Digest>,
 }
 
-/// A string that is not a target. The message is a clause that fits after "target …:".
+/// A string that is not a target. The message is a clause that follows "target …:".
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct InvalidTarget(String);
@@ -50,7 +50,7 @@ impl Target {
         other
     }
 
-    /// The pinned digest, else the tag: what a store is asked for.
+    /// The reference in its store: the pinned digest, else the tag.
     pub fn reference(&self) -> String {
         match self {
             Self::Registry(ImageReference { digest: Some(digest), .. }) => digest.to_string(),

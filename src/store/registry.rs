@@ -2,15 +2,14 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `session`, `action` | one request: authorization, redirects |
-//! | `auth`, `candidates`, `challenge`, `token`, `realm` | Basic and Bearer, and who may get credentials |
+//! | `session`, `operation` | requests: authorization, redirects |
+//! | `auth`, `candidates`, `challenge`, `token`, `realm` | Basic and Bearer authentication, and where credentials may be sent |
 //! | `manifests`, `tags`, `deletion` | images |
 //! | `upload`, `download`, `blocks`, `mirror` | blobs, streaming |
-//! | `retry`, `pressure` | what to try again, and how much at once |
-//! | `error_response`, `fault` | what to say when it fails |
-//! | `http`, `early`, `origin`, `proxy`, `trust` | connections and addresses |
+//! | `retry`, `pressure` | retries and concurrency |
+//! | `error_response`, `fault` | messages |
+//! | `http`, `early`, `origin`, `proxy`, `trust` | connections and URLs |
 
-mod action;
 mod auth;
 mod blocks;
 mod candidates;
@@ -23,6 +22,7 @@ mod fault;
 mod http;
 mod manifests;
 mod mirror;
+mod operation;
 mod origin;
 mod pressure;
 mod proxy;
@@ -43,13 +43,13 @@ use self::{
     auth::Auth,
     candidates::Candidates,
     download::Download,
-    http::Client,
+    http::HttpClient,
     mirror::Mirror,
     origin::PlainHosts,
     session::{Session, SessionOptions},
 };
 pub use self::{http::HttpOptions, retry::RetryPolicy};
-use super::{Blob, Manifest, Options, Produce, Store, StoreError, verify::VerifyReader};
+use super::{Blob, Produce, Store, StoreError, StoreOptions, StoredManifest, verify::VerifyReader};
 use crate::{
     digest::Digest,
     target::{ImageReference, Target},
@@ -62,11 +62,11 @@ pub struct RegistryStore {
 }
 
 impl RegistryStore {
-    /// The repository that `image` is in. Only files with credentials and certificates are read here.
-    pub fn new(image: &ImageReference, options: &Options) -> Result<Self, StoreError> {
+    /// The repository of `image`. Reads files with credentials and certificates; nothing is sent yet.
+    pub fn new(image: &ImageReference, options: &StoreOptions) -> Result<Self, StoreError> {
         let candidates = Candidates::find(&options.credentials, &image.registry, &image.repository)?;
         let session = SessionOptions {
-            client: Client::new(&options.http.clone().unwrap_or_default())?,
+            client: HttpClient::new(&options.http.clone().unwrap_or_default())?,
             auth: Auth::new(candidates),
             retry: options.retry.clone(),
             plain: PlainHosts::new(&options.insecure),
@@ -78,7 +78,7 @@ impl RegistryStore {
 }
 
 impl Store for RegistryStore {
-    fn manifest(&self, reference: &str) -> Result<Option<Manifest>, StoreError> {
+    fn manifest(&self, reference: &str) -> Result<Option<StoredManifest>, StoreError> {
         self.session.manifest(reference)
     }
 
@@ -138,8 +138,8 @@ impl Store for RegistryStore {
     }
 }
 
-/// A large blob that began to come from a mirror. When its digest turns out to be wrong, its first bytes are used already:
-/// then the error names the culprit, which is not asked again.
+/// A large blob from a mirror. If its digest is wrong, its first bytes have been used already: the error names the mirror,
+/// which is not used for a while.
 struct FromMirror {
     reader: VerifyReader<Download>,
     mirror: Arc<Mirror>,
@@ -154,7 +154,7 @@ impl Read for FromMirror {
             }
             self.mirror.failed(&error.to_string());
             let problem = format!(
-                "the mirror {} sent other data than its digest stands for; run the task again, and look at the mirror",
+                "the mirror {} sent content with another digest; run the task again, and check the mirror",
                 self.mirror.name()
             );
             io::Error::new(io::ErrorKind::InvalidData, StoreError::Content { place: self.place.clone(), problem })

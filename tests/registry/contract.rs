@@ -18,7 +18,7 @@ static SERVERS: LazyLock<Vec<Server>> = LazyLock::new(|| wait_for(Server::start_
 struct Places {
     first: Target,
     second: Target,
-    options: Options,
+    options: StoreOptions,
     mounts: bool,
     complete: bool,
     _folder: tempfile::TempDir,

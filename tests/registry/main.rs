@@ -31,7 +31,7 @@ use std::{
 use serde_json::json;
 use support::registry::Registry;
 use tekton_wrap::{
-    store::{self, Blob, Credentials, Options, RetryPolicy, Store, StoreError},
+    store::{self, Blob, Credentials, RetryPolicy, Store, StoreError, StoreOptions},
     target::Target,
 };
 
@@ -47,25 +47,25 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Anonymous, with short waits.
-fn options() -> Options {
-    Options {
+fn options() -> StoreOptions {
+    StoreOptions {
         retry: RetryPolicy {
             deadline: Duration::from_secs(20),
             first: Duration::from_millis(5),
             longest: Duration::from_millis(20),
         },
-        ..Options::default()
+        ..StoreOptions::default()
     }
 }
 
 /// The same, soon out of patience: for what never goes well.
-fn impatient() -> Options {
-    Options { retry: RetryPolicy { deadline: Duration::from_millis(300), ..options().retry }, ..options() }
+fn impatient() -> StoreOptions {
+    StoreOptions { retry: RetryPolicy { deadline: Duration::from_millis(300), ..options().retry }, ..options() }
 }
 
 /// With the credentials of a `config.json`.
-fn options_with(config: &Path) -> Options {
-    Options { credentials: Credentials::from_files(vec![config.to_owned()]), ..options() }
+fn options_with(config: &Path) -> StoreOptions {
+    StoreOptions { credentials: Credentials::from_files(vec![config.to_owned()]), ..options() }
 }
 
 /// Writes a `config.json` with one entry of `auths`.
@@ -85,7 +85,7 @@ fn target(host: &str, repository: &str) -> Target {
     format!("{host}/{repository}:v1").parse().unwrap()
 }
 
-fn open(host: &str, repository: &str, options: &Options) -> Box<dyn Store> {
+fn open(host: &str, repository: &str, options: &StoreOptions) -> Box<dyn Store> {
     store::open_with(&target(host, repository), options).unwrap()
 }
 

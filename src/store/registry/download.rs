@@ -10,33 +10,40 @@ use http::{Method, Response, StatusCode, header};
 use ureq::Body;
 
 use super::{
-    action::Action,
     mirror::Mirror,
+    operation::Operation,
     retry::{Backoff, Failure},
-    session::{Call, Payload, Session},
+    session::{Payload, RegistryRequest, Session},
 };
 use crate::store::{Blob, StoreError};
 
-/// A connection that brings less than [`SLOWEST`] bytes in this time counts as broken: one that trickles is never idle.
+/// A connection with less than [`MIN_BYTES`] in this time counts as broken: a slow one is never idle, so no idle timeout
+/// ends it.
 const WINDOW: Duration = Duration::from_secs(60);
-const SLOWEST: u64 = 64 << 10;
+const MIN_BYTES: u64 = 64 << 10;
 
-/// A blob as it comes in. Where the connection breaks it goes on from there over a new one.
+/// A blob while it is downloaded. If the connection breaks, the download continues from there over a new one.
 pub struct Download {
     session: Arc<Session>,
     mirror: Option<Arc<Mirror>>,
     blob: Blob,
     position: u64,
-    source: Source,
+    source: BlobSource,
     backoff: Backoff,
-    /// Begin of the time that is looked at, and the position then.
-    window: (Instant, u64),
+    window: Window,
 }
 
-enum Source {
+/// The period over which the rate of a connection is measured.
+struct Window {
+    start: Instant,
+    /// The position at its start.
+    position: u64,
+}
+
+enum BlobSource {
     Mirror(Incoming),
     Registry(Incoming),
-    /// To be opened again.
+    /// To be requested again.
     Closed,
 }
 
@@ -44,20 +51,20 @@ enum Source {
 pub type Incoming = Box<dyn Read + Send>;
 
 impl Download {
-    /// Asks for the blob.
+    /// Requests the blob, from the mirror first.
     pub fn open(session: Arc<Session>, mirror: Option<Arc<Mirror>>, blob: Blob) -> Result<Self, StoreError> {
         let source = match mirror.as_ref().and_then(|mirror| mirror.blob(&blob)) {
-            Some(body) => Source::Mirror(body),
-            None => Source::Registry(session.backoff().run(|| session.blob_from(&blob, "", 0, None))?),
+            Some(body) => BlobSource::Mirror(body),
+            None => BlobSource::Registry(session.backoff().run(|| session.blob_from(&blob, "", 0, None))?),
         };
         let backoff = session.backoff();
-        Ok(Self { session, mirror, blob, position: 0, source, backoff, window: (Instant::now(), 0) })
+        Ok(Self { session, mirror, blob, position: 0, source, backoff, window: Window::new(0) })
     }
 
-    /// The mirror that it began at.
+    /// The mirror that it is read from, if any.
     pub fn mirror(&self) -> Option<Arc<Mirror>> {
         match &self.source {
-            Source::Mirror(_) => self.mirror.clone(),
+            BlobSource::Mirror(_) => self.mirror.clone(),
             _ => None,
         }
     }
@@ -65,28 +72,34 @@ impl Download {
     fn open_again(&mut self) -> io::Result<()> {
         match self.session.blob_from(&self.blob, "", self.position, None) {
             Ok(body) => {
-                self.source = Source::Registry(body);
-                self.window = (Instant::now(), self.position);
+                self.source = BlobSource::Registry(body);
+                self.window = Window::new(self.position);
                 Ok(())
             }
             Err(failure) => self.backoff.wait(failure).map_err(io::Error::other),
         }
     }
 
-    /// Takes in what a connection brought; false if that is too little.
+    /// Records received bytes; false if the connection is too slow.
     fn progress(&mut self, count: usize) -> bool {
         self.position = self.position.saturating_add(count as u64);
-        let (since, from) = self.window;
-        let enough = self.position.saturating_sub(from) >= SLOWEST || self.position == self.blob.size;
+        let received = self.position.saturating_sub(self.window.position);
+        let enough = received >= MIN_BYTES || self.position == self.blob.size;
         if enough {
-            // A few bytes would be no sign that the connection is a good one.
+            // Fewer bytes don't prove that the connection works.
             self.backoff.reset();
         }
-        if since.elapsed() < WINDOW {
+        if self.window.start.elapsed() < WINDOW {
             return true;
         }
-        self.window = (Instant::now(), self.position);
+        self.window = Window::new(self.position);
         enough
+    }
+}
+
+impl Window {
+    fn new(position: u64) -> Self {
+        Self { start: Instant::now(), position }
     }
 }
 
@@ -97,26 +110,26 @@ impl Read for Download {
         }
         loop {
             let (read, from_mirror) = match &mut self.source {
-                Source::Closed if self.position == self.blob.size => return Ok(0),
-                Source::Closed => {
+                BlobSource::Closed if self.position == self.blob.size => return Ok(0),
+                BlobSource::Closed => {
                     self.open_again()?;
                     continue;
                 }
-                Source::Mirror(body) => (body.read(buffer), true),
-                Source::Registry(body) => (body.read(buffer), false),
+                BlobSource::Mirror(body) => (body.read(buffer), true),
+                BlobSource::Registry(body) => (body.read(buffer), false),
             };
             let error = match read {
                 Ok(0) if self.position < self.blob.size => ended(),
                 Ok(count) => {
                     if !self.progress(count) {
-                        // The rest comes over a new connection.
-                        self.source = Source::Closed;
+                        // The rest is requested over a new connection.
+                        self.source = BlobSource::Closed;
                     }
                     return Ok(count);
                 }
                 Err(error) => error,
             };
-            self.source = Source::Closed;
+            self.source = BlobSource::Closed;
             if from_mirror {
                 self.mirror.iter().for_each(|mirror| mirror.failed(&error.to_string()));
                 continue;
@@ -142,15 +155,15 @@ impl Session {
         })
     }
 
-    /// The blob from `offset` on, at most `len` bytes of it where that is given. `query` is added to its address.
+    /// The blob from `offset` on, at most `len` bytes of it if that is given. `query` is added to its URL.
     pub fn blob_from(&self, blob: &Blob, query: &str, offset: u64, len: Option<u64>) -> Result<Incoming, Failure> {
         let place = self.place(&blob.digest.to_string());
         let end = len.map_or(blob.size, |len| offset.saturating_add(len));
         let range = format!("bytes={offset}-{}", end.saturating_sub(1));
         let whole = offset == 0 && end == blob.size;
         let headers = [(header::RANGE, range.as_str())];
-        let answer = self.call(Call {
-            action: Action::ReadBlob,
+        let response = self.call(RegistryRequest {
+            operation: Operation::ReadBlob,
             place: &place,
             method: Method::GET,
             url: self.url(&format!("blobs/{}{query}", blob.digest))?,
@@ -158,24 +171,24 @@ impl Session {
             body: Payload::None,
             scope: &self.pull_scope(),
         })?;
-        let (first, last) = match answer.status() {
+        let (first, last) = match response.status() {
             StatusCode::OK => (0, blob.size),
-            StatusCode::PARTIAL_CONTENT if !whole && starts_at(&answer, offset) => (offset, end),
+            StatusCode::PARTIAL_CONTENT if !whole && starts_at(&response, offset) => (offset, end),
             StatusCode::PARTIAL_CONTENT => {
                 let problem =
                     format!("unexpected response from {}: another part than was asked for", self.image.registry);
                 return Err(Failure::transient(StoreError::Content { place, problem }));
             }
-            _ => return Err(self.refused_to(Action::ReadBlob, &place, answer)),
+            _ => return Err(self.refused_to(Operation::ReadBlob, &place, response)),
         };
         let expected = last.saturating_sub(first);
-        if let Some(length) = length(&answer)
+        if let Some(length) = length(&response)
             && length != expected
         {
             return Err(self.unexpected(&place, &format!("{length} bytes where {expected} were expected")));
         }
-        let mut body = answer.into_body().into_reader();
-        // A registry need not know ranges: then what lies before is read and dropped.
+        let mut body = response.into_body().into_reader();
+        // Ranges are optional: without them the bytes before `offset` are read and dropped.
         let before = offset.saturating_sub(first);
         let skipped = io::copy(&mut body.by_ref().take(before), &mut io::sink());
         match skipped {
@@ -191,12 +204,12 @@ fn ended() -> io::Error {
 }
 
 /// `Content-Range: bytes <first>-…`
-fn starts_at(answer: &Response<Body>, offset: u64) -> bool {
-    let range = answer.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+fn starts_at(response: &Response<Body>, offset: u64) -> bool {
+    let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let first = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok());
     first == Some(offset)
 }
 
-fn length(answer: &Response<Body>) -> Option<u64> {
-    answer.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+fn length(response: &Response<Body>) -> Option<u64> {
+    response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -21,7 +21,7 @@ fn challenge(text: &str) -> HeaderMap {
     HeaderMap::from_iter([(header::WWW_AUTHENTICATE, text.parse().unwrap())])
 }
 
-fn token(text: &str, expires_in: Option<u64>) -> TokenAnswer {
+fn token(text: &str, expires_in: Option<u64>) -> TokenResponse {
     serde_json::from_value(serde_json::json!({"token": text, "expires_in": expires_in})).unwrap()
 }
 

@@ -1,11 +1,11 @@
-//! The content of a blob on its way from where it is made to where it is sent.
+//! The content of a blob, from its producer to the request that sends it.
 
 use std::{
     io::{self, Write},
     thread,
 };
 
-use super::Trouble;
+use super::UploadFailure;
 use crate::{
     digest::Hasher,
     store::{
@@ -17,27 +17,27 @@ use crate::{
     },
 };
 
-/// How far `produce` came.
+/// How `produce` ended.
 enum Produced {
     All,
-    /// The network went away, and `produce` has seen the consequence.
+    /// The request failed, so that `produce` could write no more.
     Cut,
     Failed(io::Error),
 }
 
-/// Counts and hashes.
+/// A writer that counts and hashes.
 #[derive(Default)]
 struct Meter {
     hasher: Hasher,
     size: u64,
 }
 
-/// Runs `produce` on this thread and `send` on another one; what lies between them is bounded. What `send` gives, and what
-/// it has read.
+/// Runs `produce` on this thread and `send` on another one, with a bounded pipe between them. Returns the result of `send`,
+/// and what it has read.
 pub fn pump<T: Send>(
     produce: &mut Produce<'_>,
-    send: impl FnOnce(&mut BlockReader) -> Result<T, Trouble> + Send,
-) -> Result<(T, Blob), Trouble> {
+    send: impl FnOnce(&mut BlockReader) -> Result<T, UploadFailure> + Send,
+) -> Result<(T, Blob), UploadFailure> {
     let (writer, mut reader) = blocks();
     thread::scope(|scope| {
         let network = scope.spawn(move || send(&mut reader).map(|sent| (sent, reader.into_blob())));
