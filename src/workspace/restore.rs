@@ -106,8 +106,18 @@ pub fn restore(
     space.check(progress.workspace(), files, sum(least))?;
     progress.expect(files, bytes);
     let made = threads::for_each(&layers, |_, (((_, layer), toc), wins)| {
-        let extractor = Extractor::new(root)?.keeping_privileges(is_run);
-        extract(store, layer, toc, wins, extractor, progress)
+        let extract_layer = || {
+            let extractor = Extractor::new(root)?.keeping_privileges(is_run);
+            extract(store, layer, toc, wins, extractor, progress)
+        };
+        extract_layer().or_else(|error| match error {
+            // Damaged in transit, perhaps: what was written of it is replaced.
+            Error::Damaged { .. } => {
+                tracing::warn!("{error}; reading the layer again");
+                extract_layer()
+            }
+            error => Err(error),
+        })
     })?;
     restored.layers = restored.layers.saturating_add(layers.len());
     let mut tasks: Vec<usize> = layers.iter().map(|(((writer, _), _), _)| *writer).collect();

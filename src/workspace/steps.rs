@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     step::{ENV, STATE_DIR, StepConfig, WorkspaceStep},
-    store::{self, Store},
+    store::{self, Store, StoreError},
     target::Target,
 };
 
@@ -44,8 +44,18 @@ pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
 /// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`.
 pub fn save_task(step: StepConfig, state: &Path) -> Result<(), Error> {
     let step = step.of_combination()?;
-    let saved = step.workspaces.iter().map(|workspace| save_workspace(&step, workspace, state));
-    publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
+    let save = || {
+        let saved = step.workspaces.iter().map(|workspace| save_workspace(&step, workspace, state));
+        publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
+    };
+    save().or_else(|error| match error {
+        // The registry collected a blob between its upload and the manifest.
+        Error::Store(StoreError::MissingBlob { .. }) => {
+            tracing::warn!("{error}; storing the workspaces again");
+            save()
+        }
+        error => Err(error),
+    })
 }
 
 pub(super) fn restore_workspace(

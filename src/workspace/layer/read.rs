@@ -1,6 +1,9 @@
 //! Reads a layer while it is downloaded: the whole of it, or its table of contents alone.
 
-use std::io::{self, Read};
+use std::{
+    fmt::Display,
+    io::{self, Read},
+};
 
 use super::{
     archive::{self, END},
@@ -11,7 +14,7 @@ use super::{
 use crate::{
     digest::Digest,
     step::Compression,
-    store::Store,
+    store::{Store, StoreError},
     workspace::{
         entry::{Entry, Node},
         error::Error,
@@ -30,7 +33,12 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
     if info.toc_size > MAX_TOC || info.toc_offset.checked_add(info.toc_size).is_none_or(|end| end > layer.size) {
         return Err(Error::damaged(layer.place(), "its table of contents is not within it"));
     }
-    let stored = store.blob_range(&layer.blob(), info.toc_offset, info.toc_size)?;
+    let fetch = || store.blob_range(&layer.blob(), info.toc_offset, info.toc_size);
+    let mut stored = fetch()?;
+    if Digest::of(&stored) != info.toc_digest {
+        // Damaged in transit, perhaps.
+        stored = fetch()?;
+    }
     if Digest::of(&stored) != info.toc_digest {
         return Err(Error::damaged(
             layer.place(),
@@ -47,7 +55,7 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
 /// The archive is not parsed: it must hold, byte for byte, the headers that belong to the entries of `toc`. At the end
 /// the whole blob was read, so that its digest is checked.
 pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<'_>) -> Result<(), Error> {
-    let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
+    let unreadable = |e: io::Error| unreadable(layer, e);
     let compression = layer.compression()?;
     let mut input = codec::decoder(compression, store.blob(&layer.blob())?).map_err(unreadable)?;
     let mut expected = Vec::new();
@@ -97,6 +105,16 @@ pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<
         return Err(Error::damaged(layer.place(), "it does not end where its table of contents says"));
     }
     Ok(())
+}
+
+/// The error for a layer that can't be read: damaged, unless its store failed.
+fn unreadable(layer: &Descriptor, error: io::Error) -> Error {
+    let damaged = |why: &dyn Display| Error::damaged(layer.place(), format!("it can't be read: {why}"));
+    match error.downcast::<StoreError>() {
+        Ok(error @ StoreError::Content { .. }) => damaged(&error),
+        Ok(error) => Error::Store(error),
+        Err(error) => damaged(&error),
+    }
 }
 
 fn differs(layer: &Descriptor, entry: &Entry) -> Error {
