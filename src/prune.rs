@@ -66,6 +66,7 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         writeln!(out, "{what}: {} ({digest})", Quoted(name.as_bytes())).map_err(unwritable())?;
     }
     if !args.dry_run {
+        store.collect()?;
         writeln!(out, "{} deleted", count(deleted, "image")).map_err(unwritable())?;
     }
     Ok(())

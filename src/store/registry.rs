@@ -5,33 +5,24 @@
 //! | `session`, `action` | one request: authorization, redirects |
 //! | `auth`, `candidates`, `challenge`, `token`, `realm` | Basic and Bearer, and who may get credentials |
 //! | `manifests`, `tags`, `deletion` | images |
-//! | `upload`, `download`, `blocks`, `mirror` | blobs, streaming |
-//! | `retry`, `pressure` | what to try again, and how much at once |
-//! | `error_response`, `fault` | what to say when it fails |
-//! | `http`, `early`, `origin`, `proxy`, `trust` | connections and addresses |
+//! | `upload`, `download`, `mirror` | blobs, streaming |
+//! | `error_response` | what to say when it fails |
+//!
+//! Connections and what to try again are in [`super::net`].
 
 mod action;
 mod auth;
-mod blocks;
 mod candidates;
 mod challenge;
 mod deletion;
 mod download;
-mod early;
 mod error_response;
-mod fault;
-mod http;
 mod manifests;
 mod mirror;
-mod origin;
-mod pressure;
-mod proxy;
 mod realm;
-mod retry;
 mod session;
 mod tags;
 mod token;
-mod trust;
 mod upload;
 
 use std::{
@@ -42,14 +33,18 @@ use std::{
 use self::{
     auth::Auth,
     candidates::Candidates,
-    download::Download,
-    http::Client,
+    download::RegistryBlob,
     mirror::Mirror,
-    origin::PlainHosts,
     session::{Session, SessionOptions},
 };
-pub use self::{http::HttpOptions, retry::RetryPolicy};
-use super::{Blob, Manifest, Options, Produce, Store, StoreError, verify::VerifyReader};
+use super::{
+    Blob, Manifest, Options, Produce, Store, StoreError,
+    net::{
+        blocks, drain, fault, http, http::Client, origin, origin::PlainHosts, pressure, pump, resume, resume::Resuming,
+        retry,
+    },
+    verify::VerifyReader,
+};
 use crate::{
     digest::Digest,
     target::{ImageReference, Target},
@@ -103,8 +98,8 @@ impl Store for RegistryStore {
     }
 
     fn blob(&self, blob: &Blob) -> Result<Box<dyn Read + Send>, StoreError> {
-        let download = Download::open(self.session.clone(), self.mirror.clone(), *blob)?;
-        let (mirror, place) = (download.mirror(), self.session.place(&blob.digest.to_string()));
+        let download = RegistryBlob::open(self.session.clone(), self.mirror.clone(), *blob)?;
+        let (mirror, place) = (download.source().mirror(), self.session.place(&blob.digest.to_string()));
         let reader = VerifyReader::new(download, *blob, place.clone());
         Ok(match mirror {
             Some(mirror) => Box::new(FromMirror { reader, mirror, place }),
@@ -141,7 +136,7 @@ impl Store for RegistryStore {
 /// A large blob that began to come from a mirror. When its digest turns out to be wrong, its first bytes are used already:
 /// then the error names the culprit, which is not asked again.
 struct FromMirror {
-    reader: VerifyReader<Download>,
+    reader: VerifyReader<Resuming<RegistryBlob>>,
     mirror: Arc<Mirror>,
     place: String,
 }

@@ -7,8 +7,9 @@ use http::{Method, StatusCode};
 
 use super::{
     action::Action,
+    drain,
     retry::Failure,
-    session::{Call, Payload, Session, drain},
+    session::{Call, Payload, Session},
 };
 use crate::{digest::Digest, store::StoreError};
 

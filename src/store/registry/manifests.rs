@@ -7,8 +7,9 @@ use ureq::Body;
 
 use super::{
     action::Action,
+    drain,
     retry::Failure,
-    session::{Call, Payload, Session, drain},
+    session::{Call, Payload, Session},
 };
 use crate::{
     digest::Digest,

@@ -12,6 +12,7 @@ use super::{
     action::Action,
     auth::Auth,
     blocks::BlockReader,
+    drain,
     error_response::{Asked, says_expired_token},
     fault::{Fault, FaultKind},
     http::Client,
@@ -377,9 +378,4 @@ fn may_follow(status: StatusCode, call: &Call<'_>) -> bool {
         (301..=303, _) => matches!(call.method, Method::GET | Method::HEAD),
         _ => false,
     }
-}
-
-/// Reads what is left of a short answer, so that the connection can be used again.
-pub fn drain(answer: Response<Body>) {
-    let _ = io::copy(&mut answer.into_body().into_reader().take(1 << 16), &mut io::sink());
 }

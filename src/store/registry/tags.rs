@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use super::{
     action::Action,
+    drain,
     retry::Failure,
-    session::{Call, Payload, Session, drain},
+    session::{Call, Payload, Session},
 };
 use crate::store::StoreError;
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// All params, in the order of the documentation.
-pub const PARAMS: [&str; 14] = [
+pub const PARAMS: [&str; 16] = [
     "pipelineref",
     "workspaces",
     "target",
@@ -36,6 +36,8 @@ pub const PARAMS: [&str; 14] = [
     "insecure",
     "ca",
     "retry-for",
+    "endpoint",
+    "region",
 ];
 
 /// The placeholder in `target` and `base` for the name of a workspace.

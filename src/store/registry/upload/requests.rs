@@ -13,9 +13,10 @@ use crate::{
         registry::{
             action::Action,
             blocks::BlockReader,
+            drain,
             origin::with_query,
             retry::Failure,
-            session::{Call, Payload, Session, drain},
+            session::{Call, Payload, Session},
         },
     },
 };

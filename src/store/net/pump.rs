@@ -5,16 +5,13 @@ use std::{
     thread,
 };
 
-use super::Trouble;
+use super::{
+    blocks::{BlockReader, BlockWriter, blocks},
+    retry::Failure,
+};
 use crate::{
     digest::Hasher,
-    store::{
-        Blob, Produce, StoreError,
-        registry::{
-            blocks::{BlockReader, BlockWriter, blocks},
-            retry::Failure,
-        },
-    },
+    store::{Blob, Produce, StoreError},
 };
 
 /// How far `produce` came.
@@ -34,10 +31,10 @@ struct Meter {
 
 /// Runs `produce` on this thread and `send` on another one; what lies between them is bounded. What `send` gives, and what
 /// it has read.
-pub fn pump<T: Send>(
+pub fn pump<T: Send, E: From<Failure> + Send>(
     produce: &mut Produce<'_>,
-    send: impl FnOnce(&mut BlockReader) -> Result<T, Trouble> + Send,
-) -> Result<(T, Blob), Trouble> {
+    send: impl FnOnce(&mut BlockReader) -> Result<T, E> + Send,
+) -> Result<(T, Blob), E> {
     let (writer, mut reader) = blocks();
     thread::scope(|scope| {
         let network = scope.spawn(move || send(&mut reader).map(|sent| (sent, reader.into_blob())));
