@@ -132,6 +132,7 @@ fn delete(
         writeln!(out, "{outcome}: {}", Quoted(line.as_bytes())).map_err(unwritable())?;
     }
     if !dry_run {
+        store.collect()?;
         writeln!(out, "{} deleted", count(deleted, "image")).map_err(unwritable())?;
     }
     let failed = failures.len() as u64;

@@ -14,11 +14,16 @@
     )
 )]
 
+mod cloud;
 mod credentials;
 mod dir;
+mod layout;
+mod net;
 mod registry;
+mod s3;
 mod settings;
 mod verify;
+mod xml;
 
 use std::{
     io::{self, Read, Write},
@@ -26,8 +31,9 @@ use std::{
 };
 
 pub use self::{
+    cloud::Environment,
     credentials::{Credentials, TEKTON_CREDENTIALS},
-    registry::{HttpOptions, RetryPolicy},
+    net::{http::HttpOptions, retry::RetryPolicy},
     settings::{MirrorAddress, RegistrySettings},
 };
 use crate::{digest::Digest, target::Target, units};
@@ -47,20 +53,25 @@ pub struct StoreOptions {
     pub token_hosts: Vec<String>,
     /// A registry from which blobs are read first.
     pub mirror: Option<MirrorAddress>,
+    /// Who we are to a cloud, and where its services are.
+    pub cloud: Environment,
 }
 
 /// Opens the store that `target` lies in, with the credentials and [`RegistrySettings`] of this process. Nothing is sent yet.
 pub fn open(target: &Target) -> Result<Box<dyn Store>, StoreError> {
     match target {
         Target::Dir { .. } => open_with(target, &StoreOptions::default()),
-        Target::Registry(_) => open_with(target, &StoreOptions::new(&RegistrySettings::of_process()?)),
+        Target::Registry(_) | Target::S3(_) => open_with(target, &StoreOptions::new(&RegistrySettings::of_process()?)),
     }
 }
 
 /// The same without credentials, for references that come from an image and not from the user.
 pub fn open_anonymous(target: &Target) -> Result<Box<dyn Store>, StoreError> {
     let options = StoreOptions::new(&RegistrySettings::of_process()?);
-    open_with(target, &StoreOptions { credentials: Credentials::default(), ..options })
+    open_with(
+        target,
+        &StoreOptions { credentials: Credentials::default(), cloud: options.cloud.anonymous(), ..options },
+    )
 }
 
 /// The same with these options.
@@ -68,6 +79,7 @@ pub fn open_with(target: &Target, options: &StoreOptions) -> Result<Box<dyn Stor
     Ok(match target {
         Target::Dir { path, .. } => Box::new(dir::DirStore::new(path)),
         Target::Registry(image) => Box::new(registry::RegistryStore::new(image, options)?),
+        Target::S3(bucket) => Box::new(layout::Layout::new(s3::S3Objects::new(bucket, options)?)),
     })
 }
 
@@ -83,6 +95,7 @@ impl StoreOptions {
             insecure: settings.insecure.clone(),
             token_hosts: settings.token_hosts.clone(),
             mirror: settings.mirror.clone(),
+            cloud: Environment::of_process(settings.registry_secret.as_deref()),
         }
     }
 }
@@ -133,6 +146,11 @@ pub trait Store: Send + Sync {
     fn delete_image(&self, tag: &str, digest: &Digest) -> Result<bool, StoreError> {
         let _ = tag;
         self.delete_manifest(digest)
+    }
+
+    /// Deletes blobs that no image needs any more, where that does not happen by itself.
+    fn collect(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// All tags, in order.
@@ -249,6 +267,25 @@ fn own_media_type(manifest: &[u8]) -> Option<String> {
         Typed { config: Some(_), .. } => Some("application/vnd.oci.image.manifest.v1+json".to_owned()),
         _ => None,
     }
+}
+
+/// Config, layers and other manifests that a manifest names; or what is wrong with it.
+fn named_by(manifest: &[u8]) -> Result<Vec<Digest>, String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        #[serde(default)]
+        layers: Vec<Descriptor>,
+        #[serde(default)]
+        manifests: Vec<Descriptor>,
+        config: Option<Descriptor>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Descriptor {
+        digest: String,
+    }
+    let Named { layers, manifests, config } = serde_json::from_slice(manifest).map_err(|error| error.to_string())?;
+    // A digest of another kind names nothing that we store.
+    Ok(layers.into_iter().chain(manifests).chain(config).filter_map(|named| named.digest.parse().ok()).collect())
 }
 
 /// `len` as `usize`, if the range lies within the blob.

@@ -60,10 +60,7 @@ impl DirStore {
     fn named_by(&self, manifest: &Digest) -> Result<Vec<Digest>, StoreError> {
         let path = self.blob_path(manifest);
         let bytes = fs::read(&path).map_err(|e| at(&path, e))?;
-        let manifest: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(&path, &e.to_string()))?;
-        let lists = ["layers", "manifests"].iter().filter_map(|list| manifest[list].as_array()).flatten();
-        let named = lists.chain([&manifest["config"]]).filter_map(|named| named["digest"].as_str()?.parse().ok());
-        Ok(named.collect())
+        super::named_by(&bytes).map_err(|why| damaged(&path, &why))
     }
 
     /// The content of `index.json`, without entries if there is no such file.

@@ -5,33 +5,24 @@
 //! | `session`, `operation` | requests: authorization, redirects |
 //! | `auth`, `candidates`, `challenge`, `token`, `realm` | Basic and Bearer authentication, and where credentials may be sent |
 //! | `manifests`, `tags`, `deletion` | images |
-//! | `upload`, `download`, `blocks`, `mirror` | blobs, streaming |
-//! | `retry`, `pressure` | retries and concurrency |
-//! | `error_response`, `fault` | messages |
-//! | `http`, `early`, `origin`, `proxy`, `trust` | connections and URLs |
+//! | `upload`, `download`, `mirror` | blobs, streaming |
+//! | `error_response` | messages |
+//!
+//! Connections and retries are in [`super::net`].
 
 mod auth;
-mod blocks;
 mod candidates;
 mod challenge;
 mod deletion;
 mod download;
-mod early;
 mod error_response;
-mod fault;
-mod http;
 mod manifests;
 mod mirror;
 mod operation;
-mod origin;
-mod pressure;
-mod proxy;
 mod realm;
-mod retry;
 mod session;
 mod tags;
 mod token;
-mod trust;
 mod upload;
 
 use std::{
@@ -42,14 +33,18 @@ use std::{
 use self::{
     auth::Auth,
     candidates::Candidates,
-    download::Download,
-    http::HttpClient,
+    download::RegistryBlob,
     mirror::Mirror,
-    origin::PlainHosts,
     session::{Session, SessionOptions},
 };
-pub use self::{http::HttpOptions, retry::RetryPolicy};
-use super::{Blob, Produce, Store, StoreError, StoreOptions, StoredManifest, verify::VerifyReader};
+use super::{
+    Blob, Produce, Store, StoreError, StoreOptions, StoredManifest,
+    net::{
+        blocks, drain, fault, http, http::HttpClient, origin, origin::PlainHosts, pressure, pump, resume,
+        resume::Resuming, retry,
+    },
+    verify::VerifyReader,
+};
 use crate::{
     digest::Digest,
     target::{ImageReference, Target},
@@ -107,8 +102,8 @@ impl Store for RegistryStore {
     }
 
     fn blob(&self, blob: &Blob) -> Result<Box<dyn Read + Send>, StoreError> {
-        let download = Download::open(self.session.clone(), self.mirror.clone(), *blob)?;
-        let (mirror, place) = (download.mirror(), self.session.place(&blob.digest.to_string()));
+        let download = RegistryBlob::open(self.session.clone(), self.mirror.clone(), *blob)?;
+        let (mirror, place) = (download.source().mirror(), self.session.place(&blob.digest.to_string()));
         let reader = VerifyReader::new(download, *blob, place.clone());
         Ok(match mirror {
             Some(mirror) => Box::new(FromMirror { reader, mirror, place }),
@@ -145,7 +140,7 @@ impl Store for RegistryStore {
 /// A large blob from a mirror. If its digest is wrong, its first bytes have been used already: the error names the mirror,
 /// which is not used for a while.
 struct FromMirror {
-    reader: VerifyReader<Download>,
+    reader: VerifyReader<Resuming<RegistryBlob>>,
     mirror: Arc<Mirror>,
     place: String,
 }

@@ -90,6 +90,10 @@ pub struct Access {
     pub insecure: Option<String>,
     /// Param `retry-for`.
     pub retry_for: Option<String>,
+    /// Param `endpoint`: where S3 is, if it is not Amazon's.
+    pub endpoint: Option<String>,
+    /// Param `region`: the one of the bucket.
+    pub region: Option<String>,
 }
 
 impl<'a> Ask<'a> {
@@ -304,7 +308,24 @@ fn access(values: &Values<'_>) -> Result<Access, Refusal> {
         mirror: values.text("mirror")?,
         insecure: values.text("insecure")?,
         retry_for: values.text("retry-for")?,
+        endpoint: endpoint(values)?,
+        region: values.text("region")?,
     })
+}
+
+fn endpoint(values: &Values<'_>) -> Result<Option<String>, Refusal> {
+    let endpoint = values.text("endpoint")?;
+    let is_address = |text: &str| {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']) && !rest.contains(['@', '?', ' ']))
+    };
+    match endpoint.as_deref() {
+        Some(text) if !is_address(text) => {
+            let shown = crate::redact::reference(text);
+            Err(values.invalid("endpoint", format!("{shown} is not an address such as https://minio.tools.svc:9000")))
+        }
+        _ => Ok(endpoint),
+    }
 }
 
 /// Parses `value` as it will be once Tekton has substituted the run's name, namespace and uid, with short ones in their place.
@@ -330,6 +351,7 @@ fn check_wrapper(values: &Values<'_>, wrapper: &str, target: &Target, text: &str
     let scheme = match target {
         Target::Registry(_) => "oci",
         Target::Dir { .. } => "dir",
+        Target::S3(_) => "s3",
     };
     if wrapper == scheme {
         return Ok(());

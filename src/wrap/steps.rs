@@ -188,6 +188,8 @@ fn access_variables(access: &Access) -> impl Iterator<Item = Value> {
         set("TEKTON_WRAP_MIRROR", access.mirror.as_deref()),
         set("TEKTON_WRAP_INSECURE", access.insecure.as_deref()),
         set("TEKTON_WRAP_RETRY_FOR", access.retry_for.as_deref()),
+        set("AWS_ENDPOINT_URL_S3", access.endpoint.as_deref()),
+        set("AWS_REGION", access.region.as_deref()),
     ];
     variables.into_iter().flatten()
 }

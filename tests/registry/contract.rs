@@ -35,7 +35,7 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
         let hosts = SERVERS.iter().map(|server| (server.address.clone(), user.clone()));
         let config = secrets.path().join("config.json");
         fs::write(&config, json!({"auths": hosts.collect::<serde_json::Map<_, _>>()}).to_string()).unwrap();
-        let options = options_with(&config);
+        let options = StoreOptions { credentials: options_with(&config).credentials, ..s3_options() };
         let store = store::open_with(&first, &options).unwrap();
         test(&Places { first, second, options, mounts, complete, _folder: secrets }, &*store);
     };
@@ -47,12 +47,15 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
         let (first, second) = repositories(&server.address);
         run(server.name, first, second, server.mounts, server.complete);
     }
+    if s3().is_some() {
+        run("S3", bucket(), bucket(), true, true);
+    }
 }
 
 #[test]
 fn blobs_of_every_size_come_back() {
     every_kind(|_, store| {
-        for size in [0, 1, 120 << 10, (120 << 10) + 1, 5_000_000] {
+        for size in [0, 1, 120 << 10, (120 << 10) + 1, 5_000_000, 8 << 20, 20_000_000] {
             let content = content(size as u64, size);
             let blob = put(store, &content).unwrap();
             assert_eq!(blob, Blob { digest: Digest::of(&content), size: size as u64 });

@@ -16,6 +16,7 @@ mod messages;
 mod mirror;
 mod prune;
 mod requests;
+mod s3;
 mod soak;
 mod tools;
 mod uploads;
@@ -32,14 +33,26 @@ use std::{
 };
 
 use serde_json::json;
-use support::registry::Registry;
+use support::{buckets::S3, registry::Registry};
 use tekton_wrap::{
-    store::{self, Blob, Credentials, RetryPolicy, Store, StoreError, StoreOptions},
+    store::{self, Blob, Credentials, Environment, RetryPolicy, Store, StoreError, StoreOptions},
     target::Target,
 };
 
 /// The registry that the tests share, open to everybody.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| wait_for(Registry::start()));
+
+/// The buckets that the tests share, where there are any.
+fn s3() -> Option<&'static S3> {
+    static S3: LazyLock<Option<S3>> = LazyLock::new(|| {
+        let server = wait_for(S3::start())?;
+        server.make_bucket(BUCKET);
+        Some(server)
+    });
+    S3.as_ref()
+}
+
+const BUCKET: &str = "test-bucket";
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -82,6 +95,17 @@ fn config(folder: &Path, host: &str, entry: serde_json::Value) -> PathBuf {
 fn repository() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("test/repo-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A part of [`BUCKET`] of its own for each call.
+fn bucket() -> Target {
+    format!("s3://{BUCKET}/{}:v1", repository()).parse().unwrap()
+}
+
+/// [`options`] with what leads to [`s3`].
+fn s3_options() -> StoreOptions {
+    let variables = s3().map(|server| server.variables(&server.address)).unwrap_or_default();
+    StoreOptions { cloud: Environment::new(variables, None), ..options() }
 }
 
 fn target(host: &str, repository: &str) -> Target {

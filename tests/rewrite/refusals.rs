@@ -162,7 +162,7 @@ fn refused_with_a_sentence() {
             RUN,
             add,
             param("url", json!("x")),
-            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "expires", "target-expires", "keep", "compression", "size", "credentials", "mirror", "insecure", "ca", "retry-for""#,
+            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "expires", "target-expires", "keep", "compression", "size", "credentials", "mirror", "insecure", "ca", "retry-for", "endpoint", "region""#,
         ),
         (RUN, add, param("target", json!("x")), r#"param "target" of resolver wrap is given twice: keep one"#),
         (RUN, add, param("base", json!(["x"])), r#"param "base" of resolver wrap: it must be a string"#),
@@ -223,8 +223,26 @@ fn refused_with_a_sentence() {
         (
             RUN,
             target,
-            json!("s3://bucket/x"),
-            r#"param "target" of resolver wrap: "s3://bucket/x" has the scheme s3://, which is not supported; use a registry (quay.io/me/image:tag) or dir:///path"#,
+            json!("azblob://container/x"),
+            r#"param "target" of resolver wrap: "azblob://container/x" has the scheme azblob://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix or dir:///path"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("s3://Bucket/x"),
+            r#"param "target" of resolver wrap: "s3://Bucket/x" is not a place in a bucket: the bucket "Bucket" may hold only lower-case letters, digits, '.', '_' and '-', 3 to 63 of them, with a letter or digit at both ends"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("s3://bucket/a//x"),
+            r#"param "target" of resolver wrap: "s3://bucket/a//x" is not a place in a bucket: the prefix "a//x" may hold only letters, digits and !-_.*'()=+,@ in parts that are separated by one '/' and are neither '.' nor '..'"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("s3://bucket/x?region=eu-west-1"),
+            r#"param "target" of resolver wrap: "s3://bucket/x?***" is not a place in a bucket: it has a query; the region and the endpoint are params"#,
         ),
         (
             RUN,

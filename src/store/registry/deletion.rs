@@ -6,9 +6,10 @@ use std::{thread, time::Duration};
 use http::{Method, StatusCode};
 
 use super::{
+    drain,
     operation::Operation,
     retry::Failure,
-    session::{Payload, RegistryRequest, Session, drain},
+    session::{Payload, RegistryRequest, Session},
 };
 use crate::{digest::Digest, store::StoreError};
 

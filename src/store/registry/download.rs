@@ -3,7 +3,6 @@
 use std::{
     io::{self, Read},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use http::{Method, Response, StatusCode, header};
@@ -12,131 +11,49 @@ use ureq::Body;
 use super::{
     mirror::Mirror,
     operation::Operation,
-    retry::{Backoff, Failure},
+    resume::{Incoming, Resuming, Source, ended},
+    retry::Failure,
     session::{Payload, RegistryRequest, Session},
 };
 use crate::store::{Blob, StoreError};
 
-/// A connection with less than [`MIN_BYTES`] in this time counts as broken: a slow one is never idle, so no idle timeout
-/// ends it.
-const WINDOW: Duration = Duration::from_secs(60);
-const MIN_BYTES: u64 = 64 << 10;
-
-/// A blob while it is downloaded. If the connection breaks, the download continues from there over a new one.
-pub struct Download {
+/// A blob of a registry.
+pub struct RegistryBlob {
     session: Arc<Session>,
-    mirror: Option<Arc<Mirror>>,
     blob: Blob,
-    position: u64,
-    source: BlobSource,
-    backoff: Backoff,
-    window: Window,
+    /// Where it comes from now, if not from the registry.
+    mirror: Option<Arc<Mirror>>,
 }
 
-/// The period over which the rate of a connection is measured.
-struct Window {
-    start: Instant,
-    /// The position at its start.
-    position: u64,
-}
-
-enum BlobSource {
-    Mirror(Incoming),
-    Registry(Incoming),
-    /// To be requested again.
-    Closed,
-}
-
-/// The content of a blob.
-pub type Incoming = Box<dyn Read + Send>;
-
-impl Download {
-    /// Requests the blob, from the mirror first.
-    pub fn open(session: Arc<Session>, mirror: Option<Arc<Mirror>>, blob: Blob) -> Result<Self, StoreError> {
-        let source = match mirror.as_ref().and_then(|mirror| mirror.blob(&blob)) {
-            Some(body) => BlobSource::Mirror(body),
-            None => BlobSource::Registry(session.backoff().run(|| session.blob_from(&blob, "", 0, None))?),
-        };
+impl RegistryBlob {
+    /// Asks for the blob, a mirror first.
+    pub fn open(session: Arc<Session>, mirror: Option<Arc<Mirror>>, blob: Blob) -> Result<Resuming<Self>, StoreError> {
+        let from_mirror = mirror.and_then(|mirror| Some((mirror.blob(&blob)?, mirror)));
         let backoff = session.backoff();
-        Ok(Self { session, mirror, blob, position: 0, source, backoff, window: Window::new(0) })
+        let (incoming, mirror) = match from_mirror {
+            Some((incoming, mirror)) => (incoming, Some(mirror)),
+            None => (backoff.clone().run(|| session.blob_from(&blob, "", 0, None))?, None),
+        };
+        Ok(Resuming::new(Self { session, blob, mirror }, blob.size, incoming, backoff))
     }
 
-    /// The mirror that it is read from, if any.
+    /// The mirror that it comes from.
     pub fn mirror(&self) -> Option<Arc<Mirror>> {
-        match &self.source {
-            BlobSource::Mirror(_) => self.mirror.clone(),
-            _ => None,
-        }
-    }
-
-    fn open_again(&mut self) -> io::Result<()> {
-        match self.session.blob_from(&self.blob, "", self.position, None) {
-            Ok(body) => {
-                self.source = BlobSource::Registry(body);
-                self.window = Window::new(self.position);
-                Ok(())
-            }
-            Err(failure) => self.backoff.wait(failure).map_err(io::Error::other),
-        }
-    }
-
-    /// Records received bytes; false if the connection is too slow.
-    fn progress(&mut self, count: usize) -> bool {
-        self.position = self.position.saturating_add(count as u64);
-        let received = self.position.saturating_sub(self.window.position);
-        let enough = received >= MIN_BYTES || self.position == self.blob.size;
-        if enough {
-            // Fewer bytes don't prove that the connection works.
-            self.backoff.reset();
-        }
-        if self.window.start.elapsed() < WINDOW {
-            return true;
-        }
-        self.window = Window::new(self.position);
-        enough
+        self.mirror.clone()
     }
 }
 
-impl Window {
-    fn new(position: u64) -> Self {
-        Self { start: Instant::now(), position }
+impl Source for RegistryBlob {
+    fn open(&mut self, offset: u64) -> Result<Incoming, Failure> {
+        self.session.blob_from(&self.blob, "", offset, None)
     }
-}
 
-impl Read for Download {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
+    fn broken(&mut self, error: io::Error) -> Option<Failure> {
+        if let Some(mirror) = self.mirror.take() {
+            mirror.failed(&error.to_string());
+            return None;
         }
-        loop {
-            let (read, from_mirror) = match &mut self.source {
-                BlobSource::Closed if self.position == self.blob.size => return Ok(0),
-                BlobSource::Closed => {
-                    self.open_again()?;
-                    continue;
-                }
-                BlobSource::Mirror(body) => (body.read(buffer), true),
-                BlobSource::Registry(body) => (body.read(buffer), false),
-            };
-            let error = match read {
-                Ok(0) if self.position < self.blob.size => ended(),
-                Ok(count) => {
-                    if !self.progress(count) {
-                        // The rest is requested over a new connection.
-                        self.source = BlobSource::Closed;
-                    }
-                    return Ok(count);
-                }
-                Err(error) => error,
-            };
-            self.source = BlobSource::Closed;
-            if from_mirror {
-                self.mirror.iter().for_each(|mirror| mirror.failed(&error.to_string()));
-                continue;
-            }
-            let failure = self.session.broken_reading(&self.session.place(&self.blob.digest.to_string()), error);
-            self.backoff.wait(failure).map_err(io::Error::other)?;
-        }
+        Some(self.session.broken_reading(&self.session.place(&self.blob.digest.to_string()), error))
     }
 }
 
@@ -197,10 +114,6 @@ impl Session {
             Err(error) => Err(self.broken_reading(&place, error)),
         }
     }
-}
-
-fn ended() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "it ended too early")
 }
 
 /// `Content-Range: bytes <first>-…`

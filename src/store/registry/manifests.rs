@@ -6,9 +6,10 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use ureq::Body;
 
 use super::{
+    drain,
     operation::Operation,
     retry::Failure,
-    session::{Payload, RegistryRequest, Session, drain},
+    session::{Payload, RegistryRequest, Session},
 };
 use crate::{
     digest::Digest,

@@ -9,7 +9,6 @@ use std::{io::Read, sync::Arc};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use ureq::{Body, SendBody};
 
-pub use self::failures::drain;
 use self::{failures::transient, scheme::Scheme};
 use super::{
     auth::Auth,

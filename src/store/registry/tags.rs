@@ -6,9 +6,10 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde::Deserialize;
 
 use super::{
+    drain,
     operation::Operation,
     retry::Failure,
-    session::{Payload, RegistryRequest, Session, drain},
+    session::{Payload, RegistryRequest, Session},
 };
 use crate::store::StoreError;
 

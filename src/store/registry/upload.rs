@@ -1,18 +1,18 @@
 //! Blobs to a registry (OCI distribution-spec, "Pushing blobs").
 
-mod content;
 mod requests;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use http::StatusCode;
 
-use self::content::{measure, pump};
 use super::{
     blocks::BlockReader,
+    drain,
     operation::Operation,
+    pump::{measure, pump},
     retry::{Backoff, Failure},
-    session::{Session, drain},
+    session::Session,
 };
 use crate::{
     digest::Digest,

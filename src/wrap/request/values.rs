@@ -38,6 +38,8 @@ pub const PARAMS: [&str; 16] = [
     "insecure",
     "ca",
     "retry-for",
+    "endpoint",
+    "region",
 ];
 
 /// The placeholder in `target` and `base` for the name of a workspace.

@@ -78,8 +78,3 @@ pub(super) fn transient(failure: Failure) -> Failure {
         transient => transient,
     }
 }
-
-/// Reads the rest of a short response, so that its connection can be reused.
-pub fn drain(response: Response<Body>) {
-    let _ = io::copy(&mut response.into_body().into_reader().take(1 << 16), &mut io::sink());
-}

@@ -4,8 +4,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use http::StatusCode;
 
-use super::{Session, drain};
+use super::Session;
 use crate::store::registry::{
+    drain,
     fault::{Fault, FaultKind},
     origin::RegistryOrigin,
     retry::Failure,

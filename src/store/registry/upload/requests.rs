@@ -12,10 +12,11 @@ use crate::{
         Blob, StoreError,
         registry::{
             blocks::BlockReader,
+            drain,
             operation::Operation,
             origin::with_query,
             retry::Failure,
-            session::{Payload, RegistryRequest, Session, drain},
+            session::{Payload, RegistryRequest, Session},
         },
     },
 };

@@ -101,6 +101,20 @@ impl HttpClient {
         agent.run(request.build()).map_err(|error| self.fault(url, &error))
     }
 
+    /// The same with a limit on how long all of it may take.
+    pub fn run_within<S: AsSendBody>(&self, request: Request<S>, limit: Duration) -> Result<Response<Body>, Fault> {
+        let (url, agent) = (request.uri().clone(), self.agent(request.uri())?);
+        let request = agent.configure_request(request).timeout_global(Some(limit)).build();
+        agent.run(request).map_err(|error| self.fault(&url, &error))
+    }
+
+    /// The same for a server beside this machine, which no proxy knows.
+    pub fn run_near<S: AsSendBody>(&self, request: Request<S>, limit: Duration) -> Result<Response<Body>, Fault> {
+        let request =
+            self.direct.configure_request(request).timeout_connect(Some(limit)).timeout_recv_response(Some(limit));
+        self.direct.run(request.build()).map_err(|error| Fault::of(&error))
+    }
+
     /// The fault behind an error of a request to `url`.
     pub fn fault(&self, url: &Uri, error: &ureq::Error) -> Fault {
         let fault = Fault::of(error);

@@ -5,16 +5,13 @@ use std::{
     thread,
 };
 
-use super::UploadFailure;
+use super::{
+    blocks::{BlockReader, BlockWriter, blocks},
+    retry::Failure,
+};
 use crate::{
     digest::Hasher,
-    store::{
-        Blob, Produce, StoreError,
-        registry::{
-            blocks::{BlockReader, BlockWriter, blocks},
-            retry::Failure,
-        },
-    },
+    store::{Blob, Produce, StoreError},
 };
 
 /// How `produce` ended.
@@ -34,10 +31,10 @@ struct Meter {
 
 /// Runs `produce` on this thread and `send` on another one, with a bounded pipe between them. Returns the result of `send`,
 /// and what it has read.
-pub fn pump<T: Send>(
+pub fn pump<T: Send, E: From<Failure> + Send>(
     produce: &mut Produce<'_>,
-    send: impl FnOnce(&mut BlockReader) -> Result<T, UploadFailure> + Send,
-) -> Result<(T, Blob), UploadFailure> {
+    send: impl FnOnce(&mut BlockReader) -> Result<T, E> + Send,
+) -> Result<(T, Blob), E> {
     let (writer, mut reader) = blocks();
     thread::scope(|scope| {
         let network = scope.spawn(move || send(&mut reader).map(|sent| (sent, reader.into_blob())));
