@@ -3,6 +3,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `session`, `operation` | requests: authorization, redirects |
+//! | `ambient` | the identity that a cloud gives |
 //! | `auth`, `candidates`, `challenge`, `token`, `realm` | Basic and Bearer authentication, and where credentials may be sent |
 //! | `manifests`, `tags`, `deletion` | images |
 //! | `upload`, `download`, `mirror` | blobs, streaming |
@@ -10,6 +11,7 @@
 //!
 //! Connections and retries are in [`super::net`].
 
+mod ambient;
 mod auth;
 mod candidates;
 mod challenge;
@@ -31,6 +33,7 @@ use std::{
 };
 
 use self::{
+    ambient::Ambient,
     auth::Auth,
     candidates::Candidates,
     download::RegistryBlob,
@@ -57,9 +60,11 @@ pub struct RegistryStore {
 }
 
 impl RegistryStore {
-    /// The repository of `image`. Reads files with credentials and certificates; nothing is sent yet.
+    /// The repository of `image`. Reads files with credentials and certificates, or asks a cloud for credentials; nothing is
+    /// sent to the registry yet.
     pub fn new(image: &ImageReference, options: &StoreOptions) -> Result<Self, StoreError> {
-        let candidates = Candidates::find(&options.credentials, &image.registry, &image.repository)?;
+        let ambient = Some(Ambient::new(options)?);
+        let candidates = Candidates::find(&options.credentials, ambient, &image.registry, &image.repository)?;
         let session = SessionOptions {
             client: HttpClient::new(&options.http.clone().unwrap_or_default())?,
             auth: Auth::new(candidates),

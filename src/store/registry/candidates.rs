@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::HeaderValue;
 
+use super::ambient::Ambient;
 use crate::store::{
     StoreError,
     credentials::{Credential, Credentials, FoundCredentials},
@@ -18,6 +19,7 @@ const REMEMBERED: usize = 16;
 #[derive(Debug)]
 pub struct Candidates {
     credentials: Credentials,
+    ambient: Option<Ambient>,
     registry: String,
     repository: String,
     state: Mutex<CandidateState>,
@@ -34,11 +36,17 @@ struct CandidateState {
 }
 
 impl Candidates {
-    /// Finds those for `repository` in `registry`.
-    pub fn find(credentials: &Credentials, registry: &str, repository: &str) -> Result<Self, StoreError> {
-        let found = credentials.find(registry, repository)?;
+    /// Finds those for `repository` in `registry`: of files, or else of the identity that a cloud gives.
+    pub fn find(
+        credentials: &Credentials,
+        ambient: Option<Ambient>,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Self, StoreError> {
+        let found = search(credentials, ambient.as_ref(), registry, repository)?;
         Ok(Self {
             credentials: credentials.clone(),
+            ambient,
             registry: registry.to_owned(),
             repository: repository.to_owned(),
             state: Mutex::new(CandidateState { found, turn: 0, renewed: false, issued: Vec::new() }),
@@ -68,7 +76,7 @@ impl Candidates {
             return false;
         }
         state.renewed = true;
-        match self.credentials.find(&self.registry, &self.repository) {
+        match search(&self.credentials, self.ambient.as_ref(), &self.registry, &self.repository) {
             Ok(found) if !found.candidates.is_empty() && found.candidates != state.found.candidates => {
                 (state.found, state.turn) = (found, 0);
                 true
@@ -112,6 +120,19 @@ impl Candidates {
     fn lock(&self) -> MutexGuard<'_, CandidateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn search(
+    credentials: &Credentials,
+    ambient: Option<&Ambient>,
+    registry: &str,
+    repository: &str,
+) -> Result<FoundCredentials, StoreError> {
+    let found = credentials.find(registry, repository)?;
+    Ok(match ambient {
+        Some(ambient) => ambient.complete(registry, found),
+        None => found,
+    })
 }
 
 /// The header `Authorization` of the scheme Basic; none for credentials of another kind.

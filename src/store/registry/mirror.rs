@@ -49,7 +49,7 @@ impl Mirror {
         };
         let repository = format!("{}{}", address.prefix, image.repository);
         let there = ImageReference { registry: address.host.clone(), repository, ..image.clone() };
-        let candidates = Candidates::find(&Credentials::default(), &there.registry, &there.repository)?;
+        let candidates = Candidates::find(&Credentials::default(), None, &there.registry, &there.repository)?;
         let session = SessionOptions {
             client: HttpClient::new(&http)?,
             auth: Auth::new(candidates),

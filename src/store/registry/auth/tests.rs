@@ -10,7 +10,7 @@ fn auth(folder: &tempfile::TempDir, entries: &[&str]) -> Auth {
         std::fs::write(&file, format!(r#"{{"auths":{{"r.io":{entry}}}}}"#)).unwrap();
         file
     });
-    Auth::new(Candidates::find(&Credentials::from_files(files.collect()), "r.io", "a").unwrap())
+    Auth::new(Candidates::find(&Credentials::from_files(files.collect()), None, "r.io", "a").unwrap())
 }
 
 fn folder() -> tempfile::TempDir {
