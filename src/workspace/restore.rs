@@ -33,7 +33,7 @@ use super::{
     },
     threads,
 };
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How long a kernel may take to give a later change another ctime: a tick where time stamps are coarse (Linux before
 /// 6.13; the slowest clock has 100 ticks a second).
@@ -110,13 +110,13 @@ pub fn restore(
             let extractor = Extractor::new(root)?.keeping_privileges(is_run);
             extract(store, layer, toc, wins, extractor, progress)
         };
-        extract_layer().or_else(|error| match error {
-            // Damaged in transit, perhaps: what was written of it is replaced.
-            Error::Damaged { .. } => {
-                tracing::warn!("{error}; reading the layer again");
-                extract_layer()
+        extract_layer().or_else(|error| {
+            if !is_damage(&error) {
+                return Err(error);
             }
-            error => Err(error),
+            // In transit, perhaps: what was written of the layer is replaced.
+            tracing::warn!("{error}; reading the layer again");
+            extract_layer()
         })
     })?;
     restored.layers = restored.layers.saturating_add(layers.len());
@@ -133,6 +133,16 @@ pub fn restore(
     }
     restored.time = start.elapsed();
     Ok(restored)
+}
+
+/// Whether the content of a layer was wrong, as opposed to a failure of its store or of the system.
+fn is_damage(error: &Error) -> bool {
+    let Error::File { source, .. } = error else { return matches!(error, Error::Damaged { .. }) };
+    match source.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>()) {
+        Some(error) => matches!(error, StoreError::Content { .. }),
+        // What a decoder says is no error of the system.
+        None => source.raw_os_error().is_none(),
+    }
 }
 
 fn restore_base(
