@@ -88,7 +88,7 @@ fn restored(
     match (&entry.node, expected.map(|expected| &expected.entry)) {
         (Node::File(Content { size, .. }), Some(expected)) => {
             let Some(content) = expected.content() else { return Ok(None) };
-            if is_mount_point && content.size > 0 {
+            if is_mount_point && (content.size > 0 || expected.mtime != entry.mtime) {
                 // It could not be restored: this is not what the earlier tasks left.
                 return Ok(None);
             }
