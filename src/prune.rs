@@ -43,10 +43,10 @@ pub struct Args {
     #[arg(long, value_name = "REPOSITORY", requires = "runs")]
     repository: Option<String>,
     /// Runs whose last snapshot is older than this, for example 12h, 7d or 2w; take more than the longest run needs
-    #[arg(long, value_name = "TIME", group = "runs", requires = "repository", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "TIME", group = "runs", requires = "repository", conflicts_with = "target", value_parser = units::parse_duration)]
     older_than: Option<Duration>,
     /// The run with this UID, for one without a target
-    #[arg(long, value_name = "UID", group = "runs", requires = "repository")]
+    #[arg(long, value_name = "UID", group = "runs", requires = "repository", conflicts_with = "target")]
     run: Option<String>,
     /// Delete targets too, and the snapshots of runs with `keep: all`
     #[arg(long)]

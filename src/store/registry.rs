@@ -12,6 +12,8 @@
 //! Connections and retries are in [`super::net`].
 
 mod ambient;
+#[cfg(any(test, fuzzing))]
+pub mod any_answer;
 mod auth;
 mod candidates;
 mod challenge;

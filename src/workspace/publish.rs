@@ -5,7 +5,7 @@ use super::{
     error::Error,
     layer::descriptor::Descriptor,
     snapshot::{
-        assemble::{self, Labels},
+        assemble::{self, ImageLabels},
         image::Snapshot,
         lineage::{Input, Lineage, Writer},
         load,
@@ -118,7 +118,7 @@ impl PendingSnapshot<'_> {
             ancestors: input.lineage.writers.clone(),
         };
         let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
-        let labels = Labels { replaces, ..Labels::of_snapshot(step, workspace) };
+        let labels = ImageLabels { replaces, ..ImageLabels::of_snapshot(step, workspace) };
         assemble::put_snapshot(&**store, &tag, layers, snapshot, &labels)
     }
 
@@ -127,7 +127,7 @@ impl PendingSnapshot<'_> {
     fn write_target(&self, own: Digest) -> Result<(), Error> {
         let target = self.workspace.target.parse::<Target>()?;
         let reference = target.reference();
-        let mut labels = Labels::of_target(self.step, self.workspace);
+        let mut labels = ImageLabels::of_target(self.step, self.workspace);
         let mut visible = self.visible(Some(own))?;
         let has_parallel = !visible.absent.is_empty();
         let mut written: Vec<Digest> = Vec::new();

@@ -54,7 +54,7 @@ fn a_layer_that_arrives_damaged_is_read_once_more() {
     faults.forget_rules();
     faults.on("GET", &layer, 1, Fault::Trickle(1 << 20)).on("GET", &layer, 1, Fault::FlipAnswer(100_000));
     let printed = restore(folder.path(), &image).unwrap();
-    assert!(printed.contains("reading the layer again"), "{printed}");
+    assert!(printed.contains("fetching it once more"), "{printed}");
     faults.forget_rules();
     // What is stored damaged stays damaged.
     faults.on("GET", &layer, 1, Fault::Trickle(1 << 20)).on("GET", &layer, 2, Fault::FlipAnswer(100_000));

@@ -25,7 +25,7 @@ use crate::{
 const MAX_TOC: u64 = 1 << 30;
 
 /// Gets an entry: its index in the table of contents, itself, and its content.
-pub type Visit<'a> = dyn FnMut(u64, &Entry, &mut dyn Read) -> Result<(), Error> + 'a;
+pub type VisitEntry<'a> = dyn FnMut(u64, &Entry, &mut dyn Read) -> Result<(), Error> + 'a;
 
 /// Reads the table of contents of `layer` and checks its digest.
 pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
@@ -54,7 +54,7 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
 ///
 /// The archive is not parsed: it must hold, byte for byte, the headers that belong to the entries of `toc`. At the end
 /// the whole blob was read, so that its digest is checked.
-pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<'_>) -> Result<(), Error> {
+pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut VisitEntry<'_>) -> Result<(), Error> {
     let unreadable = |e: io::Error| unreadable(layer, e);
     let compression = layer.compression()?;
     let mut input = codec::decoder(compression, store.blob(&layer.blob())?).map_err(unreadable)?;
