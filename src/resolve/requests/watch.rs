@@ -14,10 +14,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
     API, MANAGED_BY, PROGRAM,
-    board::{Board, Object},
+    board::{Board, RequestObject},
     delete,
 };
-use crate::resolve::api;
+use crate::{
+    health::{Condition, Health},
+    resolve::api,
+};
 
 /// The apiserver ends a watch after so many seconds, before the client takes the silence for a broken connection.
 const WATCH_SECONDS: u64 = 240;
@@ -34,19 +37,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Watches for ever. No flight takes longer than `longest`.
-pub async fn run(client: Client, board: Arc<Board>, longest: Duration) {
+/// Watches forever. No flight takes longer than `longest`.
+pub async fn run(client: Client, board: Arc<Board>, health: Arc<Health>, longest: Duration) {
     let pause_of_sweeps = SWEEP.min(longest);
     let watching = async {
         let mut pause = FIRST_PAUSE;
         loop {
             let start = Instant::now();
-            let Err(error) = watch(&client, &board).await else {
+            let Err(error) = watch(&client, &board, &health).await else {
                 pause = FIRST_PAUSE;
                 continue;
             };
             let why = api::sentence(&error);
-            tracing::warn!("ResolutionRequests can't be watched: {why}");
+            health.set(Condition::ResolutionRequests, Err(format!("ResolutionRequests can't be watched: {why}")));
             board.set_watch_error(Some(why));
             if start.elapsed() > LONGEST_PAUSE {
                 pause = FIRST_PAUSE;
@@ -66,13 +69,14 @@ pub async fn run(client: Client, board: Arc<Board>, longest: Duration) {
     tokio::join!(watching, sweeping);
 }
 
-async fn watch(client: &Client, board: &Board) -> Result<(), kube::Error> {
+async fn watch(client: &Client, board: &Board, health: &Health) -> Result<(), kube::Error> {
     let path = format!(
         "{API}/resolutionrequests?watch=true&resourceVersion=0&labelSelector={MANAGED_BY}%3D{PROGRAM}&timeoutSeconds={WATCH_SECONDS}"
     );
     let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-    let mut events = pin!(client.request_events::<Object>(request).await?);
+    let mut events = pin!(client.request_events::<RequestObject>(request).await?);
     board.set_watch_error(None);
+    health.set(Condition::ResolutionRequests, Ok(()));
     while let Some(event) = events.next().await {
         match event? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => board.seen(object),

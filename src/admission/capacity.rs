@@ -44,7 +44,7 @@ const MAX_LARGE_REVIEWS: usize = 2;
 
 /// All places.
 #[derive(Clone)]
-pub struct Load {
+pub struct Capacity {
     /// Does what only computes.
     pub work: Work,
     large_bodies: Arc<Semaphore>,
@@ -90,7 +90,7 @@ impl BodyError {
     }
 }
 
-impl Load {
+impl Capacity {
     /// None of it taken.
     pub fn new(work: Work) -> Self {
         Self {
