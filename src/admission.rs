@@ -125,7 +125,7 @@ pub enum ServeError {
 /// Serves until SIGTERM or SIGINT and the end of the requests in flight then; a second signal ends it at once.
 ///
 /// # Errors
-/// Where it can't start. The process must have a rustls crypto provider installed.
+/// If it can't start. The process must have a rustls crypto provider installed.
 pub async fn serve(args: WebhookArgs) -> Result<(), ServeError> {
     let signals = signals().map_err(ServeError::Signals)?;
     let metrics = Arc::new(Metrics::default());
@@ -160,7 +160,7 @@ pub async fn serve(args: WebhookArgs) -> Result<(), ServeError> {
     server.run(signals).await
 }
 
-/// All that runs.
+/// Everything that runs.
 struct Server<S> {
     listener: TcpListener,
     admin: Option<TcpListener>,
@@ -198,7 +198,7 @@ impl<S: Source + Send + 'static> Server<S> {
         let probes = self.admin.map(start).transpose().map_err(ServeError::Admin)?;
         let probes = async {
             if let Some(end) = probes {
-                // It has ended also where the thread panicked.
+                // An error means that the thread panicked: that ends it too.
                 let _ = end.await;
             }
         };
@@ -234,7 +234,7 @@ fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServeE
     listen().map_err(|source| ServeError::Listen { flag, address, source })
 }
 
-/// The address as it is: a flag may have left the port to the system.
+/// The actual address: with port 0 in the flag, the system has chosen the port.
 fn shown(listener: Option<&TcpListener>) -> String {
     listener.and_then(|l| l.local_addr().ok()).map_or("none".to_owned(), |address| address.to_string())
 }

@@ -27,7 +27,7 @@ use crate::health::Condition;
 /// which 24 s are ours.
 const DURATIONS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.1, 0.5, 1.0, 3.5, 10.0, 24.0, 30.0];
 
-/// The git commit of this build, where the build says it (`images/build` does).
+/// The git commit of this build, if the build sets the environment variable.
 pub const COMMIT: &str = match option_env!("TEKTON_WRAP_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
@@ -117,7 +117,7 @@ impl Metrics {
         self.duration.observe(duration.as_secs_f64());
     }
 
-    /// Counts a patch of so many operations and bytes of JSON.
+    /// Counts a patch by its operations and its bytes of JSON.
     pub fn patched(&self, operations: usize, bytes: usize) {
         self.patch_operations.observe(operations as f64);
         self.patch_bytes.observe(bytes as f64);
@@ -148,7 +148,7 @@ impl Metrics {
         self.resolutions.ended(outcome, duration);
     }
 
-    /// All of them.
+    /// All metrics in `format`.
     pub fn text(&self, format: TextFormat) -> Result<String, fmt::Error> {
         let mut open_metrics = String::new();
         encode(&mut open_metrics, &self.registry)?;

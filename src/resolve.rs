@@ -24,7 +24,7 @@ use crate::{
 /// Tasks of one run that are read at a time.
 const MAX_READS: usize = 16;
 
-/// The wrapped form of `run`, a PipelineRun about to be created; none where it is not for us.
+/// The wrapped form of `run`, a PipelineRun about to be created; none if it is not to be wrapped.
 pub async fn wrap_run<'a, S: Source>(
     source: &S,
     run: &Value,

@@ -41,7 +41,7 @@ pub struct Creation<'a> {
     pub deadline: Option<Instant>,
     /// A dry run: nothing may be created for it.
     pub dry_run: bool,
-    /// What may still be read for it, where that is bounded.
+    /// What may still be read for it; none if that is not bounded.
     pub budget: Option<&'a Budget>,
 }
 

@@ -1,4 +1,4 @@
-//! Whom to serve if `--client-ca` is given: clients with a certificate of one of its authorities and with one of the names of
+//! Verification of clients if `--client-ca` is given: only clients are served that have a certificate of one of its authorities and with one of the names of
 //! `--client-cn`. All others fail in the handshake.
 
 use std::sync::Arc;

@@ -212,7 +212,7 @@ struct Review<'a> {
     request: Option<ReviewRequest<'a>>,
 }
 
-/// `text` as the apiserver shows it: one line, cut where it is too long.
+/// `text` as the apiserver shows it: one line, cut if it is too long.
 fn warning(text: &str) -> String {
     let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if let Some((end, _)) = line.char_indices().nth(MAX_WARNING_CHARS) {

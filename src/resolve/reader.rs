@@ -1,4 +1,4 @@
-//! Objects of the Kubernetes API as JSON, no more of them than a review may have.
+//! Reads objects of the Kubernetes API as JSON, within the budget of a review.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ pub enum ReadError {
     /// The API says no, or nothing that can be understood.
     #[error("{}", api::sentence(.0))]
     Api(#[from] kube::Error),
-    /// It is too much.
+    /// It exceeds the budget.
     #[error(transparent)]
     Limit(#[from] Exceeded),
     /// The API does not answer.
@@ -64,12 +64,12 @@ impl ReadError {
 }
 
 impl ObjectReader {
-    /// One that waits so long for an answer, and records in `health` whether there are any.
+    /// One that waits for an answer as long as `timeout`, and records in `health` whether there are any.
     pub fn new(client: Client, timeout: Duration, health: Arc<Health>) -> Self {
         Self { client, turns: Semaphore::new(MAX_REQUESTS), timeout, health }
     }
 
-    /// The object at `path`. What it weighs is taken of `budget`.
+    /// The object at `path`. Its size is taken from `budget`.
     pub async fn read(&self, path: String, budget: Option<&Budget>) -> Result<Value, ReadError> {
         let read = self.read_unrecorded(path, budget).await;
         match &read {

@@ -7,6 +7,9 @@ use support::{
     webhook::{IMAGE, Webhook, namespace_registration},
 };
 
+/// How a spec is changed.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
 /// A namespace with the label, a default target, and a webhook of its own.
 async fn labelled() -> (Namespace, Webhook) {
     let cluster = Cluster::shared().await;
@@ -142,7 +145,7 @@ async fn a_wrapped_run_that_was_changed_is_refused() {
     let stored =
         namespace.accepts(&run(json!({"tekton-wrap.dev/wrap": "auto"}), json!({"pipelineSpec": spec(&["c"])}))).await;
     assert!(is_wrapped(&stored));
-    let again = |change: &dyn Fn(&mut Value)| {
+    let again = |change: Change<'_>| {
         let mut run = stored.clone();
         run["metadata"] = json!({"generateName": "again-", "labels": stored["metadata"]["labels"]});
         change(&mut run["spec"]["pipelineSpec"]);
@@ -153,14 +156,14 @@ async fn a_wrapped_run_that_was_changed_is_refused() {
     let unrelated = json!({"name": "lint", "taskSpec": {"steps": [{"name": "s", "image": "i"}]}});
     namespace.accepts(&again(&|spec| spec["tasks"].as_array_mut().unwrap().push(unrelated.clone()))).await;
     let step = json!({"name": "late", "image": "i"});
-    for (change, problem) in [
+    let cases: [(Change<'_>, &str); 3] = [
         (
             &|spec: &mut Value| {
                 let mut task = json!({"name": "d", "runAfter": ["b"]});
                 task["workspaces"] = json!([{"name": "w"}]);
                 task["taskSpec"] = json!({"steps": [step.clone()]});
                 spec["tasks"].as_array_mut().unwrap().push(task);
-            } as &dyn Fn(&mut Value),
+            },
             "task \"d\" of a run that is wrapped already does not restore what the tasks before it save: ",
         ),
         (
@@ -171,7 +174,8 @@ async fn a_wrapped_run_that_was_changed_is_refused() {
             &|spec: &mut Value| spec["tasks"][0]["taskSpec"]["steps"].as_array_mut().unwrap().push(step.clone()),
             "task \"a\" of a run that is wrapped already has a step before the injected restore step or after the injected save step: ",
         ),
-    ] {
+    ];
+    for (change, problem) in cases {
         let sentence = namespace.rejects(&again(change)).await;
         assert!(sentence.starts_with(problem), "{sentence}");
     }

@@ -1,4 +1,4 @@
-//! What a resolver brought, and room for it.
+//! What a resolver returned, and the memory for it.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ const MAX_SHOWN: usize = 600;
 /// Bytes of answers that are held at a time.
 const MAX_HELD: usize = 16 << 20;
 
-/// What a resolver brought.
+/// What a resolver returned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// The text of the object.
@@ -30,11 +30,11 @@ pub struct Resolved {
 /// An answer, or why there is none.
 pub type ResolutionResult = Result<Resolved, SourceError>;
 
-/// Room for answers: the bytes of all that someone still has.
+/// Room for answers: counts the bytes of those that are still referred to.
 #[derive(Clone, Default)]
 pub struct Room(Arc<AtomicUsize>);
 
-/// The bytes of an answer, counted for as long as someone has them.
+/// The bytes of an answer, counted until they are dropped.
 struct Held {
     data: Vec<u8>,
     all: Room,
@@ -53,7 +53,7 @@ impl Drop for Held {
 }
 
 impl Room {
-    /// What `status` says, if there is room for it; none where there is no answer yet.
+    /// What `status` says, if there is room for it; none if there is no answer yet.
     pub fn answer(&self, query: &ResolverQuery, status: &RequestStatus) -> Option<ResolutionResult> {
         // Base64 has four characters for three bytes.
         let size = status.data.len() / 4 * 3;
@@ -78,7 +78,7 @@ impl Room {
     }
 }
 
-/// What `status` says; none where there is no answer yet. Data counts before the condition says so
+/// What `status` says; none if there is no answer yet. Data counts before the condition says so
 /// (Tekton: resolution_request_lifecycle.go).
 fn read(query: &ResolverQuery, status: &RequestStatus) -> Option<ResolutionResult> {
     if !status.data.is_empty() {

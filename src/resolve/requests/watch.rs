@@ -1,4 +1,5 @@
-//! The one watch over all our ResolutionRequests, and the sweep of the orphans of a webhook that did not live to delete them.
+//! The one watch of all our ResolutionRequests, and the deletion of orphans: requests of a webhook that ended before it deleted
+//! them.
 //!
 //! A watch that starts at resource version 0 begins with everything that is there, as the apiserver's cache has it (Kubernetes:
 //! "API Concepts", "Get State and Start at Any"). So it needs neither the right to list nor any memory of where the last one
@@ -28,7 +29,7 @@ const WATCH_SECONDS: u64 = 240;
 /// Between two sweeps, at most.
 const SWEEP: Duration = Duration::from_secs(20);
 
-/// So many are deleted in one sweep.
+/// The most that are deleted in one sweep.
 const MAX_SWEPT: usize = 100;
 
 /// The first pause after a watch that failed; each further one is twice as long.
