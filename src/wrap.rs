@@ -5,7 +5,9 @@ mod absence;
 mod aliases;
 mod bindings;
 mod bounds;
+mod embed;
 pub mod explain;
+mod failure;
 mod inline;
 mod known;
 mod patch;
@@ -18,6 +20,7 @@ mod refusal;
 mod request;
 mod resources;
 mod rewrite;
+mod script;
 mod security;
 mod settings;
 mod steps;
@@ -26,8 +29,9 @@ mod values;
 mod working_dir;
 
 pub use self::{
+    embed::IsLate,
     refusal::Refusal,
-    request::{Ask, Request, is_default},
-    rewrite::{IsLate, Rewrite, rewrite, tasks_to_inline},
+    request::{OptIn, Request, is_default},
+    rewrite::{Rewrite, rewrite, tasks_to_inline},
     settings::Settings,
 };

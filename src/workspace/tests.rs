@@ -102,6 +102,7 @@ impl Run {
             conflict_rules: self.conflict_rules.clone(),
             compression: self.compression,
             expires: Some("1d".to_owned()),
+            after_failure: None,
             workspaces: vec![WorkspaceStep {
                 name: "ws".to_owned(),
                 path: self.dir(task.order).display().to_string(),
@@ -127,7 +128,7 @@ impl Run {
     fn save(&self, task: &Task) -> Result<(), Error> {
         let mut step = self.step(task);
         step.workspaces[0].after.clear();
-        save_task(step, &self.state(task))
+        save_task(step, &self.state(task)).map(drop)
     }
 
     /// A whole task that does `work` in its directory.
