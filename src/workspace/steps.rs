@@ -9,6 +9,7 @@ use super::{
     baseline,
     conflict::ConflictPolicy,
     error::Error,
+    failure,
     progress::{Action, INTERVAL, Progress},
     publish::{self, PendingSnapshot},
     report::{report_restored, report_saved},
@@ -26,8 +27,8 @@ pub fn restore_step() -> Result<(), Error> {
     restore_task(step("an image and a directory")?, Path::new(STATE_DIR))
 }
 
-/// The injected save step, which is told in [`ENV`] what to do.
-pub fn save_step() -> Result<(), Error> {
+/// The injected save step, which is told in [`ENV`] what to do. Returns the exit code that it has to end with.
+pub fn save_step() -> Result<u8, Error> {
     save_task(step("a directory and an image")?, Path::new(STATE_DIR))
 }
 
@@ -41,10 +42,19 @@ pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
     })
 }
 
-/// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`.
-pub fn save_task(step: StepConfig, state: &Path) -> Result<(), Error> {
+/// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`. Returns the exit
+/// code of the task: that of its own step that failed, or 0.
+pub fn save_task(step: StepConfig, state: &Path) -> Result<u8, Error> {
     let step = step.of_combination()?;
-    let saved = step.workspaces.iter().map(|workspace| save_workspace(&step, workspace, state));
+    let failed = step.after_failure.as_ref().map(failure::failed_step).transpose()?.flatten();
+    let Some(failed) = failed else { return save_workspaces(&step, state).map(|()| 0) };
+    let saved = if failed.is_retried { Ok(()) } else { save_workspaces(&step, state) };
+    failed.report(&saved);
+    Ok(failed.code)
+}
+
+fn save_workspaces(step: &StepConfig, state: &Path) -> Result<(), Error> {
+    let saved = step.workspaces.iter().map(|workspace| save_workspace(step, workspace, state));
     publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
 }
 

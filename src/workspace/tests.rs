@@ -108,6 +108,7 @@ impl Run {
             expires: Some("1d".to_owned()),
             target_expires: self.target_expires.clone(),
             keep: self.keep,
+            after_failure: None,
             workspaces: vec![WorkspaceStep {
                 name: "ws".to_owned(),
                 path: self.dir(task.order).display().to_string(),
@@ -133,7 +134,7 @@ impl Run {
     fn save(&self, task: &Task) -> Result<(), Error> {
         let mut step = self.step(task);
         step.workspaces[0].after.clear();
-        save_task(step, &self.state(task))
+        save_task(step, &self.state(task)).map(drop)
     }
 
     /// A whole task that does `work` in its directory.

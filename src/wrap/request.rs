@@ -27,7 +27,6 @@ use crate::{
         reference::{Reference, is_object_name},
         run::Run,
         scope::Scope,
-        variables::substitute,
     },
 };
 
@@ -39,7 +38,7 @@ const NONE: &str = "none";
 
 /// That a run is to be wrapped, and which Pipeline it runs: all that has to be known before anything is read.
 #[derive(Clone, Debug)]
-pub struct Ask<'a> {
+pub struct OptIn<'a> {
     run: Run<'a>,
     namespace: &'a str,
     way: Way<'a>,
@@ -81,17 +80,19 @@ pub struct Request {
     pub conflict_rules: Vec<ConflictRule>,
     /// What is kept, and how long.
     pub retention: Retention,
+    /// Param `failed`: whether the files of failed tasks are saved.
+    pub saves_failed: bool,
     /// Param `compression`.
     pub compression: Compression,
     /// Param `size`.
     pub sizes: Sizes,
     /// How the injected steps reach registries.
-    pub access: Access,
+    pub access: RegistryAccess,
 }
 
 /// How the injected steps reach registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
+pub struct RegistryAccess {
     /// Param `credentials`: a Secret of the run's namespace that only injected steps mount.
     pub credentials: Option<String>,
     /// Param `ca`: a ConfigMap of the run's namespace with certificates of authorities.
@@ -104,7 +105,7 @@ pub struct Access {
     pub retry_for: Option<String>,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> OptIn<'a> {
     /// What `run`, about to be created in `namespace`, asks for; none if it is not to be wrapped.
     pub fn read(run: Run<'a>, namespace: &'a str, opt_in_by: OptInBy) -> Result<Option<Self>, Refusal> {
         bounds::check_run(run)?;
@@ -155,7 +156,7 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// The whole request, for `pipeline`: the Pipeline, or [`Ask::embedded`]. None if there is nothing to do.
+    /// The whole request, for `pipeline`: the Pipeline, or [`OptIn::embedded`]. None if there is nothing to do.
     pub fn request(&self, defaults: &[Defaults], pipeline: &Value) -> Result<Option<Request>, Refusal> {
         let metadata = field(pipeline, "metadata").unwrap_or(&Value::Null);
         let decided_by = match self.way {
@@ -198,6 +199,7 @@ impl<'a> Ask<'a> {
             conflict,
             conflict_rules,
             retention: Retention::read(&values)?,
+            saves_failed: values.choice("failed", &[("discard", false), ("save", true)])?,
             compression: values.choice(
                 "compression",
                 &[("zstd", Compression::Zstd), ("gzip", Compression::Gzip), ("none", Compression::None)],
@@ -243,6 +245,15 @@ impl Request {
             Some(Reference::Name(name)) => name,
             Some(Reference::Remote { .. }) => field(pipeline, "metadata").map_or("", |metadata| text(metadata, "name")),
             None => &self.run_name,
+        }
+    }
+
+    /// The value of `$(context.pipeline.name)` in `pipeline`: that of an embedded one is the name of `run`, which the API server may
+    /// have yet to generate (Tekton: pipelinespec.go).
+    pub fn known_name<'a>(&'a self, run: Run<'a>, pipeline: &'a Value) -> Option<&'a str> {
+        match self.pipeline {
+            Some(_) => Some(self.pipeline_name(pipeline)),
+            None => run.name(),
         }
     }
 
@@ -328,14 +339,14 @@ fn named_pipeline(values: &Values<'_>) -> Result<Reference, Refusal> {
     }
 }
 
-fn access(values: &Values<'_>) -> Result<Access, Refusal> {
+fn access(values: &Values<'_>) -> Result<RegistryAccess, Refusal> {
     let object = |name: &str, kind: &str| match values.text(name)? {
         Some(text) if !is_object_name(&text) => {
             Err(values.invalid(name, format!("{text:?} is not the name of a {kind}")))
         }
         text => Ok(text),
     };
-    Ok(Access {
+    Ok(RegistryAccess {
         credentials: object("credentials", "Secret")?,
         ca: object("ca", "ConfigMap")?,
         mirror: values.text("mirror")?,
@@ -344,11 +355,9 @@ fn access(values: &Values<'_>) -> Result<Access, Refusal> {
     })
 }
 
-/// Parses `value` as it will be once Tekton has substituted the run's name, namespace and uid, with short ones in their place.
+/// Parses `value` as it may be once Tekton has substituted the run's name, namespace and uid.
 fn parse(values: &Values<'_>, param: &str, value: &str) -> Result<Target, Refusal> {
-    let sample = substitute(value, |_| Some("x".to_owned()));
-    let sample = sample.as_deref().unwrap_or(value);
-    sample.parse().map_err(|error| values.invalid(param, format!("{error}")))
+    values.longest(value).parse().map_err(|error| values.invalid(param, format!("{error}")))
 }
 
 /// What is left of another tool's template, which would otherwise end as an odd name of a repository.
