@@ -10,6 +10,8 @@
 //! | `error_response`, `fault` | messages |
 //! | `http`, `early`, `origin`, `proxy`, `trust` | connections and URLs |
 
+#[cfg(any(test, fuzzing))]
+pub mod any_answer;
 mod auth;
 mod blocks;
 mod candidates;

@@ -3,6 +3,7 @@
 mod auto;
 mod conflict;
 mod retention;
+mod paths;
 mod size;
 mod values;
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use self::values::{Values, WORKSPACE, quoted};
 pub use self::{
+    paths::Paths,
     retention::Retention,
     size::Sizes,
     values::{PARAMS, is_default},
@@ -86,6 +88,8 @@ pub struct Request {
     pub compression: Compression,
     /// Param `size`.
     pub sizes: Sizes,
+    /// Param `paths`.
+    pub paths: Paths,
     /// How the injected steps reach registries.
     pub access: RegistryAccess,
 }
@@ -205,6 +209,7 @@ impl<'a> OptIn<'a> {
                 &[("zstd", Compression::Zstd), ("gzip", Compression::Gzip), ("none", Compression::None)],
             )?,
             sizes: Sizes::read(&values, &workspaces)?,
+            paths: Paths::read(&values, &workspaces, field(pipeline, "spec"))?,
             access: access(&values)?,
             workspaces,
             target,

@@ -8,7 +8,7 @@ use super::{
     after_failure, bindings,
     embed::{Embedded, Embedding, IsLate, check_time},
     explain::Explanation,
-    failure, inline, patch, pipeline_name,
+    failure, inline, mounts, patch, paths, pipeline_name,
     plan::{Plan, PlanError},
     pod_template,
     refusal::Refusal,
@@ -99,14 +99,18 @@ pub fn rewrite(
     let count = uses.iter().map(Vec::len).sum();
     Exceeded::check(count, MAX_USES, "uses of wrapped workspaces", || format!("pipeline {name:?}"))?;
     let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };
-    let plan = Plan::new(request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
-        PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
-        PlanError::TooLarge(size) => too_large(size),
-        PlanError::Late => Refusal::Late,
-    })?;
+    let mut plan =
+        Plan::new(request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
+            PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
+            PlanError::TooLarge(size) => too_large(size),
+            PlanError::Late => Refusal::Late,
+        })?;
     let mut failures = Vec::new();
-    for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&uses) {
+    let run_sub_path = |name: &str| run.binding(name).map_or("", |binding| text(binding, "subPath")).to_owned();
+    for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&mut plan.tasks).zip(&uses) {
         check_time(is_late)?;
+        mounts::note(task, plan, used, &run_sub_path, &scope);
+        paths::note(task, plan, request)?;
         let restored: Vec<&Use> =
             used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
         let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));
