@@ -118,6 +118,11 @@ pub trait Store: Send + Sync {
     /// The manifest under `reference`, a tag or a `sha256:` digest; none if there is no such manifest.
     fn manifest(&self, reference: &str) -> Result<Option<StoredManifest>, StoreError>;
 
+    /// The digest of the manifest under `reference`; none if there is no such manifest.
+    fn digest(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
+        Ok(self.manifest(reference)?.map(|manifest| manifest.digest))
+    }
+
     /// Stores `bytes` as a manifest under `tag`, which it moves if it exists. All blobs that it refers to must be stored.
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError>;
 

@@ -55,6 +55,14 @@ impl Target {
         other
     }
 
+    /// Where it is, without tag and digest.
+    pub fn repository(&self) -> String {
+        match self {
+            Self::Registry(image) => format!("{}/{}", image.registry, image.repository),
+            Self::Dir { path, .. } => format!("dir://{}", path.display()),
+        }
+    }
+
     /// The reference in its store: the pinned digest, else the tag.
     pub fn reference(&self) -> String {
         match self {

@@ -43,7 +43,7 @@ pub(crate) mod snapshot;
 mod steps;
 #[cfg(test)]
 pub(crate) mod tests;
-mod threads;
+pub(crate) mod threads;
 
 pub use self::{
     by_hand::{restore_image, save_dir},

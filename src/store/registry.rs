@@ -84,6 +84,10 @@ impl Store for RegistryStore {
         self.session.manifest(reference)
     }
 
+    fn digest(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
+        self.session.manifest_digest(reference)
+    }
+
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
         self.session.put_manifest(tag, media_type, bytes)
     }

@@ -5,13 +5,14 @@ use std::{path::PathBuf, str::FromStr, sync::OnceLock, time::Duration};
 use clap::{Args, Command, FromArgMatches};
 
 use super::StoreError;
+use crate::units;
 
 /// See the module.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Registries")]
 pub struct RegistrySettings {
     /// How long to try again while a registry is away or busy, for example 90s or 5m
-    #[arg(long, global = true, value_name = "TIME", env = "TEKTON_WRAP_RETRY_FOR", default_value = "5m", value_parser = parse_duration)]
+    #[arg(long, global = true, value_name = "TIME", env = "TEKTON_WRAP_RETRY_FOR", default_value = "5m", value_parser = units::parse_duration)]
     pub retry_for: Duration,
     /// A file with certificates of authorities (PEM) that are trusted too, or a folder of such files; comma-separated
     #[arg(long, global = true, value_name = "PATH", env = "TEKTON_WRAP_CA", value_delimiter = ',')]
@@ -46,11 +47,6 @@ pub struct MirrorAddress {
 #[derive(Debug, thiserror::Error)]
 #[error("it has to be [http://]host[:port][/prefix]")]
 pub struct InvalidMirror;
-
-/// Not a duration.
-#[derive(Debug, thiserror::Error)]
-#[error("it has to be a number with s, m or h behind it, for example 90s or 5m")]
-pub struct InvalidDuration;
 
 static OF_PROCESS: OnceLock<RegistrySettings> = OnceLock::new();
 
@@ -101,19 +97,6 @@ impl FromStr for MirrorAddress {
     }
 }
 
-/// `90s`, `5m`, `1h`
-fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text.get(number.len()..) {
-        Some("s") => 1,
-        Some("m") => 60,
-        Some("h") => 3600,
-        _ => return Err(InvalidDuration),
-    };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    seconds.map(Duration::from_secs).ok_or(InvalidDuration)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,24 +119,6 @@ mod tests {
             ("a.io/x:tag", None),
         ] {
             assert_eq!(text.parse().ok(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn durations() {
-        for (text, seconds) in [
-            ("90s", Some(90)),
-            ("5m", Some(300)),
-            ("2h", Some(7200)),
-            ("0s", Some(0)),
-            ("5", None),
-            ("m", None),
-            ("-1s", None),
-            ("99999999999999999999s", None),
-            ("9999999999999999999h", None),
-            ("5 m", None),
-        ] {
-            assert_eq!(parse_duration(text).ok(), seconds.map(Duration::from_secs), "{text}");
         }
     }
 }

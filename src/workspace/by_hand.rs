@@ -48,7 +48,9 @@ pub fn save_dir(dir: &Path, target: &str, baseline: Option<&Path>) -> Result<(),
         if !saved.layers.is_empty() {
             lineage.writers.push(Writer::unsaved("save", order, &lineage, saved.layers.clone()));
         }
-        assemble::put_whole(&*store, &to.reference(), &lineage, Compression::default(), &ImageLabels::default())?;
+        let replaces = store.digest(&to.reference())?.into_iter().collect();
+        let labels = ImageLabels { replaces, ..ImageLabels::default() };
+        assemble::put_whole(&*store, &to.reference(), &lineage, Compression::default(), &labels)?;
         report_saved(target, &saved, start);
         Ok(())
     })

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     step::{ENV, STATE_DIR, StepConfig, WorkspaceStep},
-    store::{self, Store},
+    store::{self, Store, StoreError},
     target::Target,
 };
 
@@ -58,8 +58,18 @@ pub fn save_task(step: StepConfig, state: &Path) -> Result<u8, Error> {
 }
 
 fn save_workspaces(step: &StepConfig, state: &Path) -> Result<(), Error> {
-    let saved = step.workspaces.iter().map(|workspace| save_workspace(step, workspace, state));
-    publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
+    let save = || {
+        let saved = step.workspaces.iter().map(|workspace| save_workspace(step, workspace, state));
+        publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
+    };
+    save().or_else(|error| match error {
+        // The registry collected a blob between its upload and the manifest.
+        Error::Store(StoreError::MissingBlob { .. }) => {
+            tracing::warn!("{error}; storing the workspaces again");
+            save()
+        }
+        error => Err(error),
+    })
 }
 
 pub(super) fn restore_workspace(

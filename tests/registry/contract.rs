@@ -105,6 +105,7 @@ fn tags_move() {
             let bytes = manifest(&config, &layer);
             let digest = store.put_manifest("v1", MANIFEST, &bytes).unwrap();
             assert_eq!(digest, Digest::of(&bytes));
+            assert_eq!(store.digest("v1").unwrap(), Some(digest));
             for reference in ["v1", &digest.to_string()] {
                 let found = store.manifest(reference).unwrap().unwrap();
                 assert_eq!((found.digest, found.media_type.as_str(), &found.bytes), (digest, MANIFEST, &bytes));
@@ -113,6 +114,7 @@ fn tags_move() {
         }
         assert!(store.manifest(&digests[0].to_string()).unwrap().is_some(), "what had the tag before is still there");
         assert!(store.manifest("v2").unwrap().is_none());
+        assert_eq!(store.digest("v2").unwrap(), None);
     });
 }
 

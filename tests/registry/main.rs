@@ -1,18 +1,21 @@
 //! The stores against real registries, real token servers and real faults, over real sockets; and the images that are
 //! installed, pushed to such a registry.
 
+mod again;
 mod attacks;
 mod auth;
 mod contract;
 mod deletion;
 mod environment;
 mod faults;
+mod growth;
 mod hosts;
 mod images;
 mod inspect;
 mod messages;
 mod mirror;
 mod prune;
+mod requests;
 mod soak;
 mod tools;
 mod uploads;

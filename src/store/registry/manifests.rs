@@ -27,10 +27,28 @@ const MANIFEST_SIZE: u64 = 16 << 20;
 /// are eventually consistent.
 const UNKNOWN_BLOB_ATTEMPTS: u32 = 3;
 
+/// The response to HEAD.
+enum Head {
+    Digest(Digest),
+    Absent,
+    /// GET says more.
+    Unsupported,
+}
+
 impl Session {
     /// The manifest under a tag or a digest; none where there is none.
     pub fn manifest(&self, reference: &str) -> Result<Option<StoredManifest>, StoreError> {
         self.backoff().run(|| self.read_manifest(reference))
+    }
+
+    /// Its digest; none if there is none. HEAD is cheaper, and no pull where pulls are limited (Docker Hub: "Usage and
+    /// limits").
+    pub fn manifest_digest(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
+        match self.backoff().run(|| self.head_manifest(reference))? {
+            Head::Digest(digest) => Ok(Some(digest)),
+            Head::Absent => Ok(None),
+            Head::Unsupported => Ok(self.manifest(reference)?.map(|manifest| manifest.digest)),
+        }
     }
 
     /// Stores a manifest under a tag.
@@ -42,6 +60,24 @@ impl Session {
                 Err(Failure::transient(error))
             }
             written => written,
+        })
+    }
+
+    fn head_manifest(&self, reference: &str) -> Result<Head, Failure> {
+        let response = self.call(RegistryRequest {
+            operation: Operation::ReadManifest,
+            place: &self.place(reference),
+            method: Method::HEAD,
+            url: self.url(&format!("manifests/{reference}"))?,
+            headers: &[(header::ACCEPT, MANIFEST_TYPES)],
+            body: Payload::None,
+            scope: &self.pull_scope(),
+        })?;
+        Ok(match (response.status(), told_digest(response.headers())) {
+            (StatusCode::OK, Some(digest)) => Head::Digest(digest),
+            (StatusCode::NOT_FOUND, _) => Head::Absent,
+            // GET has a body with the reason.
+            _ => Head::Unsupported,
         })
     }
 
