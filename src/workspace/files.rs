@@ -6,9 +6,10 @@
 //! | [`walk`] | a walk through a tree, in tree order |
 //! | [`extract`] | makes files and directories |
 //! | [`sparse`] | files with holes |
-//! | [`space`] | room on the volume |
+//! | [`space`], [`room`] | room on the volume: whether files fit, and whether they take most of it |
 
 pub mod extract;
+pub mod room;
 pub mod space;
 pub mod sparse;
 pub mod tree;

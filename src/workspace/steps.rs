@@ -10,10 +10,12 @@ use super::{
     conflict::ConflictPolicy,
     error::Error,
     failure,
+    files::room::Room,
     progress::{Action, INTERVAL, Progress},
     publish::{self, PendingSnapshot},
     report::{report_restored, report_saved},
-    restore, save,
+    restore::{self, Restored},
+    save,
     snapshot::{image, lineage::Input, load},
 };
 use crate::{
@@ -69,7 +71,12 @@ pub(super) fn restore_workspace(
     let baseline = state.is_dir().then(|| baseline_path(step, workspace, state));
     let (root, name) = (Path::new(&workspace.path), &workspace.name);
     let policy = ConflictPolicy::new(&step.conflict_rules, step.conflict)?;
-    restore_reported(store, &input, root, baseline.as_deref(), &policy, name)
+    let room = if workspace.sized { None } else { Room::of(root) };
+    let restored = restore_reported(store, &input, root, baseline.as_deref(), &policy, name)?;
+    if let Some(room) = room {
+        room.warn_if_filled(name, restored.bytes);
+    }
+    Ok(())
 }
 
 /// Restores, with progress in the log and a line about the result at the end. `name` is how messages name the workspace.
@@ -80,11 +87,12 @@ pub fn restore_reported(
     baseline: Option<&Path>,
     policy: &ConflictPolicy,
     name: &str,
-) -> Result<(), Error> {
+) -> Result<Restored, Error> {
     let progress = Progress::new(Action::Restore, name);
     let restore = || restore::restore(store, input, root, baseline, policy, &progress);
-    report_restored(name, &progress.logged(INTERVAL, restore)?);
-    Ok(())
+    let restored = progress.logged(INTERVAL, restore)?;
+    report_restored(name, &restored);
+    Ok(restored)
 }
 
 fn save_workspace<'a>(

@@ -96,11 +96,12 @@ pub fn rewrite(
     let count = uses.iter().map(Vec::len).sum();
     Exceeded::check(count, MAX_USES, "uses of wrapped workspaces", || format!("pipeline {name:?}"))?;
     let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };
-    let plan = Plan::new(request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
-        PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
-        PlanError::TooLarge(size) => too_large(size),
-        PlanError::Late => Refusal::Late,
-    })?;
+    let plan =
+        Plan::new(run, request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
+            PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
+            PlanError::TooLarge(size) => too_large(size),
+            PlanError::Late => Refusal::Late,
+        })?;
     let mut failures = Vec::new();
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&uses) {
         check_time(is_late)?;
