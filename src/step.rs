@@ -141,6 +141,9 @@ pub struct WorkspaceStep {
     /// The image that the workspace starts with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// Whether the run says how much room it has. If not, a restore step warns where its files take most of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sized: bool,
     /// The nearest ancestors that save this workspace; for each optional one, its own nearest ancestors too (flat, in
     /// pipeline order). Their snapshots name all further ancestors. Empty in a save step: the restore step in front of it
     /// leaves what it found in [`STATE_DIR`].

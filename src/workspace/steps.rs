@@ -11,11 +11,11 @@ use super::{
     conflict::ConflictPolicy,
     error::Error,
     failure,
-    files::mounts::MountPoints,
+    files::{mounts::MountPoints, room::Room},
     progress::{Action, INTERVAL, Progress},
     publish::{self, PendingSnapshot},
     report::{report_restored, report_saved},
-    restore::{self, RestoreOptions},
+    restore::{self, RestoreOptions, Restored},
     save::{self, SaveOptions},
     selection::Selection,
     snapshot::{image, lineage::Input, load},
@@ -88,7 +88,12 @@ pub(super) fn restore_workspace(
         selection: Selection::new(&workspace.paths).map_err(Error::Paths)?,
         mounts: Arc::new(MountPoints::new(&workspace.mounts)),
     };
-    restore_reported(store, &input, root, &options, name)
+    let room = if workspace.sized { None } else { Room::of(root) };
+    let restored = restore_reported(store, &input, root, &options, name)?;
+    if let Some(room) = room {
+        room.warn_if_filled(name, restored.bytes);
+    }
+    Ok(())
 }
 
 /// Restores, with progress in the log and a line about the result at the end. `name` is how messages name the workspace.
@@ -98,11 +103,12 @@ pub fn restore_reported(
     root: &Path,
     options: &RestoreOptions<'_>,
     name: &str,
-) -> Result<(), Error> {
+) -> Result<Restored, Error> {
     let progress = Progress::new(Action::Restore, name);
     let restore = || restore::restore(store, input, root, options, &progress);
-    report_restored(name, &progress.logged(INTERVAL, restore)?, &options.selection);
-    Ok(())
+    let restored = progress.logged(INTERVAL, restore)?;
+    report_restored(name, &restored, &options.selection);
+    Ok(restored)
 }
 
 fn save_workspace<'a>(

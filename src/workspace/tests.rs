@@ -122,6 +122,7 @@ impl Run {
                 path: self.dir(task.order).display().to_string(),
                 target: self.target(),
                 base: self.base.clone(),
+                sized: false,
                 after,
                 parallel: task.parallel.clone(),
                 joined: task.joined.clone(),

@@ -11,6 +11,7 @@ use crate::{
         fields::field,
         graph::Graph,
         matrix::Fan,
+        run::Run,
         workspaces::{Use, is_read_only},
     },
 };
@@ -73,6 +74,7 @@ struct OrderRange {
 impl Plan {
     /// `spec` has the tasks inlined that use wrapped workspaces, `used` says which; `fans` are the fan-outs of their matrices.
     pub fn new(
+        run: Run<'_>,
         request: &Request,
         spec: &Value,
         graph: &Graph,
@@ -105,6 +107,7 @@ impl Plan {
                     .filter(|task| find(*task).is_some_and(|used| is_writable(*task, used)))
                     .collect(),
             };
+            let sized = request.sizes.is_sized(workspace, run.binding(workspace));
             for task in wrapped.uses.ones() {
                 if is_late() {
                     return Err(PlanError::Late);
@@ -115,6 +118,7 @@ impl Plan {
                     path: format!("{WORKSPACE_DIR}/{}", directory(workspace, request)),
                     target: request.target(workspace),
                     base: request.base(workspace),
+                    sized: false,
                     after: wrapped.nearest(task),
                     parallel: Vec::new(),
                     joined: Vec::new(),
@@ -134,7 +138,7 @@ impl Plan {
                     planned.save.push(WorkspaceStep { parallel, joined, after: Vec::new(), ..step.clone() });
                 }
                 if !step.after.is_empty() || step.base.is_some() {
-                    planned.restore.push(step);
+                    planned.restore.push(WorkspaceStep { sized, ..step });
                 }
             }
         }

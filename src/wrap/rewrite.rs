@@ -100,7 +100,7 @@ pub fn rewrite(
     Exceeded::check(count, MAX_USES, "uses of wrapped workspaces", || format!("pipeline {name:?}"))?;
     let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };
     let mut plan =
-        Plan::new(request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
+        Plan::new(run, request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
             PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
             PlanError::TooLarge(size) => too_large(size),
             PlanError::Late => Refusal::Late,

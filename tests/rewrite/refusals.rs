@@ -88,7 +88,7 @@ fn long_names_of_runs() {
     );
     let path = "p".repeat(190);
     assert!(target(&format!("quay.io/{path}/$(context.pipelineRun.name)"), 58).is_ok());
-    let error = target(&format!("quay.io/{path}/pp/$(context.pipelineRun.name)"), 253).unwrap_err().to_string();
+    let error = target(&format!("quay.io/{path}/p/$(context.pipelineRun.name)"), 253).unwrap_err().to_string();
     assert!(error.contains("has 256 characters, more than the 255"), "{error}");
 }
 
