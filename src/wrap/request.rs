@@ -2,8 +2,8 @@
 
 mod auto;
 mod conflict;
-mod retention;
 mod paths;
+mod retention;
 mod size;
 mod values;
 

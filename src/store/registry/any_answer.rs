@@ -11,7 +11,7 @@ use super::{
     realm::may_get_credentials,
     retry::{Failure, retry_after},
     tags::next_target,
-    token::{TokenResponse, TokenRequest},
+    token::{TokenRequest, TokenResponse},
 };
 
 /// What no message may repeat.

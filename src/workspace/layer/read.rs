@@ -1,9 +1,6 @@
 //! Reads a layer while it is downloaded: the whole of it, or its table of contents alone.
 
-use std::{
-    fmt::Display,
-    io::{self, Read},
-};
+use std::io::{self, Read};
 
 use super::{
     archive::{self, END},

@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::{
     digest::Digest,
-    store::{Blob, StoredManifest, Produce, StoreError},
+    store::{Blob, Produce, StoreError, StoredManifest},
 };
 
 /// A store that gives layers damaged the first times.
