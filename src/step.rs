@@ -25,11 +25,12 @@ pub struct RuntimeVariable {
 }
 
 /// All variables that may stand in a [`StepConfig`]. Their values are names and UIDs that Kubernetes has checked.
-pub const RUNTIME_VARIABLES: [RuntimeVariable; 4] = [
+pub const RUNTIME_VARIABLES: [RuntimeVariable; 5] = [
     RuntimeVariable { reference: "context.pipelineRun.uid", env: "TEKTON_WRAP_RUN_UID" },
     RuntimeVariable { reference: "context.pipelineRun.name", env: "TEKTON_WRAP_RUN_NAME" },
     RuntimeVariable { reference: "context.pipelineRun.namespace", env: "TEKTON_WRAP_RUN_NAMESPACE" },
     RuntimeVariable { reference: "context.taskRun.name", env: "TEKTON_WRAP_TASK_RUN" },
+    RuntimeVariable { reference: "context.task.retry-count", env: "TEKTON_WRAP_RETRY" },
 ];
 
 /// The folder of the program, of the workspaces and of the state in an injected step.
@@ -83,8 +84,34 @@ pub struct StepConfig {
     /// What is left when the run is over.
     #[serde(default, skip_serializing_if = "is_default")]
     pub keep: Keep,
+    /// Of a save step that runs after failures of the task's own steps too: what it has to know about these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_failure: Option<AfterFailure>,
     /// The wrapped workspaces of the task that this step restores or saves.
     pub workspaces: Vec<WorkspaceStep>,
+}
+
+/// Param `failed`: the task's own steps let the save step run after a failure, and it fails in their place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AfterFailure {
+    /// The steps that may have failed, in their order.
+    pub steps: Vec<OwnStep>,
+    /// How often the task is tried again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retries: u32,
+    /// How often it has been: a number. A try that is not the last one saves nothing.
+    pub retry: String,
+}
+
+/// A step of the task itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OwnStep {
+    /// Its name.
+    pub name: String,
+    /// The file with its exit code.
+    pub exit_code: String,
 }
 
 /// How a step tells which combination of its task's matrix it belongs to: there is no variable for that.
@@ -114,6 +141,9 @@ pub struct WorkspaceStep {
     /// The image that the workspace starts with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// Whether the run says how much room it has. If not, a restore step warns where its files take most of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sized: bool,
     /// The nearest ancestors that save this workspace; for each optional one, its own nearest ancestors too (flat, in
     /// pipeline order). Their snapshots name all further ancestors. Empty in a save step: the restore step in front of it
     /// leaves what it found in [`STATE_DIR`].
@@ -300,6 +330,13 @@ fn task_tag(run: &str, place: &str, workspace: &str) -> String {
     format!("{run}.{place}.{}-{}", &plain[..plain.len().min(ROOM - 9)], &digest[..8])
 }
 
+impl AfterFailure {
+    /// Whether Tekton will not try the task again. It is the last try too if the count can't be read.
+    pub fn is_last_try(&self) -> bool {
+        self.retry.parse::<u32>().map_or(true, |retry| retry >= self.retries)
+    }
+}
+
 impl MatrixStep {
     /// The number of the combination of `task`.
     fn combination(&self, task: &str) -> u32 {
@@ -411,12 +448,13 @@ mod tests {
                 expires: None,
                 target_expires: None,
                 keep: Keep::Target,
+                after_failure: None,
                 workspaces: Vec::new(),
             };
             let shown = format!("{:?}", config.matrix);
-            let of = config.of_combination().unwrap();
+            let combined = config.of_combination().unwrap();
             let name = combination.map_or(task.to_owned(), |number| format!("{task}[{number}]"));
-            assert_eq!((of.order, of.task), (7 + combination.unwrap_or(0), name), "{shown}");
+            assert_eq!((combined.order, combined.task), (7 + combination.unwrap_or(0), name), "{shown}");
         }
     }
 

@@ -28,7 +28,7 @@ pub fn restore_image(source: &str, dir: &Path, baseline: Option<&Path>) -> Resul
     let input = Input { lineage: load::lineage(&*store, &target)?, read: Vec::new() };
     std::fs::create_dir_all(dir).map_err(Error::file(dir.display(), "can't be made"))?;
     // What conflicts a snapshot's tasks had was settled when it was made.
-    restore_reported(&*store, &input, dir, &RestoreOptions::whole(ConflictPolicy::last(), baseline), source)
+    restore_reported(&*store, &input, dir, &RestoreOptions::whole(ConflictPolicy::last(), baseline), source).map(drop)
 }
 
 /// By hand: stores what is in `dir` as the image `target`: all of it, or what changed since `baseline` on top of the image

@@ -9,12 +9,13 @@
 //! | [`extract`] | makes files and directories |
 //! | [`mounts`] | mount points of other containers |
 //! | [`sparse`] | files with holes |
-//! | [`space`] | room on the volume |
+//! | [`space`], [`room`] | room on the volume: whether files fit, and whether they take most of it |
 
 pub mod access;
 pub mod extract;
 pub mod handle;
 pub mod mounts;
+pub mod room;
 pub mod space;
 pub mod sparse;
 pub mod tree;

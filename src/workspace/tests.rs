@@ -116,11 +116,13 @@ impl Run {
             expires: Some("1d".to_owned()),
             target_expires: self.target_expires.clone(),
             keep: self.keep,
+            after_failure: None,
             workspaces: vec![WorkspaceStep {
                 name: "ws".to_owned(),
                 path: self.dir(task.order).display().to_string(),
                 target: self.target(),
                 base: self.base.clone(),
+                sized: false,
                 after,
                 parallel: task.parallel.clone(),
                 joined: task.joined.clone(),
@@ -143,7 +145,7 @@ impl Run {
     fn save(&self, task: &Task) -> Result<(), Error> {
         let mut step = self.step(task);
         step.workspaces[0].after.clear();
-        save_task(step, &self.state(task))
+        save_task(step, &self.state(task)).map(drop)
     }
 
     /// A whole task that does `work` in its directory.

@@ -98,6 +98,27 @@ fn a_wrapped_run_says_so_and_is_not_wrapped_again() {
     assert_eq!(embedded["metadata"]["labels"].get("tekton.dev/pipeline"), None);
 }
 
+/// Tekton gives an embedded pipeline the name of its run, which the API server may have yet to generate.
+#[test]
+fn the_name_of_an_embedded_pipeline_is_that_of_its_run() {
+    let mut spec = embedded();
+    spec["tasks"][0]["taskRef"] =
+        json!({"resolver": "hub", "params": [{"name": "name", "value": "t-$(context.pipeline.name)"}]});
+    spec["tasks"][0].as_object_mut().unwrap().remove("taskSpec");
+    let mut ask = run(&[("wrap", "src"), ("target", TARGET)], json!({"pipelineSpec": spec}));
+    ask["metadata"]["generateName"] = json!("r-");
+    ask["metadata"].as_object_mut().unwrap().remove("name");
+    let error = wrap(&ask, &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("its taskRef needs $(context.pipeline.name), which has no value when the run is created"),
+        "{error}"
+    );
+    ask["metadata"]["name"] = json!("r");
+    let task = json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "t-r"},
+        "spec": {"workspaces": [{"name": "src"}], "steps": [{"name": "s", "image": "i"}]}});
+    assert!(wrap(&ask, &[task]).unwrap().is_some());
+}
+
 #[test]
 fn claim_templates_become_empty_dirs_of_their_size() {
     let template = |size: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}});

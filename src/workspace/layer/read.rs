@@ -1,9 +1,6 @@
 //! Reads a layer while it is downloaded: the whole of it, or its table of contents alone.
 
-use std::{
-    fmt::Display,
-    io::{self, Read},
-};
+use std::io::{self, Read};
 
 use super::{
     archive::{self, END},
@@ -107,12 +104,12 @@ pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut VisitE
     Ok(())
 }
 
-/// The error for a layer that can't be read: damaged, unless its store failed.
+/// A layer is damaged, unless it is the store that failed, which has tried again by itself.
 fn unreadable(layer: &Descriptor, error: io::Error) -> Error {
-    let damaged = |why: &dyn Display| Error::damaged(layer.place(), format!("it can't be read: {why}"));
+    let damaged = |error: &dyn std::fmt::Display| Error::damaged(layer.place(), format!("it can't be read: {error}"));
     match error.downcast::<StoreError>() {
         Ok(error @ StoreError::Content { .. }) => damaged(&error),
-        Ok(error) => Error::Store(error),
+        Ok(error) => error.into(),
         Err(error) => damaged(&error),
     }
 }

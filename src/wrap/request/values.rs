@@ -21,13 +21,14 @@ use crate::{
 };
 
 /// All params, in the order of the documentation.
-pub const PARAMS: [&str; 19] = [
+pub const PARAMS: [&str; 20] = [
     "pipelineref",
     "workspaces",
     "target",
     "base",
     "wrapper",
     "conflict",
+    "failed",
     "expires",
     "target-expires",
     "keep",
@@ -51,44 +52,49 @@ const WORKSPACE_VARIABLE: &str = "workspace";
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin<'a> {
+pub enum ValueOrigin<'a> {
     /// A param of the resolver.
     Param,
     /// An annotation of the run.
     Annotation,
+    /// An annotation of its Pipeline.
+    PipelineAnnotation,
     /// A ConfigMap.
     Default(&'a Defaults),
 }
 
 /// A value's name and origin, for sentences.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct ValuePlace<'a> {
     name: &'a str,
-    origin: Origin<'a>,
+    origin: ValueOrigin<'a>,
 }
 
 /// All values of a run, and what variables in them stand for.
 pub struct Values<'a> {
-    given: Vec<Given<'a>>,
+    given: Vec<GivenValue<'a>>,
+    run: Run<'a>,
     scope: Scope<'a>,
     /// Where the run itself says such things.
-    own: Origin<'a>,
+    own: ValueOrigin<'a>,
 }
 
-struct Given<'a> {
+struct GivenValue<'a> {
     name: &'static str,
     value: Cow<'a, Value>,
-    origin: Origin<'a>,
+    origin: ValueOrigin<'a>,
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for ValuePlace<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name;
         match self.origin {
-            Origin::Param => write!(f, "param {name:?} of resolver wrap"),
-            Origin::Annotation if name == "workspaces" => write!(f, "annotation {WRAP:?}"),
-            Origin::Annotation => write!(f, "annotation \"{PREFIX}{name}\""),
-            Origin::Default(Defaults { name: map, namespace, .. }) => {
+            ValueOrigin::Param => write!(f, "param {name:?} of resolver wrap"),
+            ValueOrigin::Annotation if name == "workspaces" => write!(f, "annotation {WRAP:?}"),
+            ValueOrigin::Annotation => write!(f, "annotation \"{PREFIX}{name}\""),
+            ValueOrigin::PipelineAnnotation if name == "workspaces" => write!(f, "annotation {WRAP:?} of the Pipeline"),
+            ValueOrigin::PipelineAnnotation => write!(f, "annotation \"{PREFIX}{name}\" of the Pipeline"),
+            ValueOrigin::Default(Defaults { name: map, namespace, .. }) => {
                 write!(f, "{name:?} of ConfigMap {map:?} in namespace {namespace:?}")
             }
         }
@@ -104,8 +110,19 @@ impl<'a> Values<'a> {
         params: Option<&'a Value>,
         defaults: &'a [Defaults],
     ) -> Result<Self, Refusal> {
-        let own = if params.is_some() { Origin::Param } else { Origin::Annotation };
-        let mut values = Self { given: Vec::new(), scope: Scope::of_run(run, namespace), own };
+        Self::collect_with(run, namespace, params, None, defaults)
+    }
+
+    /// The same with the annotations of the run's Pipeline, which count less than the run's own.
+    pub fn collect_with(
+        run: Run<'a>,
+        namespace: &'a str,
+        params: Option<&'a Value>,
+        of_pipeline: Option<&'a Value>,
+        defaults: &'a [Defaults],
+    ) -> Result<Self, Refusal> {
+        let own = if params.is_some() { ValueOrigin::Param } else { ValueOrigin::Annotation };
+        let mut values = Self { given: Vec::new(), run, scope: Scope::of_run(run, namespace), own };
         for param in params.map_or(&[][..], |reference| items(reference, "params")) {
             let name = text(param, "name");
             let Some(known) = known(name) else {
@@ -114,21 +131,22 @@ impl<'a> Values<'a> {
             if values.find(known).is_some() {
                 return Err(Refusal::DuplicateParam(name.to_owned()));
             }
-            values.add(known, Cow::Borrowed(field(param, "value").unwrap_or(&Value::Null)), Origin::Param);
+            values.add(known, Cow::Borrowed(field(param, "value").unwrap_or(&Value::Null)), ValueOrigin::Param);
         }
-        values.add_annotations(run)?;
+        values.add_annotations(run.metadata("annotations"), ValueOrigin::Annotation)?;
+        values.add_annotations(of_pipeline, ValueOrigin::PipelineAnnotation)?;
         for map in defaults {
             for (name, value) in &map.values {
                 if let Some(name) = known(name).filter(|name| is_default(name)) {
-                    values.add(name, Cow::Owned(Value::String(value.clone())), Origin::Default(map));
+                    values.add(name, Cow::Owned(Value::String(value.clone())), ValueOrigin::Default(map));
                 }
             }
         }
         Ok(values)
     }
 
-    fn add_annotations(&mut self, run: Run<'a>) -> Result<(), Refusal> {
-        for (key, value) in run.metadata("annotations").and_then(Value::as_object).into_iter().flatten() {
+    fn add_annotations(&mut self, annotations: Option<&'a Value>, origin: ValueOrigin<'a>) -> Result<(), Refusal> {
+        for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
             let Some(name) = key.strip_prefix(PREFIX).filter(|_| !is_provenance(key)) else { continue };
             let name = match known(name).filter(|name| is_annotation(name)) {
                 Some(known) => known,
@@ -139,23 +157,24 @@ impl<'a> Values<'a> {
                 }
             };
             if let Some(param) = self.find(name)
+                && param.origin == ValueOrigin::Param
                 && *param.value != *value
             {
                 return Err(Refusal::Contradiction { name, annotation: key.clone() });
             }
-            self.add(name, Cow::Borrowed(value), Origin::Annotation);
+            self.add(name, Cow::Borrowed(value), origin);
         }
         Ok(())
     }
 
     /// Adds a value unless there is one already.
-    fn add(&mut self, name: &'static str, value: Cow<'a, Value>, origin: Origin<'a>) {
+    fn add(&mut self, name: &'static str, value: Cow<'a, Value>, origin: ValueOrigin<'a>) {
         if self.find(name).is_none() {
-            self.given.push(Given { name, value, origin });
+            self.given.push(GivenValue { name, value, origin });
         }
     }
 
-    fn find(&self, name: &str) -> Option<&Given<'a>> {
+    fn find(&self, name: &str) -> Option<&GivenValue<'a>> {
         self.given.iter().find(|given| given.name == name)
     }
 
@@ -179,11 +198,11 @@ impl<'a> Values<'a> {
         Refusal::MissingParam { place: self.place(name).to_string(), hint }
     }
 
-    fn place<'n>(&self, name: &'n str) -> Place<'n>
+    fn place<'n>(&self, name: &'n str) -> ValuePlace<'n>
     where
         'a: 'n,
     {
-        Place { name, origin: self.find(name).map_or(self.own, |given| given.origin) }
+        ValuePlace { name, origin: self.find(name).map_or(self.own, |given| given.origin) }
     }
 
     /// The string `name`, its variables resolved; none where it is absent or empty.
@@ -284,6 +303,18 @@ impl<'a> Values<'a> {
     pub fn check_length(&self, name: &str, length: usize) -> Result<(), Refusal> {
         let limit = if ["pipelineref", "workspaces", "size"].contains(&name) { MAX_STRING } else { MAX_PARAM };
         Ok(Exceeded::check(length, limit, "bytes", || self.place(name).to_string())?)
+    }
+
+    /// `value` as long as it may be once Tekton has substituted the run's name, namespace and uid: with other values of the length
+    /// of theirs.
+    pub fn longest(&self, value: &str) -> String {
+        let length = |reference: &str| match run_context(reference)? {
+            "uid" => Some(36),
+            "name" => Some(self.run.longest_name()),
+            _ => self.scope.text("context.pipelineRun.namespace").map(str::len),
+        };
+        substitute(value, |reference| length(reference).map(|length| "x".repeat(length)))
+            .unwrap_or_else(|| value.to_owned())
     }
 
     fn run_param(&self, reference: &str) -> Option<&str> {
