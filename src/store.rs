@@ -30,6 +30,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(any(test, fuzzing))]
+pub use self::registry::any_answer::check as check_answer;
 pub use self::{
     cloud::Environment,
     credentials::{Credentials, TEKTON_CREDENTIALS},

@@ -11,6 +11,8 @@
 //! Connections and what to try again are in [`super::net`].
 
 mod action;
+#[cfg(any(test, fuzzing))]
+pub mod any_answer;
 mod auth;
 mod candidates;
 mod challenge;
