@@ -234,7 +234,8 @@ impl<O: Objects> Store for Layout<O> {
         }
         self.objects.backoff().run(|| {
             let opened = self.objects.open(&key, offset, Some(len))?;
-            let Opened { mut incoming, size, .. } = opened.ok_or_else(|| Failure::Final(absent(&*self.objects, &blob.digest)))?;
+            let Opened { mut incoming, size, .. } =
+                opened.ok_or_else(|| Failure::Final(absent(&*self.objects, &blob.digest)))?;
             check_size(&*self.objects, &blob.digest, size, len)?;
             let mut bytes = vec![0; length];
             incoming.read_exact(&mut bytes).map_err(|error| self.objects.broken(&key, error))?;
@@ -291,7 +292,8 @@ fn check_size(objects: &impl Objects, digest: &Digest, size: u64, expected: u64)
     if size == expected {
         return Ok(());
     }
-    let problem = format!("the blob is damaged: it has {size} bytes where {expected} were expected; store the image again");
+    let problem =
+        format!("the blob is damaged: it has {size} bytes where {expected} were expected; store the image again");
     Err(Failure::Final(StoreError::Content { place: objects.place(&key(digest)), problem }))
 }
 

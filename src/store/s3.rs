@@ -78,7 +78,9 @@ impl S3Objects {
                 Ok(Some(Found { size, modified }))
             }
             Err(refusal) if refusal.is_absent() => Ok(None),
-            Err(refusal) if refusal.status.is_client_error() || refusal.status.is_redirection() => self.find_by_reading(key),
+            Err(refusal) if refusal.status.is_client_error() || refusal.status.is_redirection() => {
+                self.find_by_reading(key)
+            }
             Err(refusal) => Err(self.session.failure(Action::Find, key, &refusal)),
         }
     }
@@ -94,7 +96,9 @@ impl S3Objects {
                 drain(answer);
                 Ok(Some(found))
             }
-            Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => Ok(Some(Found { size: 0, modified: None })),
+            Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => {
+                Ok(Some(Found { size: 0, modified: None }))
+            }
             Err(refusal) if refusal.is_absent() => Ok(None),
             Err(refusal) => Err(self.session.failure(Action::Find, key, &refusal)),
         }
