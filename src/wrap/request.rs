@@ -2,6 +2,7 @@
 
 mod auto;
 mod conflict;
+mod paths;
 mod size;
 mod values;
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use self::values::{Values, WORKSPACE, quoted};
 pub use self::{
+    paths::Paths,
     size::Sizes,
     values::{PARAMS, is_default},
 };
@@ -83,6 +85,8 @@ pub struct Request {
     pub compression: Compression,
     /// Param `size`.
     pub sizes: Sizes,
+    /// Param `paths`.
+    pub paths: Paths,
     /// How the injected steps reach registries.
     pub access: Access,
 }
@@ -201,6 +205,7 @@ impl<'a> Ask<'a> {
                 &[("zstd", Compression::Zstd), ("gzip", Compression::Gzip), ("none", Compression::None)],
             )?,
             sizes: Sizes::read(&values, &workspaces)?,
+            paths: Paths::read(&values, &workspaces, field(pipeline, "spec"))?,
             access: access(&values)?,
             workspaces,
             target,
