@@ -11,7 +11,7 @@ use crate::{
     tekton::reference::Reference,
 };
 
-/// What can be asked for.
+/// Kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `tekton.dev` Pipeline
@@ -20,20 +20,32 @@ pub enum Kind {
     Task,
 }
 
+/// Who opts in to wrapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OptInBy {
+    /// The run itself, by the resolver `wrap` or an annotation.
+    #[default]
+    Run,
+    /// Its namespace, by a label: for all runs that don't say otherwise.
+    Namespace,
+}
+
 /// The creation of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Creation<'a> {
-    /// Where it is to be created.
+    /// Who opts in.
+    pub opt_in_by: OptInBy,
+    /// The run's namespace.
     pub namespace: &'a str,
-    /// When an answer would be too late, if ever.
+    /// The deadline of the review, if any.
     pub deadline: Option<Instant>,
-    /// A dry run: nothing may be created for it.
+    /// A dry run, for which nothing may be created.
     pub dry_run: bool,
-    /// What may still be read for it, where that is bounded.
+    /// Bounds what is read for it, if given.
     pub budget: Option<&'a Budget>,
 }
 
-/// Where Pipelines and Tasks are found: a cluster, or files.
+/// A source of Pipelines and Tasks: a cluster, or files.
 pub trait Source: Sync {
     /// The object in its v1 form; none if there is no such object.
     fn get(
@@ -96,14 +108,17 @@ pub struct SourceError {
 }
 
 impl SourceError {
-    /// [`SourceError::reason`] of what a dry run can't resolve.
+    /// [`SourceError::reason`] if a dry run can't resolve a reference.
     pub const DRY_RUN: &str = "DryRun";
 
-    /// [`SourceError::reason`] of what took too long.
+    /// [`SourceError::reason`] of a timeout.
     pub const TIMEOUT: &str = "Timeout";
 
-    /// [`SourceError::reason`] of what may work a moment later.
+    /// [`SourceError::reason`] of a transient failure.
     pub const UNAVAILABLE: &str = "Unavailable";
+
+    /// [`SourceError::reason`] of what the operator of the cluster or the webhook has to mend.
+    pub const MISCONFIGURED: &str = "Misconfigured";
 
     /// For any other reason.
     pub fn unreadable(message: String) -> Self {
@@ -120,7 +135,7 @@ impl From<Exceeded> for SourceError {
 impl<'a> From<&'a str> for Creation<'a> {
     /// One in this namespace, without a deadline.
     fn from(namespace: &'a str) -> Self {
-        Self { namespace, deadline: None, dry_run: false, budget: None }
+        Self { opt_in_by: OptInBy::Run, namespace, deadline: None, dry_run: false, budget: None }
     }
 }
 

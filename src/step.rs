@@ -9,11 +9,15 @@
 //! versions of the image: RELEASING.md says how this contract may change.
 
 mod matrix;
+mod options;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::matrix::{MatrixStep, TooManyCombinations};
+pub use self::{
+    matrix::{MatrixStep, TooManyCombinations},
+    options::{Compression, ConflictRule, Keep, OnConflict},
+};
 use crate::tekton::{fields::change_texts, variables::substitute};
 
 /// The environment variable of an injected step that holds its [`StepConfig`].
@@ -81,6 +85,12 @@ pub struct StepConfig {
     /// How long the snapshots are to be kept, as the user wrote it (`7d`), for `quay.expires-after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// The same for the target; none: it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_expires: Option<String>,
+    /// What is left when the run is over.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep: Keep,
     /// Of a save step that runs after failures of the task's own steps too: what it has to know about these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_failure: Option<AfterFailure>,
@@ -136,6 +146,14 @@ pub struct WorkspaceStep {
     /// matrix all its combinations are among them, the step's own too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parallel: Vec<(u32, u32)>,
+    /// Paths in it at which containers of the task mount something else: what is there stays there, and an empty file or
+    /// directory that the container runtime made as mount point is nobody's change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<String>,
+    /// Param `paths`: patterns as gitignore has them, see [`crate::globs::Globs`]. Only what they match is restored; empty:
+    /// everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
     /// Those of `parallel` whose changes a later task, one that can't be skipped, restores together with this task's:
     /// inclusive ranges, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -156,40 +174,6 @@ pub struct Predecessor {
     /// Whether it may have been skipped or have failed: then an absent snapshot is not an error.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optional: bool,
-}
-
-/// Param `conflict`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnConflict {
-    /// The join fails and lists the paths and both tasks.
-    #[default]
-    Fail,
-    /// The later task in pipeline order wins.
-    Last,
-}
-
-/// A rule of param `conflict`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConflictRule {
-    /// Which paths of a workspace: a pattern as gitignore has them, see [`crate::globs::Glob`].
-    pub paths: String,
-    /// What becomes of them.
-    pub then: OnConflict,
-}
-
-/// Param `compression`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// `application/vnd.oci.image.layer.v1.tar+zstd`
-    #[default]
-    Zstd,
-    /// `application/vnd.oci.image.layer.v1.tar+gzip`
-    Gzip,
-    /// `application/vnd.oci.image.layer.v1.tar`
-    None,
 }
 
 /// The environment of a step is not what the webhook makes it.
@@ -248,15 +232,25 @@ impl StepConfig {
     /// carries a part of its digest, so that two workspaces never share a tag
     /// (OCI distribution-spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
     pub fn tag(run: &str, order: u32, workspace: &str) -> String {
-        const ROOM: usize = 64;
-        let plain: String =
-            workspace.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
-        if plain == workspace && plain.len() <= ROOM {
-            return format!("{run}.{order}.{plain}");
-        }
-        let digest = crate::digest::Digest::of(workspace.as_bytes()).hex();
-        format!("{run}.{order}.{}-{}", &plain[..plain.len().min(ROOM - 9)], &digest[..8])
+        task_tag(run, &order.to_string(), workspace)
     }
+
+    /// Tag of the image by which a task with parallel ones says which images it wrote under the tag of the target, where
+    /// another task may have replaced them without having seen them: `<run uid>.r<order>.<workspace>`.
+    pub fn replaced_tag(run: &str, order: u32, workspace: &str) -> String {
+        task_tag(run, &format!("r{order}"), workspace)
+    }
+}
+
+fn task_tag(run: &str, place: &str, workspace: &str) -> String {
+    const ROOM: usize = 64;
+    let plain: String =
+        workspace.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+    if plain == workspace && plain.len() <= ROOM {
+        return format!("{run}.{place}.{plain}");
+    }
+    let digest = crate::digest::Digest::of(workspace.as_bytes()).hex();
+    format!("{run}.{place}.{}-{}", &plain[..plain.len().min(ROOM - 9)], &digest[..8])
 }
 
 impl AfterFailure {
@@ -319,6 +313,7 @@ mod tests {
     fn tags() {
         let uid = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
         assert_eq!(StepConfig::tag(uid, 3, "sources"), format!("{uid}.3.sources"));
+        assert_eq!(StepConfig::replaced_tag(uid, 3, "sources"), format!("{uid}.r3.sources"));
         let (one, other) = (StepConfig::tag(uid, 3, "a b"), StepConfig::tag(uid, 3, "a/b"));
         assert!(one.starts_with(&format!("{uid}.3.a-b-")) && one != other);
         let long = StepConfig::tag(uid, 3000, &"w".repeat(300));

@@ -1,4 +1,4 @@
-//! Param `target` (and `base`), parsed: where a snapshot is kept.
+//! References to images, as in the params `target` and `base`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -9,7 +9,7 @@ use crate::{digest::Digest, redact};
 const MAX_TAG: usize = 128;
 const MAX_REPOSITORY: usize = 255;
 
-/// Where images are read and written.
+/// An image in a registry or a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// `[oci://]host[:port]/repository[:tag][@sha256:…]`
@@ -21,6 +21,19 @@ pub enum Target {
         /// The image's name in `index.json` (`org.opencontainers.image.ref.name`).
         tag: String,
     },
+    /// `s3://bucket[/prefix][:tag]`
+    S3(Bucket),
+}
+
+/// An image in a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Bucket {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What the names of all objects begin with; no slash at either end. May be empty.
+    pub prefix: String,
+    /// The image's tag; `latest` if the string had none.
+    pub tag: String,
 }
 
 /// An image in a registry (OCI distribution-spec, "Pulling manifests"; defaults as docker and crane have them).
@@ -36,7 +49,7 @@ pub struct ImageReference {
     pub digest: Option<Digest>,
 }
 
-/// A string that is not a target. The message is a clause that fits after "target …:".
+/// A string that is not a target. The message is a clause that follows "target …:".
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct InvalidTarget(String);
@@ -50,17 +63,36 @@ impl Target {
                 image.tag = tag.to_owned();
                 image.digest = None;
             }
-            Self::Dir { tag: old, .. } => *old = tag.to_owned(),
+            Self::Dir { tag: old, .. } | Self::S3(Bucket { tag: old, .. }) => *old = tag.to_owned(),
         }
         other
     }
 
-    /// The pinned digest, else the tag: what a store is asked for.
+    /// Where it is, without tag and digest.
+    pub fn repository(&self) -> String {
+        match self {
+            Self::Registry(image) => format!("{}/{}", image.registry, image.repository),
+            Self::Dir { path, .. } => format!("dir://{}", path.display()),
+            Self::S3(bucket) => format!("s3://{}/{}", bucket.bucket, bucket.prefix).trim_end_matches('/').to_owned(),
+        }
+    }
+
+    /// The reference in its store: the pinned digest, else the tag.
     pub fn reference(&self) -> String {
         match self {
             Self::Registry(ImageReference { digest: Some(digest), .. }) => digest.to_string(),
             Self::Registry(image) => image.tag.clone(),
-            Self::Dir { tag, .. } => tag.clone(),
+            Self::Dir { tag, .. } | Self::S3(Bucket { tag, .. }) => tag.clone(),
+        }
+    }
+}
+
+impl Bucket {
+    /// The whole name of the object `key`.
+    pub fn key(&self, key: &str) -> String {
+        match self.prefix.as_str() {
+            "" => key.to_owned(),
+            prefix => format!("{prefix}/{key}"),
         }
     }
 }
@@ -75,8 +107,9 @@ impl FromStr for Target {
         match scheme {
             "oci" => parse_image(rest).map(Self::Registry),
             "dir" => parse_dir(rest),
+            "s3" => parse_bucket(scheme, rest).map(Self::S3),
             _ => Err(InvalidTarget(format!(
-                "{} has the scheme {}://, which is not supported; use a registry (quay.io/me/image:tag) or dir:///path",
+                "{} has the scheme {}://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix or dir:///path",
                 redact::reference(text),
                 redact::redact(scheme, &[], 20)
             ))),
@@ -89,7 +122,15 @@ impl fmt::Display for Target {
         match self {
             Self::Registry(image) => image.fmt(f),
             Self::Dir { path, tag } => write!(f, "dir://{}:{tag}", path.display()),
+            Self::S3(bucket) => write!(f, "s3://{bucket}"),
         }
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.prefix.is_empty() { "" } else { "/" };
+        write!(f, "{}{separator}{}:{}", self.bucket, self.prefix, self.tag)
     }
 }
 
@@ -143,12 +184,58 @@ fn parse_dir(rest: &str) -> Result<Target, InvalidTarget> {
     if !rest.starts_with('/') {
         return Err(invalid("write dir:/// and an absolute path"));
     }
-    let (path, tag) = match rest.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, tag),
-        _ => (rest, "latest"),
-    };
-    let tag = legal_tag(tag).ok_or_else(|| invalid(&illegal_tag(tag)))?;
+    let (path, tag) = split_tag(rest).map_err(|why| invalid(&why))?;
     Ok(Target::Dir { path: PathBuf::from(path), tag })
+}
+
+/// `bucket[/prefix][:tag]`
+fn parse_bucket(scheme: &str, rest: &str) -> Result<Bucket, InvalidTarget> {
+    let shown = || redact::reference(&format!("{scheme}://{rest}"));
+    let invalid = |why: &str| InvalidTarget(format!("{} is not a place in a bucket: {why}", shown()));
+    if rest.contains('?') {
+        return Err(invalid("it has a query; the region and the endpoint are params"));
+    }
+    let (path, tag) = split_tag(rest).map_err(|why| invalid(&why))?;
+    let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+    if !is_bucket(bucket) {
+        return Err(invalid(&format!(
+            "the bucket {} may hold only lower-case letters, digits, '.', '_' and '-', 3 to 63 of them, with a letter or digit at both ends",
+            redact::reference(bucket)
+        )));
+    }
+    let prefix = prefix.trim_end_matches('/');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "!-_.*'()=+,@".contains(c);
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(is_plain);
+    if !prefix.is_empty() && !prefix.split('/').all(is_part) {
+        return Err(invalid(&format!(
+            "the prefix {prefix:?} may hold only letters, digits and !-_.*'()=+,@ in parts that are separated by one '/' and are neither '.' nor '..'"
+        )));
+    }
+    // With `manifests/` and a tag it has to stay within 1024 bytes, the limit of both clouds.
+    if prefix.len() > 800 {
+        return Err(invalid("the prefix is longer than 800 bytes"));
+    }
+    Ok(Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned(), tag })
+}
+
+/// What precedes a colon, and the tag that follows it; or what is wrong with the tag.
+fn split_tag(text: &str) -> Result<(&str, String), String> {
+    let (rest, tag) = match text.rsplit_once(':') {
+        Some((rest, tag)) if !tag.contains('/') => (rest, tag),
+        _ => (text, "latest"),
+    };
+    legal_tag(tag).map(|tag| (rest, tag)).ok_or_else(|| illegal_tag(tag))
+}
+
+/// The rules of Amazon, and what Google allows besides.
+fn is_bucket(name: &str) -> bool {
+    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (3..=63).contains(&name.len())
+        && name.starts_with(end)
+        && name.ends_with(end)
+        && name.chars().all(|c| end(c) || ".-_".contains(c))
+        && !name.contains("..")
+        && name.parse::<std::net::Ipv4Addr>().is_err()
 }
 
 /// `tag`; if it is too long, as one with the names of a run and a workspace may be, its beginning and a part of its digest. None
@@ -215,6 +302,10 @@ mod tests {
             ("docker.io/me/a", "index.docker.io/me/a:latest"),
             ("dir:///tmp/a:b", "dir:///tmp/a:b"),
             ("dir:///tmp/a", "dir:///tmp/a:latest"),
+            ("s3://bucket", "s3://bucket:latest"),
+            ("s3://bucket/", "s3://bucket:latest"),
+            ("s3://my.bucket-1/ci/a+b:v1", "s3://my.bucket-1/ci/a+b:v1"),
+            ("s3://bucket/ci/:v1", "s3://bucket/ci:v1"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
         }
@@ -234,7 +325,18 @@ mod tests {
             "exa mple.io/me",
             "quay.io/me/build@sha256:12",
             "https://quay.io/me",
-            "s3://bucket/prefix",
+            "s3:/bucket",
+            "s3://",
+            "s3://bu",
+            "s3://Bucket/a",
+            "s3://-bucket/a",
+            "s3://10.0.0.1/a",
+            "s3://bucket//a",
+            "s3://bucket/a/../b",
+            "s3://bucket/a b",
+            "s3://bucket/a?region=x",
+            "s3://bucket/a:",
+            "s3://bucket/a:b c",
             "dir://relative",
             "quay.io/me/build-{{workspace}}",
         ] {
@@ -270,6 +372,7 @@ mod tests {
             "me:hunter2@quay.io/me",
             "oci://me:hunter2@quay.io/me",
             "me:hunter2@quay.io:5000/me/a",
+            "s3://key:hunter2@bucket/a",
         ] {
             let error = text.parse::<Target>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");

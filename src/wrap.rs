@@ -2,6 +2,7 @@
 //! wrapped pipeline inlined. Pure: no I/O, no clock, no cluster.
 
 mod absence;
+mod after_failure;
 mod aliases;
 mod bindings;
 mod bounds;
@@ -9,9 +10,13 @@ mod embed;
 pub mod explain;
 mod failure;
 mod inline;
+mod intact;
 mod known;
+mod mounts;
 mod patch;
+mod paths;
 mod pipeline_name;
+mod place;
 mod plan;
 mod pod_template;
 mod policy;
@@ -31,7 +36,7 @@ mod working_dir;
 pub use self::{
     embed::IsLate,
     refusal::Refusal,
-    request::{OptIn, Request, is_default},
+    request::{OptIn, PARAMS, Request, is_default},
     rewrite::{Rewrite, rewrite, tasks_to_inline},
     settings::Settings,
 };

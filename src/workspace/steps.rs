@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -10,17 +11,18 @@ use super::{
     conflict::ConflictPolicy,
     error::Error,
     failure,
-    files::room::Room,
+    files::{mounts::MountPoints, room::Room},
     progress::{Action, INTERVAL, Progress},
     publish::{self, PendingSnapshot},
     report::{report_restored, report_saved},
-    restore::{self, Restored},
-    save,
+    restore::{self, RestoreOptions, Restored},
+    save::{self, SaveOptions},
+    selection::Selection,
     snapshot::{image, lineage::Input, load},
 };
 use crate::{
     step::{ENV, STATE_DIR, StepConfig, WorkspaceStep},
-    store::{self, Store},
+    store::{self, Store, StoreError},
     target::Target,
 };
 
@@ -56,8 +58,18 @@ pub fn save_task(step: StepConfig, state: &Path) -> Result<u8, Error> {
 }
 
 fn save_workspaces(step: &StepConfig, state: &Path) -> Result<(), Error> {
-    let saved = step.workspaces.iter().map(|workspace| save_workspace(step, workspace, state));
-    publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
+    let save = || {
+        let saved = step.workspaces.iter().map(|workspace| save_workspace(step, workspace, state));
+        publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
+    };
+    save().or_else(|error| match error {
+        // The registry collected a blob between its upload and the manifest.
+        Error::Store(StoreError::MissingBlob { .. }) => {
+            tracing::warn!("{error}; storing the workspaces again");
+            save()
+        }
+        error => Err(error),
+    })
 }
 
 pub(super) fn restore_workspace(
@@ -70,9 +82,14 @@ pub(super) fn restore_workspace(
     // Without the volume there is no save step.
     let baseline = state.is_dir().then(|| baseline_path(step, workspace, state));
     let (root, name) = (Path::new(&workspace.path), &workspace.name);
-    let policy = ConflictPolicy::new(&step.conflict_rules, step.conflict)?;
+    let options = RestoreOptions {
+        baseline: baseline.as_deref(),
+        policy: ConflictPolicy::new(&step.conflict_rules, step.conflict)?,
+        selection: Selection::new(&workspace.paths).map_err(Error::Paths)?,
+        mounts: Arc::new(MountPoints::new(&workspace.mounts)),
+    };
     let room = if workspace.sized { None } else { Room::of(root) };
-    let restored = restore_reported(store, &input, root, baseline.as_deref(), &policy, name)?;
+    let restored = restore_reported(store, &input, root, &options, name)?;
     if let Some(room) = room {
         room.warn_if_filled(name, restored.bytes);
     }
@@ -84,14 +101,13 @@ pub fn restore_reported(
     store: &dyn Store,
     input: &Input,
     root: &Path,
-    baseline: Option<&Path>,
-    policy: &ConflictPolicy,
+    options: &RestoreOptions<'_>,
     name: &str,
 ) -> Result<Restored, Error> {
     let progress = Progress::new(Action::Restore, name);
-    let restore = || restore::restore(store, input, root, baseline, policy, &progress);
+    let restore = || restore::restore(store, input, root, options, &progress);
     let restored = progress.logged(INTERVAL, restore)?;
-    report_restored(name, &restored);
+    report_restored(name, &restored, &options.selection);
     Ok(restored)
 }
 
@@ -107,7 +123,9 @@ fn save_workspace<'a>(
     let input = baseline::input(baseline.as_deref())?;
     let progress = Progress::new(Action::Save, &workspace.name);
     let root = Path::new(&workspace.path);
-    let save = || save::save(&*store, root, baseline.as_deref(), step.compression, &progress);
+    let mounts = MountPoints::new(&workspace.mounts);
+    let options = SaveOptions { baseline: baseline.as_deref(), compression: step.compression, mounts: &mounts };
+    let save = || save::save(&*store, root, options, &progress);
     let mut saved = progress.logged(INTERVAL, save)?;
     for layer in &mut saved.layers {
         layer.annotations.insert(image::TASK.to_owned(), step.task.clone());

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{
-    bindings,
+    after_failure, bindings,
     embed::{Embedded, Embedding, IsLate, check_time},
     explain::Explanation,
-    failure, inline, patch, pipeline_name,
+    failure, inline, mounts, patch, paths, pipeline_name,
     plan::{Plan, PlanError},
     pod_template,
     refusal::Refusal,
@@ -93,18 +93,24 @@ pub fn rewrite(
     let mut spec = original.clone();
     let embedding = Embedding { run, request, pipeline: name, scope: &scope, tasks, is_late };
     let Embedded { uses, renamings } = embedding.apply_to(&mut spec, &graph)?;
+    if request.only_if_same {
+        after_failure::check(&spec, &graph, &uses)?;
+    }
     let count = uses.iter().map(Vec::len).sum();
     Exceeded::check(count, MAX_USES, "uses of wrapped workspaces", || format!("pipeline {name:?}"))?;
     let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };
-    let plan =
+    let mut plan =
         Plan::new(run, request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
             PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
             PlanError::TooLarge(size) => too_large(size),
             PlanError::Late => Refusal::Late,
         })?;
     let mut failures = Vec::new();
-    for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&uses) {
+    let run_sub_path = |name: &str| run.binding(name).map_or("", |binding| text(binding, "subPath")).to_owned();
+    for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&mut plan.tasks).zip(&uses) {
         check_time(is_late)?;
+        mounts::note(task, plan, used, &run_sub_path, &scope);
+        paths::note(task, plan, request)?;
         let restored: Vec<&Use> =
             used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
         let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));

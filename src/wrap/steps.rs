@@ -125,7 +125,9 @@ impl Context<'_> {
             conflict: self.request.conflict,
             conflict_rules: self.request.conflict_rules.clone(),
             compression: self.request.compression,
-            expires: self.request.expires.clone(),
+            expires: self.request.retention.expires.clone(),
+            target_expires: self.request.retention.target_expires.clone(),
+            keep: self.request.retention.keep,
             after_failure: self.after_failure.clone().filter(|_| verb == "save"),
             workspaces: workspaces.to_vec(),
         };
@@ -190,6 +192,8 @@ fn access_variables(access: &RegistryAccess) -> impl Iterator<Item = Value> {
         set("TEKTON_WRAP_MIRROR", access.mirror.as_deref()),
         set("TEKTON_WRAP_INSECURE", access.insecure.as_deref()),
         set("TEKTON_WRAP_RETRY_FOR", access.retry_for.as_deref()),
+        set("AWS_ENDPOINT_URL_S3", access.endpoint.as_deref()),
+        set("AWS_REGION", access.region.as_deref()),
     ];
     variables.into_iter().flatten()
 }

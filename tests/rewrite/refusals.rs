@@ -179,7 +179,7 @@ fn refused_with_a_sentence() {
             RUN,
             add,
             param("url", json!("x")),
-            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "failed", "expires", "compression", "size", "credentials", "mirror", "insecure", "ca", "retry-for""#,
+            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "failed", "expires", "target-expires", "keep", "compression", "size", "paths", "credentials", "mirror", "insecure", "ca", "retry-for", "endpoint", "region""#,
         ),
         (RUN, add, param("target", json!("x")), r#"param "target" of resolver wrap is given twice: keep one"#),
         (RUN, add, param("base", json!(["x"])), r#"param "base" of resolver wrap: it must be a string"#),
@@ -204,8 +204,50 @@ fn refused_with_a_sentence() {
         (
             RUN,
             add,
+            param("paths", json!("src/**, one=*.toml")),
+            r#"param "paths" of resolver wrap: "src/**" is of no task: write TASK=src/**"#,
+        ),
+        (
+            RUN,
+            add,
+            param("paths", json!("one=src/**, three=*.toml")),
+            r#"param "paths" of resolver wrap: "three" is not a task of the pipeline"#,
+        ),
+        (
+            RUN,
+            add,
+            param("paths", json!(["one/v=src/**"])),
+            r#"param "paths" of resolver wrap: "v" is not a workspace that is wrapped"#,
+        ),
+        (
+            RUN,
+            add,
+            param("paths", json!("one=!src/**")),
+            r#"param "paths" of resolver wrap: "!src/**" is not a pattern as in .gitignore: one that begins with ! takes others back, and there are none"#,
+        ),
+        (
+            TASK,
+            "/metadata",
+            json!({"name": "t", "annotations": {"tekton-wrap.dev/paths": "src/**,#"}}),
+            r##"task "two" uses the wrapped workspace "w", but its annotation "tekton-wrap.dev/paths" can't be used: "#" is not a pattern as in .gitignore: it is empty or a comment"##,
+        ),
+        (
+            RUN,
+            add,
             param("expires", json!("soon")),
             r#"param "expires" of resolver wrap: "soon" is not a duration such as 12h, 7d or 2w"#,
+        ),
+        (
+            RUN,
+            add,
+            param("target-expires", json!("7 d")),
+            r#"param "target-expires" of resolver wrap: "7 d" is not a duration such as 12h, 7d or 2w"#,
+        ),
+        (
+            RUN,
+            add,
+            param("keep", json!("snapshots")),
+            r#"param "keep" of resolver wrap: "snapshots" is not one of "target", "all", "none""#,
         ),
         (
             RUN,
@@ -234,8 +276,26 @@ fn refused_with_a_sentence() {
         (
             RUN,
             target,
-            json!("s3://bucket/x"),
-            r#"param "target" of resolver wrap: "s3://bucket/x" has the scheme s3://, which is not supported; use a registry (quay.io/me/image:tag) or dir:///path"#,
+            json!("azblob://container/x"),
+            r#"param "target" of resolver wrap: "azblob://container/x" has the scheme azblob://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix or dir:///path"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("s3://Bucket/x"),
+            r#"param "target" of resolver wrap: "s3://Bucket/x" is not a place in a bucket: the bucket "Bucket" may hold only lower-case letters, digits, '.', '_' and '-', 3 to 63 of them, with a letter or digit at both ends"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("s3://bucket/a//x"),
+            r#"param "target" of resolver wrap: "s3://bucket/a//x" is not a place in a bucket: the prefix "a//x" may hold only letters, digits and !-_.*'()=+,@ in parts that are separated by one '/' and are neither '.' nor '..'"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("s3://bucket/x?region=eu-west-1"),
+            r#"param "target" of resolver wrap: "s3://bucket/x?***" is not a place in a bucket: it has a query; the region and the endpoint are params"#,
         ),
         (
             RUN,

@@ -142,6 +142,25 @@ fn claim_templates_become_empty_dirs_of_their_size() {
 }
 
 #[test]
+fn what_is_kept_and_how_long() {
+    let defaults = [map("tekton-wrap", "ns", json!({"target": "quay.io/ns:{{workspace}}", "expires": "1d"}))];
+    for (annotations, expected) in [
+        (vec![], r#""expires":"1d","workspaces""#),
+        (vec![("keep", "target"), ("target-expires", "4w")], r#""expires":"1d","targetExpires":"4w","workspaces""#),
+        // What is kept does not expire, whatever the defaults say.
+        (vec![("keep", "all"), ("target-expires", "4w")], r#""targetExpires":"4w","keep":"all","workspaces""#),
+    ] {
+        let annotations: Vec<_> = [("wrap", "src")].into_iter().chain(annotations).collect();
+        let run = wrapped(&run(&annotations, json!({"pipelineRef": {"name": "p"}})), &defaults);
+        let steps = &run["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"]["steps"];
+        let step = serde_json::to_string(&steps[1]["env"]).unwrap();
+        let config = step.replace('\\', "");
+        assert!(config.contains(expected), "{expected} is not in {config}");
+        assert_eq!(config.contains("expires\":\"1d"), expected.contains("\"expires"), "{config}");
+    }
+}
+
+#[test]
 fn the_nearest_value_counts() {
     let maps = [
         map("tekton-wrap", "ns", json!({"target": "quay.io/ns:{{workspace}}", "expires": "1d", "unknown": "x"})),

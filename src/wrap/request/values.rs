@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// All params, in the order of the documentation.
-pub const PARAMS: [&str; 15] = [
+pub const PARAMS: [&str; 20] = [
     "pipelineref",
     "workspaces",
     "target",
@@ -30,13 +30,18 @@ pub const PARAMS: [&str; 15] = [
     "conflict",
     "failed",
     "expires",
+    "target-expires",
+    "keep",
     "compression",
     "size",
+    "paths",
     "credentials",
     "mirror",
     "insecure",
     "ca",
     "retry-for",
+    "endpoint",
+    "region",
 ];
 
 /// The placeholder in `target` and `base` for the name of a workspace.
@@ -52,6 +57,8 @@ pub enum ValueOrigin<'a> {
     Param,
     /// An annotation of the run.
     Annotation,
+    /// An annotation of its Pipeline.
+    PipelineAnnotation,
     /// A ConfigMap.
     Default(&'a Defaults),
 }
@@ -85,6 +92,8 @@ impl fmt::Display for ValuePlace<'_> {
             ValueOrigin::Param => write!(f, "param {name:?} of resolver wrap"),
             ValueOrigin::Annotation if name == "workspaces" => write!(f, "annotation {WRAP:?}"),
             ValueOrigin::Annotation => write!(f, "annotation \"{PREFIX}{name}\""),
+            ValueOrigin::PipelineAnnotation if name == "workspaces" => write!(f, "annotation {WRAP:?} of the Pipeline"),
+            ValueOrigin::PipelineAnnotation => write!(f, "annotation \"{PREFIX}{name}\" of the Pipeline"),
             ValueOrigin::Default(Defaults { name: map, namespace, .. }) => {
                 write!(f, "{name:?} of ConfigMap {map:?} in namespace {namespace:?}")
             }
@@ -101,6 +110,17 @@ impl<'a> Values<'a> {
         params: Option<&'a Value>,
         defaults: &'a [Defaults],
     ) -> Result<Self, Refusal> {
+        Self::collect_with(run, namespace, params, None, defaults)
+    }
+
+    /// The same with the annotations of the run's Pipeline, which count less than the run's own.
+    pub fn collect_with(
+        run: Run<'a>,
+        namespace: &'a str,
+        params: Option<&'a Value>,
+        of_pipeline: Option<&'a Value>,
+        defaults: &'a [Defaults],
+    ) -> Result<Self, Refusal> {
         let own = if params.is_some() { ValueOrigin::Param } else { ValueOrigin::Annotation };
         let mut values = Self { given: Vec::new(), run, scope: Scope::of_run(run, namespace), own };
         for param in params.map_or(&[][..], |reference| items(reference, "params")) {
@@ -113,7 +133,8 @@ impl<'a> Values<'a> {
             }
             values.add(known, Cow::Borrowed(field(param, "value").unwrap_or(&Value::Null)), ValueOrigin::Param);
         }
-        values.add_annotations(run)?;
+        values.add_annotations(run.metadata("annotations"), ValueOrigin::Annotation)?;
+        values.add_annotations(of_pipeline, ValueOrigin::PipelineAnnotation)?;
         for map in defaults {
             for (name, value) in &map.values {
                 if let Some(name) = known(name).filter(|name| is_default(name)) {
@@ -124,10 +145,10 @@ impl<'a> Values<'a> {
         Ok(values)
     }
 
-    fn add_annotations(&mut self, run: Run<'a>) -> Result<(), Refusal> {
-        for (key, value) in run.metadata("annotations").and_then(Value::as_object).into_iter().flatten() {
+    fn add_annotations(&mut self, annotations: Option<&'a Value>, origin: ValueOrigin<'a>) -> Result<(), Refusal> {
+        for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
             let Some(name) = key.strip_prefix(PREFIX).filter(|_| !is_provenance(key)) else { continue };
-            let name = match known(name).filter(|name| is_default(name)) {
+            let name = match known(name).filter(|name| is_annotation(name)) {
                 Some(known) => known,
                 None if name == "wrap" => "workspaces",
                 None => {
@@ -136,11 +157,12 @@ impl<'a> Values<'a> {
                 }
             };
             if let Some(param) = self.find(name)
+                && param.origin == ValueOrigin::Param
                 && *param.value != *value
             {
                 return Err(Refusal::Contradiction { name, annotation: key.clone() });
             }
-            self.add(name, Cow::Borrowed(value), ValueOrigin::Annotation);
+            self.add(name, Cow::Borrowed(value), origin);
         }
         Ok(())
     }
@@ -305,8 +327,13 @@ pub fn known(name: &str) -> Option<&'static str> {
     PARAMS.iter().find(|known| **known == name).copied()
 }
 
-/// Whether a ConfigMap with defaults may have the key `name`.
+/// Whether a ConfigMap with defaults may have the key `name`: not where it is about one run or one Pipeline.
 pub fn is_default(name: &str) -> bool {
+    is_annotation(name) && name != "paths"
+}
+
+/// Whether an annotation of a run may have `name` behind the prefix. The workspaces are in one of another name.
+fn is_annotation(name: &str) -> bool {
     known(name).is_some_and(|name| !["pipelineref", "workspaces"].contains(&name))
 }
 
