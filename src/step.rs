@@ -8,9 +8,16 @@
 //! It never holds credentials: it ends up in the PipelineRun and in audit logs. A stored run is started again by other
 //! versions of the image: RELEASING.md says how this contract may change.
 
+mod matrix;
+mod options;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::{
+    matrix::{MatrixStep, TooManyCombinations},
+    options::{Compression, ConflictRule, Keep, OnConflict},
+};
 use crate::tekton::{fields::change_texts, variables::substitute};
 
 /// The environment variable of an injected step that holds its [`StepConfig`].
@@ -114,20 +121,6 @@ pub struct OwnStep {
     pub exit_code: String,
 }
 
-/// How a step tells which combination of its task's matrix it belongs to: there is no variable for that.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct MatrixStep {
-    /// Name of the TaskRun. Its end is the number of the combination.
-    pub task_run: String,
-    /// The TaskRun's uncut name if there is only one combination: then it has no number (Tekton: pipelinerunresolution.go
-    /// `getNewRunNames`). None if there are certainly more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub single: Option<String>,
-    /// How many combinations there may be.
-    pub most: u32,
-}
-
 /// One workspace of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -183,64 +176,6 @@ pub struct Predecessor {
     pub optional: bool,
 }
 
-/// Param `conflict`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnConflict {
-    /// The join fails and lists the paths and both tasks.
-    #[default]
-    Fail,
-    /// The later task in pipeline order wins.
-    Last,
-}
-
-/// A rule of param `conflict`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConflictRule {
-    /// Which paths of a workspace: a pattern as gitignore has them, see [`crate::globs::Glob`].
-    pub paths: String,
-    /// What becomes of them.
-    pub then: OnConflict,
-}
-
-/// Param `compression`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// `application/vnd.oci.image.layer.v1.tar+zstd`
-    #[default]
-    Zstd,
-    /// `application/vnd.oci.image.layer.v1.tar+gzip`
-    Gzip,
-    /// `application/vnd.oci.image.layer.v1.tar`
-    None,
-}
-
-/// Param `keep`: what is left when the run is over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Keep {
-    /// The target. Snapshots are for the run only: they may expire, and `prune` deletes them.
-    #[default]
-    Target,
-    /// The snapshots too: they don't expire, and `prune` leaves them unless it is told to delete all.
-    All,
-    /// Nothing: no target is written.
-    None,
-}
-
-/// A matrix has more combinations than were allowed for when the run was created.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "combination {combination} of the matrix of task {task:?} can't be told apart from other tasks: a matrix whose values come from results may have {most} combinations at most"
-)]
-pub struct TooManyCombinations {
-    task: String,
-    combination: u32,
-    most: u32,
-}
-
 /// The environment of a step is not what the webhook makes it.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidStepConfig {
@@ -287,18 +222,6 @@ impl StepConfig {
         }
     }
 
-    /// The same for this one combination of a matrix, as if it were an ordinary task. Messages and snapshots name it
-    /// `build[2]`.
-    pub fn of_combination(self) -> Result<Self, TooManyCombinations> {
-        let Some(matrix) = &self.matrix else { return Ok(self) };
-        let combination = matrix.combination(&self.task);
-        if combination >= matrix.most {
-            return Err(TooManyCombinations { task: self.task, combination, most: matrix.most });
-        }
-        let task = format!("{}[{combination}]", self.task);
-        Ok(Self { order: self.order.saturating_add(combination), task, matrix: None, ..self })
-    }
-
     /// Whether `order` is in one of the inclusive `ranges`.
     pub fn in_ranges(ranges: &[(u32, u32)], order: u32) -> bool {
         ranges.iter().any(|&(first, last)| (first..=last).contains(&order))
@@ -337,17 +260,6 @@ impl AfterFailure {
     }
 }
 
-impl MatrixStep {
-    /// The number of the combination of `task`.
-    fn combination(&self, task: &str) -> u32 {
-        if self.single.as_ref().is_some_and(|single| is_single(&self.task_run, single, task)) {
-            return 0;
-        }
-        let number = self.task_run.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
-        number.unwrap_or_default()
-    }
-}
-
 impl Predecessor {
     /// How messages name the task at `order`, one of those that this stands for.
     pub fn name_of(&self, order: u32) -> String {
@@ -356,21 +268,6 @@ impl Predecessor {
             Some(_) => format!("{}[{}]", self.task, order.saturating_sub(self.order)),
         }
     }
-}
-
-/// Whether `name` is the TaskRun's name `single`, which is cut and hashed if it is too long: the hash is in front of the
-/// task's name or of the beginning of it (knative: kmeta/names.go `ChildName`).
-fn is_single(name: &str, single: &str, task: &str) -> bool {
-    const LONGEST: usize = 63;
-    const HASH: usize = 32;
-    if single.len() <= LONGEST {
-        return name == single;
-    }
-    let suffix = format!("-{task}");
-    (0..=suffix.len()).filter_map(|end| name.strip_suffix(suffix.get(..end)?)).any(|rest| {
-        let start = rest.len().saturating_sub(HASH);
-        rest.len() >= HASH && rest[start..].bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -410,67 +307,6 @@ mod tests {
         let stored = serde_json::to_string(&config("quay.io/me/x")).unwrap().replace("$(context.pipelineRun.uid)", "u");
         let read = StepConfig::parse(&stored, |_| None).unwrap();
         assert_eq!(read, StepConfig { run: "u".to_owned(), ..config("quay.io/me/x") });
-    }
-
-    #[test]
-    fn combinations_of_a_matrix() {
-        let hash = "d41d8cd98f00b204e9800998ecf8427e";
-        let long = "a-task-whose-name-is-longer-than-a-hash-leaves-3-room";
-        for (task, run, task_run, combination) in [
-            ("build-2", "run", None, None),
-            ("build-2", "run", Some("run-build-2".to_owned()), Some(0)),
-            ("build-2", "run", Some("run-build-2-0".to_owned()), Some(0)),
-            ("build-2", "run", Some("run-build-2-13".to_owned()), Some(13)),
-            // A task whose name is a number.
-            ("1", "run", Some("run-1".to_owned()), Some(0)),
-            ("1", "run", Some("run-1-1".to_owned()), Some(1)),
-            ("1", "run-1", Some("run-1-1".to_owned()), Some(0)),
-            // Cut and hashed, the name of the task behind the hash, or the beginning of it.
-            ("build-2", &"r".repeat(60), Some(format!("{}{hash}-build-2", "r".repeat(23))), Some(0)),
-            ("build-2", &"r".repeat(60), Some(format!("{}{hash}-build-2-7", "r".repeat(21))), Some(7)),
-            (long, "run", Some(format!("run{hash}-{}", &long[..27])), Some(0)),
-            (long, "run", Some(format!("run{hash}-{}-3", &long[..24])), Some(3)),
-            (long, &"r".repeat(60), Some(format!("{}{hash}", "r".repeat(31))), Some(0)),
-            (long, &"r".repeat(60), Some(format!("{}{}-12", "r".repeat(31), &hash[..29])), Some(12)),
-        ] {
-            let config = StepConfig {
-                run: String::new(),
-                task: task.to_owned(),
-                order: 7,
-                matrix: task_run.map(|task_run| MatrixStep {
-                    task_run,
-                    single: Some(format!("{run}-{task}")),
-                    most: 14,
-                }),
-                conflict: OnConflict::Fail,
-                conflict_rules: Vec::new(),
-                compression: Compression::Zstd,
-                expires: None,
-                target_expires: None,
-                keep: Keep::Target,
-                after_failure: None,
-                workspaces: Vec::new(),
-            };
-            let shown = format!("{:?}", config.matrix);
-            let combined = config.of_combination().unwrap();
-            let name = combination.map_or(task.to_owned(), |number| format!("{task}[{number}]"));
-            assert_eq!((combined.order, combined.task), (7 + combination.unwrap_or(0), name), "{shown}");
-        }
-    }
-
-    #[test]
-    fn combinations_that_are_known_to_be_several() {
-        let config = |number: u32| {
-            let text = format!(
-                r#"{{"run":"u","task":"1","order":7,"matrix":{{"taskRun":"run-1-{number}","most":2}},"workspaces":[]}}"#
-            );
-            serde_json::from_str::<StepConfig>(&text).unwrap()
-        };
-        assert_eq!(config(1).of_combination().unwrap().order, 8);
-        assert_eq!(
-            config(2).of_combination().unwrap_err().to_string(),
-            r#"combination 2 of the matrix of task "1" can't be told apart from other tasks: a matrix whose values come from results may have 2 combinations at most"#
-        );
     }
 
     #[test]

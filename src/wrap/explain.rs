@@ -136,14 +136,17 @@ fn saves(planned: &TaskPlan, used: &[Use], failures: &Failures) -> String {
         let more = if planned.matrix.is_some() { " and the next ones" } else { "" };
         format!("{} as {tag}{more}", step.name)
     };
-    let read_only = used.iter().filter(|used| !planned.save.iter().any(|step| step.name == used.pipeline));
-    let read_only = read_only.map(|used| format!("{} not: readOnly", used.pipeline));
+    let unsaved = used.iter().filter(|used| !planned.save.iter().any(|step| step.name == used.pipeline));
+    let unsaved = unsaved.map(|used| {
+        let is_dropped = planned.dropped.contains(&used.pipeline);
+        format!("{} not: {}", used.pipeline, if is_dropped { "no later task reads it" } else { "readOnly" })
+    });
     let after_failure = match (&failures.saved[..], &failures.unsaved[..]) {
         ([], _) => None,
         (_, []) => Some("also if a step fails".to_owned()),
         (saved, _) => Some(format!("also if step {} fails", saved.join(" or "))),
     };
-    list(planned.save.iter().map(place).chain(read_only).chain(after_failure), "-")
+    list(planned.save.iter().map(place).chain(unsaved).chain(after_failure), "-")
 }
 
 fn list(words: impl Iterator<Item = String>, none: &str) -> String {

@@ -2,11 +2,8 @@
 //!
 //! The wrapped pipeline is most of both. It is written once, into the patch, and then moved into the run.
 
-use serde::Serialize;
-use serde_json::{
-    Map, Value, json,
-    value::{RawValue, to_raw_value},
-};
+use serde::{Serialize, ser::Error};
+use serde_json::{Map, Value, json};
 
 use super::{
     bindings::Binding,
@@ -64,25 +61,33 @@ pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request
         edits.push(remove(&["spec", "pipelineRef"]));
     }
 
-    let unwritable = |error: serde_json::Error| Refusal::Patch(error.to_string());
-    let spec = to_raw_value(&changes.spec).map_err(unwritable)?;
-    let mut operations = edits.iter().map(Edit::operation).collect::<Result<Vec<_>, _>>().map_err(unwritable)?;
-    let path = format!("/spec/{PIPELINE_SPEC}");
-    operations.push(Operation { op: "add", path: path.clone(), value: Some(spec.clone()) });
-    let patch = serde_json::to_string(&operations).map_err(unwritable)?;
-    let operations = operations.len();
-
+    let operations = edits.len().saturating_add(1);
+    let (patch, spec_size) = write(&edits, &changes.spec).map_err(|error| Refusal::Patch(error.to_string()))?;
     edits.push(set(&["spec", PIPELINE_SPEC], Value::Null));
     let mut patched = without_pipeline_spec(run);
     for edit in edits {
         let place = edit.path.join(".");
         edit.apply(&mut patched).ok_or_else(|| Refusal::Patch(format!("{place} can't be set")))?;
     }
-    let rest = serde_json::to_string(&patched).map_err(unwritable)?.len();
-    let size = rest.saturating_sub("null".len()).saturating_add(spec.get().len());
-    let place = patched.pointer_mut(&path);
+    let size = patched.to_string().len().saturating_sub("null".len()).saturating_add(spec_size);
+    let place = patched.get_mut("spec").and_then(|spec| spec.get_mut(PIPELINE_SPEC));
     *place.ok_or_else(|| Refusal::Patch("it has no spec".to_owned()))? = changes.spec;
     Ok(Patched { patch, operations, run: patched, size })
+}
+
+/// The JSON of the patch that does `edits` and sets the pipeline's `spec`, and how many bytes of it are that spec.
+fn write(edits: &[Edit], spec: &Value) -> Result<(String, usize), serde_json::Error> {
+    let mut patch = Vec::from(b"[");
+    for edit in edits {
+        serde_json::to_writer(&mut patch, &edit.operation())?;
+        patch.push(b',');
+    }
+    patch.extend_from_slice(format!("{{\"op\":\"add\",\"path\":\"/spec/{PIPELINE_SPEC}\",\"value\":").as_bytes());
+    let start = patch.len();
+    serde_json::to_writer(&mut patch, spec)?;
+    let spec_size = patch.len().saturating_sub(start);
+    patch.extend_from_slice(b"}]");
+    Ok((String::from_utf8(patch).map_err(serde_json::Error::custom)?, spec_size))
 }
 
 /// The labels and annotations that the run gets, unless it has them.
@@ -151,19 +156,19 @@ struct Edit {
 
 /// An operation of a JSON patch (RFC 6902).
 #[derive(Serialize)]
-struct Operation {
+struct Operation<'a> {
     op: &'static str,
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Box<RawValue>>,
+    value: Option<&'a Value>,
 }
 
 impl Edit {
-    fn operation(&self) -> Result<Operation, serde_json::Error> {
+    fn operation(&self) -> Operation<'_> {
         let path = self.path.iter().map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).collect();
         // "add" replaces what is there (RFC 6902, 4.1).
         let op = if self.value.is_some() { "add" } else { "remove" };
-        Ok(Operation { op, path, value: self.value.as_ref().map(to_raw_value).transpose()? })
+        Operation { op, path, value: self.value.as_ref() }
     }
 
     /// Does the same to `run`; none if it has no such place.

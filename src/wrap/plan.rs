@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{absence::Absence, request::Request, task_spec::all_tasks};
 use crate::{
     limits::{MAX_RUN_BYTES, MAX_TASK_RUNS},
-    step::{Predecessor, WORKSPACE_DIR, WorkspaceStep},
+    step::{Keep, Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
         fields::field,
         graph::Graph,
@@ -48,6 +48,8 @@ pub struct TaskPlan {
     pub restore: Vec<WorkspaceStep>,
     /// The workspaces that a step at the end saves.
     pub save: Vec<WorkspaceStep>,
+    /// Those that it need not save: no later task reads them, and nothing is kept.
+    pub dropped: Vec<String>,
 }
 
 /// One workspace in the whole pipeline.
@@ -96,16 +98,21 @@ impl Plan {
             let is_writable = |task: usize, used: &Use| {
                 field(tasks[task], "taskSpec").is_none_or(|spec| !is_read_only(spec, &used.task))
             };
+            let uses: FixedBitSet = (0..graph.count()).filter(|task| find(*task).is_some()).collect();
+            let changes: FixedBitSet =
+                uses.ones().filter(|task| find(*task).is_some_and(|used| is_writable(*task, used))).collect();
+            let is_wanted =
+                |task: &usize| request.retention.keep != Keep::None || !descendants[*task].is_disjoint(&uses);
+            let (saves, dropped): (Vec<usize>, Vec<usize>) = changes.ones().partition(is_wanted);
+            dropped.into_iter().for_each(|task| plan[task].dropped.push(workspace.clone()));
             let wrapped = WorkspaceGraph {
                 graph,
                 absence: &absence,
                 places: &places,
                 in_order: &in_order,
                 descendants: &descendants,
-                uses: (0..graph.count()).filter(|task| find(*task).is_some()).collect(),
-                saves: (0..graph.count())
-                    .filter(|task| find(*task).is_some_and(|used| is_writable(*task, used)))
-                    .collect(),
+                uses,
+                saves: saves.into_iter().collect(),
             };
             let sized = request.sizes.is_sized(workspace, run.binding(workspace));
             for task in wrapped.uses.ones() {

@@ -172,6 +172,7 @@ impl<'a> Play<'a> {
         for attempt in 0..=self.pipeline.tasks[task].retries {
             let folder = self.folder.join(format!("t{task}-{number}-{attempt}"));
             let dir = |workspace: usize| folder.join(WORKSPACES[workspace]);
+            fs::create_dir_all(&folder).expect("a new folder");
             used.iter().for_each(|&workspace| fs::create_dir_all(dir(workspace)).expect("a new folder"));
             let state = folder.join("state");
             if self.steps[task].state {

@@ -1,6 +1,8 @@
 //! The values that decide how a run is wrapped, each with where it came from: params of the resolver, annotations of the run,
 //! ConfigMaps with defaults.
 
+mod variables;
+
 use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde_json::Value;
@@ -12,7 +14,6 @@ use crate::{
         fields::{field, items, text},
         run::Run,
         scope::Scope,
-        variables::{references, substitute},
     },
     wrap::{
         provenance::{PREFIX, WRAP, is_provenance},
@@ -46,9 +47,6 @@ pub const PARAMS: [&str; 20] = [
 
 /// The placeholder in `target` and `base` for the name of a workspace.
 pub const WORKSPACE: &str = "{{workspace}}";
-
-/// The same for manifests that go through Helm, Ansible or Pipelines-as-Code, which take braces for their own.
-const WORKSPACE_VARIABLE: &str = "workspace";
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,71 +252,10 @@ impl<'a> Values<'a> {
         Ok(list.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
     }
 
-    /// `value` with `$(params.x)` of the run resolved. `$(context.pipelineRun.…)` is left to run time, where the name and
-    /// the uid exist; its older spelling `$(context.run.…)`, which Tekton does not know, becomes it.
-    fn resolve(&self, param: &str, value: &str) -> Result<String, Refusal> {
-        let late = matches!(param, "target" | "base");
-        let mut length = value.len();
-        for reference in references(value) {
-            let known = match run_context(reference) {
-                Some(_) if late => true,
-                Some(_) => {
-                    let problem = format!("$({reference}) is not known when a run is created, only in target and base");
-                    return Err(self.invalid(param, problem));
-                }
-                None if late && reference == WORKSPACE_VARIABLE => true,
-                None => {
-                    let value = self.run_param(reference);
-                    length += value.map_or(0, str::len);
-                    value.is_some()
-                }
-            };
-            if !known {
-                let problem = format!(
-                    "$({reference}) is not a param that the run gives as a string; $(params.x) of the run and $(context.pipelineRun.name|namespace|uid) can be used"
-                );
-                return Err(self.invalid(param, problem));
-            }
-        }
-        self.check_length(param, length)?;
-        let new = |reference: &str| match run_context(reference) {
-            Some(field) => Some(format!("$(context.pipelineRun.{field})")),
-            None if late && reference == WORKSPACE_VARIABLE => Some(WORKSPACE.to_owned()),
-            None => self.run_param(reference).map(str::to_owned),
-        };
-        let resolved = substitute(value, new).unwrap_or_else(|| value.to_owned());
-        // A value may look like a variable, or make one together with what stands around it: Tekton would substitute it later.
-        match leftover(&resolved, late) {
-            Some(found) => Err(self.invalid(
-                param,
-                format!(
-                    "the value {resolved:?} has {found:?} in it, which would be taken for a variable: change the run's param"
-                ),
-            )),
-            None => Ok(resolved),
-        }
-    }
-
     /// Refuses a value of `length` bytes that is too long for `name`.
     pub fn check_length(&self, name: &str, length: usize) -> Result<(), Refusal> {
         let limit = if ["pipelineref", "workspaces", "size"].contains(&name) { MAX_STRING } else { MAX_PARAM };
         Ok(Exceeded::check(length, limit, "bytes", || self.place(name).to_string())?)
-    }
-
-    /// `value` as long as it may be once Tekton has substituted the run's name, namespace and uid: with other values of the length
-    /// of theirs.
-    pub fn longest(&self, value: &str) -> String {
-        let length = |reference: &str| match run_context(reference)? {
-            "uid" => Some(36),
-            "name" => Some(self.run.longest_name()),
-            _ => self.scope.text("context.pipelineRun.namespace").map(str::len),
-        };
-        substitute(value, |reference| length(reference).map(|length| "x".repeat(length)))
-            .unwrap_or_else(|| value.to_owned())
-    }
-
-    fn run_param(&self, reference: &str) -> Option<&str> {
-        reference.starts_with("params").then(|| self.scope.text(reference))?
     }
 }
 
@@ -340,25 +277,6 @@ fn is_annotation(name: &str) -> bool {
 /// Words in quotes with commas.
 pub fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
-}
-
-/// The field of the PipelineRun in `context.pipelineRun.name` and its kind, or in the older spelling `context.run.name`.
-fn run_context(reference: &str) -> Option<&str> {
-    let field = reference.strip_prefix("context.pipelineRun.").or_else(|| reference.strip_prefix("context.run."))?;
-    ["name", "namespace", "uid"].contains(&field).then_some(field)
-}
-
-/// The beginning of the first `$(` in `value` that is not one of the variables left to run time, where there may be such.
-fn leftover(value: &str, late: bool) -> Option<&str> {
-    let starts = value.match_indices("$(").map(|(start, _)| value.get(start..).unwrap_or_default());
-    let is_late = |rest: &str| {
-        let reference = rest.strip_prefix("$(").and_then(|rest| rest.split_once(')'));
-        reference.is_some_and(|(reference, _)| {
-            reference.starts_with("context.pipelineRun.") && run_context(reference).is_some()
-        })
-    };
-    let mut unwanted = starts.filter(|rest| !(late && is_late(rest)));
-    unwanted.next().map(|rest| rest.split_inclusive(')').next().unwrap_or(rest))
 }
 
 fn nearest(name: &str, known: &[&str]) -> String {
