@@ -214,8 +214,8 @@ mod tests {
                 &|tasks| {
                     let _ = tasks[0]["taskSpec"]["steps"].as_array_mut().unwrap().pop();
                 },
-                "b",
-                "does not restore what the tasks before it save",
+                "a",
+                "does not save what it changes",
             ),
             (&|tasks| tasks[1]["runAfter"] = json!([]), "b", "does not restore what the tasks before it save"),
             (
