@@ -147,7 +147,7 @@ pub struct WorkspaceStep {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parallel: Vec<(u32, u32)>,
     /// Paths in it at which containers of the task mount something else: what is there stays there, and an empty file or
-    /// directory that the container runtime made as mount point is nobody's change.
+    /// directory that the container runtime made as mount point is not a change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
     /// Param `paths`: patterns as gitignore has them, see [`crate::globs::Globs`]. Only what they match is restored; empty:

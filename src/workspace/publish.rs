@@ -62,8 +62,8 @@ fn publish(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
 }
 
 impl PendingSnapshot<'_> {
-    /// Refuses what must not be published: changes on top of snapshots that are not there any more, and a conflict that nobody
-    /// will report later.
+    /// Refuses what must not be published: changes on top of snapshots that are not there any more, and a conflict that no later task
+    /// will report.
     fn check(&self) -> Result<(), Error> {
         self.check_tags()?;
         let WorkspaceStep { parallel, joined, .. } = self.workspace;
@@ -123,7 +123,7 @@ impl PendingSnapshot<'_> {
     }
 
     /// Writes `target` from all that can be seen. Each task stores its own snapshot before it comes here and looks again
-    /// after it wrote, so that whoever writes last has seen every other one.
+    /// after it wrote, so that the last writer has seen every other one.
     fn write_target(&self, own: Digest) -> Result<(), Error> {
         let target = self.workspace.target.parse::<Target>()?;
         let reference = target.reference();

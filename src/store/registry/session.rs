@@ -13,6 +13,7 @@ use self::{failures::transient, scheme::Scheme};
 use super::{
     auth::Auth,
     blocks::BlockReader,
+    drain,
     error_response::says_expired_token,
     fault::Fault,
     http::HttpClient,

@@ -93,7 +93,7 @@ pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut VisitE
         let filler = filler.get_mut(..archive::padding(size)).unwrap_or_default();
         input.read_exact(filler).map_err(unreadable)?;
     }
-    // Only the end and, where a decoder sees it, the table may follow.
+    // Only the end and, if a decoder sees it, the table may follow.
     let mut end = [0; END.len()];
     input.read_exact(&mut end).map_err(unreadable)?;
     let table = if compression == Compression::Zstd { 0 } else { layer.info()?.toc_size };

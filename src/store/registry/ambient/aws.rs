@@ -15,7 +15,7 @@ use crate::store::{
     credentials::Credential,
 };
 
-const ACTION: HeaderValue = HeaderValue::from_static("AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken");
+const ACTION: &str = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
 
 /// A private registry.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn credential(registry: &Registry, environment: &Environment, fetch: &Fetch)
     let url: Uri = address.parse().map_err(|_| Problem::lasting(format!("{address:?} is no address of Amazon ECR")))?;
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
-    headers.insert("x-amz-target", ACTION);
+    headers.insert("x-amz-target", HeaderValue::from_static(ACTION));
     let signature = Signature { keys, region, service: "ecr", time: SystemTime::now() };
     signature.sign(&Method::POST, &url, &mut headers, &hex_digest(b"{}"));
     let mut request = Request::post(url).body("{}".to_owned()).map_err(|error| Problem::lasting(error.to_string()))?;
