@@ -51,9 +51,12 @@ const BACKLOG: u32 = 4096;
 /// The command line of `tekton-wrap webhook`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The image of the injected steps, as the cluster's nodes pull it
-    #[arg(long, value_name = "REF")]
-    pub image: String,
+    /// The image of the injected steps, as the cluster's nodes pull it; without it, the one that the webhook's own pod runs
+    #[arg(long, value_name = "REF", required_unless_present = "pod_name")]
+    pub image: Option<String>,
+    /// The webhook's own pod
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub pod_name: Option<String>,
     /// The folder of tls.crt and tls.key; changes are noticed within seconds
     #[arg(long, value_name = "DIR")]
     pub tls_dir: PathBuf,
@@ -125,6 +128,11 @@ pub async fn serve(args: Args) -> Result<(), Error> {
         Some(file) => Some(Arc::new(Clients::load(file, args.client_cn)?)),
         None => None,
     };
+    let source = Cluster::connect(args.kubeconfig.as_deref(), args.cluster, work.clone(), metrics.clone()).await?;
+    let image = match (args.image, args.pod_name) {
+        (Some(image), _) => image,
+        (None, pod) => source.own_image(&pod.unwrap_or_default()).await?,
+    };
     let server = Server {
         listener: listen("--listen", args.listen)?,
         admin: match args.admin_listen.0 {
@@ -134,16 +142,16 @@ pub async fn serve(args: Args) -> Result<(), Error> {
         certificate: Certificate::load(&args.tls_dir)?,
         clients,
         poll: tls::POLL,
-        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster, work.clone(), metrics.clone()).await?,
+        source,
         load: Load::new(work),
         metrics,
-        settings: Settings { image: args.image },
+        settings: Settings { image: image.clone() },
         limits: Limits::default(),
         shutdown_delay: Duration::from_secs(args.shutdown_delay),
     };
     let listen = shown(Some(&server.listener));
     let admin_listen = shown(server.admin.as_ref());
-    tracing::info!(listen, admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
+    tracing::info!(listen, admin_listen, image, version = env!("CARGO_PKG_VERSION"), "serving");
     server.run(signals).await
 }
 
