@@ -3,6 +3,7 @@
 
 mod authority;
 mod chart;
+mod first_run;
 mod kubectl;
 mod monitoring;
 mod namespaces;
