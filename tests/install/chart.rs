@@ -94,6 +94,15 @@ async fn is_accepted_and_stable() {
     kubectl(&cluster, &["delete", "-f", file]);
 }
 
+/// The chart's files, and what they are copies of.
+const FILES: [(&str, &str); 5] = [
+    ("dashboard.json", "webhook-config/components/monitoring/dashboard.json"),
+    ("rbac.yaml", "webhook-config/base/rbac.yaml"),
+    ("rules.yaml", "webhook-config/components/monitoring/rules.yaml"),
+    ("strict.yaml", "webhook-config/strict/policy.yaml"),
+    ("webhook.yaml", "webhook-config/base/webhook.yaml"),
+];
+
 /// One sentence for values that can't be meant.
 #[test]
 fn wrong_values_are_refused() {
@@ -115,17 +124,22 @@ fn wrong_values_are_refused() {
     run(Command::new(&helm).args(["lint", "--strict", CHART]));
 }
 
-/// A chart can't read outside of itself.
+/// A chart can't read outside of itself: what it shares with the overlays it has as copies, which `UPDATE_GOLDEN=1` makes anew.
 #[test]
 fn its_files_are_those_of_the_overlays() {
-    for (file, original) in [
-        ("rules.yaml", "webhook-config/components/monitoring/rules.yaml"),
-        ("dashboard.json", "webhook-config/components/monitoring/dashboard.json"),
-        ("strict.yaml", "webhook-config/strict/policy.yaml"),
-    ] {
-        let copy = fs::read_to_string(format!("{CHART}/files/{file}")).expect("the chart's file");
-        let original_text = fs::read_to_string(original).expect("the overlay's file");
-        assert!(copy == original_text, "cp {original} {CHART}/files/{file}");
+    let bless = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut copies: Vec<String> = fs::read_dir(format!("{CHART}/files"))
+        .expect("the chart's files")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    copies.sort();
+    assert_eq!(copies, FILES.map(|(file, _)| file), "each has an original");
+    for (file, original) in FILES {
+        let copy = format!("{CHART}/files/{file}");
+        if bless {
+            fs::copy(original, &copy).expect("it is copied");
+        }
+        assert!(fs::read(&copy).ok() == fs::read(original).ok(), "cp {original} {copy}");
     }
     let version = env!("CARGO_PKG_VERSION");
     let chart = fs::read_to_string(format!("{CHART}/Chart.yaml")).expect("Chart.yaml");
