@@ -5,7 +5,7 @@
 # config.md, "config").
 push() {
     local ref=$1 folder=$2 arch=$3 config=$4 crane layout
-    crane=$(crane)
+    crane=$(find_crane)
     layout=$(mktemp -d)
     mkdir -p "$layout/blobs/sha256"
 
@@ -30,7 +30,7 @@ push() {
 }
 
 # Where crane is.
-crane() { command -v crane || "$(dirname "${BASH_SOURCE[0]}")/../tests/assets/build" crane | cut -d= -f2; }
+find_crane() { type -P crane || "$(dirname "${BASH_SOURCE[0]}")/../tests/assets/build" crane | cut -d= -f2; }
 
 # architecture_of PROGRAM: what machine it is for, by its ELF header (System V ABI: e_machine), as Go names it.
 architecture_of() {
