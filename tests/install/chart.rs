@@ -33,10 +33,10 @@ const SAME: [(&str, &str, &str); 6] = [
     ("tekton-wrap", "registry.enabled=true", "resources: [ROOT/overlays/try]"),
     (
         "tekton-wrap",
-        "strict.enabled=true monitoring.enabled=true autoscaling.enabled=true priorityClass.create=true \
+        "strict.enabled=true monitoring.enabled=true namespaceMode.enabled=true autoscaling.enabled=true priorityClass.create=true \
          flowSchema.enabled=true networkPolicies.enabled=true networkPolicies.apiservers[0].ipBlock.cidr=192.0.2.0/24",
         "resources: [ROOT/overlays/cert-manager, ROOT/strict, ROOT/network-policies]\n\
-         components: [ROOT/components/monitoring, ROOT/components/autoscaling, ROOT/components/priority, \
+         components: [ROOT/components/monitoring, ROOT/components/namespace-mode, ROOT/components/autoscaling, ROOT/components/priority, \
          ROOT/components/flow-schema]",
     ),
     ("ci-system", "", "resources: [ROOT/overlays/other-namespace]"),
@@ -95,8 +95,9 @@ async fn is_accepted_and_stable() {
 }
 
 /// The chart's files, and what they are copies of.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("dashboard.json", "webhook-config/components/monitoring/dashboard.json"),
+    ("namespace-mode.yaml", "webhook-config/components/namespace-mode/webhook.yaml"),
     ("rbac.yaml", "webhook-config/base/rbac.yaml"),
     ("rules.yaml", "webhook-config/components/monitoring/rules.yaml"),
     ("strict.yaml", "webhook-config/strict/policy.yaml"),

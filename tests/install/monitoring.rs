@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
-use support::assets;
+use support::{assets, cluster::Cluster, webhook::Webhook};
 
 use super::kubectl::{find, kustomize, overlay, run};
 
@@ -11,6 +11,18 @@ const FOLDER: &str = "webhook-config/components/monitoring";
 
 fn objects() -> Vec<Value> {
     kustomize(overlay("resources: [ROOT/base]\ncomponents: [ROOT/components/monitoring]\n").path())
+}
+
+/// Every query of the dashboard and of the alerts.
+fn queries() -> Vec<String> {
+    let objects = objects();
+    let dashboard = &find(&objects, "ConfigMap", "tekton-wrap-dashboard")["data"]["tekton-wrap.json"];
+    let dashboard: Value = serde_json::from_str(dashboard.as_str().expect("a string")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let of_panels = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let rules = rules();
+    let queries = of_panels.chain(&rules).map(|query| query["expr"].as_str().expect("a query").to_owned());
+    queries.collect()
 }
 
 fn rules() -> Vec<Value> {
@@ -22,6 +34,46 @@ fn rules() -> Vec<Value> {
         .iter()
         .flat_map(|group| group["rules"].as_array().expect("rules").clone())
         .collect()
+}
+
+/// The webhook's and the apiserver's own, as processes of them tell.
+#[tokio::test]
+async fn every_metric_exists() {
+    let cluster = Cluster::shared().await;
+    let webhook = Webhook::start(cluster).await;
+    let namespace = cluster.namespace().await;
+    webhook.register(&namespace, true).await;
+    let mut answer = ureq::get(format!("{}/metrics", webhook.admin)).call().expect("metrics");
+    let mut text = answer.body_mut().read_to_string().expect("text");
+    let request = http::Request::get("/metrics").body(Vec::new()).expect("a request");
+    text += &namespace.client.request_text(request).await.expect("the apiserver's metrics");
+    let metrics: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+
+    let mut asked = BTreeSet::new();
+    for query in queries() {
+        let names = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let metric =
+            |name: &&str| ["tekton_wrap_", "process_", "apiserver_"].iter().any(|start| name.starts_with(start));
+        asked.extend(names.filter(metric).map(str::to_owned));
+    }
+    assert!(asked.len() >= 12, "{asked:?}");
+    for name in asked {
+        let forms = ["", "_bucket", "_total", "_info"].map(|end| name.strip_suffix(end).unwrap_or(&name));
+        assert!(forms.iter().any(|form| metrics.contains(form)), "there is no metric {name}");
+    }
+    // Labels that the queries choose by.
+    for series in [
+        r#"tekton_wrap_ready{condition="certificate"}"#,
+        r#"tekton_wrap_tls_handshake_failures_total{reason="untrusted"}"#,
+        r#"tekton_wrap_tls_reload_total{result="error"}"#,
+        r#"tekton_wrap_resolutions_total{outcome="late"}"#,
+        r#"tekton_wrap_resolutions_total{outcome="unanswered"}"#,
+        r#"outcome="wrapped""#,
+        r#"name="wrap.tekton-wrap.dev""#,
+    ] {
+        assert!(text.contains(series), "there is no {series}");
+    }
 }
 
 #[test]
@@ -43,6 +95,18 @@ fn every_alert_leads_to_its_page() {
         alerts.insert(name);
     }
     assert_eq!(alerts, described);
+}
+
+/// The reasons that an alert chooses by are those that there are.
+#[test]
+fn every_reason_exists() {
+    let refusals = fs::read_to_string("docs/refusals.md").expect("all reasons");
+    let rules = rules();
+    let fails = rules.iter().find(|rule| rule["alert"] == "TektonWrapFails").expect("the alert");
+    let (_, reasons) = fails["expr"].as_str().and_then(|expr| expr.split_once("reason=~\"")).expect("reasons");
+    for reason in reasons.split('"').next().unwrap_or_default().split('|') {
+        assert!(refusals.lines().any(|line| line.strip_prefix("### ") == Some(reason)), "there is no reason {reason}");
+    }
 }
 
 #[test]
@@ -80,8 +144,8 @@ fn the_dashboard_has_a_place_for_everything() {
 /// As Prometheus reads them, and with made-up series: which alerts fire.
 #[test]
 fn the_alerts_fire_when_they_should() {
-    let Some(promtool) = assets::attempt("promtool") else {
-        eprintln!("skipped: there is no promtool, and it can't be built here");
+    let Some(promtool) = assets::built("promtool") else {
+        eprintln!("skipped: there is no promtool: tests/assets/build promtool");
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");

@@ -15,6 +15,7 @@ components:
 - ROOT/components/autoscaling
 - ROOT/components/flow-schema
 - ROOT/components/registry
+- ROOT/components/namespace-mode
 - ROOT/components/namespace
 ";
 

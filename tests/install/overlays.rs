@@ -34,7 +34,7 @@ async fn apply_diff_delete() {
     // Components that no overlay has. What the Prometheus operator serves is not served here.
     let all = overlay(
         "resources: [ROOT/base, ROOT/strict]\n\
-         components: [ROOT/components/priority, ROOT/components/autoscaling, ROOT/components/flow-schema, ROOT/components/registry]\n",
+         components: [ROOT/components/priority, ROOT/components/autoscaling, ROOT/components/flow-schema, ROOT/components/registry, ROOT/components/namespace-mode]\n",
     );
     round(&cluster, all.path());
 }

@@ -28,3 +28,11 @@ pub fn attempt(name: &str) -> Option<PathBuf> {
     let (_, path) = stdout.trim_end().split_once('=')?;
     Some(PathBuf::from(path)).filter(|_| output.status.success())
 }
+
+/// Path of the asset `name` if it has been built; it is not built for this.
+pub fn built(name: &str) -> Option<PathBuf> {
+    let script = super::repository("tests/assets/build");
+    let output = Command::new(script).args(["--built", name]).output().expect("tests/assets/build starts");
+    let stdout = String::from_utf8(output.stdout).expect("paths are UTF-8");
+    stdout.trim_end().split_once('=').map(|(_, path)| PathBuf::from(path))
+}
