@@ -26,7 +26,7 @@ use crate::{
         fields::{field, items, text},
         reference::{Reference, is_object_name},
         run::Run,
-        scope::Scope,
+        scope::{Scope, VariableError},
         variables::substitute,
     },
 };
@@ -330,8 +330,11 @@ fn named_pipeline(values: &Values<'_>) -> Result<Reference, Refusal> {
         let problem = "it names the resolver wrap itself: name the pipeline, or the resolver that brings it";
         return Err(bad(problem.to_owned()));
     }
-    let unknown = |variable| bad(format!("{variable}: only the run's own params and its namespace have"));
-    match reference.resolved(values.scope()).map_err(unknown)? {
+    let unresolved = |error| match error {
+        VariableError::Unknown(_) => bad(format!("{error}: only the run's own params and its namespace have")),
+        VariableError::TooLong(_) => bad(error.to_string()),
+    };
+    match reference.resolved(values.scope()).map_err(unresolved)? {
         Reference::Name(name) if !is_object_name(&name) => Err(bad(format!("{name:?} is not the name of a pipeline"))),
         reference => Ok(reference),
     }

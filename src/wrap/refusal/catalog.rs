@@ -189,6 +189,11 @@ const PARTS: [Part; 4] = [
                 "The `taskRef` has a variable without a value when the run is created, for example a result.",
                 "Write the value, or use a param.",
             ),
+            help(
+                "LongVariable",
+                "A param makes a string of a `taskRef` longer than what is wrapped.",
+                "Give the param a shorter value.",
+            ),
             help("InvalidTaskName", "No Kubernetes object can have this name.", "Correct the `taskRef`."),
             help("WindowsTask", "The injected steps are Linux programs.", "Remove the workspace from the task."),
             help(
