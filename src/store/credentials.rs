@@ -18,7 +18,7 @@ use self::{
     docker_config::{DockerConfig, Lookup},
     problem::InvalidConfig,
 };
-use super::StoreError;
+use super::{StoreError, cloud::is_for_a_cloud};
 
 /// The environment variable that holds Tekton's `$(credentials.path)` in injected steps: below it lies
 /// `.docker/config.json` (Tekton: pkg/credentials/dockercreds).
@@ -168,6 +168,7 @@ impl Source {
                 let file = folder.join(".dockercfg");
                 match read_file(&file)? {
                     Ok(text) => parsed(&file, DockerConfig::parse_old(&text)),
+                    Err(_) if is_for_a_cloud(folder) => Ok(Read::Passed(None)),
                     Err(_) => Err(broken(folder, InvalidConfig::NoSecret)),
                 }
             }
