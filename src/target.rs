@@ -1,10 +1,15 @@
-//! Param `target` (and `base`), parsed: where a snapshot is kept.
+//! References to images, as in the params `target` and `base`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use crate::redact;
+use crate::{digest::Digest, redact};
 
-/// Where images are read and written.
+/// The longest tag and the longest name of a repository (OCI distribution-spec, "Pulling manifests"; the second one is what
+/// registries take in practice: distribution/reference, `RepositoryNameTotalLengthMax`).
+const MAX_TAG: usize = 128;
+const MAX_REPOSITORY: usize = 255;
+
+/// An image in a registry or a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// `[oci://]host[:port]/repository[:tag][@sha256:…]`
@@ -40,13 +45,13 @@ pub struct ImageReference {
     pub registry: String,
     /// Repository in it, for example `me/build`.
     pub repository: String,
-    /// Tag; `latest` if the string had neither tag nor digest.
+    /// Tag; `latest` if the string had neither tag nor digest. One that was too long is cut and ends with a part of its digest.
     pub tag: String,
     /// `sha256:…` if the string pinned one: it wins over the tag.
-    pub digest: Option<crate::digest::Digest>,
+    pub digest: Option<Digest>,
 }
 
-/// A string that is not a target. The message is a clause that fits after "target …:".
+/// A string that is not a target. The message is a clause that follows "target …:".
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct InvalidTarget(String);
@@ -67,7 +72,16 @@ impl Target {
         other
     }
 
-    /// The pinned digest, else the tag: what a store is asked for.
+    /// Where it is, without tag and digest.
+    pub fn repository(&self) -> String {
+        match self {
+            Self::Registry(image) => format!("{}/{}", image.registry, image.repository),
+            Self::Dir { path, .. } => format!("dir://{}", path.display()),
+            Self::S3(bucket) => format!("s3://{}/{}", bucket.bucket, bucket.prefix).trim_end_matches('/').to_owned(),
+        }
+    }
+
+    /// The reference in its store: the pinned digest, else the tag.
     pub fn reference(&self) -> String {
         match self {
             Self::Registry(ImageReference { digest: Some(digest), .. }) => digest.to_string(),
@@ -146,9 +160,7 @@ fn parse_image(text: &str) -> Result<ImageReference, InvalidTarget> {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (name, "latest"),
     };
-    if !is_tag(tag) {
-        return Err(invalid(&format!("the tag {tag:?} may hold only letters, digits, '_', '.' and '-', 128 at most")));
-    }
+    let tag = legal_tag(tag).ok_or_else(|| invalid(&illegal_tag(tag)))?;
     let (registry, repository) = match name.split_once('/') {
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path.to_owned()),
         Some(_) => ("index.docker.io", name.to_owned()),
@@ -157,13 +169,19 @@ fn parse_image(text: &str) -> Result<ImageReference, InvalidTarget> {
     if !is_host(registry) {
         return Err(invalid(&format!("{registry:?} is not a registry's host name")));
     }
-    if repository.len() > 255 || !repository.split('/').all(is_path_component) {
+    if repository.len() > MAX_REPOSITORY {
+        let length = repository.len();
+        return Err(invalid(&format!(
+            "the repository's name has {length} characters, more than the {MAX_REPOSITORY} that registries take: put what is long, such as the name of a run, into the tag"
+        )));
+    }
+    if !repository.split('/').all(is_path_component) {
         return Err(invalid(&format!(
             "the repository {repository:?} may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'"
         )));
     }
     let registry = if registry == "docker.io" { "index.docker.io" } else { registry };
-    Ok(ImageReference { registry: registry.to_owned(), repository, tag: tag.to_owned(), digest })
+    Ok(ImageReference { registry: registry.to_owned(), repository, tag, digest })
 }
 
 /// `/absolute/path[:tag]`
@@ -173,7 +191,7 @@ fn parse_dir(rest: &str) -> Result<Target, InvalidTarget> {
         return Err(invalid("write dir:/// and an absolute path"));
     }
     let (path, tag) = split_tag(rest).map_err(|why| invalid(&why))?;
-    Ok(Target::Dir { path: PathBuf::from(path), tag: tag.to_owned() })
+    Ok(Target::Dir { path: PathBuf::from(path), tag })
 }
 
 /// `bucket[/prefix][:tag]`
@@ -203,19 +221,16 @@ fn parse_bucket(scheme: &str, rest: &str) -> Result<Bucket, InvalidTarget> {
     if prefix.len() > 800 {
         return Err(invalid("the prefix is longer than 800 bytes"));
     }
-    Ok(Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned(), tag: tag.to_owned() })
+    Ok(Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned(), tag })
 }
 
-/// What stands before a colon and the tag behind it; or what is wrong with the tag.
-fn split_tag(text: &str) -> Result<(&str, &str), String> {
+/// What precedes a colon, and the tag that follows it; or what is wrong with the tag.
+fn split_tag(text: &str) -> Result<(&str, String), String> {
     let (rest, tag) = match text.rsplit_once(':') {
         Some((rest, tag)) if !tag.contains('/') => (rest, tag),
         _ => (text, "latest"),
     };
-    match is_tag(tag) {
-        true => Ok((rest, tag)),
-        false => Err(format!("the tag {tag:?} may hold only letters, digits, '_', '.' and '-', 128 at most")),
-    }
+    legal_tag(tag).map(|tag| (rest, tag)).ok_or_else(|| illegal_tag(tag))
 }
 
 /// The rules of Amazon, and what Google allows besides.
@@ -229,9 +244,23 @@ fn is_bucket(name: &str) -> bool {
         && name.parse::<std::net::Ipv4Addr>().is_err()
 }
 
-fn is_tag(tag: &str) -> bool {
+/// `tag`; if it is too long, as one with the names of a run and a workspace may be, its beginning and a part of its digest. None
+/// if it has characters that no tag has.
+fn legal_tag(tag: &str) -> Option<String> {
+    const DIGITS: usize = 16;
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    tag.len() <= 128 && tag.starts_with(word) && tag.chars().all(|c| word(c) || c == '.' || c == '-')
+    if !tag.starts_with(word) || !tag.chars().all(|c| word(c) || c == '.' || c == '-') {
+        return None;
+    }
+    if tag.len() <= MAX_TAG {
+        return Some(tag.to_owned());
+    }
+    let digest = Digest::of(tag.as_bytes()).hex();
+    Some(format!("{}-{}", tag.get(..MAX_TAG - DIGITS - 1)?, digest.get(..DIGITS)?))
+}
+
+fn illegal_tag(tag: &str) -> String {
+    format!("the tag {tag:?} may hold only letters, digits, '_', '.' and '-', the first two of them in front")
 }
 
 fn is_host(host: &str) -> bool {
@@ -322,6 +351,27 @@ mod tests {
         ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_long_tag_is_cut_and_stays_its_own() {
+        let longest = "a".repeat(128);
+        assert_eq!(legal_tag(&longest), Some(longest.clone()));
+        let (one, other) = (format!("{longest}b"), format!("{longest}c"));
+        for prefix in ["quay.io/me/build", "dir:///tmp/a"] {
+            let cut = |tag: &str| format!("{prefix}:{tag}").parse::<Target>().unwrap();
+            assert_eq!(cut(&one).reference().len(), 128);
+            assert!(cut(&one).reference().starts_with(&"a".repeat(111)));
+            assert_ne!(cut(&one), cut(&other));
+            // What it was cut to stays.
+            assert_eq!(cut(&cut(&one).reference()), cut(&one));
+        }
+    }
+
+    #[test]
+    fn a_long_repository_is_refused() {
+        let error = format!("quay.io/me/{}:v1", "a".repeat(256)).parse::<Target>().unwrap_err().to_string();
+        assert!(error.contains("has 259 characters, more than the 255"), "{error}");
     }
 
     #[test]

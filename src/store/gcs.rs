@@ -24,7 +24,7 @@ use self::{
     session::{Call, Session},
 };
 use super::{
-    Options, StoreError,
+    StoreOptions, StoreError,
     cloud::aws::encode,
     layout::{Action, Entry, Found, Objects, Opened},
     net::{
@@ -77,7 +77,7 @@ const ANSWER_SIZE: u64 = 8 << 20;
 
 impl GcsObjects {
     /// What is in `bucket`. Nothing is sent yet.
-    pub fn new(bucket: &Bucket, options: &Options) -> Result<Self, StoreError> {
+    pub fn new(bucket: &Bucket, options: &StoreOptions) -> Result<Self, StoreError> {
         Ok(Self { session: Session::new(bucket, options)? })
     }
 

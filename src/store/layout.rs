@@ -21,7 +21,7 @@ use std::{
 use self::garbage::Catalog;
 pub use self::objects::{Action, Entry, Found, Objects, Opened};
 use super::{
-    Blob, Manifest, Produce, Store, StoreError,
+    Blob, Produce, Store, StoreError, StoredManifest,
     net::{
         blocks::BlockReader,
         pump::pump,
@@ -62,7 +62,7 @@ impl<O: Objects> Layout<O> {
         Self { objects: Arc::new(objects), catalog: Catalog::default() }
     }
 
-    fn read_tag(&self, tag: &str) -> Result<Option<(Manifest, String)>, StoreError> {
+    fn read_tag(&self, tag: &str) -> Result<Option<(StoredManifest, String)>, StoreError> {
         let key = tag::key(tag);
         let Some((bytes, version)) = self.read(&key, TAG_SIZE)? else { return Ok(None) };
         let manifest = tag::parse(&bytes).map_err(|why| damaged(self.objects.place(&key), &why))?;
@@ -166,7 +166,7 @@ impl<O: Objects> Layout<O> {
 }
 
 impl<O: Objects> Store for Layout<O> {
-    fn manifest(&self, reference: &str) -> Result<Option<Manifest>, StoreError> {
+    fn manifest(&self, reference: &str) -> Result<Option<StoredManifest>, StoreError> {
         let Ok(digest) = reference.parse::<Digest>() else {
             return Ok(self.read_tag(reference)?.map(|(manifest, _)| manifest));
         };

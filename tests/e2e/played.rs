@@ -97,6 +97,17 @@ pub fn play_example(name: &str) {
     assert!(outcome.tasks.iter().all(|task| task.status == Status::Succeeded), "{name}: {:?}", outcome.tasks);
 }
 
+/// Plays a wrapped run of `tests/e2e/stored/`.
+pub fn play_stored(name: &str) {
+    let file = format!("{}/tests/e2e/stored/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(file).expect("the run is there");
+    let text = text.replace("${TARGET}", &format!("{}/stored", shared().registry.address)).replace("${IMAGE}", "sh");
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_tekton-wrap"));
+    let outcome = Runner { program, ..Runner::default() }.play(&manifests::parse(&text)[0]);
+    assert_eq!(outcome.failure, None, "{name}:\n{}", outcome.full_log());
+    assert!(outcome.tasks.iter().all(|task| task.status == Status::Succeeded), "{name}: {:?}", outcome.tasks);
+}
+
 /// Plays a case as often as it wants, all at the same time.
 fn play_times(case: &Case, target: &str, base: &str, mut runner: Runner) -> Vec<(Rendered, Outcome)> {
     let values = Values { target, image: "sh", base, steps: "tekton-wrap" };

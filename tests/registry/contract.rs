@@ -18,7 +18,7 @@ static SERVERS: LazyLock<Vec<Server>> = LazyLock::new(|| wait_for(Server::start_
 struct Places {
     first: Target,
     second: Target,
-    options: Options,
+    options: StoreOptions,
     mounts: bool,
     complete: bool,
     _folder: tempfile::TempDir,
@@ -35,7 +35,7 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
         let hosts = SERVERS.iter().map(|server| (server.address.clone(), user.clone()));
         let config = secrets.path().join("config.json");
         fs::write(&config, json!({"auths": hosts.collect::<serde_json::Map<_, _>>()}).to_string()).unwrap();
-        let options = Options { credentials: options_with(&config).credentials, ..bucket_options() };
+        let options = StoreOptions { credentials: options_with(&config).credentials, ..bucket_options() };
         let store = store::open_with(&first, &options).unwrap();
         test(&Places { first, second, options, mounts, complete, _folder: secrets }, &*store);
     };
@@ -111,6 +111,7 @@ fn tags_move() {
             let bytes = manifest(&config, &layer);
             let digest = store.put_manifest("v1", MANIFEST, &bytes).unwrap();
             assert_eq!(digest, Digest::of(&bytes));
+            assert_eq!(store.digest("v1").unwrap(), Some(digest));
             for reference in ["v1", &digest.to_string()] {
                 let found = store.manifest(reference).unwrap().unwrap();
                 assert_eq!((found.digest, found.media_type.as_str(), &found.bytes), (digest, MANIFEST, &bytes));
@@ -119,6 +120,7 @@ fn tags_move() {
         }
         assert!(store.manifest(&digests[0].to_string()).unwrap().is_some(), "what had the tag before is still there");
         assert!(store.manifest("v2").unwrap().is_none());
+        assert_eq!(store.digest("v2").unwrap(), None);
     });
 }
 

@@ -13,7 +13,7 @@ fn behind_faults() -> Option<(Faults, Box<dyn Store>)> {
     // The server names itself as the place to upload to.
     faults.on("POST", "uploadType=resumable", usize::MAX, Fault::MoveLocation(faults.address.clone()));
     let variables = [("STORAGE_EMULATOR_HOST".to_owned(), faults.address.clone())].into();
-    let options = Options { cloud: Environment::new(variables, None), ..options() };
+    let options = StoreOptions { cloud: Environment::new(variables, None), ..options() };
     let store = store::open_with(&bucket("gs"), &options).unwrap();
     Some((faults, store))
 }

@@ -1,6 +1,7 @@
 //! The stores against real registries, real token servers and real faults, over real sockets; and the images that are
 //! installed, pushed to such a registry.
 
+mod again;
 mod attacks;
 mod auth;
 mod contract;
@@ -8,12 +9,14 @@ mod deletion;
 mod environment;
 mod faults;
 mod gcs;
+mod growth;
 mod hosts;
 mod images;
 mod inspect;
 mod messages;
 mod mirror;
 mod prune;
+mod requests;
 mod s3;
 mod soak;
 mod tools;
@@ -36,7 +39,7 @@ use support::{
     registry::Registry,
 };
 use tekton_wrap::{
-    store::{self, Blob, Credentials, Environment, Options, RetryPolicy, Store, StoreError},
+    store::{self, Blob, Credentials, Environment, RetryPolicy, Store, StoreError, StoreOptions},
     target::Target,
 };
 
@@ -74,25 +77,25 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Anonymous, with short waits.
-fn options() -> Options {
-    Options {
+fn options() -> StoreOptions {
+    StoreOptions {
         retry: RetryPolicy {
             deadline: Duration::from_secs(20),
             first: Duration::from_millis(5),
             longest: Duration::from_millis(20),
         },
-        ..Options::default()
+        ..StoreOptions::default()
     }
 }
 
 /// The same, soon out of patience: for what never goes well.
-fn impatient() -> Options {
-    Options { retry: RetryPolicy { deadline: Duration::from_millis(300), ..options().retry }, ..options() }
+fn impatient() -> StoreOptions {
+    StoreOptions { retry: RetryPolicy { deadline: Duration::from_millis(300), ..options().retry }, ..options() }
 }
 
 /// With the credentials of a `config.json`.
-fn options_with(config: &Path) -> Options {
-    Options { credentials: Credentials::from_files(vec![config.to_owned()]), ..options() }
+fn options_with(config: &Path) -> StoreOptions {
+    StoreOptions { credentials: Credentials::from_files(vec![config.to_owned()]), ..options() }
 }
 
 /// Writes a `config.json` with one entry of `auths`.
@@ -114,17 +117,17 @@ fn bucket(scheme: &str) -> Target {
 }
 
 /// [`options`] with what leads to [`s3`] and [`gcs`].
-fn bucket_options() -> Options {
+fn bucket_options() -> StoreOptions {
     let mut variables = s3().map(|server| server.variables(&server.address)).unwrap_or_default();
     variables.extend(gcs().map(Gcs::variables).unwrap_or_default());
-    Options { cloud: Environment::new(variables, None), ..options() }
+    StoreOptions { cloud: Environment::new(variables, None), ..options() }
 }
 
 fn target(host: &str, repository: &str) -> Target {
     format!("{host}/{repository}:v1").parse().unwrap()
 }
 
-fn open(host: &str, repository: &str, options: &Options) -> Box<dyn Store> {
+fn open(host: &str, repository: &str, options: &StoreOptions) -> Box<dyn Store> {
     store::open_with(&target(host, repository), options).unwrap()
 }
 

@@ -26,12 +26,12 @@ struct Behind {
 
 impl Behind {
     /// None where there is no S3.
-    fn start(options: Options) -> Option<Self> {
+    fn start(options: StoreOptions) -> Option<Self> {
         let server = s3()?;
         let faults = Faults::start(&server.address);
         let target = bucket("s3");
         let cloud = Environment::new(server.variables(&faults.address), None);
-        let store = store::open_with(&target, &Options { cloud, ..options }).unwrap();
+        let store = store::open_with(&target, &StoreOptions { cloud, ..options }).unwrap();
         Some(Self { server, faults, target, store })
     }
 
@@ -262,7 +262,7 @@ fn what_goes_wrong_is_said() {
             "s3://test-bucket/a/manifests/v1: the credentials for S3 can't be had: /absent/token, named by AWS_WEB_IDENTITY_TOKEN_FILE, can't be read: No such file or directory (os error 2)".to_owned(),
         ),
     ] {
-        let options = Options { cloud: Environment::new(variables, None), ..impatient() };
+        let options = StoreOptions { cloud: Environment::new(variables, None), ..impatient() };
         let target: Target = target.parse().unwrap();
         let error = store::open_with(&target, &options).unwrap().manifest("v1").unwrap_err().to_string();
         assert!(error == expected || (expected.ends_with("(tried ") && error.starts_with(&expected)), "{error}\n{expected}");
@@ -275,7 +275,7 @@ fn the_region_is_learned() {
     let Some(server) = s3() else { return };
     let mut variables = server.variables(&server.address);
     variables.insert("AWS_REGION".to_owned(), "eu-west-9".to_owned());
-    let options = Options { cloud: Environment::new(variables, None), ..impatient() };
+    let options = StoreOptions { cloud: Environment::new(variables, None), ..impatient() };
     let store = store::open_with(&bucket("s3"), &options).unwrap();
     let blob = store.put_bytes(b"content").unwrap();
     assert_eq!(get(&*store, &blob).unwrap(), b"content");
@@ -286,7 +286,7 @@ fn the_region_is_learned() {
 fn saves_and_restores_through_faults() {
     let rounds: u64 = std::env::var("TEKTON_WRAP_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
     let patient = RetryPolicy { deadline: Duration::from_secs(90), ..options().retry };
-    let Some(behind) = Behind::start(Options { retry: patient, ..options() }) else { return };
+    let Some(behind) = Behind::start(StoreOptions { retry: patient, ..options() }) else { return };
     behind.faults.chaos(Chaos { seed: 11, percent: 5, patch: Patch::Any });
     let (start, store) = (Instant::now(), &*behind.store);
     std::thread::scope(|scope| {

@@ -11,7 +11,7 @@ use crate::{
         StoreError,
         net::{
             fault::Fault,
-            http::{Client, HttpOptions},
+            http::{HttpClient, HttpOptions},
         },
     },
 };
@@ -28,7 +28,7 @@ const ANSWER_SIZE: u64 = 1 << 20;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Fetch {
-    client: Client,
+    client: HttpClient,
 }
 
 /// Why credentials can't be had: a clause that names the place and what is wrong with it, and no secret.
@@ -49,7 +49,7 @@ pub struct Fetched {
 impl Fetch {
     /// With the connections that stores have.
     pub fn new(options: &HttpOptions) -> Result<Self, StoreError> {
-        Ok(Self { client: Client::new(options)? })
+        Ok(Self { client: HttpClient::new(options)? })
     }
 
     /// From a server of the cloud; `what` names it.

@@ -11,12 +11,12 @@ use ureq::Body;
 use super::refusal::{Asked, Refusal};
 use crate::{
     store::{
-        Options, StoreError,
+        StoreOptions, StoreError,
         cloud::{Environment, Fetch, Found, Problem, aws::encode, google},
         layout::Action,
         net::{
             fault::Fault,
-            http::Client,
+            http::HttpClient,
             pressure::Pressure,
             retry::{Backoff, Failure, RetryPolicy},
         },
@@ -36,7 +36,7 @@ pub struct Session {
     /// The address of the service, without a slash at the end.
     service: String,
     environment: Environment,
-    client: Client,
+    client: HttpClient,
     fetch: Fetch,
     retry: RetryPolicy,
     /// How many requests and uploads this process has under way there.
@@ -55,7 +55,7 @@ pub struct Call<'a> {
 }
 
 impl Session {
-    pub fn new(bucket: &Bucket, options: &Options) -> Result<Self, StoreError> {
+    pub fn new(bucket: &Bucket, options: &StoreOptions) -> Result<Self, StoreError> {
         let emulator = options.cloud.get("STORAGE_EMULATOR_HOST");
         // An emulator knows no users, and must not get a token.
         let environment = if emulator.is_some() { options.cloud.anonymous() } else { options.cloud.clone() };
@@ -72,7 +72,7 @@ impl Session {
             bucket: bucket.clone(),
             service,
             environment,
-            client: Client::new(&http)?,
+            client: HttpClient::new(&http)?,
             fetch: Fetch::new(&http)?,
             retry: options.retry.clone(),
         })

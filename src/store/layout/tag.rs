@@ -3,7 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
-use super::super::{Manifest, own_media_type};
+use super::super::{StoredManifest, own_media_type};
 use crate::digest::Digest;
 
 /// Where tags are.
@@ -42,7 +42,7 @@ pub fn render(media_type: &str, digest: &Digest, manifest: &[u8]) -> Vec<u8> {
 }
 
 /// The manifest in it, checked; or what is wrong with it.
-pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
+pub fn parse(bytes: &[u8]) -> Result<StoredManifest, String> {
     let descriptor: Descriptor =
         serde_json::from_slice(bytes).map_err(|error| format!("it is no descriptor: {error}"))?;
     let manifest =
@@ -54,13 +54,13 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
 }
 
 /// A manifest that has to have `digest`.
-pub fn of_bytes(digest: Digest, media_type: Option<String>, bytes: Vec<u8>) -> Result<Manifest, String> {
+pub fn of_bytes(digest: Digest, media_type: Option<String>, bytes: Vec<u8>) -> Result<StoredManifest, String> {
     let found = Digest::of(&bytes);
     if found != digest {
         return Err(format!("its content has the digest {found}"));
     }
     let media_type = media_type.or_else(|| own_media_type(&bytes)).ok_or("it is not a manifest")?;
-    Ok(Manifest { digest, media_type, bytes })
+    Ok(StoredManifest { digest, media_type, bytes })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A bounded pipe between the thread that makes the bytes of a blob and the one that sends them.
+//! A bounded pipe between the thread that produces the bytes of a blob and the one that sends them.
 
 use std::{
     io::{self, Read, Write},
@@ -11,10 +11,10 @@ use crate::{
     store::Blob,
 };
 
-/// Large enough that handing them over costs nothing, and below the size from which malloc(3) asks the system each time.
+/// Bytes of a block. Large enough that the channel costs nothing, and below the size from which malloc(3) calls mmap(2).
 const BLOCK: usize = 120 << 10;
 
-/// How many blocks may wait.
+/// Capacity of the channel.
 const WAITING: usize = 4;
 
 /// The two ends of a pipe.
@@ -44,14 +44,14 @@ pub struct BlockReader {
 }
 
 impl BlockWriter {
-    /// That was all.
+    /// Marks the end of the content.
     pub fn end(&mut self) -> io::Result<()> {
         self.flush()?;
         // An empty block marks the end.
         self.send(Vec::new())
     }
 
-    /// Whether the reader went away.
+    /// Whether the reader was dropped.
     pub fn is_cut(&self) -> bool {
         self.cut
     }
@@ -78,18 +78,16 @@ impl Write for BlockWriter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self.block.is_empty() {
-            true => Ok(()),
-            false => {
-                let block = mem::take(&mut self.block);
-                self.send(block)
-            }
+        if self.block.is_empty() {
+            return Ok(());
         }
+        let block = mem::take(&mut self.block);
+        self.send(block)
     }
 }
 
 impl BlockReader {
-    /// Whether everything was read.
+    /// Whether the end was reached.
     pub fn ended(&self) -> bool {
         self.ended
     }
@@ -99,7 +97,7 @@ impl BlockReader {
         self.by_ref().take(count as u64).read_to_end(to)
     }
 
-    /// What was read.
+    /// Digest and size of what was read.
     pub fn into_blob(self) -> Blob {
         let digest: Digest = self.hasher.finish();
         Blob { digest, size: self.size }

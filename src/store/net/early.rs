@@ -1,8 +1,8 @@
-//! An answer that comes while the request is still being sent.
+//! A response that arrives while the request is still being sent.
 //!
-//! A registry, or a proxy before it, that refuses an upload (413, 401, 429) may answer and close without reading the rest.
-//! Sending the rest then fails, and the answer, which says why, would be lost. This layer lies between TCP and TLS: where
-//! sending fails although there is something to read, it drops the rest of the request, so that the answer gets read.
+//! A registry, or a proxy before it, that refuses an upload (413, 401, 429) may respond and close without reading the rest.
+//! Sending the rest then fails, and the response, which says why, would be lost. This layer lies between TCP and TLS: if
+//! sending fails although there is something to read, it drops the rest of the request, so that the response is read.
 
 use std::io;
 
@@ -43,7 +43,7 @@ impl<T: Transport> Transport for EarlyReply<T> {
             Err(Error::Io(error)) if closed(&error) => error,
             sent => return sent,
         };
-        // The other side has closed, so that this returns at once.
+        // The peer has closed, so this returns at once.
         match self.inner.await_input(timeout) {
             Ok(true) => {
                 self.closed = true;

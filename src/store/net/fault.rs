@@ -1,4 +1,4 @@
-//! What a failed connection is about.
+//! Requests without a response, as clauses of errors.
 
 use std::io;
 
@@ -8,25 +8,25 @@ use ureq::Proxy;
 use super::trust;
 use crate::redact::redact;
 
-/// See the module.
+/// Why a request has no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// A clause that fits after the name of the host.
+    /// A clause that follows the name of the host.
     pub clause: String,
-    /// Whether it may pass.
+    /// Whether another attempt may succeed.
     pub transient: bool,
-    /// What more is known.
+    /// What decides on the next step.
     pub kind: FaultKind,
 }
 
-/// What matters for what is done next.
+/// Kinds of faults that are treated differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// No connection came about: where a proxy is asked, none to the proxy.
+    /// No connection was established; with a proxy, none to the proxy.
     Unreachable,
-    /// The other side answered with TLS but could not be trusted: it must not be asked without TLS.
+    /// The peer speaks TLS but is not trusted: plain HTTP must not be tried.
     Untrusted,
-    /// The other side does not speak TLS.
+    /// The peer does not speak TLS.
     NoTls,
     /// Anything else.
     Other,
@@ -36,7 +36,7 @@ const UNKNOWN_HOST: &str =
     "is an unknown host; check its name, and that the name service of the cluster can resolve it";
 
 impl Fault {
-    /// What `error` means to the user.
+    /// The fault behind `error`.
     pub fn of(error: &ureq::Error) -> Self {
         match error {
             ureq::Error::Rustls(error) => tls(error),
@@ -44,9 +44,10 @@ impl Fault {
                 Some(error) => tls(error),
                 None => socket(error),
             },
-            ureq::Error::HostNotFound => Self::lasting(UNKNOWN_HOST.to_owned()).of_kind(FaultKind::Unreachable),
+            ureq::Error::HostNotFound => Self::lasting(UNKNOWN_HOST.to_owned()).with_kind(FaultKind::Unreachable),
             ureq::Error::Timeout(ureq::Timeout::Connect) => {
-                Self::transient("can't be reached: the connection timed out".to_owned()).of_kind(FaultKind::Unreachable)
+                Self::transient("can't be reached: the connection timed out".to_owned())
+                    .with_kind(FaultKind::Unreachable)
             }
             ureq::Error::Timeout(_) => Self::transient("did not answer in time".to_owned()),
             ureq::Error::ConnectProxyFailed(why) => Self::transient(why.clone()),
@@ -57,17 +58,17 @@ impl Fault {
         }
     }
 
-    /// One that may pass.
+    /// One that another attempt may avoid.
     pub fn transient(clause: String) -> Self {
         Self { clause, transient: true, kind: FaultKind::Other }
     }
 
-    /// One that does not pass by itself.
+    /// One that another attempt would meet again.
     pub fn lasting(clause: String) -> Self {
         Self { clause, transient: false, kind: FaultKind::Other }
     }
 
-    /// The same where the request went to `proxy`, which the environment variable `variable` names.
+    /// The same for a request through `proxy`, which the environment variable `variable` names.
     pub fn through(self, variable: &str, proxy: &Proxy) -> Self {
         let name = format!("the proxy {}:{}, named by {variable},", proxy.host(), proxy.port());
         match self.kind {
@@ -85,19 +86,19 @@ impl Fault {
         }
     }
 
-    fn of_kind(self, kind: FaultKind) -> Self {
+    fn with_kind(self, kind: FaultKind) -> Self {
         Self { kind, ..self }
     }
 }
 
 fn socket(error: &io::Error) -> Fault {
-    // The standard library has no kind of its own for what getaddrinfo(3) says; EAI_AGAIN is the one that passes.
+    // The standard library has no error kind for getaddrinfo(3); only EAI_AGAIN is transient.
     let text = error.to_string();
     if text.starts_with("failed to lookup address information") {
         let transient = text.contains("Temporary failure") || text.contains("Try again");
         return Fault { clause: UNKNOWN_HOST.to_owned(), transient, kind: FaultKind::Unreachable };
     }
-    let unreachable = |clause: String| Fault::transient(clause).of_kind(FaultKind::Unreachable);
+    let unreachable = |clause: String| Fault::transient(clause).with_kind(FaultKind::Unreachable);
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {
             unreachable("can't be reached: nothing listens there (connection refused)".to_owned())
@@ -110,7 +111,7 @@ fn socket(error: &io::Error) -> Fault {
 }
 
 fn tls(error: &rustls::Error) -> Fault {
-    let untrusted = |clause: String| Fault::lasting(clause).of_kind(FaultKind::Untrusted);
+    let untrusted = |clause: String| Fault::lasting(clause).with_kind(FaultKind::Untrusted);
     match error {
         rustls::Error::InvalidCertificate(why) => match why {
             CertificateError::UnknownIssuer => untrusted(format!(
@@ -126,7 +127,7 @@ fn tls(error: &rustls::Error) -> Fault {
             why => untrusted(format!("has a certificate that can't be trusted: {why}")),
         },
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            Fault::lasting("does not speak HTTPS".to_owned()).of_kind(FaultKind::NoTls)
+            Fault::lasting("does not speak HTTPS".to_owned()).with_kind(FaultKind::NoTls)
         }
         _ => Fault::transient(format!("failed to agree on TLS: {error}")),
     }

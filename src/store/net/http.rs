@@ -1,5 +1,5 @@
-//! HTTP as registries need it: no redirects on its own, statuses are no errors, no limit on how long a transfer takes but
-//! one on how long nothing may happen.
+//! The HTTP client: no automatic redirects, statuses are no errors, an idle timeout in place of a limit on the whole
+//! transfer.
 
 use std::{
     path::PathBuf,
@@ -25,46 +25,46 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// Limits and trust of connections.
+/// Timeouts and certificate authorities of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpOptions {
-    /// How long a connection may take to stand, TLS included.
+    /// Time limit for establishing a connection, TLS included.
     pub connect_timeout: Duration,
-    /// How long nothing may arrive, or nothing may be taken, before the connection counts as broken.
+    /// Idle timeout: how long no byte may be received or accepted before the connection counts as broken.
     pub stall_timeout: Duration,
-    /// Files and folders with certificates of authorities (PEM) that are trusted too.
+    /// Files and folders with certificates of additional trusted authorities (PEM).
     pub authorities: Vec<PathBuf>,
 }
 
-/// Connections to everywhere, each through the proxy that is meant for it. They are kept and used again as long as a clone
-/// of it lives.
+/// A connection pool, with a proxy for the hosts that need one. Connections are reused while any clone exists.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct HttpClient {
     direct: Agent,
     https: Option<Agent>,
     http: Option<Agent>,
     proxies: Arc<Proxies>,
 }
 
-/// How long a registry that may speak plain HTTP has to show that it speaks HTTPS. A server that waits for the end of what
-/// it takes for a line says nothing at all.
+/// Time limit for the probe whether a registry speaks HTTPS. A plain HTTP server that waits for a line feed never responds
+/// to a TLS handshake.
 const PROBE: Duration = Duration::from_secs(3);
 
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(15),
-            // Registries that copy a finished upload to its final place answer only after that.
+            // Registries that copy a finished upload to its final place respond only after that.
             stall_timeout: Duration::from_secs(120),
             authorities: Vec::new(),
         }
     }
 }
 
-impl Client {
-    /// With the usual limits all stores of a process share connections.
+impl HttpClient {
+    /// With the default options all stores of a process share one pool.
     pub fn new(options: &HttpOptions) -> Result<Self, StoreError> {
-        static COMMON: LazyLock<Result<Client, StoreError>> = LazyLock::new(|| Client::make(&HttpOptions::default()));
+        static COMMON: LazyLock<Result<HttpClient, StoreError>> =
+            LazyLock::new(|| HttpClient::make(&HttpOptions::default()));
         match (&*COMMON, *options == HttpOptions::default()) {
             (Ok(client), true) => Ok(client.clone()),
             _ => Self::make(options),
@@ -86,13 +86,13 @@ impl Client {
         })
     }
 
-    /// Sends the request. An answer with any status is an answer.
+    /// Sends the request. Any status is a response, not an error.
     pub fn run<S: AsSendBody>(&self, request: Request<S>) -> Result<Response<Body>, Fault> {
         let (url, agent) = (request.uri().clone(), self.agent(request.uri())?);
         agent.run(request).map_err(|error| self.fault(&url, &error))
     }
 
-    /// Whether anything that speaks the protocol of `url` answers there, and what.
+    /// The response to `GET url`, with a short time limit.
     pub fn probe(&self, url: &Uri) -> Result<Response<Body>, Fault> {
         let agent = self.agent(url)?;
         let limit = PROBE.min(agent.config().timeouts().connect.unwrap_or(PROBE));
@@ -115,7 +115,7 @@ impl Client {
         self.direct.run(request.build()).map_err(|error| Fault::of(&error))
     }
 
-    /// What a failure on the way to `url` means.
+    /// The fault behind an error of a request to `url`.
     pub fn fault(&self, url: &Uri, error: &ureq::Error) -> Fault {
         let fault = Fault::of(error);
         match self.proxies.for_url(url) {

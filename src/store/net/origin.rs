@@ -1,39 +1,39 @@
-//! Where requests go: which scheme a registry speaks, and which addresses are the registry's own.
+//! The origin of a registry, and which URLs belong to it.
 
 use std::net::IpAddr;
 
 use http::{Uri, uri::PathAndQuery};
 
-/// Scheme, host and port of a registry: the only place that its credentials and tokens are sent to.
+/// Scheme, host and port of a registry: its credentials and tokens are sent nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct RegistryOrigin {
     /// `https` or `http`.
     pub scheme: &'static str,
     /// `host[:port]` as in the image reference.
     pub host: String,
 }
 
-impl Origin {
-    /// The address of `path`, which begins with a slash.
+impl RegistryOrigin {
+    /// The URL of `path`, which begins with a slash.
     pub fn url(&self, path: &str) -> Result<Uri, http::Error> {
         Uri::builder().scheme(self.scheme).authority(self.host.as_str()).path_and_query(path).build()
     }
 
-    /// Whether an address is the registry's own.
+    /// Whether a URL has this origin.
     pub fn contains(&self, url: &Uri) -> bool {
         key(url).is_some_and(|key| self.url("/").is_ok_and(|own| Some(key) == self::key(&own)))
     }
 }
 
-/// Which hosts may be asked over plain HTTP if they don't speak HTTPS: those that a request does not leave the machine for,
-/// names that end in `.local`, as in `registry.tools.svc.cluster.local`, and those that the user lists.
+/// Hosts that may be accessed over plain HTTP if they don't speak HTTPS: loopback, names that end in `.local`, as in
+/// `registry.tools.svc.cluster.local`, and hosts that the user lists.
 #[derive(Clone, Debug, Default)]
 pub struct PlainHosts {
     listed: Vec<String>,
 }
 
 impl PlainHosts {
-    /// `listed` are hosts, each on every port or on one.
+    /// `listed` are `host`, for every port, or `host:port`.
     pub fn new(listed: &[String]) -> Self {
         Self { listed: listed.iter().map(|host| host.trim().to_ascii_lowercase()).collect() }
     }
@@ -54,9 +54,9 @@ impl PlainHosts {
     }
 }
 
-/// Resolves the header `Location` of an answer from `base` (RFC 9110, 10.2.2). A registry behind a proxy that ends TLS
-/// often names itself with `http:`; that is put right instead of leaving TLS. Any other way out of TLS is taken only to
-/// hosts that may be asked without it.
+/// Resolves the header `Location` of a response from `base` (RFC 9110, 10.2.2). A registry behind a proxy that ends TLS
+/// often returns URLs with `http:`, which are changed to `https:`. Any other URL without TLS is accepted only for hosts that
+/// may be accessed over plain HTTP.
 pub fn resolve(base: &Uri, location: &str, plain: &PlainHosts) -> Option<Uri> {
     let scheme = base.scheme_str()?;
     let authority = base.authority()?.as_str();
@@ -84,7 +84,7 @@ pub fn resolve(base: &Uri, location: &str, plain: &PlainHosts) -> Option<Uri> {
     }
 }
 
-/// The address with `name=value` added to its query. `value` needs no escapes.
+/// The URL with `name=value` added to its query. `value` needs no escapes.
 pub fn with_query(url: &Uri, name: &str, value: &str) -> Option<Uri> {
     let separator = if url.query().is_some() { '&' } else { '?' };
     let text = format!("{}{separator}{name}={value}", url.path_and_query().map_or("/", PathAndQuery::as_str));
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_registrys_own_addresses() {
-        let origin = Origin { scheme: "https", host: "r.io".to_owned() };
+        let origin = RegistryOrigin { scheme: "https", host: "r.io".to_owned() };
         for (url, own) in [
             ("https://r.io/v2/", true),
             ("https://R.IO:443/v2/", true),

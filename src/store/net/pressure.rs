@@ -1,46 +1,46 @@
-//! How much a process asks of a registry at once: as much as there is to do, until the registry says that it is too much.
-//! Then half of it, and one more after each that went well.
+//! Limits on concurrency, adapted by additive increase and multiplicative decrease: none until the registry reports
+//! overload (429, 503), which halves the limit; each finished request raises it by one.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
-/// What this process has under way at one registry.
+/// The concurrent requests of this process to one registry.
 #[derive(Debug, Default)]
 pub struct Pressure {
-    /// Short requests; none of them waits for anything but the network while it holds a permit.
+    /// Short requests, which wait only for the network while they hold a permit.
     requests: Gate,
-    /// Uploads, each for as long as it takes. What one sends may come from requests, but never from other uploads.
+    /// Uploads. Producing the content of one may take requests, but never other uploads, so that this can't deadlock.
     uploads: Gate,
 }
 
 #[derive(Debug, Default)]
 struct Gate {
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct GateState {
     running: usize,
-    /// None: as many as one likes.
+    /// None: no limit.
     limit: Option<usize>,
-    /// The same, and it does not rise.
+    /// A fixed limit.
     cap: Option<usize>,
 }
 
-/// The right to be under way.
+/// The right to run; released when dropped.
 #[derive(Debug)]
 pub struct Permit<'a> {
     gate: &'a Gate,
 }
 
-/// From here on there is no limit again.
+/// A limit that reaches this is removed.
 const MANY: usize = 64;
 
 impl Pressure {
-    /// That of all stores in `registry`.
+    /// Shared by all stores in `registry`.
     pub fn of(registry: &str) -> Arc<Self> {
         static ALL: LazyLock<Mutex<HashMap<String, Arc<Pressure>>>> = LazyLock::new(Mutex::default);
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,13 +57,13 @@ impl Pressure {
         self.uploads.enter()
     }
 
-    /// The registry asks for less.
+    /// Halves the limits.
     pub fn lower(&self) {
         self.requests.lower();
         self.uploads.lower();
     }
 
-    /// No more uploads than that at once, for those that need much memory each.
+    /// Limits the concurrent uploads, for those that need much memory.
     pub fn limit_uploads(&self, limit: usize) {
         let mut state = self.uploads.lock();
         state.cap = Some(state.cap.map_or(limit, |now| now.min(limit)));
@@ -86,12 +86,12 @@ impl Gate {
         state.limit = Some(now.checked_div(2).unwrap_or_default().max(1));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl GateState {
     fn is_full(&self) -> bool {
         [self.limit, self.cap].into_iter().flatten().any(|most| self.running >= most)
     }

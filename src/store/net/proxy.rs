@@ -1,5 +1,5 @@
-//! Which requests go through a proxy: the variables `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, read as curl
-//! and Go read them.
+//! Proxies: the variables `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, with the meaning
+//! that curl and Go give them.
 
 use std::{env, net::IpAddr};
 
@@ -20,11 +20,11 @@ pub struct Proxies {
 pub struct NamedProxy {
     /// For example `HTTPS_PROXY`.
     pub variable: &'static str,
-    /// What it is; the clause of an error where the variable's value is unusable.
+    /// The proxy, or a clause for errors that says why the variable's value is invalid.
     pub proxy: Result<Proxy, UnusableProxy>,
 }
 
-/// A variable that names no proxy that can be used. No part of its value is shown: a password may be in it.
+/// A variable without a usable proxy. No part of its value is shown, as it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableProxy {
     /// No address.
@@ -46,7 +46,7 @@ enum Exempt {
 }
 
 impl Proxies {
-    /// Those of this process.
+    /// From the environment of this process.
     pub fn from_env() -> Self {
         Self::from_variables(|name| env::var(name).ok())
     }
@@ -66,7 +66,7 @@ impl Proxies {
         }
     }
 
-    /// The proxy for a request; this machine is never asked for through one.
+    /// The proxy for a request; none for loopback addresses.
     pub fn for_url(&self, url: &http::Uri) -> Option<&NamedProxy> {
         let https = url.scheme_str() == Some("https");
         let proxy = if https { self.https.as_ref() } else { self.http.as_ref() }?;
@@ -99,7 +99,7 @@ impl Exempt {
         };
         let name = name.trim_start_matches('*').trim_start_matches('.').trim_end_matches('.');
         match name.parse() {
-            // An address with a port: the port is of no importance.
+            // An address with a port: the port is ignored.
             Ok(address) => Self::Network(address, width(address)),
             Err(_) => Self::Name(name.to_ascii_lowercase(), port),
         }

@@ -1,4 +1,4 @@
-//! The content of a blob on its way from where it is made to where it is sent.
+//! The content of a blob, from its producer to the request that sends it.
 
 use std::{
     io::{self, Write},
@@ -14,23 +14,23 @@ use crate::{
     store::{Blob, Produce, StoreError},
 };
 
-/// How far `produce` came.
+/// How `produce` ended.
 enum Produced {
     All,
-    /// The network went away, and `produce` has seen the consequence.
+    /// The request failed, so that `produce` could write no more.
     Cut,
     Failed(io::Error),
 }
 
-/// Counts and hashes.
+/// A writer that counts and hashes.
 #[derive(Default)]
 struct Meter {
     hasher: Hasher,
     size: u64,
 }
 
-/// Runs `produce` on this thread and `send` on another one; what lies between them is bounded. What `send` gives, and what
-/// it has read.
+/// Runs `produce` on this thread and `send` on another one, with a bounded pipe between them. Returns the result of `send`,
+/// and what it has read.
 pub fn pump<T: Send, E: From<Failure> + Send>(
     produce: &mut Produce<'_>,
     send: impl FnOnce(&mut BlockReader) -> Result<T, E> + Send,

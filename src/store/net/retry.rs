@@ -1,4 +1,4 @@
-//! When to try again, and when to stop.
+//! Retries: exponential backoff with jitter, and a deadline.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -7,37 +7,37 @@ use std::{
 
 use crate::store::StoreError;
 
-/// How long to try again what may be a passing fault.
+/// How transient faults are retried.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// From the first fault on. A registry that asks for more patience than is left of it is not waited for.
+    /// Time limit from the first fault on. A `Retry-After` beyond it ends the retries.
     pub deadline: Duration,
-    /// The wait before the second attempt; it doubles from one to the next.
+    /// The wait before the second attempt; each further one is twice as long.
     pub first: Duration,
-    /// The longest wait that we choose ourselves.
+    /// The longest wait, unless the registry asks for a longer one.
     pub longest: Duration,
 }
 
 /// Why an attempt failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// Another attempt may go better.
+    /// Another attempt may succeed.
     Transient {
-        /// What to say if there is none.
+        /// The error if there is none.
         error: StoreError,
-        /// How long the registry asked to wait.
+        /// The header `Retry-After`.
         after: Option<Duration>,
     },
     /// Another attempt would fail as well.
     Final(StoreError),
 }
 
-/// The waits of one operation.
+/// The attempts of one operation.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     policy: RetryPolicy,
     attempts: u32,
-    /// When the first fault occurred. How long an attempt takes that goes well in the end is nobody's concern.
+    /// When the first fault occurred. The duration of successful attempts does not count.
     since: Option<Instant>,
 }
 
@@ -52,19 +52,19 @@ impl Default for RetryPolicy {
 }
 
 impl Failure {
-    /// One that may pass, where nobody said when.
+    /// A transient failure without `Retry-After`.
     pub fn transient(error: StoreError) -> Self {
         Self::Transient { error, after: None }
     }
 }
 
 impl Backoff {
-    /// For an operation that begins now.
+    /// For a new operation.
     pub fn new(policy: &RetryPolicy) -> Self {
         Self { policy: policy.clone(), attempts: 1, since: None }
     }
 
-    /// Runs `attempt` until it succeeds or there is no hope.
+    /// Runs `attempt` until it succeeds, fails finally, or the deadline is reached.
     pub fn run<T>(mut self, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, StoreError> {
         loop {
             match attempt() {
@@ -74,7 +74,7 @@ impl Backoff {
         }
     }
 
-    /// Waits until the next attempt is due; the error where there is to be none.
+    /// Waits until the next attempt is due; the error if there is none.
     pub fn wait(&mut self, failure: Failure) -> Result<(), StoreError> {
         let (error, after) = match failure {
             Failure::Final(error) => return Err(error),
@@ -92,14 +92,14 @@ impl Backoff {
         }
     }
 
-    /// Something was achieved: count from the beginning again.
+    /// Restarts the deadline and the waits, after progress.
     pub fn reset(&mut self) {
         (self.attempts, self.since) = (1, None);
     }
 
-    /// The next wait, `elapsed` after the first fault, for a `random` number from 0 to 1. What the registry asks for is a
-    /// lower bound; our own waits are spread over their upper half, so that clients that failed together don't come back
-    /// together. The last attempt comes when the deadline does, and not a long wait before it.
+    /// The next wait, `elapsed` after the first fault, for a `random` number from 0 to 1. `Retry-After` is a lower bound;
+    /// other waits have jitter in their upper half, so that clients that failed together don't retry together. The last wait
+    /// is cut to end at the deadline.
     fn next(&mut self, elapsed: Duration, after: Option<Duration>, random: f64) -> Option<Duration> {
         let left = self.policy.deadline.checked_sub(elapsed).filter(|left| !left.is_zero())?;
         let doublings = self.attempts.saturating_sub(1).min(16);
@@ -126,7 +126,7 @@ pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     }
 }
 
-/// From 0 to 1. The standard library seeds its hash maps from the system's random numbers; that is good enough here.
+/// From 0 to 1. The seeds of the standard library's hash maps are random enough for jitter.
 fn random() -> f64 {
     let number = RandomState::new().build_hasher().finish() >> 11;
     number as f64 / (1u64 << 53) as f64

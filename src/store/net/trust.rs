@@ -1,6 +1,6 @@
-//! Whom we trust: Mozilla's list, which is built in because a `scratch` image has no certificates, and besides it the
-//! authorities of the system or, in their place, those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, and those of the
-//! setting `ca`. A mounted authority of a company thus adds to the public ones and does not cut off public registries.
+//! Trusted certificate authorities: Mozilla's list, which is built in because a `scratch` image has no certificates; those
+//! of the system or, in their place, of `SSL_CERT_FILE` and `SSL_CERT_DIR`; and those of the setting `ca`. So a company's
+//! own authority is trusted in addition to the public ones.
 
 use std::{env, path::PathBuf, sync::LazyLock};
 
@@ -8,10 +8,10 @@ use ureq::tls::Certificate;
 
 use crate::store::StoreError;
 
-/// What every process trusts, and what became of the variables that ought to add to it.
+/// Authorities that every process trusts, and problems with the variables that name more.
 struct Common {
     certificates: Vec<Certificate<'static>>,
-    /// Clauses.
+    /// Clauses for errors.
     problems: Vec<String>,
 }
 
@@ -31,8 +31,8 @@ static COMMON: LazyLock<Common> = LazyLock::new(|| {
     Common { certificates: built_in.chain(native).collect(), problems }
 });
 
-/// All that is trusted, `authorities` (files or folders) too. One of these that adds nothing is an error: whoever named it
-/// wants it.
+/// All trusted authorities, with those of the files or folders `authorities`. A file or folder without a certificate is an
+/// error.
 pub fn roots(authorities: &[PathBuf]) -> Result<Vec<Certificate<'static>>, StoreError> {
     let mut roots = COMMON.certificates.clone();
     for path in authorities {
@@ -49,7 +49,7 @@ pub fn roots(authorities: &[PathBuf]) -> Result<Vec<Certificate<'static>>, Store
     Ok(roots)
 }
 
-/// Why an authority may be unknown: what could not be read, as a clause in parentheses, or nothing.
+/// What could not be read, as a clause in parentheses, or the empty string: why an authority may be unknown.
 pub fn problems() -> String {
     match COMMON.problems.first() {
         Some(problem) => format!(" ({problem})"),

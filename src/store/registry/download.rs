@@ -8,11 +8,11 @@ use std::{
 use http::{Method, StatusCode, header};
 
 use super::{
-    action::Action,
     mirror::Mirror,
+    operation::Operation,
     resume::{Incoming, Resuming, Source, ended},
     retry::Failure,
-    session::{Call, Payload, Session},
+    session::{Payload, RegistryRequest, Session},
 };
 use crate::store::{
     Blob, StoreError,
@@ -74,15 +74,15 @@ impl Session {
         })
     }
 
-    /// The blob from `offset` on, at most `len` bytes of it where that is given. `query` is added to its address.
+    /// The blob from `offset` on, at most `len` bytes of it if that is given. `query` is added to its URL.
     pub fn blob_from(&self, blob: &Blob, query: &str, offset: u64, len: Option<u64>) -> Result<Incoming, Failure> {
         let place = self.place(&blob.digest.to_string());
         let end = len.map_or(blob.size, |len| offset.saturating_add(len));
         let range = format!("bytes={offset}-{}", end.saturating_sub(1));
         let whole = offset == 0 && end == blob.size;
         let headers = [(header::RANGE, range.as_str())];
-        let answer = self.call(Call {
-            action: Action::ReadBlob,
+        let response = self.call(RegistryRequest {
+            operation: Operation::ReadBlob,
             place: &place,
             method: Method::GET,
             url: self.url(&format!("blobs/{}{query}", blob.digest))?,
@@ -90,24 +90,24 @@ impl Session {
             body: Payload::None,
             scope: &self.pull_scope(),
         })?;
-        let (first, last) = match answer.status() {
+        let (first, last) = match response.status() {
             StatusCode::OK => (0, blob.size),
-            StatusCode::PARTIAL_CONTENT if !whole && starts_at(&answer, offset) => (offset, end),
+            StatusCode::PARTIAL_CONTENT if !whole && starts_at(&response, offset) => (offset, end),
             StatusCode::PARTIAL_CONTENT => {
                 let problem =
                     format!("unexpected response from {}: another part than was asked for", self.image.registry);
                 return Err(Failure::transient(StoreError::Content { place, problem }));
             }
-            _ => return Err(self.refused_to(Action::ReadBlob, &place, answer)),
+            _ => return Err(self.refused_to(Operation::ReadBlob, &place, response)),
         };
         let expected = last.saturating_sub(first);
-        if let Some(length) = length(&answer)
+        if let Some(length) = length(&response)
             && length != expected
         {
             return Err(self.unexpected(&place, &format!("{length} bytes where {expected} were expected")));
         }
-        let mut body = answer.into_body().into_reader();
-        // A registry need not know ranges: then what lies before is read and dropped.
+        let mut body = response.into_body().into_reader();
+        // Ranges are optional: without them the bytes before `offset` are read and dropped.
         let before = offset.saturating_sub(first);
         let skipped = io::copy(&mut body.by_ref().take(before), &mut io::sink());
         match skipped {

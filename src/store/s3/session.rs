@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     store::{
-        Options, StoreError,
+        StoreError, StoreOptions,
         cloud::{
             Environment, Fetch, Found, Problem,
             aws::{self, Signature, encode, hex_digest},
@@ -23,7 +23,7 @@ use crate::{
         layout::Action,
         net::{
             fault::Fault,
-            http::Client,
+            http::HttpClient,
             pressure::Pressure,
             retry::{Backoff, Failure, RetryPolicy},
         },
@@ -51,7 +51,7 @@ pub struct Session {
     endpoint: Endpoint,
     region: Mutex<String>,
     environment: Environment,
-    client: Client,
+    client: HttpClient,
     fetch: Fetch,
     retry: RetryPolicy,
     /// How many requests and uploads this process has under way there.
@@ -73,7 +73,7 @@ pub struct Call<'a> {
 }
 
 impl Session {
-    pub fn new(bucket: &Bucket, options: &Options) -> Result<Self, StoreError> {
+    pub fn new(bucket: &Bucket, options: &StoreOptions) -> Result<Self, StoreError> {
         let environment = options.cloud.clone();
         let endpoint = Endpoint::of(&environment)?;
         let region = aws::region(&environment).unwrap_or_else(|| REGION.to_owned());
@@ -86,7 +86,7 @@ impl Session {
             endpoint,
             region: Mutex::new(region),
             environment,
-            client: Client::new(&http)?,
+            client: HttpClient::new(&http)?,
             fetch: Fetch::new(&http)?,
             retry: options.retry.clone(),
         })

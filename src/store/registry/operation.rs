@@ -1,8 +1,8 @@
-//! What a request is for, in the words of messages.
+//! The purpose of a request, in the words of messages.
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum Operation {
     ReadManifest,
     StoreManifest,
     DeleteImage,
@@ -15,8 +15,8 @@ pub enum Action {
     GetToken,
 }
 
-impl Action {
-    /// Fits after "denied".
+impl Operation {
+    /// Follows "denied" in a sentence.
     pub fn gerund(self) -> &'static str {
         match self {
             Self::ReadManifest => "reading the manifest",
@@ -32,7 +32,7 @@ impl Action {
         }
     }
 
-    /// The right that it takes: fits after "the right to".
+    /// The right that it takes; follows "the right to" in a sentence.
     pub fn right(self) -> &'static str {
         match self {
             Self::ReadManifest | Self::ListTags | Self::FindBlob | Self::ReadBlob => "pull from",
