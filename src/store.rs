@@ -17,6 +17,7 @@
 mod cloud;
 mod credentials;
 mod dir;
+mod gcs;
 mod layout;
 mod net;
 mod registry;
@@ -63,7 +64,9 @@ pub struct StoreOptions {
 pub fn open(target: &Target) -> Result<Box<dyn Store>, StoreError> {
     match target {
         Target::Dir { .. } => open_with(target, &StoreOptions::default()),
-        Target::Registry(_) | Target::S3(_) => open_with(target, &StoreOptions::new(&RegistrySettings::of_process()?)),
+        Target::Registry(_) | Target::S3(_) | Target::Gcs(_) => {
+            open_with(target, &StoreOptions::new(&RegistrySettings::of_process()?))
+        }
     }
 }
 
@@ -81,6 +84,7 @@ pub fn open_with(target: &Target, options: &StoreOptions) -> Result<Box<dyn Stor
     Ok(match target {
         Target::Dir { path, .. } => Box::new(dir::DirStore::new(path)),
         Target::Registry(image) => Box::new(registry::RegistryStore::new(image, options)?),
+        Target::Gcs(bucket) => Box::new(layout::Layout::new(gcs::GcsObjects::new(bucket, options)?)),
         Target::S3(bucket) => Box::new(layout::Layout::new(s3::S3Objects::new(bucket, options)?)),
     })
 }

@@ -23,6 +23,8 @@ pub enum Target {
     },
     /// `s3://bucket[/prefix][:tag]`
     S3(Bucket),
+    /// `gs://bucket[/prefix][:tag]`
+    Gcs(Bucket),
 }
 
 /// An image in a bucket.
@@ -63,7 +65,9 @@ impl Target {
                 image.tag = tag.to_owned();
                 image.digest = None;
             }
-            Self::Dir { tag: old, .. } | Self::S3(Bucket { tag: old, .. }) => *old = tag.to_owned(),
+            Self::Dir { tag: old, .. } | Self::S3(Bucket { tag: old, .. }) | Self::Gcs(Bucket { tag: old, .. }) => {
+                *old = tag.to_owned()
+            }
         }
         other
     }
@@ -82,7 +86,7 @@ impl Target {
         match self {
             Self::Registry(ImageReference { digest: Some(digest), .. }) => digest.to_string(),
             Self::Registry(image) => image.tag.clone(),
-            Self::Dir { tag, .. } | Self::S3(Bucket { tag, .. }) => tag.clone(),
+            Self::Dir { tag, .. } | Self::S3(Bucket { tag, .. }) | Self::Gcs(Bucket { tag, .. }) => tag.clone(),
         }
     }
 }
@@ -108,8 +112,9 @@ impl FromStr for Target {
             "oci" => parse_image(rest).map(Self::Registry),
             "dir" => parse_dir(rest),
             "s3" => parse_bucket(scheme, rest).map(Self::S3),
+            "gs" => parse_bucket(scheme, rest).map(Self::Gcs),
             _ => Err(InvalidTarget(format!(
-                "{} has the scheme {}://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix or dir:///path",
+                "{} has the scheme {}://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix, gs://bucket/prefix or dir:///path",
                 redact::reference(text),
                 redact::redact(scheme, &[], 20)
             ))),
@@ -123,6 +128,7 @@ impl fmt::Display for Target {
             Self::Registry(image) => image.fmt(f),
             Self::Dir { path, tag } => write!(f, "dir://{}:{tag}", path.display()),
             Self::S3(bucket) => write!(f, "s3://{bucket}"),
+            Self::Gcs(bucket) => write!(f, "gs://{bucket}"),
         }
     }
 }
@@ -306,6 +312,7 @@ mod tests {
             ("s3://bucket/", "s3://bucket:latest"),
             ("s3://my.bucket-1/ci/a+b:v1", "s3://my.bucket-1/ci/a+b:v1"),
             ("s3://bucket/ci/:v1", "s3://bucket/ci:v1"),
+            ("gs://bucket/ci:v1", "gs://bucket/ci:v1"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
         }
@@ -326,6 +333,8 @@ mod tests {
             "quay.io/me/build@sha256:12",
             "https://quay.io/me",
             "s3:/bucket",
+            "gcs://bucket/a",
+            "gs://Bucket/a",
             "s3://",
             "s3://bu",
             "s3://Bucket/a",

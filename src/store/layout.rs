@@ -19,7 +19,7 @@ use std::{
 };
 
 use self::garbage::Catalog;
-pub use self::objects::{Entry, Found, Objects, Opened};
+pub use self::objects::{Action, Entry, Found, Objects, Opened};
 use super::{
     Blob, Produce, Store, StoreError, StoredManifest,
     net::{

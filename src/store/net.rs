@@ -28,3 +28,20 @@ use ureq::Body;
 pub fn drain(answer: ::http::Response<Body>) {
     let _ = io::copy(&mut answer.into_body().into_reader().take(1 << 16), &mut io::sink());
 }
+
+/// The header `name` of an answer.
+pub fn text<'a>(answer: &'a ::http::Response<Body>, name: &str) -> Option<&'a str> {
+    answer.headers().get(name)?.to_str().ok()
+}
+
+/// The length that an answer states.
+pub fn length(answer: &::http::Response<Body>) -> Option<u64> {
+    text(answer, "content-length")?.parse().ok()
+}
+
+/// Whether a part of something begins at `offset` (`Content-Range: bytes <first>-…`).
+pub fn starts_at(answer: &::http::Response<Body>, offset: u64) -> bool {
+    let range = text(answer, "content-range");
+    let first = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok());
+    first == Some(offset)
+}

@@ -17,23 +17,25 @@ use std::{
     time::SystemTime,
 };
 
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, Method, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use ureq::Body;
 
 use self::{
-    refusal::{Action, Refusal},
+    refusal::Refusal,
     session::{Call, Session},
 };
 use super::{
     StoreError, StoreOptions,
     cloud::aws::encode,
-    layout::{Entry, Found, Objects, Opened},
+    layout::{Action, Entry, Found, Objects, Opened},
     net::{
+        self,
         blocks::BlockReader,
-        drain,
+        drain, length,
         pressure::Permit,
         retry::{Backoff, Failure},
+        starts_at,
     },
     xml::Element,
 };
@@ -90,7 +92,7 @@ impl S3Objects {
         let first_byte = [(header::RANGE, "bytes=0-0")];
         match self.session.call(&Call { headers: &first_byte, ..Call::of(&Method::GET, key) })? {
             Ok(answer) => {
-                let range = text(&answer, &header::CONTENT_RANGE);
+                let range = net::text(&answer, "content-range");
                 let size = range.and_then(|range| range.rsplit_once('/')?.1.parse().ok());
                 let found = Found { size: size.or(length(&answer)).unwrap_or_default(), modified: modified(&answer) };
                 drain(answer);
@@ -283,27 +285,12 @@ impl Objects for S3Objects {
     }
 }
 
-fn length(answer: &Response<Body>) -> Option<u64> {
-    text(answer, &header::CONTENT_LENGTH)?.parse().ok()
-}
-
 fn modified(answer: &Response<Body>) -> Option<SystemTime> {
-    httpdate::parse_http_date(text(answer, &header::LAST_MODIFIED)?).ok()
+    httpdate::parse_http_date(net::text(answer, "last-modified")?).ok()
 }
 
 fn etag(answer: &Response<Body>) -> String {
-    text(answer, &header::ETAG).unwrap_or_default().to_owned()
-}
-
-/// `Content-Range: bytes <first>-…`; without it the answer begins at the beginning.
-fn starts_at(answer: &Response<Body>, offset: u64) -> bool {
-    let range = text(answer, &header::CONTENT_RANGE);
-    let first = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok());
-    first == Some(offset)
-}
-
-fn text<'a>(answer: &'a Response<Body>, name: &HeaderName) -> Option<&'a str> {
-    answer.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok())
+    net::text(answer, "etag").unwrap_or_default().to_owned()
 }
 
 fn time(text: &str) -> Option<SystemTime> {

@@ -27,7 +27,8 @@ pub struct RegistrySettings {
     /// Hosts of token servers that may get passwords although the registry is on another site; comma-separated
     #[arg(long, global = true, value_name = "HOST", env = "TEKTON_WRAP_TOKEN_HOSTS", value_delimiter = ',')]
     pub token_hosts: Vec<String>,
-    /// A folder with a mounted Secret (.dockerconfigjson, .dockercfg or config.json), whose credentials are tried first
+    /// A folder with a mounted Secret, whose credentials are tried first: of registries (.dockerconfigjson, .dockercfg or
+    /// config.json) or of a cloud (docs/stores.md)
     #[arg(long, global = true, value_name = "DIR", env = "TEKTON_WRAP_REGISTRY_SECRET")]
     pub registry_secret: Option<PathBuf>,
 }

@@ -172,6 +172,7 @@ fn check_wrapper(values: &Values<'_>, wrapper: &str, target: &Target, text: &str
         Target::Registry(_) => "oci",
         Target::Dir { .. } => "dir",
         Target::S3(_) => "s3",
+        Target::Gcs(_) => "gcs",
     };
     if wrapper == scheme {
         return Ok(());

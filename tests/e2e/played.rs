@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::OnceLock, thread};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     image,
 };
 use support::{
-    buckets::{S3, all_stores},
+    buckets::{ACCESS_KEY, Gcs, S3, all_stores},
     manifests,
     registry::{Registry, USER},
     render::render,
@@ -40,22 +40,30 @@ pub fn play(case: &Case) {
         }
     }
     if all_stores() || case.head.stores.contains(&Store::Dir) {
-        play_with_s3(case);
+        play_with_buckets(case);
     }
 }
 
-/// Plays a case with a bucket of S3, where there is one. How to reach it comes from defaults, the keys from a Secret.
-pub fn play_with_s3(case: &Case) {
-    let Some(server) = &shared().s3 else { return };
-    let variables = server.variables(&server.address);
-    let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| (name, variables[name].as_str()));
-    let keys: std::collections::BTreeMap<_, _> = keys.into();
-    let defaults = json!({"credentials": "s3-keys", "endpoint": variables["AWS_ENDPOINT_URL_S3"], "region": variables["AWS_REGION"]});
+/// Plays a case with the buckets that there are.
+fn play_with_buckets(case: &Case) {
+    if let Some(server) = &shared().s3 {
+        let variables = server.variables(&server.address);
+        let keys = json!({"AWS_ACCESS_KEY_ID": ACCESS_KEY.0, "AWS_SECRET_ACCESS_KEY": ACCESS_KEY.1});
+        let defaults = json!({"credentials": "keys", "endpoint": variables["AWS_ENDPOINT_URL_S3"], "region": variables["AWS_REGION"]});
+        play_with_bucket(case, "s3", &keys, &defaults);
+    }
+    if let Some(server) = &shared().gcs {
+        play_with_bucket(case, "gs", &json!(server.variables()), &json!({"credentials": "keys"}));
+    }
+}
+
+/// How to reach the bucket comes from defaults and from a Secret.
+fn play_with_bucket(case: &Case, scheme: &str, keys: &Value, defaults: &Value) {
     let objects = [
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tekton-wrap"}, "data": defaults}),
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3-keys"}, "stringData": keys}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": keys}),
     ];
-    let target = format!("s3://{BUCKET}/{}", case.name);
+    let target = format!("{scheme}://{BUCKET}/{}", case.name);
     let base = format!("{}/base", shared().registry.address);
     let case = case.with_objects(&objects);
     play_times(&case, &target, &base, Runner::default()).iter().for_each(|(_, outcome)| case.check(outcome));
@@ -121,6 +129,7 @@ fn play_times(case: &Case, target: &str, base: &str, mut runner: Runner) -> Vec<
 struct Shared {
     registry: Registry,
     s3: Option<S3>,
+    gcs: Option<Gcs>,
 }
 
 const BUCKET: &str = "workspaces";
@@ -132,7 +141,9 @@ fn shared() -> &'static Shared {
         image::push_base(&format!("{}/base", registry.address), None);
         let s3 = runtime().block_on(S3::start());
         s3.iter().for_each(|server| server.make_bucket(BUCKET));
-        Shared { registry, s3 }
+        let gcs = runtime().block_on(Gcs::start());
+        gcs.iter().for_each(|server| server.make_bucket(BUCKET));
+        Shared { registry, s3, gcs }
     })
 }
 

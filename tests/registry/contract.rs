@@ -35,7 +35,7 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
         let hosts = SERVERS.iter().map(|server| (server.address.clone(), user.clone()));
         let config = secrets.path().join("config.json");
         fs::write(&config, json!({"auths": hosts.collect::<serde_json::Map<_, _>>()}).to_string()).unwrap();
-        let options = StoreOptions { credentials: options_with(&config).credentials, ..s3_options() };
+        let options = StoreOptions { credentials: options_with(&config).credentials, ..bucket_options() };
         let store = store::open_with(&first, &options).unwrap();
         test(&Places { first, second, options, mounts, complete, _folder: secrets }, &*store);
     };
@@ -48,7 +48,10 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
         run(server.name, first, second, server.mounts, server.complete);
     }
     if s3().is_some() {
-        run("S3", bucket(), bucket(), true, true);
+        run("S3", bucket("s3"), bucket("s3"), true, true);
+    }
+    if gcs().is_some() {
+        run("Google Cloud Storage", bucket("gs"), bucket("gs"), true, true);
     }
 }
 

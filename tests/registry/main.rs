@@ -8,6 +8,7 @@ mod contract;
 mod deletion;
 mod environment;
 mod faults;
+mod gcs;
 mod growth;
 mod hosts;
 mod images;
@@ -33,7 +34,10 @@ use std::{
 };
 
 use serde_json::json;
-use support::{buckets::S3, registry::Registry};
+use support::{
+    buckets::{Gcs, S3},
+    registry::Registry,
+};
 use tekton_wrap::{
     store::{self, Blob, Credentials, Environment, RetryPolicy, Store, StoreError, StoreOptions},
     target::Target,
@@ -50,6 +54,16 @@ fn s3() -> Option<&'static S3> {
         Some(server)
     });
     S3.as_ref()
+}
+
+/// The same of Google.
+fn gcs() -> Option<&'static Gcs> {
+    static GCS: LazyLock<Option<Gcs>> = LazyLock::new(|| {
+        let server = wait_for(Gcs::start())?;
+        server.make_bucket(BUCKET);
+        Some(server)
+    });
+    GCS.as_ref()
 }
 
 const BUCKET: &str = "test-bucket";
@@ -98,13 +112,14 @@ fn repository() -> String {
 }
 
 /// A part of [`BUCKET`] of its own for each call.
-fn bucket() -> Target {
-    format!("s3://{BUCKET}/{}:v1", repository()).parse().unwrap()
+fn bucket(scheme: &str) -> Target {
+    format!("{scheme}://{BUCKET}/{}:v1", repository()).parse().unwrap()
 }
 
-/// [`options`] with what leads to [`s3`].
-fn s3_options() -> StoreOptions {
-    let variables = s3().map(|server| server.variables(&server.address)).unwrap_or_default();
+/// [`options`] with what leads to [`s3`] and [`gcs`].
+fn bucket_options() -> StoreOptions {
+    let mut variables = s3().map(|server| server.variables(&server.address)).unwrap_or_default();
+    variables.extend(gcs().map(Gcs::variables).unwrap_or_default());
     StoreOptions { cloud: Environment::new(variables, None), ..options() }
 }
 

@@ -29,7 +29,7 @@ impl Behind {
     fn start(options: StoreOptions) -> Option<Self> {
         let server = s3()?;
         let faults = Faults::start(&server.address);
-        let target = bucket();
+        let target = bucket("s3");
         let cloud = Environment::new(server.variables(&faults.address), None);
         let store = store::open_with(&target, &StoreOptions { cloud, ..options }).unwrap();
         Some(Self { server, faults, target, store })
@@ -276,7 +276,7 @@ fn the_region_is_learned() {
     let mut variables = server.variables(&server.address);
     variables.insert("AWS_REGION".to_owned(), "eu-west-9".to_owned());
     let options = StoreOptions { cloud: Environment::new(variables, None), ..impatient() };
-    let store = store::open_with(&bucket(), &options).unwrap();
+    let store = store::open_with(&bucket("s3"), &options).unwrap();
     let blob = store.put_bytes(b"content").unwrap();
     assert_eq!(get(&*store, &blob).unwrap(), b"content");
 }

@@ -277,7 +277,7 @@ fn refused_with_a_sentence() {
             RUN,
             target,
             json!("azblob://container/x"),
-            r#"param "target" of resolver wrap: "azblob://container/x" has the scheme azblob://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix or dir:///path"#,
+            r#"param "target" of resolver wrap: "azblob://container/x" has the scheme azblob://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix, gs://bucket/prefix or dir:///path"#,
         ),
         (
             RUN,

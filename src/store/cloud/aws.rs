@@ -49,6 +49,7 @@ fn find(environment: &Environment, fetch: &Fetch) -> Result<Found<Keys>, Problem
     if environment.is_anonymous() {
         return none("it is asked without credentials".to_owned());
     }
+    environment.check_secret()?;
     if let Some(keys) = static_keys(environment)? {
         return found(keys, environment.name_of("AWS_ACCESS_KEY_ID"));
     }

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
-use super::{Cache, aws};
+use super::{Cache, Problem, aws, google};
 
 /// The variables that clouds' tools read, and a mounted Secret whose keys are such variables and go before them. Copies
 /// share the credentials that were fetched.
@@ -20,6 +20,7 @@ struct Inner {
     secret: Option<PathBuf>,
     anonymous: bool,
     aws: Cache<aws::Keys>,
+    google: Cache<google::Token>,
 }
 
 impl Environment {
@@ -62,6 +63,17 @@ impl Environment {
         self.0.secret.as_ref().map(|folder| folder.join(key)).filter(|file| file.is_file())
     }
 
+    /// That the Secret is not there: where it is optional, the kubelet mounts an empty folder for it.
+    pub fn check_secret(&self) -> Result<(), Problem> {
+        match &self.0.secret {
+            Some(folder) if names(folder).is_empty() => Err(Problem::lasting(format!(
+                "{}: a Secret with credentials is expected there, and nothing is; does the Secret exist in the namespace of the run?",
+                folder.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// How sentences name a variable: one of the Secret by its path.
     pub fn name_of(&self, variable: &str) -> String {
         match self.secret_file(variable) {
@@ -85,9 +97,31 @@ impl Environment {
         &self.0.aws
     }
 
+    /// Access tokens of Google that were fetched.
+    pub fn google_cache(&self) -> &Cache<google::Token> {
+        &self.0.google
+    }
+
     fn in_secret(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.secret_file(name)?).ok()
     }
+}
+
+/// Whether the Secret in `folder` has anything that is for a cloud and not for a registry.
+pub fn is_for_a_cloud(folder: &Path) -> bool {
+    let is_key = |name: &String| {
+        ["AWS_", "GOOGLE_", "STORAGE_"].iter().any(|start| name.starts_with(start))
+            || name == "credentials"
+            || google::SECRET_KEYS.contains(&name.as_str())
+    };
+    names(folder).iter().any(is_key)
+}
+
+/// The keys of a mounted Secret; what begins with two dots is the kubelet's.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| !name.starts_with("..")).collect()
 }
 
 impl fmt::Debug for Environment {
@@ -116,6 +150,24 @@ mod tests {
         assert_eq!(environment.name_of("AWS_PROFILE"), "AWS_PROFILE");
         assert_eq!(environment.name_of("AWS_REGION"), folder.path().join("AWS_REGION").display().to_string());
         assert!(environment.anonymous().is_anonymous() && !environment.is_anonymous());
+    }
+
+    #[test]
+    fn a_secret_that_is_absent_or_for_a_registry() {
+        let folder = tempfile::tempdir().unwrap();
+        let with =
+            || Environment::new(HashMap::new(), Some(folder.path())).check_secret().map_err(|problem| problem.clause);
+        let expected = format!(
+            "{}: a Secret with credentials is expected there, and nothing is; does the Secret exist in the namespace of the run?",
+            folder.path().display()
+        );
+        assert_eq!(with(), Err(expected));
+        fs::create_dir(folder.path().join("..data")).unwrap();
+        assert!(with().is_err() && !is_for_a_cloud(folder.path()));
+        fs::write(folder.path().join(".dockerconfigjson"), "{}").unwrap();
+        assert!(with().is_ok() && !is_for_a_cloud(folder.path()));
+        fs::write(folder.path().join("AWS_ACCESS_KEY_ID"), "a").unwrap();
+        assert!(is_for_a_cloud(folder.path()));
     }
 
     #[test]

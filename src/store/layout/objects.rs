@@ -56,6 +56,31 @@ pub trait Objects: Send + Sync + 'static {
     fn delete(&self, key: &str, only: Option<&str>) -> Result<bool, StoreError>;
 }
 
+/// What a request is for, in the words of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Find,
+    Read,
+    Store,
+    List,
+    Copy,
+    Delete,
+}
+
+impl Action {
+    /// Fits after "denied".
+    pub fn gerund(self) -> &'static str {
+        match self {
+            Self::Find => "looking for an object",
+            Self::Read => "reading an object",
+            Self::Store => "storing an object",
+            Self::List => "listing objects",
+            Self::Copy => "copying an object",
+            Self::Delete => "deleting an object",
+        }
+    }
+}
+
 /// An object that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {

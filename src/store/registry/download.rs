@@ -5,8 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use http::{Method, Response, StatusCode, header};
-use ureq::Body;
+use http::{Method, StatusCode, header};
 
 use super::{
     mirror::Mirror,
@@ -15,7 +14,10 @@ use super::{
     retry::Failure,
     session::{Payload, RegistryRequest, Session},
 };
-use crate::store::{Blob, StoreError};
+use crate::store::{
+    Blob, StoreError,
+    net::{length, starts_at},
+};
 
 /// A blob of a registry.
 pub struct RegistryBlob {
@@ -114,15 +116,4 @@ impl Session {
             Err(error) => Err(self.broken_reading(&place, error)),
         }
     }
-}
-
-/// `Content-Range: bytes <first>-…`
-fn starts_at(response: &Response<Body>, offset: u64) -> bool {
-    let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    let first = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok());
-    first == Some(offset)
-}
-
-fn length(response: &Response<Body>) -> Option<u64> {
-    response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use http::{HeaderName, Method};
 
-use super::{COPY_SOURCE, Refusal, S3Objects, refusal::Action, session::Call};
+use super::{COPY_SOURCE, Refusal, S3Objects, session::Call};
 use crate::store::{
     StoreError,
     cloud::aws::encode,
-    layout::Objects,
+    layout::{Action, Objects},
     net::{blocks::BlockReader, drain, retry::Failure},
     xml::Element,
 };

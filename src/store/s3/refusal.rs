@@ -8,22 +8,12 @@ use crate::{
     redact::redact,
     store::{
         StoreError,
+        layout::Action,
         net::retry::{Failure, retry_after},
         xml::Element,
     },
     target::Bucket,
 };
-
-/// What a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    Find,
-    Read,
-    Store,
-    List,
-    Copy,
-    Delete,
-}
 
 /// An answer, as far as it says something.
 #[derive(Debug)]
@@ -56,28 +46,14 @@ pub struct Asked<'a> {
     pub secrets: Vec<String>,
 }
 
-impl Action {
-    /// Fits after "denied".
-    fn gerund(self) -> &'static str {
-        match self {
-            Self::Find => "looking for an object",
-            Self::Read => "reading an object",
-            Self::Store => "storing an object",
-            Self::List => "listing objects",
-            Self::Copy => "copying an object",
-            Self::Delete => "deleting an object",
-        }
-    }
-
-    /// What a policy has to allow. Without the right to list, what is not there is denied as well.
-    fn rights(self) -> &'static str {
-        match self {
-            Self::Find | Self::Read => "s3:GetObject and s3:ListBucket",
-            Self::Store => "s3:PutObject and s3:AbortMultipartUpload",
-            Self::List => "s3:ListBucket",
-            Self::Copy => "s3:GetObject and s3:PutObject",
-            Self::Delete => "s3:DeleteObject",
-        }
+/// What a policy has to allow. Without the right to list, what is not there is denied as well.
+fn rights(action: Action) -> &'static str {
+    match action {
+        Action::Find | Action::Read => "s3:GetObject and s3:ListBucket",
+        Action::Store => "s3:PutObject and s3:AbortMultipartUpload",
+        Action::List => "s3:ListBucket",
+        Action::Copy => "s3:GetObject and s3:PutObject",
+        Action::Delete => "s3:DeleteObject",
     }
 }
 
@@ -221,7 +197,7 @@ impl Asked<'_> {
         let prefix = self.bucket.key("");
         let rights = match known {
             true => {
-                format!(": a policy has to allow {} for s3://{}/{prefix}*", self.action.rights(), self.bucket.bucket)
+                format!(": a policy has to allow {} for s3://{}/{prefix}*", rights(self.action), self.bucket.bucket)
             }
             false => String::new(),
         };

@@ -11,7 +11,7 @@ use ureq::Body;
 
 use super::{
     address::Endpoint,
-    refusal::{Action, Asked, Refusal},
+    refusal::{Asked, Refusal},
 };
 use crate::{
     store::{
@@ -20,6 +20,7 @@ use crate::{
             Environment, Fetch, Found, Problem,
             aws::{self, Signature, encode, hex_digest},
         },
+        layout::Action,
         net::{
             fault::Fault,
             http::HttpClient,

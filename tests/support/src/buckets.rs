@@ -71,6 +71,56 @@ impl S3 {
     }
 }
 
+/// A server of Google Cloud Storage (fake-gcs-server), which knows no users.
+pub struct Gcs {
+    /// Host and port.
+    pub address: String,
+    _program: Program,
+}
+
+impl Gcs {
+    /// None where fake-gcs-server was not built yet and `TEKTON_WRAP_ALL_STORES` does not ask for it.
+    pub async fn start() -> Option<Self> {
+        let Some(path) = optional("fake-gcs-server") else {
+            eprintln!(
+                "skipped: Google Cloud Storage, as fake-gcs-server is not built; TEKTON_WRAP_ALL_STORES=1 builds it"
+            );
+            return None;
+        };
+        let (dir, port) = (process::folder("gcs"), process::free_port());
+        let address = format!("127.0.0.1:{port}");
+        let args = [
+            "-scheme",
+            "http",
+            "-host",
+            "127.0.0.1",
+            "-port",
+            &port.to_string(),
+            "-backend",
+            "memory",
+            "-public-host",
+            &address,
+        ];
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        let program = Program::start(dir, &path, &args, &[]);
+        let url = format!("http://{address}/storage/v1/b?project=test");
+        program.wait_until("fake-gcs-server", async || ureq::get(&url).call().is_ok()).await;
+        Some(Self { address, _program: program })
+    }
+
+    /// Makes a bucket.
+    pub fn make_bucket(&self, name: &str) {
+        let url = format!("http://{}/storage/v1/b?project=test", self.address);
+        let body = format!(r#"{{"name":"{name}"}}"#);
+        ureq::post(&url).header("content-type", "application/json").send(&body).expect("the bucket is made");
+    }
+
+    /// The variables that lead here.
+    pub fn variables(&self) -> HashMap<String, String> {
+        [("STORAGE_EMULATOR_HOST".to_owned(), self.address.clone())].into()
+    }
+}
+
 /// Whether every kind of store is to be tested, whatever it takes.
 pub fn all_stores() -> bool {
     env::var_os("TEKTON_WRAP_ALL_STORES").is_some()

@@ -1,47 +1,14 @@
 //! Access keys, from files and from servers on the loopback interface.
 
-use std::{
-    collections::HashMap,
-    fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-    path::Path,
-    thread,
-};
+use std::{collections::HashMap, fs, path::Path};
 
-use super::*;
+use super::{super::tests::server, *};
 use crate::store::net::http::HttpOptions;
 
 const KEYS: &str = "<R><Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>s1</SecretAccessKey>\
                     <SessionToken>t1</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></R>";
 const JSON_KEYS: &str =
     r#"{"AccessKeyId":"ASIA2","SecretAccessKey":"s2","Token":"t2","Expiration":"2099-01-01T00:00:00Z"}"#;
-
-/// A server that answers each request line that begins so with the text. The address, and the requests with their bodies.
-fn server(answers: &'static [(&'static str, u16, &'static str)]) -> (String, std::sync::mpsc::Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let (sender, receiver) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut reader = BufReader::new(connection.unwrap());
-            let (mut head, mut length) = (String::new(), 0);
-            while reader.read_line(&mut head).unwrap() > 2 {
-                let line = head.lines().last().unwrap().to_ascii_lowercase();
-                length = line.strip_prefix("content-length:").map_or(length, |l| l.trim().parse().unwrap());
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).unwrap();
-            let answer = answers.iter().find(|(start, ..)| head.starts_with(start));
-            let (_, status, text) = answer.unwrap_or(&("", 404, ""));
-            let answer =
-                format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len());
-            let _ = sender.send(head + &String::from_utf8(body).unwrap());
-            reader.get_mut().write_all(answer.as_bytes()).unwrap();
-        }
-    });
-    (address, receiver)
-}
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     // Nothing outside of the test is asked.
