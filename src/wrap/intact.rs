@@ -92,7 +92,13 @@ pub fn check(run: Run<'_>) -> Result<(), Refusal> {
                 return Err(changed("does not restore what the tasks before it save"));
             }
             let changes_it = own.spec.is_none_or(|spec| !is_read_only(spec, &used.task));
-            if changes_it && !own.saved.contains(workspace) {
+            // What no later task uses need not be saved.
+            let uses_it = |other: &Injected<'_>| other.uses.iter().any(|used| used.pipeline == *workspace);
+            let is_used_later = injected
+                .iter()
+                .enumerate()
+                .any(|(other, later)| graph.ancestors[other].contains(index) && uses_it(later));
+            if changes_it && is_used_later && !own.saved.contains(workspace) {
                 return Err(changed("does not save what it changes"));
             }
         }

@@ -30,7 +30,12 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
     if info.toc_size > MAX_TOC || info.toc_offset.checked_add(info.toc_size).is_none_or(|end| end > layer.size) {
         return Err(Error::damaged(layer.place(), "its table of contents is not within it"));
     }
-    let stored = store.blob_range(&layer.blob(), info.toc_offset, info.toc_size)?;
+    let fetch = || store.blob_range(&layer.blob(), info.toc_offset, info.toc_size);
+    let mut stored = fetch()?;
+    if Digest::of(&stored) != info.toc_digest {
+        // Damaged in transit, perhaps.
+        stored = fetch()?;
+    }
     if Digest::of(&stored) != info.toc_digest {
         return Err(Error::damaged(
             layer.place(),
