@@ -282,7 +282,8 @@ impl Extractor {
         let is_mounted = self.mounts.contains(path);
         let names = self.dirs.parent(path).and_then(|parent| match tree::status(parent, path.name())?.kind {
             FileType::Directory => DirAccess::lasting().dir(parent, path.name())?.names(),
-            _ => tree::emptied(parent, path.name(), is_mounted).map(|_| Vec::new()),
+            _ if is_mounted => tree::emptied(parent, path.name(), true).map(|_| Vec::new()),
+            _ => tree::remove(parent, path.name()).map(|()| Vec::new()),
         });
         match names {
             Err(e) if tree::is_change(&e) => Ok(()),
@@ -303,6 +304,12 @@ impl Extractor {
     }
 }
 
+/// Whether `mounts` need what is at `path` in its directory `parent`: a file can't lead to a mount point.
+fn is_needed(parent: BorrowedFd<'_>, path: &TreePath, mounts: &MountPoints) -> bool {
+    let is_dir = || tree::status(parent, path.name()).is_ok_and(|status| status.kind == FileType::Directory);
+    mounts.contains(path) || mounts.needs(path) && is_dir()
+}
+
 /// Makes something under a name in a directory.
 type Make<'a> = dyn FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<()> + 'a;
 
@@ -310,7 +317,7 @@ type Make<'a> = dyn FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<()> + 'a;
 /// `mounts` need what is there.
 fn replacing(parent: BorrowedFd<'_>, path: &TreePath, mounts: &MountPoints, make: &mut Make<'_>) -> io::Result<bool> {
     match make(parent, path.name()) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && mounts.needs(path) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_needed(parent, path, mounts) => Ok(false),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             tree::remove(parent, path.name())?;
             make(parent, path.name()).map(|()| true)
