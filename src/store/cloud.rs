@@ -1,0 +1,19 @@
+//! Who we are to a cloud: the credentials that its own tools would find, and how requests are signed with them.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `environment` | what says who we are: variables, and a mounted Secret in their place |
+//! | `aws` | access keys: environment, web identity, shared files, container and machine; signature version 4 |
+//! | `cache` | what was fetched |
+//! | `fetch` | short requests to the servers that hand out credentials |
+
+pub mod aws;
+mod cache;
+mod environment;
+mod fetch;
+
+pub use self::{
+    cache::{Cache, Found},
+    environment::Environment,
+    fetch::{Fetch, Problem},
+};
