@@ -110,11 +110,14 @@ impl<'a> OptIn<'a> {
             Way::Annotation | Way::Namespace => (None, None),
         };
         let values = Values::collect_with(self.run, self.namespace, params, decided_by, defaults)?;
-        let auto = |found: Option<Vec<String>>| found.filter(|found| !found.is_empty());
-        let shared = || auto(field(pipeline, "spec").map(|spec| auto::shared_workspaces(self.run, spec)));
-        let is_auto = params.is_none() && values.workspaces().is_ok_and(|words| words == [AUTO]);
-        let by_default = self.way_is_namespace() && values.value("workspaces").is_none();
-        if self.way_is_namespace() && (is_auto || by_default) && shared().is_none() {
+        let of_namespace = matches!(self.way, Way::Namespace);
+        let is_auto = match values.value("workspaces") {
+            None => of_namespace,
+            Some(_) => params.is_none() && values.workspaces().is_ok_and(|words| words == [AUTO]),
+        };
+        let spec = field(pipeline, "spec").filter(|_| is_auto);
+        let shared = spec.map(|spec| auto::shared_workspaces(self.run, spec)).unwrap_or_default();
+        if of_namespace && is_auto && shared.is_empty() {
             return Ok(None);
         }
         let target = values.text("target")?.ok_or_else(|| {
@@ -123,8 +126,11 @@ impl<'a> OptIn<'a> {
                 "name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest",
             )
         })?;
-        let workspaces =
-            if is_auto || by_default { shared().ok_or(Refusal::NothingToWrap)? } else { values.workspaces()? };
+        let workspaces = if is_auto { shared } else { values.workspaces()? };
+        if workspaces.is_empty() {
+            return Err(Refusal::NothingToWrap);
+        }
+        let saves_failed = values.choice("failed", &[("discard", false), ("save", true)])?;
         let (conflict_rules, conflict) = conflict::read(&values)?;
         let metadata = field(self.run.object(), "metadata").unwrap_or(&Value::Null);
         let run_name = self.run.name().unwrap_or_else(|| text(metadata, "generateName")).to_owned();
@@ -132,12 +138,12 @@ impl<'a> OptIn<'a> {
             pipeline: self.pipeline.clone(),
             run_name,
             replaces_templates: params.is_none(),
-            only_if_same: self.way_is_namespace() && decided_by.is_none(),
+            only_if_same: of_namespace && decided_by.is_none() && !saves_failed,
             base: values.text("base")?,
             conflict,
             conflict_rules,
             retention: Retention::read(&values)?,
-            saves_failed: values.choice("failed", &[("discard", false), ("save", true)])?,
+            saves_failed,
             compression: values.choice(
                 "compression",
                 &[("zstd", Compression::Zstd), ("gzip", Compression::Gzip), ("none", Compression::None)],
@@ -150,10 +156,6 @@ impl<'a> OptIn<'a> {
         };
         request.check(&values, suffix)?;
         Ok(Some(request))
-    }
-
-    fn way_is_namespace(&self) -> bool {
-        matches!(self.way, Way::Namespace)
     }
 
     /// The run's embedded Pipeline, as if it were an object.
