@@ -77,7 +77,8 @@ impl Target {
         match self {
             Self::Registry(image) => format!("{}/{}", image.registry, image.repository),
             Self::Dir { path, .. } => format!("dir://{}", path.display()),
-            Self::S3(bucket) => format!("s3://{}/{}", bucket.bucket, bucket.prefix).trim_end_matches('/').to_owned(),
+            Self::S3(bucket) => bucket.url("s3"),
+            Self::Gcs(bucket) => bucket.url("gs"),
         }
     }
 
@@ -92,6 +93,11 @@ impl Target {
 }
 
 impl Bucket {
+    /// Where it is, without a tag.
+    fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}/{}", self.bucket, self.prefix).trim_end_matches('/').to_owned()
+    }
+
     /// The whole name of the object `key`.
     pub fn key(&self, key: &str) -> String {
         match self.prefix.as_str() {

@@ -24,7 +24,7 @@ use self::{
     session::{Call, Session},
 };
 use super::{
-    StoreOptions, StoreError,
+    StoreError, StoreOptions,
     cloud::aws::encode,
     layout::{Action, Entry, Found, Objects, Opened},
     net::{

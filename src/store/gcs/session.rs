@@ -11,7 +11,7 @@ use ureq::Body;
 use super::refusal::{Asked, Refusal};
 use crate::{
     store::{
-        StoreOptions, StoreError,
+        StoreError, StoreOptions,
         cloud::{Environment, Fetch, Found, Problem, aws::encode, google},
         layout::Action,
         net::{
