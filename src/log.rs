@@ -34,7 +34,9 @@ pub enum Program {
 
 /// Starts the log; `RUST_LOG` sets its level, `info` if it is not set. Panics are logged too.
 pub fn start(format: Format, program: Program) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // What goes wrong with a cluster is in the sentence that a command ends with.
+    let usual = if program == Program::Tool { "info,kube_client=off" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // If this is not the first server of the process, there is a log already: that one stays.
     let _ = match (format, program) {

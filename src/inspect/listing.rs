@@ -76,7 +76,7 @@ impl fmt::Display for Name<'_> {
 }
 
 /// An entry as `tar -tv` shows it.
-struct Line<'a>(&'a Entry);
+pub struct Line<'a>(pub &'a Entry);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! The two injected steps: what the webhook tells them, done for each workspace of the task.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -16,7 +17,7 @@ use super::{
     snapshot::{image, lineage::Input, load},
 };
 use crate::{
-    step::{ENV, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{ENV, RESULTS_DIR, STATE_DIR, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -38,14 +39,26 @@ pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
     step.workspaces.iter().try_for_each(|workspace| {
         let store = store::open(&workspace.target.parse::<Target>()?)?;
         restore_workspace(&*store, &step, workspace, state)
-    })
+    })?;
+    write_results(&step, Path::new(RESULTS_DIR))
 }
 
 /// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`.
 pub fn save_task(step: StepConfig, state: &Path) -> Result<(), Error> {
     let step = step.of_combination()?;
     let saved = step.workspaces.iter().map(|workspace| save_workspace(&step, workspace, state));
-    publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
+    publish::all(&saved.collect::<Result<Vec<_>, _>>()?)?;
+    write_results(&step, Path::new(RESULTS_DIR))
+}
+
+/// Writes the results that a rerun has from tasks that don't run again, as Tekton reads them: a string as it is, arrays and
+/// objects as JSON (Tekton: docs/tasks.md, "Emitting Array Results").
+fn write_results(step: &StepConfig, dir: &Path) -> Result<(), Error> {
+    step.results.iter().try_for_each(|(name, value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(Error::file(path.display(), "the result can't be written"))
+    })
 }
 
 pub(super) fn restore_workspace(

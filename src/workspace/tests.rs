@@ -37,7 +37,7 @@ use super::{
     steps::{restore_workspace, save_task},
 };
 use crate::{
-    step::{Compression, ConflictRule, OnConflict, Predecessor, StepConfig, WorkspaceStep},
+    step::{Compression, ConflictRule, EarlierRun, OnConflict, Predecessor, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -48,6 +48,7 @@ pub(crate) struct Run {
     uid: &'static str,
     pub(crate) conflict: OnConflict,
     pub(crate) conflict_rules: Vec<ConflictRule>,
+    pub(crate) earlier: Vec<EarlierRun>,
     compression: Compression,
     pub(crate) base: Option<String>,
 }
@@ -69,6 +70,7 @@ impl Run {
             uid: "run",
             conflict: OnConflict::Fail,
             conflict_rules: Vec::new(),
+            earlier: Vec::new(),
             compression: Compression::Zstd,
             base: None,
         }
@@ -102,6 +104,8 @@ impl Run {
             conflict_rules: self.conflict_rules.clone(),
             compression: self.compression,
             expires: Some("1d".to_owned()),
+            earlier: self.earlier.clone(),
+            results: Default::default(),
             workspaces: vec![WorkspaceStep {
                 name: "ws".to_owned(),
                 path: self.dir(task.order).display().to_string(),

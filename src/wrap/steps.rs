@@ -1,5 +1,7 @@
 //! The injected steps.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -123,6 +125,8 @@ impl Context<'_> {
             conflict_rules: self.request.conflict_rules.clone(),
             compression: self.request.compression,
             expires: self.request.expires.clone(),
+            earlier: Vec::new(),
+            results: BTreeMap::new(),
             workspaces: workspaces.to_vec(),
         };
         let mut env = vec![
