@@ -4,6 +4,7 @@
 //!
 //! | module | its one concept |
 //! |---|---|
+//! | [`start`] | a new run, with a local folder in it |
 //! | [`list`], [`describe`] | wrapped runs, and what each task restored and saved |
 //! | [`files`] | files of any task of any run |
 //! | [`rerun`] | a run again, from the task that failed |
@@ -24,6 +25,7 @@ mod params;
 pub mod program;
 mod rerun;
 mod snapshots;
+mod start;
 mod stored;
 
 use std::io::{self, BufWriter, Write};
@@ -34,6 +36,9 @@ use crate::workspace;
 /// The commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Start a wrapped run of a Pipeline, with a local folder in it if you like
+    #[command(after_help = start::EXAMPLES)]
+    Start(start::Args),
     /// List wrapped runs
     #[command(after_help = list::EXAMPLES)]
     List(list::Args),
@@ -64,6 +69,7 @@ pub enum Command {
 pub fn run(command: &Command, out: &mut dyn Write) -> Result<(), Error> {
     let mut out = BufWriter::new(out);
     let answered = match command {
+        Command::Start(args) => start::start(args, &mut out),
         Command::List(args) => list::list(args, &mut out),
         Command::Describe(args) => describe::describe(args, &mut out),
         Command::Cp(args) => files::cp(args, &mut out),

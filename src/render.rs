@@ -38,7 +38,8 @@ pub struct Args {
     /// What to print of each PipelineRun
     #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
     output: Output,
-    /// Print a table of the tasks instead: what each one waits for, restores and saves, or why it is left as it is
+    /// Print a table of the tasks instead: what each one waits for, restores and saves, or why it is left as it is; with
+    /// -o mermaid or dot their graph
     #[arg(long)]
     explain: bool,
 }
@@ -54,6 +55,10 @@ pub enum Output {
     Patch,
     /// The lines that change; of a Pipeline and Tasks by name, against these
     Diff,
+    /// The graph of the tasks with what each one restores and saves, for Mermaid
+    Mermaid,
+    /// The same for Graphviz
+    Dot,
 }
 
 /// Why nothing can be printed at all.
@@ -211,8 +216,11 @@ fn elsewhere(objects: &Objects, refusal: &Refusal) -> String {
 }
 
 fn print_wrapped(args: &Args, run: &Value, rewrite: &Rewrite, found: &[(Kind, Value)]) -> String {
-    if args.explain {
-        return explain::table(&rewrite.notes);
+    match args.output {
+        Output::Mermaid => return explain::mermaid(&rewrite.notes),
+        Output::Dot => return explain::dot(&rewrite.notes),
+        _ if args.explain => return explain::table(&rewrite.notes),
+        _ => {}
     }
     if args.output == Output::Diff {
         return print(&diff::unwrapped(run, &rewrite.run, found), &rewrite.run, &Value::Null, args.output);
@@ -225,6 +233,8 @@ fn print(before: &Value, after: &Value, patch: &Value, output: Output) -> String
     match output {
         Output::Yaml => yaml::to_string(after),
         Output::Json => format!("{after:#}\n"),
+        // A run that is not wrapped has no graph of ours.
+        Output::Mermaid | Output::Dot => String::new(),
         Output::Patch => format!("{patch:#}\n"),
         Output::Diff => {
             let (before, after) = (yaml::to_string(before), yaml::to_string(after));

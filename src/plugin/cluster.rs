@@ -28,6 +28,9 @@ pub struct ClusterArgs {
     pub kubeconfig: Option<PathBuf>,
 }
 
+/// Between the name of an admission webhook and what it says (apiserver: webhook/errors/statuserror.go).
+const DENIED: &str = " denied the request: ";
+
 /// A kind of objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
@@ -109,14 +112,14 @@ impl Cluster {
         Ok(runs)
     }
 
-    /// The end of the log of a container, if it can be read.
-    pub fn last_line(&self, pod: &str, container: &str) -> Option<String> {
+    /// The log of a container, or its last `lines`, if it can be read.
+    pub fn log(&self, pod: &str, container: &str, lines: Option<u32>) -> Option<String> {
         let pod = utf8_percent_encode(pod, NON_ALPHANUMERIC);
         let namespace = utf8_percent_encode(&self.namespace, NON_ALPHANUMERIC);
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}&tailLines=1");
+        let tail = lines.map_or(String::new(), |lines| format!("&tailLines={lines}"));
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}{tail}");
         let request = http::Request::get(path).body(Vec::new()).ok()?;
-        let log = self.runtime.block_on(self.client.request_text(request)).ok()?;
-        log.lines().last().map(str::to_owned)
+        self.runtime.block_on(self.client.request_text(request)).ok()
     }
 
     /// Creates `object`; `dry_run` as kubectl's `--dry-run=server`: nothing is stored.
@@ -140,6 +143,11 @@ impl Cluster {
         let server = self.server.clone();
         match error {
             kube::Error::Api(status) => match (status.code, status.reason.as_str()) {
+                // What an admission webhook says is a whole sentence.
+                _ if status.message.contains(DENIED) => {
+                    let said = status.message.split_once(DENIED).map_or(&*status.message, |(_, said)| said);
+                    Error::Refused(said.to_owned())
+                }
                 (401, _) => Error::Unauthorized { server, problem: status.message.clone() },
                 (403, _) => Error::Forbidden(status.message.clone()),
                 (404, "NotFound") => {

@@ -162,7 +162,8 @@ fn sentence(cluster: &Cluster, child: &Value) -> String {
         let code = field(step, "terminated").and_then(|end| field(end, "exitCode")).and_then(Value::as_i64);
         text(step, "name").starts_with("tekton-wrap-") && code.is_some_and(|code| code != 0)
     });
-    let said = failed.and_then(|step| cluster.last_line(text(status, "podName"), text(step, "container")));
+    let said = failed.and_then(|step| cluster.log(text(status, "podName"), text(step, "container"), Some(1)));
+    let said = said.and_then(|log| log.lines().last().map(str::to_owned));
     said.unwrap_or_else(|| {
         let message = status::condition(child).map_or("", |condition| text(condition, "message"));
         if message.is_empty() { "it says no reason".to_owned() } else { message.to_owned() }

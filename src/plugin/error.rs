@@ -61,6 +61,22 @@ pub enum Error {
     /// The run has no injected steps.
     #[error("run {0:?} is not a wrapped run: tkn wrap list shows those that are")]
     NotWrapped(String),
+    /// Nobody wraps runs in this cluster.
+    #[error(
+        "the run would not be wrapped: the webhook of tekton-wrap is not installed in this cluster, or not for this namespace; whoever runs the cluster can install it (kubectl apply -k webhook-config)"
+    )]
+    NoWebhook,
+    /// A run that was followed failed.
+    #[error(
+        "run {run:?} failed: {}: tkn wrap describe {run} shows more, tkn wrap rerun {run} --failed goes on from there",
+        Line(message)
+    )]
+    RunFailed {
+        /// Its name.
+        run: String,
+        /// What Tekton says.
+        message: String,
+    },
     /// An argument that can't be used.
     #[error("{}", Line(.0))]
     Argument(String),

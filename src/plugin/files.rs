@@ -165,7 +165,7 @@ pub fn ls(args: &LsArgs, out: &mut dyn Write) -> Result<(), Error> {
         found |= is_it || source.path.contains(&entry.path);
         let is_below = if args.recursive { source.path.contains(&entry.path) } else { is_child() };
         if is_below || is_it && !entry.is_dir() {
-            writeln!(out, "{}", listing::Line(&entry))
+            writeln!(out, "{}", listing::EntryLine(&entry))
                 .map_err(workspace::Error::file("the standard output", "can't be written"))?;
         }
         Ok(())

@@ -45,6 +45,18 @@ impl<'a> StoredRun<'a> {
         Ok(Self { object, identity, steps })
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.identity.name
+    }
+
+    /// Whether the repository of a workspace's target is known only when the run exists.
+    pub fn repository_has_uid(&self, workspace: &str) -> bool {
+        let target = self.find(workspace, |_| true).map_or("", |(_, found)| &found.target);
+        let (repository, _) = target.rsplit_once(':').unwrap_or((target, ""));
+        repository.contains("$(context.pipelineRun.uid)")
+    }
+
     /// The names of its wrapped workspaces, each once, in the order of their first use.
     pub fn workspaces(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();

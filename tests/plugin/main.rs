@@ -5,3 +5,4 @@ mod files;
 mod frame;
 mod rerun;
 mod stand;
+mod start;

@@ -35,8 +35,12 @@ pub struct Done {
 
 impl Stand {
     pub async fn new() -> Self {
+        Self::on(Cluster::shared().await).await
+    }
+
+    /// In a new namespace of `cluster`.
+    pub async fn on(cluster: &Cluster) -> Self {
         static REGISTRY: OnceCell<Registry> = OnceCell::const_new();
-        let cluster = Cluster::shared().await;
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("kubeconfig"), cluster.kubeconfig("admin-token").to_string()).unwrap();
         let registry = REGISTRY.get_or_init(Registry::start).await;

@@ -253,3 +253,121 @@ impl Read for Checked<'_, '_> {
 fn size(entry: &Entry) -> u64 {
     entry.content().map_or(0, |content| content.size)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store,
+        workspace::{
+            entry::Time,
+            layer::{read::read_toc, write},
+            path::TreePath,
+        },
+    };
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn entry(text: &str, node: Node) -> Entry {
+        // With nanoseconds the header has a PAX record.
+        let mtime = Time { sec: 1, nsec: u32::try_from(text.len()).unwrap() - 1 };
+        Entry { path: path(text), node, mode: 0o644, uid: 1, gid: 1, mtime, xattrs: Vec::new() }
+    }
+
+    /// Files of these sizes, whose content does not compress well.
+    const FILES: [(&str, usize); 5] = [("a", 0), ("b", 5), ("c", 3 * FRAME + 17), ("d/e", 1), ("d/f", FRAME)];
+
+    fn content(name: &str, len: usize) -> Vec<u8> {
+        blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill_to(len)
+    }
+
+    trait FillTo {
+        fn fill_to(self, len: usize) -> Vec<u8>;
+    }
+
+    impl FillTo for blake3::OutputReader {
+        fn fill_to(mut self, len: usize) -> Vec<u8> {
+            let mut bytes = vec![0; len];
+            self.fill(&mut bytes);
+            bytes
+        }
+    }
+
+    fn layer(store: &dyn Store, compression: Compression) -> Descriptor {
+        let whiteouts = [path("a-gone"), path("z-gone")];
+        write::store(store, compression, &whiteouts, &mut |out| {
+            let unwritable = || Error::file("layer", "can't be written");
+            for (name, len) in FILES {
+                if name == "d/e" {
+                    out.push(&entry("d", Node::Dir { touched: false })).map_err(unwritable())?;
+                }
+                let node = Node::File(Content { size: len as u64, ..Content::default() });
+                let stored = out.push_file(entry(name, node), &mut &content(name, len)[..]).map_err(unwritable())?;
+                if name == "c" {
+                    let link = Node::Link { to: path("c"), content: stored };
+                    out.push(&entry("c-link", link)).map_err(unwritable())?;
+                }
+            }
+            Ok(())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn files_of_every_kind_of_layer() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = format!("dir://{}/store:x", folder.path().display()).parse().unwrap();
+        let store = store::open(&target).unwrap();
+        for compression in [Compression::Zstd, Compression::Gzip, Compression::None] {
+            let new = layer(&*store, compression);
+            // As older versions wrote it, without the sizes of the frames.
+            let info = new.info().unwrap();
+            let end = info.toc_offset + info.toc_size;
+            let old = store.put_bytes(&store.blob_range(&new.blob(), 0, end).unwrap()).unwrap();
+            let old = Descriptor::new(&new.media_type, old).with_info(&info);
+            assert_eq!(new.size == old.size, compression != Compression::Zstd);
+            for layer in [&new, &old] {
+                let toc = read_toc(&*store, layer).unwrap();
+                let entries: Vec<Entry> = toc.iter().collect::<Result<_, _>>().unwrap();
+                let files: Vec<u64> =
+                    (0..).zip(&entries).filter(|(_, e)| e.content().is_some()).map(|(n, _)| n).collect();
+                assert_eq!(files.len(), FILES.len() + 1);
+                let sets = files.iter().map(|file| BTreeSet::from([*file])).chain([files.iter().copied().collect()]);
+                for wanted in sets {
+                    let mut found = BTreeSet::new();
+                    read_some(&*store, layer, &toc, &wanted, &mut |index, entry, input| {
+                        let name = String::from_utf8(entry.path.as_bytes().to_vec()).unwrap();
+                        let name = if name == "c-link" { "c".to_owned() } else { name };
+                        let len = FILES.iter().find(|file| file.0 == name).unwrap().1;
+                        let mut bytes = Vec::new();
+                        input.read_to_end(&mut bytes).unwrap();
+                        assert!(bytes == content(&name, len), "{compression:?} {name}");
+                        found.insert(index);
+                        Ok(())
+                    })
+                    .unwrap();
+                    assert_eq!(found, wanted, "{compression:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_content_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = format!("dir://{}/store:x", folder.path().display()).parse().unwrap();
+        let store = store::open(&target).unwrap();
+        let good = layer(&*store, Compression::None);
+        let mut bytes = store.blob_range(&good.blob(), 0, good.size).unwrap();
+        let at = bytes.windows(5).position(|window| window == content("b", 5)).unwrap();
+        bytes[at] ^= 1;
+        let bad = store.put_bytes(&bytes).unwrap();
+        let bad = Descriptor::new(&good.media_type, bad).with_info(&good.info().unwrap());
+        let toc = read_toc(&*store, &bad).unwrap();
+        let index = toc.iter().position(|entry| entry.unwrap().path == path("b")).unwrap() as u64;
+        let error = read_some(&*store, &bad, &toc, &BTreeSet::from([index]), &mut |_, _, _| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("the content of b does not have the hash"), "{error}");
+    }
+}

@@ -73,6 +73,9 @@ pub enum TaskProblem {
         "it mounts the volume {0:?}, whose name has no value when the run is created: write the name, or use a param"
     )]
     LateVolume(String),
+    /// Its annotation says wrongly what it restores.
+    #[error("its annotation \"tekton-wrap.dev/paths\" can't be used: {0}")]
+    Paths(String),
     /// A mount that would hide what the injected steps need.
     #[error("it mounts {path:?}, and the injected steps need {root}: choose another mountPath")]
     MountPath {
@@ -100,6 +103,7 @@ impl TaskProblem {
             Self::WorkingDir { .. } => "WorkingDir",
             Self::BoundTwice { .. } => "WorkspaceBoundTwice",
             Self::LateVolume(_) => "LateVolume",
+            Self::Paths(_) => "InvalidPaths",
             Self::MountPath { .. } => "MountPath",
         }
     }
