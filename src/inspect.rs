@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`source`] | an image as far as it is known without its layers |
 //! | [`changes`] | what a task did, and how two images differ; pure |
+//! | [`files`] | single files with what they hold |
 //! | [`report`], [`listing`] | how it is shown |
 //! | [`verify`] | checks all digests again |
 
@@ -14,9 +15,10 @@
 )]
 
 mod changes;
-mod listing;
-mod report;
-mod source;
+pub(crate) mod files;
+pub(crate) mod listing;
+pub(crate) mod report;
+pub(crate) mod source;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -87,7 +89,7 @@ fn answer(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 /// An image whose files are to be listed. One of which no file is known is refused.
-fn listed(image: &str) -> Result<InspectedImage, Error> {
+pub(crate) fn listed(image: &str) -> Result<InspectedImage, Error> {
     let source = InspectedImage::open(image)?;
     if let Some(why) = &source.unlisted {
         if source.lineage.writers.is_empty() {

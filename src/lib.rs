@@ -7,8 +7,10 @@
 //! |---|---|
 //! | [`admission`] | the mutating admission webhook over HTTPS |
 //! | [`render`] | the same rewrite over files, without a cluster |
+//! | [`plugin`] | commands for people at a terminal, with their own kubeconfig: `tkn wrap …` |
 //! | [`resolve`] | finds the objects that a run names, in a cluster |
 //! | [`wrap`] | the rewrite itself: no I/O, no clock, no cluster |
+//! | [`rerun`] | a run again, from the task that failed: pure too |
 //! | [`source`] | the port between the two: what is asked for and what was found |
 //! | [`inspect`], [`prune`] | show what an image of a run holds; delete what a run left beside its target |
 //! | [`workspace`] | the data plane: a directory to a snapshot and back |
@@ -32,10 +34,12 @@ pub mod inspect;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+pub mod plugin;
 pub mod prune;
 mod quote;
 mod redact;
 pub mod render;
+pub mod rerun;
 pub mod resolve;
 pub mod source;
 pub mod step;

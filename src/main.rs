@@ -7,12 +7,19 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
-use tekton_wrap::{admission, inspect, log, prune, render, store, workspace};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tekton_wrap::{
+    admission, inspect, log,
+    plugin::{
+        self,
+        program::{self, Program, ShellName},
+    },
+    prune, render, store, workspace,
+};
 
 /// Runs Tekton Pipelines without PersistentVolumeClaims: workspaces travel as image layers through a registry.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -55,7 +62,30 @@ enum Command {
     Inspect(inspect::Args),
     /// Delete the snapshots that the tasks of a run left beside its target
     Prune(prune::Args),
+    #[command(flatten)]
+    Plugin(plugin::Command),
+    /// Print what makes a shell complete commands and flags
+    #[command(after_help = COMPLETION)]
+    Completion {
+        /// The shell
+        #[arg(value_enum)]
+        shell: ShellName,
+    },
+    /// Write a man page for each command into a folder
+    Man {
+        /// The folder; it is made if need be
+        dir: PathBuf,
+    },
 }
+
+/// For `--help`.
+const COMPLETION: &str = "Examples:
+  source <(tekton-wrap completion bash)
+  tekton-wrap completion zsh > \"${fpath[1]}/_tekton-wrap\"
+  tekton-wrap completion fish > ~/.config/fish/completions/tekton-wrap.fish";
+
+/// For `--help`: docs/cli.md promises them.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused (a sentence on stderr says why), 2 wrong arguments";
 
 /// The exit code for a command line, or an environment, that can't be used; clap's own.
 const USAGE: u8 = 2;
@@ -72,7 +102,12 @@ type Result = std::result::Result<(), Box<dyn Error>>;
 fn main() -> ExitCode {
     // The one crypto provider of the process; installing it fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let Cli { command, log_format, registries } = Cli::parse();
+    let called = Program::of(std::env::args_os().next().as_deref());
+    let line = called.dress(Cli::command());
+    let Cli { command, log_format, registries } = match Cli::from_arg_matches(&line.clone().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     let program = if matches!(command, Command::Webhook(_)) { log::Program::Service } else { log::Program::Tool };
     match log::start(log_format, program) {
         Ok(()) => {}
@@ -100,6 +135,9 @@ fn main() -> ExitCode {
         },
         Command::Prune(args) => prune::prune(&args, &mut io::stdout().lock()).map_err(Into::into),
         Command::Inspect(args) => inspect::inspect(&args, &mut io::stdout().lock()).map_err(Into::into),
+        Command::Plugin(command) => plugin::run(&command, &mut io::stdout().lock()).map_err(Into::into),
+        Command::Completion { shell } => called.complete(line, shell, &mut io::stdout().lock()).map_err(Into::into),
+        Command::Man { dir } => program::write_man_pages(line, &dir).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -39,7 +39,8 @@ pub struct Args {
     /// What to print of each PipelineRun
     #[arg(short, long, value_enum, default_value_t = RenderOutput::Yaml)]
     output: RenderOutput,
-    /// Print a table of the tasks instead: what each one waits for, restores and saves, or why it is left as it is
+    /// Print a table of the tasks instead: what each one waits for, restores and saves, or why it is left as it is; with
+    /// -o mermaid or dot their graph
     #[arg(long)]
     explain: bool,
 }
@@ -55,6 +56,10 @@ pub enum RenderOutput {
     Patch,
     /// The lines that change; of a Pipeline and Tasks by name, against these
     Diff,
+    /// The graph of the tasks with what each one restores and saves, for Mermaid
+    Mermaid,
+    /// The same for Graphviz
+    Dot,
 }
 
 /// Why nothing can be printed at all.
@@ -212,8 +217,11 @@ fn elsewhere(objects: &Objects, refusal: &Refusal) -> String {
 }
 
 fn print_wrapped(args: &Args, run: &Value, rewrite: &Rewrite, found: &[(Kind, Value)]) -> String {
-    if args.explain {
-        return explain::table(&rewrite.explanation.notes());
+    match args.output {
+        RenderOutput::Mermaid => return explain::mermaid(&rewrite.explanation.notes()),
+        RenderOutput::Dot => return explain::dot(&rewrite.explanation.notes()),
+        _ if args.explain => return explain::table(&rewrite.explanation.notes()),
+        _ => {}
     }
     if args.output == RenderOutput::Diff {
         return print(&diff::unwrapped(run, &rewrite.run, found), &rewrite.run, &Value::Null, args.output);
@@ -226,6 +234,8 @@ fn print(before: &Value, after: &Value, patch: &Value, output: RenderOutput) -> 
     match output {
         RenderOutput::Yaml => yaml::to_string(after),
         RenderOutput::Json => format!("{after:#}\n"),
+        // A run that is not wrapped has no graph of ours.
+        RenderOutput::Mermaid | RenderOutput::Dot => String::new(),
         RenderOutput::Patch => format!("{patch:#}\n"),
         RenderOutput::Diff => {
             let (before, after) = (yaml::to_string(before), yaml::to_string(after));

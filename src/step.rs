@@ -10,6 +10,9 @@
 
 mod matrix;
 mod options;
+pub mod stored;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -51,6 +54,9 @@ pub const CREDENTIALS_DIR: &str = "/tekton-wrap/credentials";
 
 /// Where the ConfigMap of param `ca` is mounted in injected steps.
 pub const CA_DIR: &str = "/tekton-wrap/ca";
+
+/// Where a task's results are (Tekton: pkg/apis/pipeline/paths.go `DefaultResultPath`).
+pub const RESULTS_DIR: &str = "/tekton/results";
 
 /// Below this folder each wrapped workspace's whole volume is mounted in the injected steps.
 pub const WORKSPACE_DIR: &str = "/tekton-wrap/workspace";
@@ -94,8 +100,24 @@ pub struct StepConfig {
     /// Of a save step that runs after failures of the task's own steps too: what it has to know about these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_failure: Option<AfterFailure>,
+    /// In a rerun: the runs whose tasks don't run again, and whose snapshots stand for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierRun>,
+    /// In a rerun: results of such tasks that this step gives in their place, by name. Strings, arrays or objects of strings.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub results: BTreeMap<String, Value>,
     /// The wrapped workspaces of the task that this step restores or saves.
     pub workspaces: Vec<WorkspaceStep>,
+}
+
+/// A run that a rerun goes on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EarlierRun {
+    /// UID of the PipelineRun.
+    pub run: String,
+    /// Pipeline order of its tasks that don't run again: inclusive ranges, ascending.
+    pub tasks: Vec<(u32, u32)>,
 }
 
 /// Param `failed`: the task's own steps let the save step run after a failure, and it fails in their place.
@@ -222,6 +244,12 @@ impl StepConfig {
         }
     }
 
+    /// UID of the run whose snapshot counts for the task at `order`: this one, or an earlier one in a rerun.
+    pub fn run_of(&self, order: u32) -> &str {
+        let earlier = self.earlier.iter().find(|earlier| Self::in_ranges(&earlier.tasks, order));
+        earlier.map_or(&self.run, |earlier| &earlier.run)
+    }
+
     /// Whether `order` is in one of the inclusive `ranges`.
     pub fn in_ranges(ranges: &[(u32, u32)], order: u32) -> bool {
         ranges.iter().any(|&(first, last)| (first..=last).contains(&order))
@@ -307,6 +335,14 @@ mod tests {
         let stored = serde_json::to_string(&config("quay.io/me/x")).unwrap().replace("$(context.pipelineRun.uid)", "u");
         let read = StepConfig::parse(&stored, |_| None).unwrap();
         assert_eq!(read, StepConfig { run: "u".to_owned(), ..config("quay.io/me/x") });
+    }
+
+    #[test]
+    fn tasks_of_earlier_runs() {
+        let json = r#"{"run":"new","task":"t","order":7,"earlier":[{"run":"one","tasks":[[0,1],[4,4]]},{"run":"two","tasks":[[2,2]]}],"workspaces":[]}"#;
+        let config: StepConfig = serde_json::from_str(json).unwrap();
+        assert_eq!([0, 1, 2, 3, 4, 7].map(|order| config.run_of(order)), ["one", "one", "two", "new", "one", "new"]);
+        assert_eq!(serde_json::to_string(&config).unwrap(), json);
     }
 
     #[test]

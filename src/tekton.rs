@@ -11,6 +11,7 @@ pub mod quantity;
 pub mod reference;
 pub mod run;
 pub mod scope;
+pub mod status;
 pub mod texts;
 pub mod v1beta1;
 pub mod variables;

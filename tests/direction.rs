@@ -8,11 +8,11 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
         "crate",
         &[
             &["fuzzing"],
-            &["admission", "render"],
+            &["admission", "render", "plugin"],
             &["resolve"],
             &["wrap"],
             &["source"],
-            &["inspect", "prune"],
+            &["inspect", "prune", "rerun"],
             &["workspace"],
             &["step", "arguments"],
             &["tekton", "store"],

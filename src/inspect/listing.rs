@@ -76,7 +76,7 @@ impl fmt::Display for Name<'_> {
 }
 
 /// An entry as `tar -tv` shows it.
-struct EntryLine<'a>(&'a Entry);
+pub struct EntryLine<'a>(pub &'a Entry);
 
 impl fmt::Display for EntryLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -69,7 +69,8 @@ impl InspectedImage {
         Self::read(&*store::open(&target)?, &target)
     }
 
-    fn read(store: &dyn Store, target: &Target) -> Result<Self, Error> {
+    /// The same with the store that has it.
+    pub fn read(store: &dyn Store, target: &Target) -> Result<Self, Error> {
         let image = target.to_string();
         let mut found =
             load::image(store, &target.reference(), &image)?.ok_or_else(|| Error::NoImage(image.clone()))?;
@@ -113,6 +114,11 @@ impl InspectedImage {
         };
         source.list_base();
         Ok(source)
+    }
+
+    /// The table of contents of a layer of its lineage.
+    pub fn toc(&self, layer: usize) -> Option<&Toc> {
+        self.tocs.get(layer)
     }
 
     /// All files and directories of the image, merged, with what goes wrong.
@@ -195,6 +201,7 @@ fn listed(lineage: &Lineage, base: &Base) -> Result<Toc, Error> {
     let writer = |(order, layer): (u32, &Descriptor)| Writer {
         task: "base".to_owned(),
         order,
+        run: None,
         manifest: None,
         ancestors: (0..order).collect(),
         layers: vec![layer.clone()],

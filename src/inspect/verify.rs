@@ -104,7 +104,7 @@ impl Verified {
         let Some(snapshot) = found.config.snapshot.take() else {
             return Err(Error::damaged(&name, "it is not a snapshot of a workspace"));
         };
-        if run.is_some_and(|run| run != snapshot.run) {
+        if writer.run.as_deref().or(run).is_some_and(|run| run != snapshot.run) {
             return Err(differs("its run"));
         }
         if workspace.is_some_and(|workspace| workspace != snapshot.workspace) {

@@ -7,11 +7,13 @@
 //! | [`toc`] | the table of contents |
 //! | [`descriptor`] | the descriptor of a layer and its annotations |
 //! | [`write`], [`read`] | a layer as a stream to and from a store |
+//! | [`parts`] | single files of a layer |
 //! | [`untar`] | archives that other programs made |
 
 pub mod archive;
 pub mod codec;
 pub mod descriptor;
+pub mod parts;
 pub mod read;
 pub mod toc;
 pub mod untar;

@@ -85,7 +85,7 @@ impl PendingSnapshot<'_> {
         let Self { store, step, workspace, input, .. } = self;
         threads::for_each(&input.read, |_, &order| {
             let Some(writer) = input.lineage.writers.iter().find(|writer| writer.order == order) else { return Ok(()) };
-            let tag = StepConfig::tag(&step.run, order, &workspace.name);
+            let tag = StepConfig::tag(step.run_of(order), order, &workspace.name);
             match (writer.manifest, store.manifest(&tag)?) {
                 (Some(restored), Some(now)) if now.digest != restored => Err(Error::Moved {
                     task: writer.task.clone(),

@@ -1,6 +1,7 @@
 //! The two injected steps: what the webhook tells them, done for each workspace of the task.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -21,7 +22,7 @@ use super::{
     snapshot::{image, lineage::Input, load},
 };
 use crate::{
-    step::{ENV, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{ENV, RESULTS_DIR, STATE_DIR, StepConfig, WorkspaceStep},
     store::{self, Store, StoreError},
     target::Target,
 };
@@ -43,7 +44,8 @@ pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
     step.workspaces.iter().try_for_each(|workspace| {
         let store = store::open(&workspace.target.parse::<Target>()?)?;
         restore_workspace(&*store, &step, workspace, state)
-    })
+    })?;
+    write_results(&step, Path::new(RESULTS_DIR))
 }
 
 /// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`. Returns the exit
@@ -51,7 +53,10 @@ pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
 pub fn save_task(step: StepConfig, state: &Path) -> Result<u8, Error> {
     let step = step.of_combination()?;
     let failed = step.after_failure.as_ref().map(failure::failed_step).transpose()?.flatten();
-    let Some(failed) = failed else { return save_workspaces(&step, state).map(|()| 0) };
+    let Some(failed) = failed else {
+        save_workspaces(&step, state)?;
+        return write_results(&step, Path::new(RESULTS_DIR)).map(|()| 0);
+    };
     let saved = if failed.is_retried { Ok(()) } else { save_workspaces(&step, state) };
     failed.report(&saved);
     Ok(failed.code)
@@ -69,6 +74,16 @@ fn save_workspaces(step: &StepConfig, state: &Path) -> Result<(), Error> {
             save()
         }
         error => Err(error),
+    })
+}
+
+/// Writes the results that a rerun has from tasks that don't run again, as Tekton reads them: a string as it is, arrays and
+/// objects as JSON (Tekton: docs/tasks.md, "Emitting Array Results").
+fn write_results(step: &StepConfig, dir: &Path) -> Result<(), Error> {
+    step.results.iter().try_for_each(|(name, value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(Error::file(path.display(), "the result can't be written"))
     })
 }
 

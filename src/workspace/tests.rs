@@ -43,7 +43,7 @@ use super::{
     steps::{restore_workspace, save_task},
 };
 use crate::{
-    step::{Compression, ConflictRule, Keep, OnConflict, Predecessor, StepConfig, WorkspaceStep},
+    step::{Compression, ConflictRule, EarlierRun, Keep, OnConflict, Predecessor, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -54,6 +54,7 @@ pub(crate) struct Run {
     uid: &'static str,
     pub(crate) conflict: OnConflict,
     pub(crate) conflict_rules: Vec<ConflictRule>,
+    pub(crate) earlier: Vec<EarlierRun>,
     compression: Compression,
     pub(crate) keep: Keep,
     pub(crate) target_expires: Option<String>,
@@ -79,6 +80,7 @@ impl Run {
             uid: "run",
             conflict: OnConflict::Fail,
             conflict_rules: Vec::new(),
+            earlier: Vec::new(),
             compression: Compression::Zstd,
             keep: Keep::Target,
             target_expires: None,
@@ -117,6 +119,8 @@ impl Run {
             target_expires: self.target_expires.clone(),
             keep: self.keep,
             after_failure: None,
+            earlier: self.earlier.clone(),
+            results: Default::default(),
             workspaces: vec![WorkspaceStep {
                 name: "ws".to_owned(),
                 path: self.dir(task.order).display().to_string(),

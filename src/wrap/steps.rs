@@ -1,5 +1,7 @@
 //! The injected steps.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -129,6 +131,8 @@ impl Context<'_> {
             target_expires: self.request.retention.target_expires.clone(),
             keep: self.request.retention.keep,
             after_failure: self.after_failure.clone().filter(|_| verb == "save"),
+            earlier: Vec::new(),
+            results: BTreeMap::new(),
             workspaces: workspaces.to_vec(),
         };
         let mut env = vec![

@@ -191,3 +191,25 @@ fn an_explanation_fits_the_screen() {
         "{text}"
     );
 }
+
+#[test]
+fn graphs_for_mermaid_and_graphviz() {
+    let pipeline = PIPELINE.replace("TASKREF", "{name: git-clone}")
+        + "  - {name: two, runAfter: [one], workspaces: [{name: w}], taskRef: {name: git-clone}}\n"
+        + "  finally:\n  - {name: end, taskRef: {name: git-clone}, workspaces: [{name: w}]}\n";
+    let files = all(&[run("good", "p"), pipeline, TASK.to_owned()]);
+    let mermaid = render(&files, &["-f", "all.yaml", "-o", "mermaid"], "").text;
+    let expected = r#"flowchart TD
+    t0["<b>one</b><br/>restores nothing: no task before it saves<br/>saves w as &lt;run uid>.0.w"]
+    t1["<b>two</b><br/>restores w from one<br/>saves w as &lt;run uid>.1.w"]
+"#;
+    assert!(mermaid.starts_with(expected), "{mermaid}");
+    assert!(
+        mermaid.contains("    subgraph finally\n        t2[\"<b>end</b>")
+            && mermaid.ends_with("    end\n    t0 --> t1\n"),
+        "{mermaid}"
+    );
+    let dot = render(&files, &["-f", "all.yaml", "--explain", "-o", "dot"], "").text;
+    assert!(dot.starts_with("digraph run {\n  node [shape=box]\n  t0 [label=\"one\\nrestores "), "{dot}");
+    assert!(dot.contains(", style=dashed]\n") && dot.ends_with("  t0 -> t1\n}\n"), "{dot}");
+}

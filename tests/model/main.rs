@@ -41,6 +41,16 @@ proptest! {
         play::play(&pipeline).map_err(TestCaseError::fail)?;
     }
 
+    /// A rerun sees what the whole run would have seen, and so does a rerun of it.
+    #[test]
+    fn reruns_go_on_where_a_run_failed(
+        pipeline in prop_oneof![pipeline::pipelines(false), pipeline::pipelines(true)],
+        fails in any::<usize>(),
+        starts in prop::collection::vec(prop::option::weighted(0.5, 0..64_usize), 1..4),
+    ) {
+        play::play_again(&pipeline.failing(fails), &starts).map_err(TestCaseError::fail)?;
+    }
+
     #[test]
     fn the_last_one_wins_where_conflicts_are_no_errors(pipeline in pipeline::pipelines(true)) {
         play::play(&pipeline).map_err(TestCaseError::fail)?;

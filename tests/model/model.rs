@@ -137,6 +137,11 @@ impl Model {
         self.lefts.insert(key, left);
     }
 
+    /// The task with this place runs again: what it left is no more.
+    pub fn forget(&mut self, place: usize) {
+        self.lefts.retain(|key, _| key.0 != place);
+    }
+
     /// The tasks that have saved.
     pub fn saved(&self) -> BTreeSet<Key> {
         self.lefts.keys().copied().collect()

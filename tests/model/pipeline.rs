@@ -298,6 +298,35 @@ impl Pipeline {
         }
     }
 
+    /// Why a run says that it skipped `task` (Tekton: pipelinerun_types.go, `SkippingReason`).
+    pub fn skipping_reason(&self, task: usize, ends: &[Option<End>]) -> &'static str {
+        let parents = self.parents(task);
+        let parent_skipped = parents.iter().any(|&on| ends[on] == Some(End::SkippedOtherwise));
+        let no_result = |on: &usize| !matches!(ends[*on], Some(End::Succeeded | End::Failed));
+        let Task { matrix, results, .. } = &self.tasks[task];
+        match () {
+            () if ends[task] == Some(End::SkippedByWhen) => "When Expressions evaluated to false",
+            () if task < self.dag() && parent_skipped => "Parent Tasks were skipped",
+            () if results.iter().any(no_result) => "Results were missing",
+            () if matrix.is_some_and(|matrix| matrix.combinations == 0) => "Matrix Parameters have an empty array",
+            () => "PipelineRun was stopping",
+        }
+    }
+
+    /// How long the array is that the first task gives.
+    pub fn list(&self) -> usize {
+        let of_result = self.tasks.iter().filter_map(|task| task.matrix).find(|matrix| matrix.from_result);
+        of_result.map_or(0, |matrix| matrix.combinations)
+    }
+
+    /// The same with a task that fails as often as it is tried, and ends the run.
+    pub fn failing(mut self, task: usize) -> Self {
+        let task = task % self.tasks.len();
+        let retries = self.tasks[task].retries;
+        self.tasks[task] = Task { fails: retries + 1, continues: false, ..self.tasks[task].clone() };
+        self
+    }
+
     /// PipelineRun and Pipeline, with targets in the folder `store`.
     pub fn objects(&self, store: &str, base: Option<&str>) -> Value {
         let mut params = vec![

@@ -9,11 +9,13 @@ use std::{
 };
 
 use rustix::fs::{Mode, OFlags};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tekton_wrap::{
     render::Objects,
+    rerun::{self, Refusal, Rerun, Scope},
     resolve::wrap_run,
     step::{ENV, STATE_DIR, StepConfig},
+    tekton::graph::Graph,
     workspace::{self, Error},
     wrap::Settings,
 };
@@ -28,12 +30,16 @@ use crate::{
 /// Key of what the workspaces start with.
 const BASE: Key = (0, 0);
 
-const UID: &str = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
+const UID: &str = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6";
 
 /// A run in a folder of its own.
 struct Play<'a> {
     pipeline: &'a Pipeline,
     folder: &'a Path,
+    /// Which of its reruns it is; 0 for the first run.
+    number: usize,
+    /// The wrapped run.
+    run: Value,
     /// The place of each task in pipeline order, counted from 1.
     places: Vec<usize>,
     /// The injected steps of each task.
@@ -41,6 +47,8 @@ struct Play<'a> {
     models: [Model; 2],
     /// What each target holds, once it is written.
     targets: [Option<Merged>; 2],
+    /// Whether a task of this run has saved each workspace.
+    written: [bool; 2],
 }
 
 /// The configurations of a task's injected steps, variables not yet replaced.
@@ -64,10 +72,31 @@ const CODE: u8 = 3;
 /// Plays `pipeline`; the error says where the product and the model differ.
 pub fn play(pipeline: &Pipeline) -> Result<(), String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let result = Play::new(pipeline, folder.path()).and_then(|mut play| play.all());
+    let result = Play::new(pipeline, folder.path()).and_then(|mut play| play.all().map(drop));
     // So that directories with odd modes can be removed.
     seen::open_up(folder.path());
     result
+}
+
+/// Plays `pipeline`, and then reruns of it in which no task fails by itself: each from the task of the run before that the
+/// number picks, or from what failed. The error says where a rerun sees something else than the whole run would.
+pub fn play_again(pipeline: &Pipeline, starts: &[Option<usize>]) -> Result<(), String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut whole = pipeline.clone();
+    whole.tasks.iter_mut().for_each(|task| task.fails = 0);
+    let result = Play::new(pipeline, folder.path()).and_then(|play| all_again(play, &whole, starts));
+    seen::open_up(folder.path());
+    result
+}
+
+fn all_again<'a>(mut play: Play<'a>, whole: &'a Pipeline, starts: &[Option<usize>]) -> Result<(), String> {
+    let mut ends = play.all()?;
+    for start in starts {
+        let Some(rerun) = play.planned(&ends, *start)? else { return Ok(()) };
+        play = play.again(whole, rerun);
+        ends = play.all().map_err(|problem| format!("rerun {}: {problem}", play.number))?;
+    }
+    Ok(())
 }
 
 impl<'a> Play<'a> {
@@ -88,17 +117,112 @@ impl<'a> Play<'a> {
             None => None,
         };
         let store = folder.join("store").display().to_string();
-        let steps = wrapped(pipeline, &pipeline.objects(&store, base.as_deref()))?;
+        let run = wrapped(&pipeline.objects(&store, base.as_deref()))?;
+        let steps = steps(pipeline, &run);
         let order = pipeline.order();
         let place = |task| 1 + order.iter().position(|placed| *placed == task).expect("all tasks have a place");
         let places = (0..pipeline.tasks.len()).map(place).collect();
-        Ok(Self { pipeline, folder, places, steps, models, targets: [None, None] })
+        let (targets, written) = ([None, None], [false; 2]);
+        Ok(Self { pipeline, folder, number: 0, run, places, steps, models, targets, written })
+    }
+
+    /// The rerun of this run, whose tasks ended like this; none where nothing failed.
+    fn planned(&self, ends: &[Option<End>], start: Option<usize>) -> Result<Option<Rerun>, String> {
+        let here: Vec<usize> = (0..ends.len()).filter(|&task| self.has(task)).collect();
+        let scope = start.map_or(Scope::Failed, |start| Scope::From(format!("t{}", here[start % here.len()])));
+        let (run, children) = self.stored(&here, ends);
+        let rerun = match rerun::plan(&run, &children, &scope, &[]) {
+            Err(Refusal::NothingFailed(_)) => return Ok(None),
+            planned => planned.map_err(|refusal| format!("{scope:?}: {refusal}"))?,
+        };
+        for name in &rerun.left_out {
+            let text = rerun.run.to_string();
+            if text.contains(&format!("$(tasks.{name}.")) || text.contains(&format!("{name:?}]")) {
+                return Err(format!("{name} is left out, but {:#} refers to it", rerun.run["spec"]));
+            }
+        }
+        Graph::new(&rerun.run["spec"]["pipelineSpec"]).map_err(|e| e.to_string())?;
+        Ok(Some(rerun))
+    }
+
+    /// The run and its TaskRuns as Tekton would store them.
+    fn stored(&self, here: &[usize], ends: &[Option<End>]) -> (Value, Vec<Value>) {
+        let (mut references, mut children, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        let condition = |is: bool| json!([{"type": "Succeeded", "status": if is { "True" } else { "False" }}]);
+        for &task in here {
+            let end = ends[task].expect("the run is over");
+            let name = format!("t{task}");
+            if let End::SkippedByWhen | End::SkippedOtherwise = end {
+                skipped.push(json!({"name": name, "reason": self.pipeline.skipping_reason(task, ends)}));
+                continue;
+            }
+            let combinations = self.pipeline.tasks[task].combinations();
+            for number in 0..combinations {
+                let run = self.task_run(task, number);
+                references.push(json!({"kind": "TaskRun", "name": run, "pipelineTaskName": name}));
+                // The first combination is the one that fails.
+                let failed = end != End::Succeeded && number == 0;
+                let list: Vec<String> = (0..self.pipeline.list()).map(|number| number.to_string()).collect();
+                let results = json!([{"name": "r", "type": "string", "value": format!("of {name}")},
+                    {"name": "list", "type": "array", "value": list}]);
+                let status = json!({"conditions": condition(!failed), "results": results});
+                children.push(json!({"kind": "TaskRun", "metadata": {"name": run}, "status": status}));
+            }
+        }
+        let mut run = self.run.clone();
+        run["metadata"]["name"] = json!("r");
+        run["metadata"]["uid"] = json!(self.uid());
+        run["metadata"]["namespace"] = json!("ns");
+        let failed = ends.iter().any(|end| *end != Some(End::Succeeded));
+        run["status"] =
+            json!({"conditions": condition(!failed), "childReferences": references, "skippedTasks": skipped});
+        (run, children)
+    }
+
+    /// The same run again, as `rerun` says.
+    fn again(self, pipeline: &'a Pipeline, rerun: Rerun) -> Self {
+        let steps = steps(pipeline, &rerun.run);
+        let mut play = Self {
+            pipeline,
+            folder: self.folder,
+            number: self.number + 1,
+            run: rerun.run,
+            places: self.places,
+            steps,
+            models: self.models,
+            targets: self.targets,
+            written: [false; 2],
+        };
+        // What tasks that run again left before counts for nothing.
+        for task in (0..pipeline.tasks.len()).filter(|&task| play.has(task)).collect::<Vec<_>>() {
+            play.models.iter_mut().for_each(|model| model.forget(play.places[task]));
+        }
+        play
+    }
+
+    fn uid(&self) -> String {
+        format!("{UID}{}", self.number)
+    }
+
+    fn task_run(&self, task: usize, number: usize) -> String {
+        match self.pipeline.tasks[task].combinations() {
+            1 => format!("r-t{task}"),
+            _ => format!("r-t{task}-{number}"),
+        }
+    }
+
+    /// Whether the run has this task.
+    fn has(&self, task: usize) -> bool {
+        let spec = &self.run["spec"]["pipelineSpec"];
+        let lists = ["tasks", "finally"].into_iter().filter_map(|list| spec[list].as_array());
+        lists.flatten().any(|found| found["name"] == format!("t{task}"))
     }
 
     /// Tasks one after the other where conflicts are errors, for it depends on who comes first what fails; else as parallel
     /// as they are.
-    fn all(&mut self) -> Result<(), String> {
-        let mut ends: Vec<Option<End>> = vec![None; self.pipeline.tasks.len()];
+    fn all(&mut self) -> Result<Vec<Option<End>>, String> {
+        let end = |task| if self.has(task) { None } else { Some(End::Succeeded) };
+        let mut ends: Vec<Option<End>> = (0..self.pipeline.tasks.len()).map(end).collect();
         while ends.iter().any(Option::is_none) {
             let mut ready = Vec::new();
             for task in (0..ends.len()).filter(|&task| ends[task].is_none()).collect::<Vec<_>>() {
@@ -116,7 +240,7 @@ impl<'a> Play<'a> {
                 ends[task] = Some(end);
             }
         }
-        Ok(())
+        Ok(ends)
     }
 
     /// Plays all combinations of `tasks`.
@@ -149,6 +273,7 @@ impl<'a> Play<'a> {
                 };
                 for (workspace, left) in left {
                     self.models[workspace].add((self.places[task], number), left);
+                    self.written[workspace] = true;
                 }
             }
             self.check_targets().map_err(|problem| format!("after {all:?}: {problem}"))?;
@@ -170,7 +295,7 @@ impl<'a> Play<'a> {
         let in_conflict = !self.pipeline.last && wanted.iter().any(|merged| !merged.conflicts.is_empty());
         let mut ended = Ended::Failed(Vec::new());
         for attempt in 0..=self.pipeline.tasks[task].retries {
-            let folder = self.folder.join(format!("t{task}-{number}-{attempt}"));
+            let folder = self.folder.join(format!("{}-t{task}-{number}-{attempt}", self.number));
             let dir = |workspace: usize| folder.join(WORKSPACES[workspace]);
             fs::create_dir_all(&folder).expect("a new folder");
             used.iter().for_each(|&workspace| fs::create_dir_all(dir(workspace)).expect("a new folder"));
@@ -263,7 +388,7 @@ impl<'a> Play<'a> {
         for (workspace, name) in WORKSPACES.iter().enumerate() {
             let model = &self.models[workspace];
             let saved = model.saved();
-            if saved.iter().any(|key| *key != BASE) {
+            if self.written[workspace] {
                 let merged = model.merge(&saved);
                 if self.pipeline.last || merged.conflicts.is_empty() {
                     self.targets[workspace] = Some(merged);
@@ -295,13 +420,9 @@ impl<'a> Play<'a> {
         attempt: u32,
         folder: &Path,
     ) -> Option<StepConfig> {
-        let run = match self.pipeline.tasks[task].combinations() {
-            1 => format!("r-t{task}"),
-            _ => format!("r-t{task}-{number}"),
-        };
         let value = |name: &str| match name {
-            "TEKTON_WRAP_RUN_UID" => Some(UID.to_owned()),
-            "TEKTON_WRAP_TASK_RUN" => Some(run.clone()),
+            "TEKTON_WRAP_RUN_UID" => Some(self.uid()),
+            "TEKTON_WRAP_TASK_RUN" => Some(self.task_run(task, number)),
             "TEKTON_WRAP_RUN_NAME" => Some("r".to_owned()),
             "TEKTON_WRAP_RETRY" => Some(attempt.to_string()),
             _ => None,
@@ -358,19 +479,26 @@ fn lists(wanted: &[Merged], used: &[usize], workspace: &str, sentence: &str) -> 
     }
 }
 
-/// The rewrite of the run among `objects`; the steps are by task.
-fn wrapped(pipeline: &Pipeline, objects: &Value) -> Result<Vec<Steps>, String> {
+/// The rewrite of the run among `objects`.
+fn wrapped(objects: &Value) -> Result<Value, String> {
     let mut files = Objects::default();
     files.add(&objects.to_string()).expect("YAML");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let settings = Settings { image: "i".to_owned() };
     let run = &objects["items"][0];
     let rewrite = runtime.block_on(wrap_run(&files, run, "ns", &settings)).map_err(|refusal| refusal.to_string())?;
-    let spec = rewrite.expect("a run for the resolver wrap").run["spec"]["pipelineSpec"].take();
-    let lists = ["tasks", "finally"].map(|list| spec[list].as_array().expect("a list"));
+    Ok(rewrite.expect("a run for the resolver wrap").run)
+}
+
+/// The injected steps of a wrapped run, by task. A task that a rerun leaves out has none.
+fn steps(pipeline: &Pipeline, run: &Value) -> Vec<Steps> {
+    let spec = &run["spec"]["pipelineSpec"];
+    let lists: Vec<&Value> = ["tasks", "finally"].iter().filter_map(|list| spec[list].as_array()).flatten().collect();
     let of = |task: usize| {
         let name = format!("t{task}");
-        let task = lists.iter().copied().flatten().find(|found| found["name"] == *name).expect("the task is there");
+        let Some(task) = lists.iter().find(|found| found["name"] == *name) else {
+            return Steps { restore: None, save: None, state: false };
+        };
         let steps = task["taskSpec"]["steps"].as_array().expect("steps");
         let find = |verb: &str| steps.iter().find(|step| step["name"] == format!("tekton-wrap-{verb}"));
         let config = |step: &Value| {
@@ -385,5 +513,5 @@ fn wrapped(pipeline: &Pipeline, objects: &Value) -> Result<Vec<Steps>, String> {
         let (restore, save) = (find("restore"), find("save"));
         Steps { state: has_state(restore) && has_state(save), restore: restore.map(config), save: save.map(config) }
     };
-    Ok((0..pipeline.tasks.len()).map(of).collect())
+    (0..pipeline.tasks.len()).map(of).collect()
 }

@@ -154,10 +154,11 @@ impl<'a> LayerWriter<'a> {
             self.uncompressed += toc.len() as u64;
         }
         let (head, stored) = codec::wrap_toc(self.compression, toc)?;
-        let mut out = self.out.finish()?;
+        let (mut out, sizes) = self.out.finish()?;
         out.write_all(&head)?;
         let toc_offset = out.written;
         out.write_all(&stored)?;
+        out.write_all(&sizes)?;
         Ok(LayerInfo {
             toc_offset,
             toc_size: stored.len() as u64,

@@ -46,6 +46,9 @@ pub struct Writer {
     pub task: String,
     /// Its place in pipeline order.
     pub order: u32,
+    /// UID of the run that it is of, where that is not the run that the image is of: one that a rerun went on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// Digest of the manifest of its snapshot; none for one that is about to be saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Digest>,
@@ -210,7 +213,7 @@ impl Lineage {
 impl Writer {
     /// A task on top of what it started from, whose snapshot has no manifest yet.
     pub fn unsaved(task: &str, order: u32, input: &Lineage, layers: Vec<Descriptor>) -> Self {
-        Self { task: task.to_owned(), order, manifest: None, ancestors: input.orders(), layers }
+        Self { task: task.to_owned(), order, run: None, manifest: None, ancestors: input.orders(), layers }
     }
 }
 
@@ -221,7 +224,7 @@ mod tests {
 
     fn writer(order: u32, ancestors: &[u32]) -> Writer {
         let (task, ancestors) = (format!("t{order}"), ancestors.to_vec());
-        Writer { task, order, manifest: None, ancestors, layers: Vec::new() }
+        Writer { task, order, run: None, manifest: None, ancestors, layers: Vec::new() }
     }
 
     fn lineage(writers: &[(u32, &[u32])]) -> Lineage {

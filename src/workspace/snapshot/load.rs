@@ -142,7 +142,7 @@ pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) ->
                 return Err(Error::NoSnapshot {
                     task: task.name_of(order),
                     workspace: workspace.name.clone(),
-                    place: target.with_tag(&StepConfig::tag(&step.run, order, &workspace.name)).to_string(),
+                    place: target.with_tag(&StepConfig::tag(step.run_of(order), order, &workspace.name)).to_string(),
                 });
             }
         }
@@ -175,18 +175,19 @@ pub fn snapshot(
     workspace: &WorkspaceStep,
     order: u32,
 ) -> Result<Option<Lineage>, Error> {
-    let tag = StepConfig::tag(&step.run, order, &workspace.name);
+    let run = step.run_of(order);
+    let tag = StepConfig::tag(run, order, &workspace.name);
     let place = format!("{} (tag {tag})", workspace.target);
     let Some(Image { digest, manifest, mut config }) = image(store, &tag, &place)? else { return Ok(None) };
     let Some(snapshot) = config.snapshot.take() else {
         return Err(Error::damaged(place, "it is not a snapshot of a workspace"));
     };
-    if (&*snapshot.run, &*snapshot.workspace, snapshot.order) != (&*step.run, &*workspace.name, order) {
+    if (&*snapshot.run, &*snapshot.workspace, snapshot.order) != (run, &*workspace.name, order) {
         return Err(Error::damaged(
             place,
             format!(
-                "it is of workspace {:?}, task {:?} of the run {}, not of this run {}",
-                snapshot.workspace, snapshot.task, snapshot.run, step.run
+                "it is of workspace {:?}, task {:?} of the run {}, not of this run {run}",
+                snapshot.workspace, snapshot.task, snapshot.run
             ),
         ));
     }
@@ -198,7 +199,13 @@ pub fn snapshot(
             format!("its base is {}, that of this run is {}", shown(image), shown(workspace.base.as_ref())),
         ));
     }
-    of_snapshot(&place, digest, manifest, snapshot).map(Some)
+    let mut lineage = of_snapshot(&place, digest, manifest, snapshot)?;
+    if run != step.run {
+        for writer in &mut lineage.writers {
+            writer.run.get_or_insert_with(|| run.to_owned());
+        }
+    }
+    Ok(Some(lineage))
 }
 
 /// What any image is made of, a snapshot of a task or an ordinary one. Its origin is the image.
@@ -245,6 +252,7 @@ pub fn of_snapshot(place: &str, digest: Digest, manifest: Manifest, snapshot: Sn
     let own = Writer {
         task: snapshot.task,
         order: snapshot.order,
+        run: None,
         manifest: Some(digest),
         ancestors: snapshot.ancestors.iter().map(|writer| writer.order).collect(),
         layers: manifest.layers.into_iter().filter(|layer| layer.has_toc() || layer.digest != empty).collect(),
@@ -269,6 +277,7 @@ pub fn of_image(image: &str, digest: Digest, manifest: Manifest, config: &Config
             .cloned()
             .unwrap_or_else(|| format!("layer {}", order.saturating_add(1))),
         order,
+        run: None,
         manifest: None,
         ancestors: (0..order).collect(),
         layers: vec![layer],

@@ -289,6 +289,7 @@ fn lineage(played: &[Played], set: &BTreeSet<usize>) -> (Lineage, Vec<Toc>) {
         let mut writer = Writer {
             task: format!("t{task}"),
             order: task as u32,
+            run: None,
             manifest: None,
             ancestors: played[task].ancestors.iter().map(|&task| task as u32).collect(),
             layers: Vec::new(),

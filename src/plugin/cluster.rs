@@ -1,0 +1,199 @@
+//! The cluster, with the user's own kubeconfig and rights.
+
+use std::path::PathBuf;
+
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use super::Error;
+use crate::tekton::fields::items;
+
+/// Which cluster and namespace, as kubectl has it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ClusterArgs {
+    /// The namespace of the runs; default: that of the context
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The context of the kubeconfig; default: its current one
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The kubeconfig; default: the files of $KUBECONFIG, or ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Between the name of an admission webhook and what it says (apiserver: webhook/errors/statuserror.go).
+const DENIED: &str = " denied the request: ";
+
+/// A kind of objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// `PipelineRun`
+    pub name: &'static str,
+    path: &'static str,
+    plural: &'static str,
+}
+
+/// PipelineRuns.
+pub const PIPELINE_RUN: Kind = Kind { name: "PipelineRun", path: "/apis/tekton.dev/v1", plural: "pipelineruns" };
+/// Pipelines.
+pub const PIPELINE: Kind = Kind { name: "Pipeline", path: "/apis/tekton.dev/v1", plural: "pipelines" };
+/// TaskRuns.
+pub const TASK_RUN: Kind = Kind { name: "TaskRun", path: "/apis/tekton.dev/v1", plural: "taskruns" };
+/// CustomRuns.
+pub const CUSTOM_RUN: Kind = Kind { name: "CustomRun", path: "/apis/tekton.dev/v1beta1", plural: "customruns" };
+
+/// A namespace of a cluster.
+pub struct Cluster {
+    /// The namespace.
+    pub namespace: String,
+    server: String,
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Cluster {
+    /// Nothing is sent yet.
+    pub fn open(args: &ClusterArgs) -> Result<Self, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
+        let config = runtime.block_on(config(args))?;
+        let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        // The client starts tasks of its own.
+        let client = {
+            let _inside = runtime.enter();
+            Client::try_from(config).map_err(|e| Error::NoCluster(sentence(&e)))?
+        };
+        Ok(Self { namespace, server, runtime, client })
+    }
+
+    /// The object `name`; none if there is none.
+    pub fn find(&self, kind: Kind, name: &str) -> Result<Option<Value>, Error> {
+        let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
+        match self.request(http::Method::GET, &format!("{}/{name}", self.path(kind)), Vec::new()) {
+            Err(Error::NotFound { .. }) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// The PipelineRun `name`.
+    pub fn run(&self, name: &str) -> Result<Value, Error> {
+        self.find(PIPELINE_RUN, name)?.ok_or_else(|| Error::NotFound {
+            kind: PIPELINE_RUN.name,
+            name: name.to_owned(),
+            namespace: self.namespace.clone(),
+            hint: "",
+        })
+    }
+
+    /// The wrapped PipelineRuns, the oldest first.
+    pub fn wrapped_runs(&self, all_namespaces: bool) -> Result<Vec<Value>, Error> {
+        const WRAPPED: &str = "labelSelector=tekton-wrap.dev%2Fwrapped%3Dtrue&limit=500";
+        let path = match all_namespaces {
+            true => format!("{}/{}", PIPELINE_RUN.path, PIPELINE_RUN.plural),
+            false => self.path(PIPELINE_RUN),
+        };
+        let (mut runs, mut next) = (Vec::new(), String::new());
+        loop {
+            let part = self.request(http::Method::GET, &format!("{path}?{WRAPPED}{next}"), Vec::new())?;
+            runs.extend(items(&part, "items").iter().cloned());
+            match part["metadata"]["continue"].as_str().filter(|next| !next.is_empty()) {
+                Some(more) => next = format!("&continue={}", utf8_percent_encode(more, NON_ALPHANUMERIC)),
+                None => break,
+            }
+        }
+        runs.sort_by(|a, b| created(a).cmp(created(b)));
+        Ok(runs)
+    }
+
+    /// The log of a container, or its last `lines`, if it can be read.
+    pub fn log(&self, pod: &str, container: &str, lines: Option<u32>) -> Option<String> {
+        let pod = utf8_percent_encode(pod, NON_ALPHANUMERIC);
+        let namespace = utf8_percent_encode(&self.namespace, NON_ALPHANUMERIC);
+        let tail = lines.map_or(String::new(), |lines| format!("&tailLines={lines}"));
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}{tail}");
+        let request = http::Request::get(path).body(Vec::new()).ok()?;
+        self.runtime.block_on(self.client.request_text(request)).ok()
+    }
+
+    /// Creates `object`; `dry_run` as kubectl's `--dry-run=server`: nothing is stored.
+    pub fn create(&self, kind: Kind, object: &Value, dry_run: bool) -> Result<Value, Error> {
+        let query = if dry_run { "?dryRun=All" } else { "" };
+        self.request(http::Method::POST, &format!("{}{query}", self.path(kind)), object.to_string().into_bytes())
+    }
+
+    fn path(&self, kind: Kind) -> String {
+        let namespace = utf8_percent_encode(&self.namespace, NON_ALPHANUMERIC);
+        format!("{}/namespaces/{namespace}/{}", kind.path, kind.plural)
+    }
+
+    fn request(&self, method: http::Method, path: &str, body: Vec<u8>) -> Result<Value, Error> {
+        let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let request = request.body(body).map_err(|e| Error::Argument(e.to_string()))?;
+        self.runtime.block_on(self.client.request::<Value>(request)).map_err(|e| self.error(e))
+    }
+
+    fn error(&self, error: kube::Error) -> Error {
+        let server = self.server.clone();
+        match error {
+            kube::Error::Api(status) => match (status.code, status.reason.as_str()) {
+                // What an admission webhook says is a whole sentence.
+                _ if status.message.contains(DENIED) => {
+                    let said = status.message.split_once(DENIED).map_or(&*status.message, |(_, said)| said);
+                    Error::Refused(said.to_owned())
+                }
+                (401, _) => Error::Unauthorized { server, problem: status.message.clone() },
+                (403, _) => Error::Forbidden(status.message.clone()),
+                (404, "NotFound") => {
+                    Error::NotFound { kind: "object", name: String::new(), namespace: self.namespace.clone(), hint: "" }
+                }
+                // The server does not even know the path.
+                (404, _) => Error::NoTekton(server),
+                _ => Error::Refused(status.message.clone()),
+            },
+            other => Error::Unreachable { server, problem: sentence(&other) },
+        }
+    }
+}
+
+/// When an object was created (RFC 3339, UTC).
+pub fn created(object: &Value) -> &str {
+    object["metadata"]["creationTimestamp"].as_str().unwrap_or_default()
+}
+
+/// As kubectl finds it; in a pod without a kubeconfig, that of the pod's account.
+async fn config(args: &ClusterArgs) -> Result<Config, Error> {
+    let unusable = |e: kube::config::KubeconfigError| Error::NoCluster(sentence(&e));
+    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
+    let kubeconfig = match &args.kubeconfig {
+        Some(file) => Kubeconfig::read_from(file),
+        None => Kubeconfig::read(),
+    };
+    match kubeconfig {
+        Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable),
+        Err(problem) if args.kubeconfig.is_none() && args.context.is_none() => {
+            Config::incluster().map_err(|_| unusable(problem))
+        }
+        Err(problem) => Err(unusable(problem)),
+    }
+}
+
+/// An error and what is behind it, without repetition.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,60 @@
+//! The injected steps of a run as it is stored: their configurations, with variables in them.
+
+use serde_json::Value;
+
+use super::{ENV, InvalidStepConfig, StepConfig};
+use crate::tekton::{
+    fields::{field, items, text},
+    variables::substitute,
+};
+
+/// An injected step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injected {
+    /// Whether it saves; else it restores.
+    pub saves: bool,
+    /// What it is told.
+    pub config: StepConfig,
+}
+
+/// The values of the variables of a stored run.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// `$(context.pipelineRun.name)`
+    pub name: &'a str,
+    /// `$(context.pipelineRun.uid)`
+    pub uid: &'a str,
+    /// `$(context.pipelineRun.namespace)`
+    pub namespace: &'a str,
+}
+
+/// The injected steps of a pipeline's task.
+pub fn injected(task: &Value) -> Result<Vec<Injected>, InvalidStepConfig> {
+    let steps = field(task, "taskSpec").map_or(&[][..], |spec| items(spec, "steps"));
+    let told = steps.iter().filter_map(|step| {
+        let variable = items(step, "env").iter().find(|variable| text(variable, "name") == ENV)?;
+        let saves = items(step, "args").iter().any(|verb| verb == "save");
+        let config = serde_json::from_str(text(variable, "value"));
+        Some(config.map(|config| Injected { saves, config }).map_err(InvalidStepConfig::Json))
+    });
+    told.collect()
+}
+
+impl<'a> Identity<'a> {
+    /// Those of `run`.
+    pub fn of(run: &'a Value) -> Self {
+        let metadata = field(run, "metadata").unwrap_or(&Value::Null);
+        Self { name: text(metadata, "name"), uid: text(metadata, "uid"), namespace: text(metadata, "namespace") }
+    }
+
+    /// `text` with these variables replaced.
+    pub fn resolved(&self, text: &str) -> String {
+        let value = |reference: &str| match reference {
+            "context.pipelineRun.name" => Some(self.name.to_owned()),
+            "context.pipelineRun.uid" => Some(self.uid.to_owned()),
+            "context.pipelineRun.namespace" => Some(self.namespace.to_owned()),
+            _ => None,
+        };
+        substitute(text, value).unwrap_or_else(|| text.to_owned())
+    }
+}

@@ -1,0 +1,8 @@
+//! The commands for people at a terminal, as they are typed: with a real kube-apiserver, a real registry, and the runner in
+//! the place of Tekton's controller.
+
+mod files;
+mod frame;
+mod rerun;
+mod stand;
+mod start;
