@@ -31,6 +31,8 @@ pub struct Creation<'a> {
     pub dry_run: bool,
     /// What may still be read for it, where that is bounded.
     pub budget: Option<&'a Budget>,
+    /// Something that nobody could know before, where there is such: the uid of the review.
+    pub nonce: Option<&'a str>,
 }
 
 /// Where Pipelines and Tasks are found: a cluster, or files.
@@ -120,7 +122,7 @@ impl From<Exceeded> for SourceError {
 impl<'a> From<&'a str> for Creation<'a> {
     /// One in this namespace, without a deadline.
     fn from(namespace: &'a str) -> Self {
-        Self { namespace, deadline: None, dry_run: false, budget: None }
+        Self { namespace, deadline: None, dry_run: false, budget: None, nonce: None }
     }
 }
 

@@ -22,10 +22,13 @@ mod security;
 mod settings;
 mod steps;
 mod task_spec;
+mod template;
 mod values;
+mod volumes;
 mod working_dir;
 
 pub use self::{
+    policy::Unverified,
     refusal::Refusal,
     request::{Ask, Request, is_default},
     rewrite::{IsLate, Rewrite, rewrite, tasks_to_inline},

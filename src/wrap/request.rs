@@ -18,7 +18,7 @@ use crate::{
     step::{Compression, ConflictRule, OnConflict},
     target::Target,
     tekton::{
-        fields::{field, items, text},
+        fields::{ambiguous_key, field, items, text},
         reference::{Reference, is_object_name},
         run::Run,
         variables::substitute,
@@ -74,6 +74,8 @@ pub struct Request {
     pub sizes: Sizes,
     /// How the injected steps reach registries.
     pub access: Access,
+    /// A part of names that nobody can have guessed who wrote what is read only when a task runs: 16 hexadecimal digits.
+    pub secret: Option<String>,
 }
 
 /// How the injected steps reach registries.
@@ -127,6 +129,8 @@ impl<'a> Ask<'a> {
     /// The whole request, for `pipeline`: the Pipeline, or [`Ask::embedded`].
     pub fn request(&self, defaults: &[Defaults], pipeline: &Value) -> Result<Request, Refusal> {
         let metadata = field(pipeline, "metadata").unwrap_or(&Value::Null);
+        check_keys(self.run.object(), || "the PipelineRun".to_owned())?;
+        check_keys(pipeline, || format!("pipeline {:?}", text(metadata, "name")))?;
         field(pipeline, "spec").map_or(Ok(()), |spec| bounds::check_pipeline(spec, text(metadata, "name")))?;
         let (params, suffix) = match self.way {
             Way::Resolver { reference, suffix } => (Some(reference), suffix),
@@ -163,6 +167,7 @@ impl<'a> Ask<'a> {
             )?,
             sizes: Sizes::read(&values, &workspaces)?,
             access: access(&values)?,
+            secret: None,
             workspaces,
             target,
         };
@@ -253,6 +258,12 @@ impl Request {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses an object with fields that Tekton may read differently than it is read here; `what` names it.
+pub fn check_keys(object: &Value, what: impl FnOnce() -> String) -> Result<(), Refusal> {
+    let refused = |key: &str| Err(Refusal::AmbiguousField { what: what(), key: key.to_owned() });
+    ambiguous_key(object).map_or(Ok(()), refused)
 }
 
 /// Whether a Pipeline's spec has our steps in it already.

@@ -12,7 +12,7 @@ use super::{
     plan::{Plan, PlanError},
     pod_template, provenance,
     refusal::Refusal,
-    request::Request,
+    request::{Request, check_keys},
     security,
     settings::Settings,
     steps,
@@ -209,6 +209,7 @@ fn check_inlined(
     let shown = format!("task {:?}", text(task, "name"));
     Exceeded::check(from.len(), MAX_NAME, "bytes in the name of its Task", || shown.clone())?;
     bounds::check_task_spec(spec, &shown)?;
+    check_keys(spec, || format!("{shown}, with Task {from:?},"))?;
     inlined.add(spec);
     if inlined.bytes > MAX_RUN_BYTES {
         let pipeline = pipeline.to_owned();

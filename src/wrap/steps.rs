@@ -3,21 +3,22 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    known::TaskValues,
     plan::TaskPlan,
     refusal::{Refusal, TaskProblem},
     request::{Access, Request},
     resources, security,
     settings::Settings,
     task_spec::name_steps,
+    template,
+    volumes::{Volumes, mounted_over},
 };
 use crate::{
-    step::{CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
-        fields::{field, field_mut, items, items_mut, text},
+        fields::{field, field_mut, items_mut, text},
         run::Run,
         scope::Scope,
-        workspaces::{Use, mount_path},
+        workspaces::Use,
     },
 };
 
@@ -40,33 +41,40 @@ pub fn inject(
     let Some(step) = plan.restore.first().or(plan.save.first()) else { return Ok(()) };
     let task = text(pipeline_task, "name").to_owned();
     let refused = |problem| Refusal::Task { task: task.clone(), workspace: step.name.clone(), problem };
-    if let Some(path) = mounted_over(pipeline_task, scope) {
-        return Err(refused(TaskProblem::MountPath { path, root: ROOT }));
+    let isolated = request.access.credentials.is_some();
+    if let Some((path, root)) = mounted_over(pipeline_task, scope, isolated) {
+        return Err(refused(TaskProblem::MountPath { path, root }));
     }
-    let mounted = mounted_volumes(pipeline_task, scope).map_err(refused)?;
+    let names = Volumes::new(pipeline_task, run, request, scope);
     let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(()) };
     security::hand_down_rights(spec);
+    if isolated {
+        template::hand_down(spec).map_err(refused)?;
+    }
     let security = security::context(spec, &security::pod_context(run, &task));
     let own_spec = spec.clone();
     let Some(spec) = spec.as_object_mut() else { return Ok(()) };
     let mut mounts = Vec::new();
-    let mut add = |wanted: &str, volume: Value, path: &str, read_only: bool| {
-        let mut mount = json!({"name": add_volume(spec, run, &mounted, wanted, volume), "mountPath": path});
+    let mut add = |wanted: &str, volume: Value, path: &str, read_only: bool| -> Result<(), Refusal> {
+        let name = names.free(wanted).map_err(refused)?;
+        let mut mount = json!({"name": name, "mountPath": path});
         if read_only {
             mount["readOnly"] = json!(true);
         }
         mounts.push(mount);
+        add_volume(spec, name, volume);
+        Ok(())
     };
     if !plan.restore.is_empty() && !plan.save.is_empty() {
-        add("tekton-wrap-state", json!({"emptyDir": {}}), STATE_DIR, false);
+        add("tekton-wrap-state", json!({"emptyDir": {}}), STATE_DIR, false)?;
     }
     // Optional, so that the step can say what is absent, where the kubelet would wait for it in silence.
     if let Some(secret) = &request.access.credentials {
         let volume = json!({"secret": {"secretName": secret, "optional": true}});
-        add("tekton-wrap-credentials", volume, CREDENTIALS_DIR, true);
+        add("tekton-wrap-credentials", volume, CREDENTIALS_DIR, true)?;
     }
     if let Some(map) = &request.access.ca {
-        add("tekton-wrap-ca", json!({"configMap": {"name": map, "optional": true}}), CA_DIR, true);
+        add("tekton-wrap-ca", json!({"configMap": {"name": map, "optional": true}}), CA_DIR, true)?;
     }
     let context = Context {
         task: &task,
@@ -190,53 +198,15 @@ fn access_variables(access: &Access) -> impl Iterator<Item = Value> {
     variables.into_iter().flatten()
 }
 
-/// Adds a volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod, and a
-/// step of the user may mount a volume that nothing declares: `mounted`.
-fn add_volume(
-    spec: &mut Map<String, Value>,
-    run: Run<'_>,
-    mounted: &[String],
-    wanted: &str,
-    mut volume: Value,
-) -> String {
-    let of_pods = run.pod_templates().flat_map(|template| items(template, "volumes"));
-    let Some(volumes) = items_mut(spec, "volumes") else { return String::new() };
-    let declared = volumes.iter().chain(of_pods).map(|volume| text(volume, "name"));
-    let others: Vec<&str> = declared.chain(mounted.iter().map(String::as_str)).collect();
-    let name = free_name(wanted, &others);
+/// Adds a volume that only injected steps mount.
+fn add_volume(spec: &mut Map<String, Value>, name: String, mut volume: Value) {
     let mut named = Map::from_iter([("name".to_owned(), json!(name))]);
     named.extend(volume.as_object_mut().map(std::mem::take).unwrap_or_default());
-    volumes.push(Value::Object(named));
-    name
-}
-
-/// A path that all steps mount and that hides, or may hide, files of the injected ones.
-fn mounted_over(task: &Value, scope: &Scope<'_>) -> Option<String> {
-    let spec = field(task, "taskSpec")?;
-    let workspaces = items(spec, "workspaces").iter().map(mount_path);
-    let template = field(spec, "stepTemplate").map_or(&[][..], |template| items(template, "volumeMounts"));
-    let mounts = template.iter().map(|mount| text(mount, "mountPath").to_owned());
-    let values = TaskValues::new(task, scope);
-    let root = values.path(ROOT);
-    workspaces.chain(mounts).find(|path| values.path(path).may_be_in(&root))
-}
-
-/// The names of the volumes that the task's own containers mount, declared or not.
-fn mounted_volumes(task: &Value, scope: &Scope<'_>) -> Result<Vec<String>, TaskProblem> {
-    let Some(spec) = field(task, "taskSpec") else { return Ok(Vec::new()) };
-    let containers = items(spec, "steps").iter().chain(items(spec, "sidecars")).chain(field(spec, "stepTemplate"));
-    let mounts = containers
-        .flat_map(|container| ["volumeMounts", "volumeDevices"].into_iter().flat_map(|list| items(container, list)));
-    let values = TaskValues::new(task, scope);
-    let name = |mount: &Value| {
-        let template = text(mount, "name");
-        values.string(template).ok_or_else(|| TaskProblem::LateVolume(template.to_owned()))
-    };
-    mounts.map(name).collect()
+    items_mut(spec, "volumes").into_iter().for_each(|volumes| volumes.push(Value::Object(named.clone())));
 }
 
 /// `wanted`, or with a number appended if it is one of `others`.
-fn free_name(wanted: &str, others: &[&str]) -> String {
+pub fn free_name(wanted: &str, others: &[&str]) -> String {
     let taken = |name: &str| others.contains(&name);
     let numbered = (1..).map(|number| format!("{wanted}-{number}"));
     std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()

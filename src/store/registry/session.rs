@@ -132,6 +132,8 @@ impl Session {
             _ => Some(self.pressure.request()),
         };
         let (mut redirects, mut shows) = (0, self.options.auth.candidates.count().max(1));
+        // What a registry wants to be shown it says once.
+        let mut asked = false;
         loop {
             let ours = origin.contains(&call.url);
             let shown = match ours {
@@ -145,7 +147,8 @@ impl Session {
             let answer = match answer.status() {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST if ours => {
                     let (answer, again) = self.denied(&call, answer, shown.as_ref());
-                    match (again && (shown.is_none() || shows > 0), &call.body) {
+                    let again = again && if shown.is_some() { shows > 0 } else { !std::mem::replace(&mut asked, true) };
+                    match (again, &call.body) {
                         (false, _) => return Ok(answer),
                         // A token that expired: the caller begins again and gets a new one.
                         (true, Payload::Stream(_)) => return Err(transient(self.refused(&call, answer))),

@@ -222,6 +222,7 @@ impl Cursor {
 
     /// The open directory that holds `path`.
     pub fn parent(&mut self, path: &TreePath) -> io::Result<BorrowedFd<'_>> {
+        check_name(path.name())?;
         let path = path.as_bytes();
         match path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => self.go(path.get(..slash).unwrap_or_default()),
@@ -244,6 +245,7 @@ impl Cursor {
         let known = self.open.last().map_or(0, |(len, _)| *len);
         self.at.truncate(known);
         for name in path.get(known..).unwrap_or_default().split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            check_name(name)?;
             let dir = self.access.dir(self.last().as_fd(), name)?;
             if !self.at.is_empty() {
                 self.at.push(b'/');
@@ -257,6 +259,11 @@ impl Cursor {
     fn last(&self) -> &Dir {
         self.open.last().map_or(&self.root, |(_, dir)| dir)
     }
+}
+
+/// Refuses a name that leads elsewhere. No path has one; were there a way to make such a path, it would still lead nowhere.
+fn check_name(name: &[u8]) -> io::Result<()> {
+    if matches!(name, b"." | b"..") { Err(Errno::INVAL.into()) } else { Ok(()) }
 }
 
 impl Status {
@@ -337,15 +344,42 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(e) => return Err(e.into()),
     }
-    let dir = Access::lasting().dir(parent, name)?;
+    let access = Access::lasting();
+    // From `parent` on: each directory on the way down with what is left in it, the last of these on the way already. A loop,
+    // since directories may lie deeper than a stack is.
+    let mut open = vec![open_to_remove(&access, parent, name)?];
+    while let Some((dir, names)) = open.last_mut() {
+        match names.last() {
+            None => {
+                open.pop();
+                match open.last_mut() {
+                    Some((above, names)) => {
+                        sys::unlinkat(&*above, names.pop().unwrap_or_default(), AtFlags::REMOVEDIR)?;
+                    }
+                    None => sys::unlinkat(parent, name, AtFlags::REMOVEDIR)?,
+                }
+            }
+            Some(inner) => match sys::unlinkat(&*dir, &inner[..], AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => drop(names.pop()),
+                Err(Errno::ISDIR | Errno::PERM) => {
+                    let inner = open_to_remove(&access, dir.as_fd(), inner)?;
+                    open.push(inner);
+                }
+                Err(e) => return Err(e.into()),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// The directory `name` in `parent`, which may be emptied, and what is in it.
+fn open_to_remove(access: &Access, parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Dir, Vec<Vec<u8>>)> {
+    let dir = access.dir(parent, name)?;
     if status_of(&dir)?.mode & 0o300 != 0o300 {
         sys::fchmod(&dir, Mode::RWXU)?;
     }
-    for inner in dir.names()? {
-        remove(dir.as_fd(), &inner)?;
-    }
-    drop(dir);
-    Ok(sys::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+    let names = dir.names()?;
+    Ok((dir, names))
 }
 
 /// The target of the symbolic link `name` in `parent`.
