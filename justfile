@@ -48,7 +48,7 @@ docs:
 bench NAME *ARGUMENTS:
     cargo bench --bench {{NAME}} -- {{ARGUMENTS}}
 
-# Look for inputs that break something: archive, table, snapshot, yaml or review
+# Look for inputs that break something: archive, table, snapshot, step, registry, yaml or review
 fuzz TARGET *ARGUMENTS:
     fuzz/run {{TARGET}} {{ARGUMENTS}}
 

@@ -3,11 +3,15 @@
 //! of `fuzz/seeds` and with mutants of them.
 
 mod archive;
+mod registry;
 mod review;
 mod snapshot;
+mod step;
 mod table;
 #[cfg(test)]
 mod tests;
 mod yaml;
 
-pub use self::{archive::archive, review::review, snapshot::snapshot, table::table, yaml::yaml};
+pub use self::{
+    archive::archive, registry::registry, review::review, snapshot::snapshot, step::step, table::table, yaml::yaml,
+};

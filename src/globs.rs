@@ -9,6 +9,10 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 #[derive(Clone, Debug)]
 pub struct Glob(Gitignore);
 
+/// Several patterns: of those that match a path the last one counts, and one that begins with `!` takes the path out again.
+#[derive(Clone, Debug)]
+pub struct Globs(Gitignore);
+
 /// A pattern that can't be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{pattern:?} is not a pattern as in .gitignore: {problem}")]
@@ -24,10 +28,7 @@ impl Glob {
         if pattern.starts_with('!') {
             return Err(invalid("one that begins with ! takes others back, and there are none"));
         }
-        let mut builder = GitignoreBuilder::new("/");
-        builder.add_line(None, pattern).map_err(|error| invalid(&error.to_string()))?;
-        let glob = builder.build().map_err(|error| invalid(&error.to_string()))?;
-        if glob.is_empty() { Err(invalid("it is empty or a comment")) } else { Ok(Self(glob)) }
+        built(&[pattern]).map(Self)
     }
 
     /// Whether it matches `path`, which begins at the root and has no slash in front, or a folder that `path` lies in.
@@ -35,6 +36,33 @@ impl Glob {
         let path = Path::new("/").join(OsStr::from_bytes(path));
         self.0.matched_path_or_any_parents(path, is_dir).is_ignore()
     }
+}
+
+impl Globs {
+    /// The patterns in their order. The first one can't begin with `!`: there would be nothing to take out.
+    pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, InvalidGlob> {
+        let patterns: Vec<&str> = patterns.iter().map(AsRef::as_ref).collect();
+        patterns.iter().take(1).try_for_each(|first| Glob::new(first).map(drop))?;
+        built(&patterns).map(Self)
+    }
+
+    /// Whether they match `path`, which begins at the root and has no slash in front, or a folder that `path` lies in.
+    pub fn matches(&self, path: &[u8], is_dir: bool) -> bool {
+        let path = Path::new("/").join(OsStr::from_bytes(path));
+        self.0.matched_path_or_any_parents(path, is_dir).is_ignore()
+    }
+}
+
+fn built(patterns: &[&str]) -> Result<Gitignore, InvalidGlob> {
+    let invalid = |pattern: &str, problem: String| InvalidGlob { pattern: pattern.to_owned(), problem };
+    let mut builder = GitignoreBuilder::new("/");
+    for pattern in patterns {
+        builder.add_line(None, pattern).map_err(|error| invalid(pattern, error.to_string()))?;
+        if pattern.trim().is_empty() || pattern.starts_with('#') {
+            return Err(invalid(pattern, "it is empty or a comment".to_owned()));
+        }
+    }
+    builder.build().map_err(|error| invalid(&patterns.join(", "), error.to_string()))
 }
 
 #[cfg(test)]
@@ -115,9 +143,27 @@ mod tests {
     }
 
     #[test]
+    fn of_several_the_last_one_that_matches_counts() {
+        let globs = Globs::new(&["src/**", "*.toml", "!src/vendor/**", "src/vendor/keep"]).unwrap();
+        for (path, is_dir, expected) in [
+            ("src", true, false),
+            ("src/a/b.rs", false, true),
+            ("Cargo.toml", false, true),
+            ("docs/deep/x.toml", false, true),
+            ("docs/x.md", false, false),
+            ("src/vendor/x", false, false),
+            ("src/vendor/keep", false, true),
+        ] {
+            assert_eq!(globs.matches(path.as_bytes(), is_dir), expected, "{path}");
+        }
+    }
+
+    #[test]
     fn rejects() {
         for pattern in ["", "# comment", "!a"] {
             assert!(Glob::new(pattern).is_err(), "{pattern}");
+            assert!(Globs::new(&[pattern]).is_err(), "{pattern}");
         }
+        assert!(Globs::new(&["a", "!b"]).is_ok() && Globs::new(&["a", "#"]).is_err());
     }
 }

@@ -117,6 +117,14 @@ pub struct WorkspaceStep {
     /// matrix all its combinations are among them, the step's own too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parallel: Vec<(u32, u32)>,
+    /// Paths in it at which containers of the task mount something else: what is there stays there, and an empty file or
+    /// directory that the container runtime made as mount point is nobody's change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<String>,
+    /// Param `paths`: patterns as gitignore has them, see [`crate::globs::Globs`]. Only what they match is restored; empty:
+    /// everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
     /// Those of `parallel` whose changes a later task, one that can't be skipped, restores together with this task's:
     /// inclusive ranges, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

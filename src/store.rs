@@ -25,6 +25,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(any(test, fuzzing))]
+pub use self::registry::any_answer::check as check_answer;
 pub use self::{
     credentials::{Credentials, TEKTON_CREDENTIALS},
     registry::{HttpOptions, RetryPolicy},

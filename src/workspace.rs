@@ -6,6 +6,7 @@
 //! | [`restore`], [`save`], [`publish`] | the operations; making visible what was saved |
 //! | [`baseline`], [`diff`], [`shard`] | what a workspace was after its restore; what changed since, in parts |
 //! | [`base`] | unpacks the layers of a base image |
+//! | [`selection`] | what of a workspace a task restores |
 //! | [`snapshot`] | images of a run: manifests, lineages, merge, the image at the end |
 //! | [`layer`] | the format of one layer |
 //! | [`files`] | system calls on the tree |
@@ -35,6 +36,7 @@ mod publish;
 mod report;
 mod restore;
 mod save;
+pub(crate) mod selection;
 mod shard;
 pub(crate) mod snapshot;
 mod steps;

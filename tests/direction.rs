@@ -31,6 +31,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["restore", "save"],
             &["diff"],
             &["shard", "baseline", "base"],
+            &["selection"],
             &["snapshot"],
             &["layer", "files"],
             &["threads"],
@@ -44,8 +45,8 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
         &[
             &["rewrite"],
             &["patch", "steps"],
-            &["bindings", "explain", "inline", "aliases", "pod_template", "policy", "working_dir"],
-            &["values", "pipeline_name", "resources", "security"],
+            &["bindings", "explain", "inline", "aliases", "pod_template", "policy", "working_dir", "mounts", "paths"],
+            &["values", "pipeline_name", "resources", "security", "place"],
             &["plan"],
             &["request"],
             &["bounds", "refusal"],

@@ -13,11 +13,7 @@ use crate::{
         Error,
         base::BaseUnpacker,
         entry::Entry,
-        files::{
-            extract::Extractor,
-            tree::{Access, Dir},
-            walk::Walk,
-        },
+        files::{access::DirAccess, extract::Extractor, tree::Dir, walk::Walk},
         layer::codec,
         path::TreePath,
         progress::{Action, Progress},
@@ -59,7 +55,7 @@ fn unpack(bytes: &[u8], ws: &Path) -> Result<Vec<Entry>, Error> {
         _ => Compression::None,
     };
     let progress = Progress::new(Action::Restore, "fuzz");
-    let mut base = BaseUnpacker::new(ws, MOST, true)?;
+    let mut base = BaseUnpacker::new(Extractor::new(ws)?.keeping_privileges(true), MOST);
     for number in 0..2 {
         base.take_for_ours(number > 0);
         let input =
@@ -75,7 +71,7 @@ fn unpack(bytes: &[u8], ws: &Path) -> Result<Vec<Entry>, Error> {
 }
 
 fn found(ws: &Path) -> Vec<TreePath> {
-    let mut walk = Walk::new(ws, Access::temporary()).expect("a walk");
+    let mut walk = Walk::new(ws, DirAccess::temporary()).expect("a walk");
     let paths = std::iter::from_fn(|| walk.next()).map(|found| found.expect("a path").path);
     paths.filter(|path| !path.is_root()).collect()
 }

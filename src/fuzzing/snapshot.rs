@@ -14,7 +14,7 @@ use crate::{
 
 /// What is in one input: both as JSON.
 #[derive(serde::Deserialize)]
-struct Image {
+struct StoredImage {
     manifest: Manifest,
     config: Config,
 }
@@ -22,7 +22,7 @@ struct Image {
 /// Takes `bytes` for a snapshot or an image at the end of a run: a lineage that is accepted is one that tasks can have made, it
 /// can be merged, and it is the same after it was stored. Gives whether one is accepted.
 pub fn snapshot(bytes: &[u8]) -> bool {
-    let Ok(Image { manifest, mut config }) = serde_json::from_slice::<Image>(bytes) else { return false };
+    let Ok(StoredImage { manifest, mut config }) = serde_json::from_slice::<StoredImage>(bytes) else { return false };
     let digest = Digest::of(bytes);
     let ordinary = config.lineage.take().filter(|lineage| lineage.check().is_ok());
     let snapshot = config.snapshot.take();

@@ -100,6 +100,16 @@ fn snapshots() {
 }
 
 #[test]
+fn steps() {
+    with_mutants(&["fuzz/seeds/step"], |_| {}, step);
+}
+
+#[test]
+fn answers_of_registries() {
+    with_mutants(&["fuzz/seeds/registry"], |_| {}, registry);
+}
+
+#[test]
 fn yaml_documents() {
     with_mutants(&["fuzz/seeds/yaml", "tests/golden", "examples"], |_| {}, yaml);
 }

@@ -65,7 +65,7 @@ pub struct Amount {
 }
 
 /// A task while its changes are counted.
-struct Task<'a> {
+struct TaskChanges<'a> {
     before: Resolver<'a>,
     after: Resolver<'a>,
     summary: Summary,
@@ -74,12 +74,12 @@ struct Task<'a> {
 /// What each task of `view` changed, in pipeline order.
 pub fn of_tasks(view: &View<'_>) -> Result<Vec<Summary>, Error> {
     let (sources, none) = (view.contributors(), BTreeSet::new());
-    let task = |_| Task {
+    let task = |_| TaskChanges {
         before: Resolver::new(sources, &none),
         after: Resolver::new(sources, &none),
         summary: Summary::default(),
     };
-    let mut tasks: Vec<Task<'_>> = sources.iter().skip(1).map(task).collect();
+    let mut tasks: Vec<TaskChanges<'_>> = sources.iter().skip(1).map(task).collect();
     // Sources that left no directory at a path: what was below it is gone.
     let mut cuts: Vec<(usize, TreePath)> = Vec::new();
     let (mut groups, mut group) = (view.groups()?, Vec::new());
@@ -104,7 +104,7 @@ pub fn of_tasks(view: &View<'_>) -> Result<Vec<Summary>, Error> {
     Ok(tasks.into_iter().map(|task| task.summary).collect())
 }
 
-impl Task<'_> {
+impl TaskChanges<'_> {
     fn add(&mut self, before: &[Change], after: &[Change]) {
         let resolve = |resolver: &mut Resolver<'_>, group: &[Change]| match group {
             [] => None,

@@ -26,18 +26,18 @@ use crate::{
 /// Lists what `source` holds.
 pub fn tree(source: &InspectedImage, output: Output, out: &mut dyn Write) -> Result<(), Error> {
     if output == Output::Json {
-        let mut entries = Array::begin(out, &Head::of(source), "entries")?;
+        let mut entries = Array::begin(out, &ImageHead::of(source), "entries")?;
         source.for_each(&mut |entry| entries.push(&Described::new(&entry)))?;
         return entries.end("note", &source.unlisted);
     }
-    source.for_each(&mut |entry| writeln!(out, "{}", Line(&entry)).map_err(unwritable()))
+    source.for_each(&mut |entry| writeln!(out, "{}", EntryLine(&entry)).map_err(unwritable()))
 }
 
 /// Lists what differs between `a` and `b`.
 pub fn diff(a: &InspectedImage, b: &InspectedImage, output: Output, out: &mut dyn Write) -> Result<(), Error> {
     let mut summary = Summary::default();
     if output == Output::Json {
-        let mut changes = Array::begin(out, &Heads { from: Head::of(a), to: Head::of(b) }, "changes")?;
+        let mut changes = Array::begin(out, &ImageHeads { from: ImageHead::of(a), to: ImageHead::of(b) }, "changes")?;
         a.compare(b, &mut |before, after| match summary.add(before.as_ref(), after.as_ref()) {
             None => Ok(()),
             Some(change) => changes.push(&Changed {
@@ -76,9 +76,9 @@ impl fmt::Display for Name<'_> {
 }
 
 /// An entry as `tar -tv` shows it.
-struct Line<'a>(&'a Entry);
+struct EntryLine<'a>(&'a Entry);
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for EntryLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Entry { mode, uid, gid, node, .. } = self.0;
         let letter = match node {
@@ -137,21 +137,21 @@ impl fmt::Display for What<'_> {
 }
 
 #[derive(Serialize)]
-struct Head<'a> {
+struct ImageHead<'a> {
     image: &'a str,
     digest: Digest,
 }
 
-impl<'a> Head<'a> {
+impl<'a> ImageHead<'a> {
     fn of(source: &'a InspectedImage) -> Self {
         Self { image: &source.image, digest: source.digest }
     }
 }
 
 #[derive(Serialize)]
-struct Heads<'a> {
-    from: Head<'a>,
-    to: Head<'a>,
+struct ImageHeads<'a> {
+    from: ImageHead<'a>,
+    to: ImageHead<'a>,
 }
 
 #[derive(Serialize)]

@@ -11,6 +11,8 @@
 //! | `http`, `early`, `origin`, `proxy`, `trust` | connections and addresses |
 
 mod action;
+#[cfg(any(test, fuzzing))]
+pub mod any_answer;
 mod auth;
 mod blocks;
 mod candidates;

@@ -3,10 +3,7 @@
 
 mod listing;
 
-use std::{
-    io::{self, Read},
-    path::Path,
-};
+use std::io::{self, Read};
 
 use tar::EntryType;
 
@@ -47,9 +44,9 @@ pub struct BaseUnpacker {
 /// Files that were made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Made {
-    /// Their number; each hard link counts.
+    /// Everything that is no directory, by name.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of regular files, of hard links once.
     pub bytes: u64,
     /// How many of them lost setuid, setgid or capabilities.
     pub stripped: u64,
@@ -81,11 +78,9 @@ impl From<Error> for UnpackError {
 }
 
 impl BaseUnpacker {
-    /// For the workspace in the directory `root`, which is empty and has room for files of `room` bytes.
-    /// Files keep setuid, setgid and capabilities if it `keeps_privileges`.
-    pub fn new(root: &Path, room: u64, keeps_privileges: bool) -> Result<Self, Error> {
-        let extractor = Extractor::new(root)?.keeping_privileges(keeps_privileges);
-        Ok(Self { extractor, ours: false, entries: Listing::new(), bytes: 0, room })
+    /// For the empty workspace of `extractor`, which has room for files of `room` bytes.
+    pub fn new(extractor: Extractor, room: u64) -> Self {
+        Self { extractor, ours: false, entries: Listing::new(), bytes: 0, room }
     }
 
     /// Applies `layer`, the next higher one. Directories get no attributes yet.
@@ -112,6 +107,7 @@ impl BaseUnpacker {
     pub fn unpack(&mut self, number: u32, input: impl Read, progress: &Progress) -> Result<(), UnpackError> {
         let unreadable = |e: io::Error| UnpackError::Archive(format!("it can't be read: {e}"));
         let mut archive = Untar::new(input);
+        let progress = progress.of_layer();
         while let Some(member) = archive.next().map_err(unreadable)? {
             progress.file();
             self.add(number, &member, &mut progress.counting(&mut archive.content()))?;

@@ -11,12 +11,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{entry::Entry, error::Error, files::tree::Identity, snapshot::lineage::Input};
+use super::{entry::Entry, error::Error, files::tree::Identity, selection::Extent, snapshot::lineage::Input};
 
 /// No record is longer.
 const MAX_RECORD: u32 = 256 << 20;
 
-/// A path as it was after the restore.
+/// A path as it was after the restore, or a directory that it left out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Known {
     /// What was restored, with the attributes that it got.
@@ -25,6 +25,8 @@ pub struct Known {
     pub identity: Option<Identity>,
     /// The number of its names.
     pub nlink: u64,
+    /// How much of it was restored.
+    pub extent: Extent,
 }
 
 /// Writes a baseline.

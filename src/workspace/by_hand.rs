@@ -6,11 +6,13 @@ use super::{
     baseline,
     conflict::ConflictPolicy,
     error::Error,
+    files::mounts::MountPoints,
     progress::{Action, INTERVAL, Phase, Progress},
     report::report_saved,
-    save,
+    restore::RestoreOptions,
+    save::{self, SaveOptions},
     snapshot::{
-        assemble::{self, Labels},
+        assemble::{self, ImageLabels},
         lineage::{Input, Writer},
         load,
     },
@@ -26,7 +28,7 @@ pub fn restore_image(source: &str, dir: &Path, baseline: Option<&Path>) -> Resul
     let input = Input { lineage: load::lineage(&*store, &target)?, read: Vec::new() };
     std::fs::create_dir_all(dir).map_err(Error::file(dir.display(), "can't be made"))?;
     // What conflicts a snapshot's tasks had was settled when it was made.
-    restore_reported(&*store, &input, dir, baseline, &ConflictPolicy::last(), source)
+    restore_reported(&*store, &input, dir, &RestoreOptions::whole(ConflictPolicy::last(), baseline), source)
 }
 
 /// By hand: stores what is in `dir` as the image `target`: all of it, or what changed since `baseline` on top of the image
@@ -38,14 +40,15 @@ pub fn save_dir(dir: &Path, target: &str, baseline: Option<&Path>) -> Result<(),
     let mut lineage = baseline::input(baseline)?.lineage;
     let progress = Progress::new(Action::Save, target);
     progress.logged(INTERVAL, || {
-        let saved = save::save(&*store, dir, baseline, Compression::default(), &progress)?;
+        let (compression, mounts) = (Compression::default(), MountPoints::default());
+        let saved = save::save(&*store, dir, SaveOptions { baseline, compression, mounts: &mounts }, &progress)?;
         progress.enter(Phase::Finishing);
         let last = lineage.writers.last().map(|writer| writer.order);
         let order = last.map_or(Some(0), |last| last.checked_add(1)).ok_or_else(|| no_order_left(target))?;
         if !saved.layers.is_empty() {
             lineage.writers.push(Writer::unsaved("save", order, &lineage, saved.layers.clone()));
         }
-        assemble::put_whole(&*store, &to.reference(), &lineage, Compression::default(), &Labels::default())?;
+        assemble::put_whole(&*store, &to.reference(), &lineage, Compression::default(), &ImageLabels::default())?;
         report_saved(target, &saved, start);
         Ok(())
     })

@@ -14,10 +14,13 @@ use super::{
     entry::{Entry, Node},
     error::Error,
     files::{
-        tree::{self, Access, Cursor, Identity, Status},
-        walk::{Found, Walk},
+        access::{Cursor, DirAccess},
+        mounts::MountPoints,
+        tree::{self, Identity, Status},
+        walk::{Walk, WalkEntry},
     },
     path::TreePath,
+    selection::Extent,
     shard::{Shard, Sharder},
 };
 
@@ -43,14 +46,23 @@ struct Linked {
 /// A directory that the walk is in.
 struct OpenDir {
     path: TreePath,
-    /// As it was before it was opened, which may have changed its mode.
-    status: Status,
+    attributes: DirAttributes,
     /// It is in a shard.
     listed: bool,
 }
 
+/// What a directory is listed with that is listed only because something below it changed.
+#[derive(Clone)]
+struct DirAttributes {
+    /// As it was before it was opened, which may have changed its mode.
+    status: Status,
+    /// What the task was not given: all but the mtime stays as its ancestors left it.
+    left_out: Option<Box<Entry>>,
+}
+
 struct Diff<'a> {
     cursor: Cursor,
+    mounts: &'a MountPoints,
     shards: Sharder<'a>,
     seen: Seen,
     /// From the root to the last path: all directories above it, and itself if it is one.
@@ -58,16 +70,18 @@ struct Diff<'a> {
     /// Files with hard links, by device and inode.
     linked: HashMap<(u64, u64), Linked>,
     /// The directories above their paths.
-    above_links: HashMap<TreePath, Status>,
+    above_links: HashMap<TreePath, DirAttributes>,
     /// What is below this path was known and is gone with it.
     gone: Option<TreePath>,
 }
 
 /// Compares the directory `root` with what was known of it, in tree order, and hands what changed over as it is found: in
-/// shards, the first ones of `size`. Directories above a change are there too.
+/// shards, the first ones of `size`. Directories above a change are there too. What a container runtime made as mount point
+/// at one of `mounts`, or on the way to it, is nobody's change.
 pub fn changes(
     root: &Path,
-    access: &Arc<Access>,
+    access: &Arc<DirAccess>,
+    mounts: &MountPoints,
     baseline: Option<&mut dyn Iterator<Item = Result<Known, Error>>>,
     size: u64,
     out: &mut dyn FnMut(Shard) -> Result<(), Error>,
@@ -79,6 +93,7 @@ pub fn changes(
     let shards = Sharder::new(size, out)?;
     let mut diff = Diff {
         cursor,
+        mounts,
         shards,
         seen: Seen::default(),
         open: Vec::new(),
@@ -93,14 +108,19 @@ pub fn changes(
             diff.deleted(&old)?;
         }
         diff.leave(&found.path);
-        let listed = match next_if(&mut baseline, |path| *path == found.path)? {
-            Some(old) => diff.compare(&walk, &found, &old)?,
+        let old = next_if(&mut baseline, |path| *path == found.path)?;
+        let listed = match &old {
+            Some(old) if old.extent == Extent::Nothing => diff.compare_left_out(&walk, &found)?,
+            Some(old) => diff.compare(&walk, &found, old)?,
+            None if diff.is_mount_point(&found) => false,
             // Without a baseline nothing says that a task changed the root: it belongs to the volume.
             None if found.path.is_root() && !has_baseline => false,
             None => diff.add(&walk, &found, true)?,
         };
         if found.status.kind == FileType::Directory {
-            diff.open.push(OpenDir { path: found.path, status: found.status, listed });
+            let left_out = old.filter(|old| old.extent == Extent::Nothing).map(|old| Box::new(old.entry));
+            let attributes = DirAttributes { status: found.status, left_out };
+            diff.open.push(OpenDir { path: found.path, attributes, listed });
         }
     }
     while let Some(old) = next_if(&mut baseline, |_| true)? {
@@ -117,6 +137,10 @@ impl Diff<'_> {
 
     fn deleted(&mut self, old: &Known) -> Result<(), Error> {
         let path = &old.entry.path;
+        // What is in it, and was not given to the task, is not deleted with it.
+        if old.extent != Extent::Whole {
+            return Ok(());
+        }
         if self.gone.as_ref().is_some_and(|gone| gone.contains(path)) {
             return Ok(());
         }
@@ -126,8 +150,28 @@ impl Diff<'_> {
         self.shards.whiteout(path.clone())
     }
 
+    /// Whether it is what a container runtime makes as mount point, or on the way to one. A directory is listed if there is more
+    /// in it.
+    fn is_mount_point(&self, found: &WalkEntry) -> bool {
+        match found.status.kind {
+            FileType::Directory => !found.path.is_root() && self.mounts.needs(&found.path),
+            FileType::RegularFile => found.status.size == 0 && self.mounts.contains(&found.path),
+            _ => false,
+        }
+    }
+
+    /// The task made something at the path of a directory that it was not given. Whether it is listed as changed: a directory
+    /// is there as it was for others.
+    fn compare_left_out(&mut self, walk: &Walk, found: &WalkEntry) -> Result<bool, Error> {
+        if found.status.kind == FileType::Directory {
+            return Ok(false);
+        }
+        self.shards.replaces_directory();
+        self.add(walk, found, true)
+    }
+
     /// Whether it is listed as changed.
-    fn compare(&mut self, walk: &Walk, found: &Found, old: &Known) -> Result<bool, Error> {
+    fn compare(&mut self, walk: &Walk, found: &WalkEntry, old: &Known) -> Result<bool, Error> {
         let (now, was) = (&found.status, &old.entry);
         let same_owner = (now.mode, now.uid, now.gid, now.nlink) == (was.mode, was.uid, was.gid, old.nlink);
         let same_size = was.content().is_none_or(|content| content.size == now.size);
@@ -158,7 +202,7 @@ impl Diff<'_> {
     }
 
     /// Whether a file of which the status changed is different, or is a hard link to another file.
-    fn file_changed(&mut self, walk: &Walk, found: &Found, entry: &mut Entry, old: &Known) -> Result<bool, Error> {
+    fn file_changed(&mut self, walk: &Walk, found: &WalkEntry, entry: &mut Entry, old: &Known) -> Result<bool, Error> {
         let other_file = old.identity.is_none_or(|identity| !same_file(&identity, &found.status.identity));
         let has_links = found.status.nlink > 1 || old.nlink > 1;
         let Some(was) = old.entry.content() else { return Ok(true) };
@@ -188,7 +232,7 @@ impl Diff<'_> {
     }
 
     /// Whether it is listed as changed.
-    fn add(&mut self, walk: &Walk, found: &Found, changed: bool) -> Result<bool, Error> {
+    fn add(&mut self, walk: &Walk, found: &WalkEntry, changed: bool) -> Result<bool, Error> {
         // What did not change is of interest only if it is a hard link.
         if changed || found.status.nlink > 1 && found.status.kind == FileType::RegularFile {
             let entry = walk.describe(found)?;
@@ -197,7 +241,7 @@ impl Diff<'_> {
         Ok(false)
     }
 
-    fn keep(&mut self, found: &Found, entry: Entry, changed: bool) -> Result<bool, Error> {
+    fn keep(&mut self, found: &WalkEntry, entry: Entry, changed: bool) -> Result<bool, Error> {
         if matches!(entry.node, Node::File(_)) && found.status.nlink > 1 {
             let Identity { dev, ino, .. } = found.status.identity;
             match self.linked.entry((dev, ino)) {
@@ -210,7 +254,7 @@ impl Diff<'_> {
                 }
             }
             for dir in self.open.iter().rev() {
-                if self.above_links.insert(dir.path.clone(), dir.status).is_some() {
+                if self.above_links.insert(dir.path.clone(), dir.attributes.clone()).is_some() {
                     break;
                 }
             }
@@ -228,7 +272,7 @@ impl Diff<'_> {
         let listed = self.open.iter().rposition(|dir| dir.listed);
         let unlisted = self.open.iter_mut().enumerate().filter(|(place, _)| listed.is_none_or(|last| *place > last));
         for (_, dir) in unlisted {
-            self.shards.push(&header(&mut self.cursor, &dir.path, &dir.status)?)?;
+            self.shards.push(&header(&mut self.cursor, &dir.path, &dir.attributes)?)?;
             dir.listed = true;
         }
         Ok(())
@@ -245,8 +289,8 @@ impl Diff<'_> {
             let mut entries = Vec::with_capacity(names.len());
             for entry in names {
                 let mut path = entry.path.parent();
-                while let Some((dir, status)) = path.and_then(|dir| self.above_links.remove_entry(&dir)) {
-                    entries.push(header(&mut self.cursor, &dir, &status)?);
+                while let Some((dir, attributes)) = path.and_then(|dir| self.above_links.remove_entry(&dir)) {
+                    entries.push(header(&mut self.cursor, &dir, &attributes)?);
                     path = dir.parent();
                 }
                 entries.push(entry);
@@ -259,7 +303,11 @@ impl Diff<'_> {
 }
 
 /// A directory that is listed because something below it changed.
-fn header(cursor: &mut Cursor, path: &TreePath, status: &Status) -> Result<Entry, Error> {
+fn header(cursor: &mut Cursor, path: &TreePath, attributes: &DirAttributes) -> Result<Entry, Error> {
+    let DirAttributes { status, left_out } = attributes;
+    if let Some(known) = left_out {
+        return Ok(Entry { node: Node::Dir { touched: true }, mtime: status.mtime, ..(**known).clone() });
+    }
     let xattrs = cursor.dir(path).and_then(tree::xattrs).map_err(|_| Error::Changed(path.clone()))?;
     Ok(status.entry(path.clone(), Node::Dir { touched: true }, xattrs))
 }

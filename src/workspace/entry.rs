@@ -119,6 +119,11 @@ impl Entry {
         }
     }
 
+    /// Bytes of a regular file, under its first path only where it has hard links.
+    pub fn own_size(&self) -> u64 {
+        if let Node::File(content) = &self.node { content.size } else { 0 }
+    }
+
     /// Whether two tasks that left this and `other` at one path left the same: everything but the mtime counts.
     pub fn same_result(&self, other: &Self) -> bool {
         let same_node = match (&self.node, &other.node) {

@@ -111,6 +111,9 @@ pub enum Error {
     /// A rule of param `conflict` can't be read.
     #[error("param conflict: {0}")]
     ConflictRule(#[from] InvalidGlob),
+    /// A pattern of param `paths` can't be read.
+    #[error("param paths: {0}")]
+    Paths(InvalidGlob),
     /// A matrix has more combinations than its steps were made for.
     #[error(transparent)]
     Combinations(#[from] TooManyCombinations),

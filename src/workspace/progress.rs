@@ -1,6 +1,7 @@
 //! How far a restore or a save is: counted where the work is done, at no cost, and told every few seconds.
 
 use std::{
+    cell::Cell,
     io::{self, Read},
     sync::{
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
@@ -28,6 +29,13 @@ pub struct Progress {
     bytes: AtomicU64,
     total_files: AtomicU64,
     total_bytes: AtomicU64,
+}
+
+/// What the work on one layer counts. If it is begun anew, what it counted before is taken back.
+pub struct LayerProgress<'a> {
+    progress: &'a Progress,
+    files: Cell<u64>,
+    bytes: Cell<u64>,
 }
 
 /// Which operation.
@@ -110,19 +118,9 @@ impl Progress {
         self.total_bytes.store(bytes, Relaxed);
     }
 
-    /// A file is done.
-    pub fn file(&self) {
-        self.files.fetch_add(1, Relaxed);
-    }
-
-    /// A part of a file is done.
-    pub fn bytes(&self, count: u64) {
-        self.bytes.fetch_add(count, Relaxed);
-    }
-
-    /// Counts what is read from `input`.
-    pub fn counting<'a>(&'a self, input: &'a mut dyn Read) -> impl Read + 'a {
-        Counting { progress: self, input }
+    /// The part of it that is the work on one layer.
+    pub fn of_layer(&self) -> LayerProgress<'_> {
+        LayerProgress { progress: self, files: Cell::new(0), bytes: Cell::new(0) }
     }
 
     /// How far it is.
@@ -207,6 +205,31 @@ impl Progress {
     }
 }
 
+impl LayerProgress<'_> {
+    /// The work begins, for the first time or anew.
+    pub fn begin(&self) {
+        self.progress.files.fetch_sub(self.files.take(), Relaxed);
+        self.progress.bytes.fetch_sub(self.bytes.take(), Relaxed);
+    }
+
+    /// A file is done.
+    pub fn file(&self) {
+        self.files.set(self.files.get().saturating_add(1));
+        self.progress.files.fetch_add(1, Relaxed);
+    }
+
+    /// A part of a file is done.
+    pub fn bytes(&self, count: u64) {
+        self.bytes.set(self.bytes.get().saturating_add(count));
+        self.progress.bytes.fetch_add(count, Relaxed);
+    }
+
+    /// Counts what is read from `input`.
+    pub fn counting<'a>(&'a self, input: &'a mut dyn Read) -> impl Read + 'a {
+        Counting { progress: self, input }
+    }
+}
+
 impl Phase {
     fn name(self) -> &'static str {
         match self {
@@ -229,7 +252,7 @@ impl Moment {
 }
 
 struct Counting<'a> {
-    progress: &'a Progress,
+    progress: &'a LayerProgress<'a>,
     input: &'a mut dyn Read,
 }
 
@@ -274,15 +297,30 @@ mod tests {
         assert_eq!(told.lock().unwrap().len(), 0);
         let long = || {
             progress.expect(3, 30);
+            let layer = progress.of_layer();
             while told.lock().unwrap().len() < 3 {
                 thread::yield_now();
-                progress.file();
+                layer.file();
             }
         };
         progress.every(Duration::from_millis(1), &tell, long);
         let told = told.lock().unwrap();
         assert!(told.is_sorted_by_key(|moment: &Moment| (moment.files, moment.time)), "{told:?}");
         assert_eq!(told[2].total_files, 3);
+    }
+
+    #[test]
+    fn a_layer_that_is_begun_anew_counts_once() {
+        let progress = Progress::new(Action::Save, "ws");
+        let (broken, other) = (progress.of_layer(), progress.of_layer());
+        for _ in 0..2 {
+            broken.begin();
+            (0..21).for_each(|_| broken.file());
+            broken.bytes(100);
+        }
+        other.begin();
+        other.file();
+        assert_eq!((progress.now().files, progress.now().bytes), (22, 100));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     error::Error,
     layer::descriptor::Descriptor,
     snapshot::{
-        assemble::{self, Labels},
+        assemble::{self, ImageLabels},
         image::Snapshot,
         lineage::{Input, Lineage, Writer},
         load,
@@ -105,14 +105,14 @@ impl PendingSnapshot<'_> {
             ancestors: input.lineage.writers.clone(),
         };
         let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
-        assemble::put_snapshot(&**store, &tag, layers, snapshot, &Labels::of_step(step, workspace))
+        assemble::put_snapshot(&**store, &tag, layers, snapshot, &ImageLabels::of_step(step, workspace))
     }
 
     /// Writes `target` from all that can be seen. Each task stores its own snapshot before it comes here and looks again
     /// after it wrote, so that whoever writes last has seen every other one.
     fn write_target(&self, own: Digest) -> Result<(), Error> {
         let target = self.workspace.target.parse::<Target>()?;
-        let labels = Labels::of_step(self.step, self.workspace);
+        let labels = ImageLabels::of_step(self.step, self.workspace);
         let mut visible = self.visible(Some(own))?;
         let mut written = false;
         while visible.look(self)? || !written {

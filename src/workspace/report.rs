@@ -2,15 +2,22 @@
 
 use std::time::Instant;
 
-use super::{diff::Seen, restore::Restored, save::Saved};
+use super::{
+    diff::Seen,
+    restore::Restored,
+    save::Saved,
+    selection::{LeftOut, Selection},
+};
 use crate::{
     quote::Line,
     units::{count, size},
 };
 
-/// A workspace was restored.
-pub fn report_restored(name: &str, restored: &Restored) {
-    let Restored { files, bytes, layers, tasks, stripped, time } = *restored;
+/// A workspace was restored, as far as `selection` says.
+pub fn report_restored(name: &str, restored: &Restored, selection: &Selection) {
+    let &Restored { files, bytes, layers, tasks, stripped, time, ref left_out } = restored;
+    // Layers of an image that was made by hand are of no task.
+    let of_tasks = if tasks > 0 { format!(" of {}", count(tasks as u64, "task")) } else { String::new() };
     let seconds = time.as_secs_f64();
     tracing::info!(
         event = "restored",
@@ -20,13 +27,13 @@ pub fn report_restored(name: &str, restored: &Restored) {
         layers,
         tasks,
         seconds,
-        "restored {}: {}, {} from {} of {} in {seconds:.2} s",
+        "restored {}: {}, {} from {}{of_tasks} in {seconds:.2} s",
         Line(name),
         count(files, "file"),
         size(bytes),
         count(layers as u64, "layer"),
-        count(tasks as u64, "task"),
     );
+    report_left_out(name, left_out, selection);
     if stripped > 0 {
         let files = count(stripped, "file");
         tracing::warn!(
@@ -34,6 +41,27 @@ pub fn report_restored(name: &str, restored: &Restored) {
             Line(name)
         );
     }
+}
+
+/// So that whoever misses a file sees why.
+fn report_left_out(name: &str, left_out: &LeftOut, selection: &Selection) {
+    let &LeftOut { files, bytes, ref listed, unlisted } = left_out;
+    if listed.is_empty() {
+        return;
+    }
+    let more = if unlisted > 0 { format!(" and {unlisted} more") } else { String::new() };
+    tracing::info!(
+        event = "left_out",
+        workspace = name,
+        files,
+        bytes,
+        "{}: left out {}, {}, which the paths {:?} of this task don't match: {}{more}",
+        Line(name),
+        count(files, "file"),
+        size(bytes),
+        selection.shown,
+        listed.join(", "),
+    );
 }
 
 /// A workspace was saved, begun at `start`.

@@ -12,13 +12,17 @@ use super::{
     diff::{self, Seen},
     entry::{Content, Entry, Node},
     error::Error,
-    files::tree::{self, Access, Cursor},
+    files::{
+        access::{Cursor, DirAccess},
+        mounts::MountPoints,
+        tree,
+    },
     layer::{
         descriptor::Descriptor,
         write::{self, LayerWriter},
     },
     path::TreePath,
-    progress::{Phase, Progress},
+    progress::{LayerProgress, Phase, Progress},
     shard::{self, Shard},
     threads,
 };
@@ -27,14 +31,34 @@ use crate::{step::Compression, store::Store};
 /// How often a save is begun anew because files change meanwhile.
 const ATTEMPTS: usize = 3;
 
+/// How a workspace is saved.
+#[derive(Clone, Copy, Debug)]
+pub struct SaveOptions<'a> {
+    /// What the task started from; none: from nothing.
+    pub baseline: Option<&'a Path>,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// Where other containers have something mounted.
+    pub mounts: &'a MountPoints,
+}
+
+/// How layers are packed.
+#[derive(Clone, Copy, Debug)]
+pub struct Packing {
+    /// How they are compressed.
+    pub compression: Compression,
+    /// Whether a file that is not what it was when it was found is an error.
+    pub strict: bool,
+}
+
 /// What was stored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Saved {
     /// The layers, with disjoint paths; none if nothing changed.
     pub layers: Vec<Descriptor>,
-    /// Regular files in them, by name.
+    /// Everything in them that is no directory, by name.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of regular files, of hard links once.
     pub bytes: u64,
     /// Paths that are gone.
     pub deleted: u64,
@@ -42,24 +66,20 @@ pub struct Saved {
     pub seen: Seen,
 }
 
-/// Stores what is in the directory `root` and was not so in `baseline`, or everything.
-pub fn save(
-    store: &dyn Store,
-    root: &Path,
-    baseline: Option<&Path>,
-    compression: Compression,
-    progress: &Progress,
-) -> Result<Saved, Error> {
+/// Stores what is in the directory `root` and was not so in the baseline, or everything.
+pub fn save(store: &dyn Store, root: &Path, options: SaveOptions<'_>, progress: &Progress) -> Result<Saved, Error> {
+    let SaveOptions { baseline, compression, mounts } = options;
     let mut attempt = 1_usize;
     loop {
         let strict = attempt < ATTEMPTS;
+        let packing = Packing { compression, strict };
         let saved = match baseline {
-            None => store_changes(store, root, None, (compression, strict), progress),
+            None => store_changes(store, root, mounts, None, packing, progress),
             Some(path) => {
                 let mut known = baseline::BaselineReader::open(path)?;
                 threads::ahead(
                     |hand_over| known.try_for_each(|known| hand_over(known?)),
-                    |known| store_changes(store, root, Some(known), (compression, strict), progress),
+                    |known| store_changes(store, root, mounts, Some(known), packing, progress),
                 )
             }
         };
@@ -77,15 +97,16 @@ pub fn save(
 fn store_changes(
     store: &dyn Store,
     root: &Path,
+    mounts: &MountPoints,
     known: Option<&mut dyn Iterator<Item = Result<Known, Error>>>,
-    (compression, strict): (Compression, bool),
+    packing: Packing,
     progress: &Progress,
 ) -> Result<Saved, Error> {
-    let access = Access::temporary();
+    let access = DirAccess::temporary();
     let mut saved = Saved::default();
     progress.begin(Phase::Looking);
     let find = |hand_over: &mut dyn FnMut(Shard) -> Result<(), Error>| {
-        let seen = diff::changes(root, &access, known, shard::size(), &mut |shard| {
+        let seen = diff::changes(root, &access, mounts, known, shard::size(), &mut |shard| {
             saved.deleted = saved.deleted.saturating_add(shard.whiteouts.len() as u64);
             saved.files = saved.files.saturating_add(shard.files);
             saved.bytes = saved.bytes.saturating_add(shard.bytes);
@@ -95,7 +116,7 @@ fn store_changes(
         progress.expect(saved.files, saved.bytes);
         Ok(seen)
     };
-    let pack = |shard| pack(store, root, &access, &shard, (compression, strict), progress);
+    let pack = |shard| pack(store, root, &access, &shard, packing, progress);
     let (seen, layers) = threads::pipeline(find, pack)?;
     Ok(Saved { layers, seen, ..saved })
 }
@@ -104,21 +125,27 @@ fn store_changes(
 pub fn pack(
     store: &dyn Store,
     root: &Path,
-    access: &Arc<Access>,
+    access: &Arc<DirAccess>,
     shard: &Shard,
-    (compression, strict): (Compression, bool),
+    packing: Packing,
     progress: &Progress,
 ) -> Result<Descriptor, Error> {
-    write::store(store, compression, &shard.whiteouts, &mut |layer| fill(layer, root, access, shard, strict, progress))
+    let Packing { compression, strict } = packing;
+    let progress = progress.of_layer();
+    // The store may want the layer from its beginning again.
+    write::store(store, compression, &shard.whiteouts, &mut move |layer| {
+        progress.begin();
+        fill(layer, root, access, shard, strict, &progress)
+    })
 }
 
 fn fill(
     layer: &mut LayerWriter<'_>,
     root: &Path,
-    access: &Arc<Access>,
+    access: &Arc<DirAccess>,
     shard: &Shard,
     strict: bool,
-    progress: &Progress,
+    progress: &LayerProgress<'_>,
 ) -> Result<(), Error> {
     let unwritable = || Error::file("a new layer", "can't be stored");
     let mut cursor = Cursor::new(root, access.clone()).map_err(Error::file(root.display(), "can't be opened"))?;
@@ -127,7 +154,7 @@ fn fill(
     layer.replaces_directories(shard.replaced);
     for entry in shard.entries() {
         let entry = entry?;
-        if entry.content().is_some() {
+        if !entry.is_dir() {
             progress.file();
         }
         match &entry.node {
@@ -155,7 +182,7 @@ fn add_file(
     cursor: &mut Cursor,
     entry: &Entry,
     strict: bool,
-    progress: &Progress,
+    progress: &LayerProgress<'_>,
 ) -> Result<Entry, Error> {
     let changed = || Error::Changed(entry.path.clone());
     let unreadable = || Error::file(&entry.path, "can't be read");
@@ -195,7 +222,7 @@ fn add_file(
 struct Marked<'a> {
     file: &'a std::fs::File,
     failed: bool,
-    progress: &'a Progress,
+    progress: &'a LayerProgress<'a>,
 }
 
 impl Read for Marked<'_> {

@@ -22,9 +22,9 @@ const OF_ONE_SIZE: u32 = 4;
 pub struct Shard {
     /// Paths that are gone, in tree order; what was below them is gone too.
     pub whiteouts: Vec<TreePath>,
-    /// Regular files, by name.
+    /// Everything that is no directory, by name.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of regular files, of hard links once.
     pub bytes: u64,
     /// How many entries are in place of directories.
     pub replaced: u64,
@@ -150,8 +150,8 @@ impl Open {
 
     fn count(&mut self, entry: &Entry) {
         self.weight = self.weight.saturating_add(weight([entry]));
-        self.files = self.files.saturating_add(u64::from(entry.content().is_some()));
-        self.bytes = self.bytes.saturating_add(content(entry));
+        self.files = self.files.saturating_add(u64::from(!entry.is_dir()));
+        self.bytes = self.bytes.saturating_add(entry.own_size());
     }
 
     fn close(self) -> Result<Shard, Error> {
@@ -164,12 +164,7 @@ impl Open {
 
 /// Bytes of content, and 1 KiB for each path: what it costs in headers and tables.
 fn weight<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> u64 {
-    entries.into_iter().map(|entry| content(entry).saturating_add(1024)).fold(0, u64::saturating_add).max(1024)
-}
-
-/// Bytes of a file, once for all its names.
-fn content(entry: &Entry) -> u64 {
-    if let Node::File(content) = &entry.node { content.size } else { 0 }
+    entries.into_iter().map(|entry| entry.own_size().saturating_add(1024)).fold(0, u64::saturating_add).max(1024)
 }
 
 fn unlisted() -> impl FnOnce(io::Error) -> Error {

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -9,10 +10,13 @@ use super::{
     baseline,
     conflict::ConflictPolicy,
     error::Error,
+    files::mounts::MountPoints,
     progress::{Action, INTERVAL, Progress},
     publish::{self, PendingSnapshot},
     report::{report_restored, report_saved},
-    restore, save,
+    restore::{self, RestoreOptions},
+    save::{self, SaveOptions},
+    selection::Selection,
     snapshot::{image, lineage::Input, load},
 };
 use crate::{
@@ -58,8 +62,13 @@ pub(super) fn restore_workspace(
     // Without the volume there is no save step.
     let baseline = state.is_dir().then(|| baseline_path(step, workspace, state));
     let (root, name) = (Path::new(&workspace.path), &workspace.name);
-    let policy = ConflictPolicy::new(&step.conflict_rules, step.conflict)?;
-    restore_reported(store, &input, root, baseline.as_deref(), &policy, name)
+    let options = RestoreOptions {
+        baseline: baseline.as_deref(),
+        policy: ConflictPolicy::new(&step.conflict_rules, step.conflict)?,
+        selection: Selection::new(&workspace.paths).map_err(Error::Paths)?,
+        mounts: Arc::new(MountPoints::new(&workspace.mounts)),
+    };
+    restore_reported(store, &input, root, &options, name)
 }
 
 /// Restores, with progress in the log and a line about the result at the end. `name` is how messages name the workspace.
@@ -67,13 +76,12 @@ pub fn restore_reported(
     store: &dyn Store,
     input: &Input,
     root: &Path,
-    baseline: Option<&Path>,
-    policy: &ConflictPolicy,
+    options: &RestoreOptions<'_>,
     name: &str,
 ) -> Result<(), Error> {
     let progress = Progress::new(Action::Restore, name);
-    let restore = || restore::restore(store, input, root, baseline, policy, &progress);
-    report_restored(name, &progress.logged(INTERVAL, restore)?);
+    let restore = || restore::restore(store, input, root, options, &progress);
+    report_restored(name, &progress.logged(INTERVAL, restore)?, &options.selection);
     Ok(())
 }
 
@@ -89,7 +97,9 @@ fn save_workspace<'a>(
     let input = baseline::input(baseline.as_deref())?;
     let progress = Progress::new(Action::Save, &workspace.name);
     let root = Path::new(&workspace.path);
-    let save = || save::save(&*store, root, baseline.as_deref(), step.compression, &progress);
+    let mounts = MountPoints::new(&workspace.mounts);
+    let options = SaveOptions { baseline: baseline.as_deref(), compression: step.compression, mounts: &mounts };
+    let save = || save::save(&*store, root, options, &progress);
     let mut saved = progress.logged(INTERVAL, save)?;
     for layer in &mut saved.layers {
         layer.annotations.insert(image::TASK.to_owned(), step.task.clone());

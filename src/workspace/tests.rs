@@ -1,11 +1,14 @@
 //! Tests of the whole data plane, on real directories and a store in a folder.
 
+mod damaged;
 mod detection;
 mod edits;
 mod hostile;
 mod many;
 mod merging;
+mod mounted;
 mod parallel;
+mod partial;
 mod progressing;
 mod round_trip;
 mod schedules;
@@ -19,7 +22,7 @@ use super::{
     conflict::ConflictPolicy,
     diff, entry,
     error::Error,
-    files::{extract, space, tree, walk},
+    files::{access, extract, handle, mounts::MountPoints, space, tree, walk},
     layer::{
         descriptor::{self, Descriptor},
         read::read_toc,
@@ -28,7 +31,10 @@ use super::{
     path,
     progress::{self, Action, Progress},
     publish::{self, PendingSnapshot},
-    restore, save, shard,
+    restore::{self, RestoreOptions},
+    save::{self, Packing, SaveOptions},
+    selection::{LeftOut, Selection},
+    shard,
     snapshot::{
         image,
         lineage::{self, Input, Lineage, Writer},
@@ -60,6 +66,8 @@ pub(crate) struct Task {
     pub(crate) optional: Vec<u32>,
     pub(crate) parallel: Vec<(u32, u32)>,
     pub(crate) joined: Vec<(u32, u32)>,
+    pub(crate) mounts: Vec<String>,
+    pub(crate) paths: Vec<String>,
 }
 
 impl Run {
@@ -110,6 +118,8 @@ impl Run {
                 after,
                 parallel: task.parallel.clone(),
                 joined: task.joined.clone(),
+                mounts: task.mounts.clone(),
+                paths: task.paths.clone(),
             }],
         }
     }
@@ -158,7 +168,8 @@ impl Run {
         // As a step, which restores setuid files and devices too.
         let lineage = Lineage { origin: None, ..load::lineage(&*self.store(), &target).unwrap() };
         let (input, progress) = (Input { lineage, read: Vec::new() }, Progress::new(Action::Restore, "ws"));
-        restore::restore(&*self.store(), &input, &ours, None, &ConflictPolicy::last(), &progress).unwrap();
+        let options = RestoreOptions::whole(ConflictPolicy::last(), None);
+        restore::restore(&*self.store(), &input, &ours, &options, &progress).unwrap();
         let plain = self.folder.path().join("end-plain");
         std::fs::create_dir(&plain).unwrap();
         let store = self.store();
@@ -168,7 +179,7 @@ impl Run {
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
         let plain_input = Input { lineage: Lineage { base, ..Lineage::default() }, read: Vec::new() };
-        restore::restore(&*store, &plain_input, &plain, None, &ConflictPolicy::last(), &progress).unwrap();
+        restore::restore(&*store, &plain_input, &plain, &options, &progress).unwrap();
         [ours, plain]
     }
 
@@ -195,8 +206,8 @@ pub(crate) fn task(order: u32, after: &[u32]) -> Task {
 
 /// Paths below `root` in tree order, the root first.
 pub(crate) fn paths_of(root: &Path) -> Vec<String> {
-    let mut walk = walk::Walk::new(root, tree::Access::temporary()).unwrap();
-    let path = |found: walk::Found| String::from_utf8(found.path.as_bytes().to_vec()).unwrap();
+    let mut walk = walk::Walk::new(root, access::DirAccess::temporary()).unwrap();
+    let path = |found: walk::WalkEntry| String::from_utf8(found.path.as_bytes().to_vec()).unwrap();
     std::iter::from_fn(|| walk.next()).map(|found| path(found.unwrap())).collect()
 }
 

@@ -106,7 +106,8 @@ fn restores(planned: &TaskPlan, used: &[Use]) -> String {
             (Some(_), false) => format!("{}[*]", task.task),
             (Some(_), true) => format!("{}[*] (those that ran)", task.task),
         });
-        format!("{} from {}", step.name, list(base.chain(tasks), "nothing"))
+        let only = if step.paths.is_empty() { String::new() } else { format!(", only {}", step.paths.join(",")) };
+        format!("{} from {}{only}", step.name, list(base.chain(tasks), "nothing"))
     };
     list(planned.restore.iter().map(restored), "nothing: no task before it saves")
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    provenance::{is_ours, origin},
+    provenance::{PATHS, is_ours, origin},
     refusal::{Refusal, TaskProblem},
 };
 use crate::{
@@ -131,6 +131,8 @@ fn embedded(reference: &Reference, task: &Found) -> Result<(String, Value), Refu
     let mut copied = Map::new();
     copied.insert("labels".to_owned(), Value::Object(labels));
     let mut annotations = copied_annotations(metadata);
+    let own = field(metadata, "annotations").and_then(|all| all.get(PATHS));
+    annotations.extend(own.map(|paths| (PATHS.to_owned(), paths.clone())));
     annotations.extend(origin("task", reference, task.source.as_ref()));
     if !annotations.is_empty() {
         copied.insert("annotations".to_owned(), Value::Object(annotations));

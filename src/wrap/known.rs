@@ -67,26 +67,12 @@ impl<'a> TaskValues<'a> {
 
     /// The path that `template` will be; a relative one begins at `/workspace` (Tekton: pkg/pod/workingdir_init.go).
     pub fn path(&self, template: &str) -> KnownPath {
-        let value = self.value(template, 0);
-        let (known, open) = match value.split_once(UNKNOWN) {
-            Some((known, _)) => (known, true),
-            None => (&*value, false),
-        };
-        if known.is_empty() && open {
-            return KnownPath { names: Vec::new(), open: Some(String::new()) };
-        }
-        let workspace = (!known.starts_with('/')).then_some("workspace");
-        let mut parts: Vec<&str> = workspace.into_iter().chain(known.split('/')).collect();
-        let open = if open { parts.pop().map(str::to_owned) } else { None };
-        let mut names: Vec<String> = Vec::new();
-        for part in parts {
-            match part {
-                "" | "." => {}
-                ".." => drop(names.pop()),
-                name => names.push(name.to_owned()),
-            }
-        }
-        KnownPath { names, open }
+        KnownPath::new(&self.value(template, 0))
+    }
+
+    /// The path that `template`, a string of the pipeline's task outside of its spec, will be. `/` is the root of what it is in.
+    pub fn outer_path(&self, template: &str) -> KnownPath {
+        KnownPath::new(&self.outer(template))
     }
 
     /// The text that `template` will be.
@@ -185,6 +171,36 @@ impl KnownText {
 }
 
 impl KnownPath {
+    fn new(value: &str) -> Self {
+        let (known, open) = match value.split_once(UNKNOWN) {
+            Some((known, _)) => (known, true),
+            None => (value, false),
+        };
+        if known.is_empty() && open {
+            return Self { names: Vec::new(), open: Some(String::new()) };
+        }
+        let workspace = (!known.starts_with('/')).then_some("workspace");
+        let mut parts: Vec<&str> = workspace.into_iter().chain(known.split('/')).collect();
+        let open = if open { parts.pop().map(str::to_owned) } else { None };
+        let mut names: Vec<String> = Vec::new();
+        for part in parts {
+            match part {
+                "" | "." => {}
+                ".." => drop(names.pop()),
+                name => names.push(name.to_owned()),
+            }
+        }
+        Self { names, open }
+    }
+
+    /// All of its names behind those of `folder`; none if it is not below it, or not wholly known.
+    pub fn names_below(&self, folder: &Self) -> Option<&[String]> {
+        if self.open.is_some() || folder.open.is_some() {
+            return None;
+        }
+        self.names.strip_prefix(&folder.names[..]).filter(|rest| !rest.is_empty())
+    }
+
     /// Whether it is, or may be, below `folder`: one that is `folder` with an unknown rest may be.
     pub fn is_below(&self, folder: &Self) -> bool {
         self.may_be_in(folder) && (self.open.is_some() || self.names.len() > folder.names.len())

@@ -107,6 +107,8 @@ impl Plan {
                     after: wrapped.nearest(task),
                     parallel: Vec::new(),
                     joined: Vec::new(),
+                    mounts: Vec::new(),
+                    paths: Vec::new(),
                 };
                 bytes += step.target.len() + step.base.as_ref().map_or(0, String::len);
                 bytes += step.after.iter().map(|before| before.task.len() + PREDECESSOR_BYTES).sum::<usize>();

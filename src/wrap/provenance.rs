@@ -14,6 +14,9 @@ pub const PREFIX: &str = "tekton-wrap.dev/";
 /// The annotation with which a run asks to be wrapped. It names the workspaces.
 pub const WRAP: &str = "tekton-wrap.dev/wrap";
 
+/// The annotation of a Task, or of an embedded one, with what it restores: patterns with commas.
+pub const PATHS: &str = "tekton-wrap.dev/paths";
+
 /// Annotations of the wrapped run.
 const OF_A_RUN: [&str; 4] = ["pipeline", "workspaces", "pipeline-ref", "pipeline-source"];
 

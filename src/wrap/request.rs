@@ -2,6 +2,7 @@
 
 mod auto;
 mod conflict;
+mod paths;
 mod size;
 mod values;
 
@@ -10,7 +11,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use self::values::{Values, WORKSPACE, quoted};
-pub use self::{size::Sizes, values::is_default};
+pub use self::{paths::Paths, size::Sizes, values::is_default};
 use super::{bounds, provenance::WRAP, refusal::Refusal};
 use crate::{
     limits::MAX_VALUES,
@@ -72,6 +73,8 @@ pub struct Request {
     pub compression: Compression,
     /// Param `size`.
     pub sizes: Sizes,
+    /// Param `paths`.
+    pub paths: Paths,
     /// How the injected steps reach registries.
     pub access: Access,
     /// A part of names that nobody can have guessed who wrote what is read only when a task runs: 16 hexadecimal digits.
@@ -166,6 +169,7 @@ impl<'a> Ask<'a> {
                 &[("zstd", Compression::Zstd), ("gzip", Compression::Gzip), ("none", Compression::None)],
             )?,
             sizes: Sizes::read(&values, &workspaces)?,
+            paths: Paths::read(&values, &workspaces, field(pipeline, "spec"))?,
             access: access(&values)?,
             secret: None,
             workspaces,

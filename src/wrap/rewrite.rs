@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    aliases, bindings, bounds, explain, inline, patch, pipeline_name,
+    aliases, bindings, bounds, explain, inline, mounts, patch, paths, pipeline_name,
     plan::{Plan, PlanError},
     pod_template, provenance,
     refusal::Refusal,
@@ -97,13 +97,17 @@ pub fn rewrite(
     let (uses, what) = (used.iter().map(Vec::len).sum(), || format!("pipeline {name:?}"));
     Exceeded::check(uses, MAX_USES, "uses of wrapped workspaces", what)?;
     let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };
-    let plan = Plan::new(request, &spec, &graph, &used, &fans(run, &spec), is_late).map_err(|error| match error {
-        PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
-        PlanError::TooLarge(size) => too_large(size),
-        PlanError::Late => Refusal::Late,
-    })?;
-    for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&plan.tasks).zip(&used) {
+    let mut plan =
+        Plan::new(request, &spec, &graph, &used, &fans(run, &spec), is_late).map_err(|error| match error {
+            PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
+            PlanError::TooLarge(size) => too_large(size),
+            PlanError::Late => Refusal::Late,
+        })?;
+    let run_sub_path = |name: &str| run.binding(name).map_or("", |binding| text(binding, "subPath")).to_owned();
+    for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&mut plan.tasks).zip(&used) {
         check_time(is_late)?;
+        mounts::note(task, plan, used, &run_sub_path, &scope);
+        paths::note(task, plan, request)?;
         let restored: Vec<&Use> =
             used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
         let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));

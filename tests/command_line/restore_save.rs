@@ -52,7 +52,7 @@ fn one_sentence_for_each_workspace() {
         "{saved}"
     );
     let restored = stderr(&run(&["restore", &image, text(&copy)], &[]));
-    let expected = format!("tekton-wrap: restored {image}: 1 file, 12 B from 1 layer of 1 task in ");
+    let expected = format!("tekton-wrap: restored {image}: 1 file, 12 B from 1 layer in ");
     assert!(restored.starts_with(&expected) && restored.lines().count() == 1, "{restored}");
     assert_eq!(fs::read(copy.join("a")).unwrap(), b"some content");
 }

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::seen::{self, Item, Seen};
+use crate::{
+    pipeline::Pattern,
+    seen::{self, Item, Seen},
+};
 
 /// A task, or a combination of its matrix: its place in pipeline order and its number.
 pub type Key = (usize, usize);
@@ -82,13 +85,20 @@ impl Observed {
 }
 
 impl Left {
-    /// What a task left that was given `merged`, was seen to have `before` and had `after` in the end.
-    pub fn new(ancestors: BTreeSet<Key>, merged: &Merged, before: &Observed, after: &Observed) -> Self {
+    /// What a task left that was given the `part` of `merged`, was seen to have `before` and had `after` in the end.
+    pub fn new(ancestors: BTreeSet<Key>, merged: &Merged, part: &Merged, before: &Observed, after: &Observed) -> Self {
         let mut changes = BTreeMap::new();
-        for path in before.tree.keys().filter(|path| !after.tree.contains_key(*path)) {
+        let is_left_out = |path: &Path| merged.tree.contains_key(path) && !part.tree.contains_key(path);
+        // A directory with more in it than the task was given is not deleted by it.
+        let has_more = |path: &Path| merged.tree.keys().any(|below| below.starts_with(path) && is_left_out(below));
+        for path in before.tree.keys().filter(|path| !after.tree.contains_key(*path) && !has_more(path)) {
             changes.insert(path.clone(), None);
         }
-        for (path, item) in after.tree.iter().filter(|(path, _)| !is_root(path)) {
+        // A directory that it was not given is the one that is there, whoever makes it.
+        let is_known = |path: &Path, item: &Item| {
+            item.kind == "dir" && is_left_out(path) && merged.tree.get(path).is_some_and(|known| known.kind == "dir")
+        };
+        for (path, item) in after.tree.iter().filter(|(path, item)| !is_root(path) && !is_known(path, item)) {
             // All names of a file change with it.
             let names = item.names.iter().chain([path]);
             if names.into_iter().any(|name| after.differs(before, name)) {
@@ -178,6 +188,22 @@ impl Model {
 }
 
 impl Merged {
+    /// The part that `paths` match, with the directories that it is in; all of it without any.
+    pub fn part(&self, paths: &[Pattern]) -> Self {
+        let matches = |path: &Path, item: &Item| {
+            let is_dir = item.kind == "dir";
+            is_root(path) || paths.is_empty() || paths.iter().any(|pattern| pattern.matches(path, is_dir))
+        };
+        let matched: BTreeSet<&PathBuf> =
+            self.tree.iter().filter(|(path, item)| matches(path, item)).map(|(path, _)| path).collect();
+        let is_kept = |path: &Path| matched.iter().any(|kept| kept.starts_with(path));
+        let mut part = self.clone();
+        part.tree.retain(|path, item| matched.contains(path) || item.kind == "dir" && is_kept(path));
+        let kept: BTreeSet<PathBuf> = part.tree.keys().cloned().collect();
+        part.tree.values_mut().for_each(|item| item.names.retain(|name| kept.contains(name)));
+        part
+    }
+
     /// What got its way needs its directories, whoever removed them.
     fn revive(&mut self) {
         let paths: Vec<PathBuf> = self.tree.keys().cloned().collect();

@@ -1,6 +1,6 @@
 //! Random pipelines: their tasks, their JSON, and which task is started or skipped when.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::Path};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -48,8 +48,43 @@ pub struct Task {
     pub matrix: Option<Matrix>,
     /// What each combination does, in each workspace.
     pub scripts: Vec<[Script; 2]>,
+    /// The part of its workspaces that it restores; all where it is empty.
+    pub paths: Vec<Pattern>,
     /// Of the tasks that can be started, the one with the highest number is.
     pub urgency: u8,
+}
+
+/// A pattern of `paths`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pattern {
+    /// `x`: what has this name, with all that is in it.
+    Named(&'static str),
+    /// `/x/`: the folder `x` in the root, with all that is in it.
+    Folder(&'static str),
+    /// `x/**`: what is in `x` in the root.
+    Within(&'static str),
+}
+
+impl Pattern {
+    /// Whether it matches what is at `path`.
+    pub fn matches(self, path: &Path, is_dir: bool) -> bool {
+        let mut names = path.iter().map(OsStr::as_bytes);
+        match self {
+            Self::Named(name) => names.any(|found| found == name.as_bytes()),
+            Self::Folder(name) => names.next() == Some(name.as_bytes()) && (is_dir || names.next().is_some()),
+            Self::Within(name) => names.next() == Some(name.as_bytes()) && names.next().is_some(),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Folder(name) => write!(f, "/{name}/"),
+            Self::Within(name) => write!(f, "{name}/**"),
+        }
+    }
 }
 
 /// How a task uses a workspace.
@@ -145,14 +180,22 @@ fn task(index: usize) -> impl Strategy<Value = Task> {
     let fails = (prop_oneof![8 => Just(0u32), 1 => Just(1u32), 1 => Just(2u32)], 0u32..3);
     let matrix = prop::option::weighted(0.2, (0usize..4, prop::bool::weighted(0.3)));
     let scripts = prop::collection::vec([script(), script()], 3);
-    (after, prop::option::weighted(0.3, earlier(2)), [uses(8), uses(3)], flags, fails, matrix, scripts).prop_map(
-        |(after, results, uses, (when, continues, urgency), (fails, retries), matrix, scripts)| {
+    let name = || prop::sample::select(vec!["a", "b", "c", "ab", "a.b", "common0", "t0", "t1", "t2"]);
+    let pattern = prop_oneof![
+        name().prop_map(Pattern::Named),
+        name().prop_map(Pattern::Folder),
+        name().prop_map(Pattern::Within),
+    ];
+    let paths = prop::option::weighted(0.3, prop::collection::vec(pattern, 1..4)).prop_map(Option::unwrap_or_default);
+    let rest = (matrix, scripts, paths);
+    (after, prop::option::weighted(0.3, earlier(2)), [uses(8), uses(3)], flags, fails, rest).prop_map(
+        |(after, results, uses, (when, continues, urgency), (fails, retries), (matrix, scripts, paths))| {
             let matrix = matrix.map(|(combinations, from_result)| Matrix {
                 combinations: if from_result { combinations } else { combinations.max(1) },
                 from_result,
             });
             let results = results.unwrap_or_default();
-            Task { after, results, uses, when, continues, fails, retries, matrix, scripts, urgency }
+            Task { after, results, uses, when, continues, fails, retries, matrix, scripts, paths, urgency }
         },
     )
 }
@@ -261,6 +304,11 @@ impl Pipeline {
             json!({"name": "conflict", "value": if self.last { "last" } else { "fail" }}),
             json!({"name": "compression", "value": self.compression}),
         ];
+        // Every other task says it itself.
+        let paths: Vec<String> = (0..self.tasks.len()).step_by(2).flat_map(|task| self.paths(task)).collect();
+        if !paths.is_empty() {
+            params.push(json!({"name": "paths", "value": paths.join(", ")}));
+        }
         params.extend(base.map(|base| json!({"name": "base", "value": base})));
         let run = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"name": "r"},
             "spec": {"pipelineRef": {"resolver": "wrap", "params": params}}});
@@ -272,6 +320,13 @@ impl Pipeline {
         let pipeline = json!({"apiVersion": "tekton.dev/v1", "kind": "Pipeline", "metadata": {"name": "p"},
             "spec": {"workspaces": workspaces, "tasks": tasks, "finally": finally}});
         json!({"kind": "List", "items": [run, pipeline]})
+    }
+
+    /// The part of param `paths` that is about `task`.
+    fn paths(&self, task: usize) -> Vec<String> {
+        let mut paths: Vec<String> = self.tasks[task].paths.iter().map(Pattern::to_string).collect();
+        paths.first_mut().into_iter().for_each(|first| *first = format!("t{task}={first}"));
+        paths
     }
 
     fn task(&self, index: usize) -> Value {
@@ -295,6 +350,10 @@ impl Pipeline {
         if index < self.dag() {
             value["runAfter"] = task.after.iter().map(|on| json!(format!("t{on}"))).collect();
         }
+        if index % 2 == 1 && !task.paths.is_empty() {
+            let paths: Vec<String> = task.paths.iter().map(Pattern::to_string).collect();
+            value["taskSpec"]["metadata"] = json!({"annotations": {"tekton-wrap.dev/paths": paths.join(",")}});
+        }
         if task.when.is_some() {
             value["when"] = json!([{"input": "a", "operator": "in", "values": ["b"]}]);
         }
@@ -313,17 +372,17 @@ impl Pipeline {
 }
 
 /// A line for each task, so that a run that was found wanting can be read.
-impl std::fmt::Debug for Pipeline {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tasks, finally, reversed, last, base, compression } = self;
         writeln!(f, "finally: {finally}, reversed: {reversed}, last: {last}, base: {base:?}, {compression}")?;
         for (index, task) in tasks.iter().enumerate() {
-            let Task { after, results, uses, when, continues, fails, retries, matrix, scripts, urgency } = task;
+            let Task { after, results, uses, when, continues, fails, retries, matrix, scripts, paths, urgency } = task;
             write!(
                 f,
                 "  t{index}: after {after:?} results {results:?} uses {uses:?} when {when:?} continues {continues} "
             )?;
-            writeln!(f, "fails {fails} of {retries} matrix {matrix:?} urgency {urgency}")?;
+            writeln!(f, "fails {fails} of {retries} matrix {matrix:?} paths {paths:?} urgency {urgency}")?;
             for script in &scripts[..task.combinations()] {
                 writeln!(f, "    {:?}\n    {:?}", script[0], script[1])?;
             }

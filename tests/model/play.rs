@@ -78,7 +78,7 @@ impl<'a> Play<'a> {
                 let image = format!("dir://{}/base-image:1", folder.display());
                 workspace::save_dir(&dir, &image, None).map_err(|e| format!("the base can't be saved: {e}"))?;
                 let nothing = (Merged::default(), Observed::nothing());
-                let left = Left::new(BTreeSet::new(), &nothing.0, &nothing.1, &Observed::new(&dir));
+                let left = Left::new(BTreeSet::new(), &nothing.0, &nothing.0, &nothing.1, &Observed::new(&dir));
                 models.iter_mut().for_each(|model| model.add(BASE, left.clone()));
                 Some(image)
             }
@@ -185,13 +185,15 @@ impl<'a> Play<'a> {
             for (&workspace, wanted) in used.iter().zip(&wanted) {
                 let before = Observed::new(&dir(workspace));
                 let place = |problem| format!("attempt {attempt}: workspace {}: {problem}", WORKSPACES[workspace]);
-                wanted.compare(before.tree()).map_err(place)?;
+                let is_restored = restores.iter().any(|name| name == WORKSPACES[workspace]);
+                let paths = &self.pipeline.tasks[task].paths;
+                let part = if is_restored { wanted.part(paths) } else { wanted.clone() };
+                part.compare(before.tree()).map_err(place)?;
                 if uses(workspace) == Use::Write {
-                    let is_restored = restores.iter().any(|name| name == WORKSPACES[workspace]);
                     let before = if is_restored { before } else { Observed::nothing() };
                     let script = &self.pipeline.tasks[task].scripts[number][workspace];
                     let after = work(&dir(workspace), script, task);
-                    left.push((workspace, Left::new(given(workspace), wanted, &before, &after)));
+                    left.push((workspace, Left::new(given(workspace), wanted, &part, &before, &after)));
                 }
             }
             if number == 0 && attempt < self.pipeline.tasks[task].fails {

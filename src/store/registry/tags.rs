@@ -91,7 +91,7 @@ impl Session {
 }
 
 /// `<…>; rel="next"` (RFC 8288).
-fn next_target(link: &str) -> Option<&str> {
+pub(super) fn next_target(link: &str) -> Option<&str> {
     let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
     let is_next = parameters.split(';').any(|p| matches!(p.trim(), "rel=next" | "rel=\"next\""));
     is_next.then_some(target)

@@ -14,7 +14,7 @@ const ROOT: usize = 0;
 
 /// Entries by path. Above each entry, except for the root, there are directories.
 pub struct Listing {
-    nodes: Vec<Node>,
+    nodes: Vec<ListedNode>,
     /// Places in `nodes` that are not in use.
     free: Vec<usize>,
     /// The directory that something was put in last, or that was put in: most often the next entry is in it.
@@ -22,7 +22,7 @@ pub struct Listing {
 }
 
 #[derive(Default)]
-struct Node {
+struct ListedNode {
     /// None: there is nothing yet, which only the root can be.
     there: Option<Packed>,
     /// The layer that hid what lower layers have below it: nothing else than what it keeps is left of them.
@@ -40,7 +40,7 @@ struct Packed {
 impl Listing {
     /// Nothing at all.
     pub fn new() -> Self {
-        Self { nodes: vec![Node::default()], free: Vec::new(), last: (TreePath::root(), ROOT) }
+        Self { nodes: vec![ListedNode::default()], free: Vec::new(), last: (TreePath::root(), ROOT) }
     }
 
     /// What is at `path`.
@@ -127,7 +127,7 @@ impl Listing {
                 continue;
             }
             // What is left of the content has decided about itself by now.
-            let is_old = |node: &Node| node.there.as_ref().is_some_and(|there| there.layer < layer);
+            let is_old = |node: &ListedNode| node.there.as_ref().is_some_and(|there| there.layer < layer);
             let old: Vec<Box<[u8]>> = node.children.keys().cloned().collect();
             for name in old {
                 let Some(child) = self.child(at, &name) else { continue };
@@ -153,7 +153,7 @@ impl Listing {
             let Some(node) = self.nodes.get_mut(at).map(std::mem::take) else { continue };
             open.extend(node.children.into_iter().rev().map(|(name, child)| (child, path.join(&name))));
             if let Some(entry) = node.there.and_then(|packed| packed.unpack(path)) {
-                files = files.saturating_add(u64::from(entry.content().is_some()));
+                files = files.saturating_add(u64::from(!entry.is_dir()));
                 table.push(&entry)?;
             }
         }
@@ -190,7 +190,7 @@ impl Listing {
         let child = self.free.pop().unwrap_or(self.nodes.len());
         self.nodes.get_mut(parent)?.children.insert(name.into(), child);
         if child == self.nodes.len() {
-            self.nodes.push(Node::default());
+            self.nodes.push(ListedNode::default());
         }
         Some(child)
     }

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read},
     os::fd::{AsFd, BorrowedFd},
     path::Path,
+    sync::Arc,
 };
 
 use rustix::{
@@ -13,8 +14,11 @@ use rustix::{
 };
 
 use super::{
+    access::{Cursor, DirAccess},
+    handle::Handle,
+    mounts::MountPoints,
     sparse::{SparseFile, fill},
-    tree::{self, Access, Cursor, Handle},
+    tree,
 };
 use crate::{
     quote::Quoted,
@@ -29,6 +33,7 @@ use crate::{
 pub struct Extractor {
     dirs: Cursor,
     links: Cursor,
+    mounts: Arc<MountPoints>,
     is_root: bool,
     keeps_privileges: bool,
     /// Files that lost privileges.
@@ -40,10 +45,11 @@ impl Extractor {
     /// For the workspace in the directory `root`. Files lose what gives rights to whoever runs them: setuid, setgid and
     /// capabilities.
     pub fn new(root: &Path) -> Result<Self, Error> {
-        let open = || Cursor::new(root, Access::lasting()).map_err(Error::file(root.display(), "can't be opened"));
+        let open = || Cursor::new(root, DirAccess::lasting()).map_err(Error::file(root.display(), "can't be opened"));
         Ok(Self {
             dirs: open()?,
             links: open()?,
+            mounts: Arc::default(),
             is_root: tree::is_root(),
             keeps_privileges: false,
             stripped: 0,
@@ -54,6 +60,11 @@ impl Extractor {
     /// Whether files keep setuid, setgid and capabilities.
     pub fn keeping_privileges(self, keeps_privileges: bool) -> Self {
         Self { keeps_privileges, ..self }
+    }
+
+    /// Where other containers have something mounted: what is there stays, and a file is written in place.
+    pub fn around(self, mounts: &Arc<MountPoints>) -> Self {
+        Self { mounts: mounts.clone(), ..self }
     }
 
     /// The number of files that lost setuid, setgid or capabilities.
@@ -67,18 +78,19 @@ impl Extractor {
         if path.is_root() {
             return Ok(());
         }
-        self.make(path, &mut |parent, name| match sys::mkdirat(parent, name, Mode::RWXU) {
+        let make = &mut |parent: BorrowedFd<'_>, name: &[u8]| match sys::mkdirat(parent, name, Mode::RWXU) {
             Err(Errno::EXIST) => match tree::status(parent, name)? {
                 status if status.kind != FileType::Directory => Err(Errno::EXIST.into()),
                 status if status.mode & 0o700 == 0o700 => Ok(()),
                 status => {
                     let mode = Mode::from_raw_mode(status.mode as RawMode) | Mode::RWXU;
-                    let dir = Access::lasting().dir(parent, name)?;
+                    let dir = DirAccess::lasting().dir(parent, name)?;
                     permitted(sys::fchmod(&dir, mode)).map(drop)
                 }
             },
             other => Ok(other?),
-        })
+        };
+        self.make(path, make).map(drop)
     }
 
     /// Makes what `entry` says, in place of what is there: a regular file with `content`, a symbolic link, a pipe or a
@@ -99,16 +111,12 @@ impl Extractor {
         };
         let is_made = match &entry.node {
             Node::Symlink(target) => {
-                self.make(&entry.path, &mut |parent, name| Ok(sys::symlinkat(&target[..], parent, name)?))?;
-                true
+                self.make(&entry.path, &mut |parent, name| Ok(sys::symlinkat(&target[..], parent, name)?))?
             }
             Node::Char(device) | Node::Block(device) => self.make_device(&entry.path, kind, device)?,
-            _ => {
-                self.make(&entry.path, &mut |parent, name| {
-                    Ok(sys::mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, 0)?)
-                })?;
-                true
-            }
+            _ => self.make(&entry.path, &mut |parent, name| {
+                Ok(sys::mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, 0)?)
+            })?,
         };
         if !is_made {
             return Ok(());
@@ -129,23 +137,21 @@ impl Extractor {
 
     /// Makes `path` a hard link to the file at `to`, which must have been made before.
     pub fn make_link(&mut self, path: &TreePath, to: &TreePath) -> Result<(), Error> {
-        let mut link = || -> io::Result<()> {
+        let mut link = || -> io::Result<bool> {
             let from = self.links.parent(to)?;
             let parent = self.dirs.parent(path)?;
             let file = Handle::open(from, to.name(), FileType::RegularFile)?;
-            match file.link(parent, path.name()) {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    tree::remove(parent, path.name())?;
-                    file.link(parent, path.name())
-                }
-                other => other,
-            }
+            replacing(parent, path, &self.mounts, &mut |parent, name| file.link(parent, name))
         };
-        link().map_err(Error::file(path, "can't be linked"))
+        let linked = link();
+        self.unless_mounted(path, linked).map(drop).map_err(Error::file(path, "can't be linked"))
     }
 
-    /// Removes what is at `path`; nothing there is fine.
+    /// Removes what is at `path`; nothing there is fine. Mount points stay, and what leads to them, but without what is in them.
     pub fn remove(&mut self, path: &TreePath) -> Result<(), Error> {
+        if self.mounts.needs(path) {
+            return self.clear(path);
+        }
         let removed = self.at(path, "can't be removed", tree::remove);
         self.dirs.forget();
         self.links.forget();
@@ -180,18 +186,25 @@ impl Extractor {
             }
             Ok(())
         };
-        finish().map_err(Error::file(&entry.path, "can't be given its attributes"))
+        match finish() {
+            // A file is there, and something is mounted on it.
+            Err(e) if self.is_in_the_way(&entry.path, &e) => Ok(()),
+            other => other.map_err(Error::file(&entry.path, "can't be given its attributes")),
+        }
     }
 
     fn make_file(&mut self, entry: &Entry, content: &mut dyn Read, seen: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
-        let mut made = None;
+        let (mut made, is_mounted) = (None, self.mounts.contains(&entry.path));
         self.make(&entry.path, &mut |parent, name| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            made = Some(sys::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
+            made = match sys::openat(parent, name, flags, Mode::RUSR | Mode::WUSR) {
+                // What a container runtime makes as mount point is such a file, whoever has told us of it.
+                Err(Errno::EXIST) => Some(tree::emptied(parent, name, is_mounted)?.ok_or(Errno::EXIST)?),
+                other => Some(other?),
+            };
             Ok(())
         })?;
-        let Some(fd) = made else { return Ok(()) };
-        let mut file = SparseFile::new(fd.into());
+        let mut file = made.map(|fd| SparseFile::new(fd.into()));
         loop {
             let len = match fill(content, &mut self.buffer) {
                 Ok(0) => break,
@@ -200,8 +213,10 @@ impl Extractor {
             };
             let read = self.buffer.get(..len).unwrap_or_default();
             seen(read);
-            file.append(read).map_err(Error::file(&entry.path, "can't be written"))?;
+            let written = file.as_mut().map_or(Ok(()), |file| file.append(read));
+            written.map_err(Error::file(&entry.path, "can't be written"))?;
         }
+        let Some(file) = file else { return Ok(()) };
         let file = file.finish().map_err(Error::file(&entry.path, "can't be written"))?;
         let is_capability = |name: &[u8]| name == CAPABILITY;
         let mut mode = Mode::from_raw_mode(entry.mode as RawMode);
@@ -226,31 +241,58 @@ impl Extractor {
     /// Whether the device could be made.
     fn make_device(&mut self, path: &TreePath, kind: FileType, device: &Device) -> Result<bool, Error> {
         let number = sys::makedev(device.major, device.minor);
-        let mut is_made = true;
-        self.make(path, &mut |parent, name| match sys::mknodat(parent, name, kind, Mode::empty(), number) {
-            Err(Errno::PERM) => {
-                tracing::warn!("{path}: this container is not allowed to make the device; it is left out");
-                is_made = false;
-                Ok(())
-            }
-            other => Ok(other?),
-        })?;
-        Ok(is_made)
+        let mut is_allowed = true;
+        let is_made =
+            self.make(path, &mut |parent, name| match sys::mknodat(parent, name, kind, Mode::empty(), number) {
+                Err(Errno::PERM) => {
+                    tracing::warn!("{path}: this container is not allowed to make the device; it is left out");
+                    is_allowed = false;
+                    Ok(())
+                }
+                other => Ok(other?),
+            })?;
+        Ok(is_made && is_allowed)
     }
 
-    /// Calls `make`; if something is in its way, removes that and calls it again.
-    fn make(
-        &mut self,
-        path: &TreePath,
-        make: &mut dyn FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<()>,
-    ) -> Result<(), Error> {
-        self.at(path, "can't be made", |parent, name| match make(parent, name) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                tree::remove(parent, name)?;
-                make(parent, name)
+    /// Calls `make`; if something is in its way, removes that and calls it again. False if it must not be removed.
+    fn make(&mut self, path: &TreePath, make: &mut Make<'_>) -> Result<bool, Error> {
+        let made = self.dirs.parent(path).and_then(|parent| replacing(parent, path, &self.mounts, make));
+        self.unless_mounted(path, made).map_err(Error::file(path, "can't be made"))
+    }
+
+    /// Whether something was made. Says so where a mount point is in its place.
+    fn unless_mounted(&self, path: &TreePath, made: io::Result<bool>) -> io::Result<bool> {
+        match made {
+            Ok(false) => {
+                tracing::warn!(
+                    "{path}: a container of this task has something else mounted there or in it, so that it stays as it is"
+                );
+                Ok(false)
             }
+            Err(e) if self.is_in_the_way(path, &e) => Ok(false),
             other => other,
-        })
+        }
+    }
+
+    /// Whether a file that something is mounted on made a call fail, as a directory would have to be there.
+    fn is_in_the_way(&self, path: &TreePath, error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::NotADirectory && (self.mounts.contains(path) || self.mounts.hides(path))
+    }
+
+    /// Removes what is in the mount point `path`, or in a directory that leads to one.
+    fn clear(&mut self, path: &TreePath) -> Result<(), Error> {
+        let is_mounted = self.mounts.contains(path);
+        let names = self.dirs.parent(path).and_then(|parent| match tree::status(parent, path.name())?.kind {
+            FileType::Directory => DirAccess::lasting().dir(parent, path.name())?.names(),
+            _ => tree::emptied(parent, path.name(), is_mounted).map(|_| Vec::new()),
+        });
+        match names {
+            Err(e) if tree::is_change(&e) => Ok(()),
+            names => {
+                let names = names.map_err(Error::file(path, "can't be emptied"))?;
+                names.iter().try_for_each(|name| self.remove(&path.join(name)))
+            }
+        }
     }
 
     fn at(
@@ -260,6 +302,22 @@ impl Extractor {
         work: impl FnOnce(BorrowedFd<'_>, &[u8]) -> io::Result<()>,
     ) -> Result<(), Error> {
         self.dirs.parent(path).and_then(|parent| work(parent, path.name())).map_err(Error::file(path, action))
+    }
+}
+
+/// Makes something under a name in a directory.
+type Make<'a> = dyn FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<()> + 'a;
+
+/// Calls `make` for `path` in its directory `parent`; if something is in its way, removes that and calls it again. False if
+/// `mounts` need what is there.
+fn replacing(parent: BorrowedFd<'_>, path: &TreePath, mounts: &MountPoints, make: &mut Make<'_>) -> io::Result<bool> {
+    match make(parent, path.name()) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && mounts.needs(path) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            tree::remove(parent, path.name())?;
+            make(parent, path.name()).map(|()| true)
+        }
+        other => other.map(|()| true),
     }
 }
 

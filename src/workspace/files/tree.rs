@@ -3,44 +3,24 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
-    sync::{Arc, LazyLock, Mutex},
+    sync::LazyLock,
 };
 
 use rustix::{
-    fs::{self as sys, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawMode, Stat, Timestamps, Uid},
+    fs::{self as sys, AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat},
     io::Errno,
 };
 
-use crate::workspace::{
-    entry::{Device, Time, keeps_xattr},
-    path::{TreePath, shared_prefix},
-};
+use super::{access::DirAccess, handle::allow};
+use crate::workspace::entry::{Device, Time, keeps_xattr};
 
-const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+/// How directories and files are opened for reading.
+pub(super) const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
 /// An open directory.
-pub struct Dir(OwnedFd);
-
-/// Opens our own directories and files also where their mode forbids it, by changing the mode; by default it is set back
-/// when the last reference goes away. Shared by all threads that work on one tree.
-pub struct Access {
-    set_back: bool,
-    is_root: bool,
-    changed: Mutex<Vec<Handle>>,
-}
-
-/// Keeps the directories on the way to the last one asked for open, so that going through a tree in tree order opens
-/// each directory once.
-pub struct Cursor {
-    access: Arc<Access>,
-    root: Dir,
-    /// The path of the innermost directory that is open.
-    at: Vec<u8>,
-    /// The directories on the way to it: the length of the path of each, and itself.
-    open: Vec<(usize, Dir)>,
-}
+pub struct Dir(pub(super) OwnedFd);
 
 /// What `lstat` says, as far as it is used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,55 +56,6 @@ pub struct Identity {
     pub ctime: Time,
 }
 
-/// A handle of one file of any type, whatever happens to its name (open(2), `O_PATH`).
-pub struct Handle {
-    fd: OwnedFd,
-    status: Status,
-}
-
-impl Handle {
-    /// A handle of `name` in `parent`, which was just made. Fails where something of another type is there by now, or
-    /// something that has another name: whoever may write to the directory may have put it there.
-    pub fn open(parent: BorrowedFd<'_>, name: &[u8], kind: FileType) -> io::Result<Self> {
-        let handle = Self::of(parent, name)?;
-        if handle.status.kind != kind || kind != FileType::RegularFile && handle.status.nlink != 1 {
-            return Err(io::Error::other("something else was put in its place meanwhile"));
-        }
-        Ok(handle)
-    }
-
-    /// Sets the owner, of a symbolic link too.
-    pub fn set_owner(&self, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<()> {
-        Ok(sys::chownat(&self.fd, c"", uid, gid, AtFlags::EMPTY_PATH)?)
-    }
-
-    /// Sets the mode; symbolic links have none.
-    pub fn set_mode(&self, mode: Mode) -> io::Result<()> {
-        Ok(sys::chmodat(CWD, self.path(), mode, AtFlags::empty())?)
-    }
-
-    /// Sets the times, of a symbolic link too.
-    pub fn set_times(&self, times: &Timestamps) -> io::Result<()> {
-        Ok(sys::utimensat(CWD, self.path(), times, AtFlags::empty())?)
-    }
-
-    /// Makes `name` in `parent` a hard link to it.
-    pub fn link(&self, parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-        Ok(sys::linkat(CWD, self.path(), parent, name, AtFlags::SYMLINK_FOLLOW)?)
-    }
-
-    fn of(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Self> {
-        let fd = sys::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        let status = status_of(&fd)?;
-        Ok(Self { fd, status })
-    }
-
-    /// A path that leads to the file itself (proc_pid_fd(5)).
-    fn path(&self) -> String {
-        format!("/proc/self/fd/{}", self.fd.as_raw_fd())
-    }
-}
-
 impl Dir {
     /// Opens the directory at `path`, which is trusted: symbolic links on the way are followed.
     pub fn open_root(path: &Path) -> io::Result<Self> {
@@ -156,119 +87,9 @@ impl AsFd for Dir {
     }
 }
 
-impl Access {
-    /// Modes are set back.
-    pub fn temporary() -> Arc<Self> {
-        Self::new(true)
-    }
-
-    /// Modes are left as they had to be.
-    pub fn lasting() -> Arc<Self> {
-        Self::new(false)
-    }
-
-    fn new(set_back: bool) -> Arc<Self> {
-        Arc::new(Self { set_back, is_root: is_root(), changed: Mutex::default() })
-    }
-
-    /// Opens the directory `name` in `parent`.
-    pub fn dir(&self, parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Dir> {
-        let open = || match sys::openat(parent, name, READ | OFlags::DIRECTORY, Mode::empty()) {
-            Ok(fd) if self.is_root || sys::accessat(&fd, c".", sys::Access::EXISTS, AtFlags::empty()).is_ok() => Ok(fd),
-            Ok(_) => Err(Errno::ACCESS),
-            Err(e) => Err(e),
-        };
-        match open() {
-            Err(Errno::ACCESS) => {
-                // Another thread may be about to do the same.
-                let mut changed = self.changed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                let fd = match open() {
-                    Err(Errno::ACCESS) => {
-                        let handle = allow(parent, name, FileType::Directory, Mode::RWXU)?;
-                        let opened = open();
-                        if self.set_back {
-                            changed.push(handle);
-                        }
-                        opened?
-                    }
-                    other => other?,
-                };
-                Ok(Dir(fd))
-            }
-            other => Ok(Dir(other?)),
-        }
-    }
-}
-
-impl Drop for Access {
-    fn drop(&mut self) {
-        let changed = self.changed.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-        while let Some(handle) = changed.pop() {
-            let _ = handle.set_mode(handle.status.mode());
-        }
-    }
-}
-
-impl Cursor {
-    /// A cursor at the directory `path`.
-    pub fn new(path: &Path, access: Arc<Access>) -> io::Result<Self> {
-        Ok(Self { access, root: Dir::open_root(path)?, at: Vec::new(), open: Vec::new() })
-    }
-
-    /// The open directory at `path`.
-    pub fn dir(&mut self, path: &TreePath) -> io::Result<BorrowedFd<'_>> {
-        self.go(path.as_bytes())
-    }
-
-    /// The open directory that holds `path`.
-    pub fn parent(&mut self, path: &TreePath) -> io::Result<BorrowedFd<'_>> {
-        check_name(path.name())?;
-        let path = path.as_bytes();
-        match path.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => self.go(path.get(..slash).unwrap_or_default()),
-            None if path.is_empty() => Err(Errno::INVAL.into()),
-            None => self.go(&[]),
-        }
-    }
-
-    /// Forgets what is open: for when directories were replaced.
-    pub fn forget(&mut self) {
-        self.open.clear();
-    }
-
-    /// Opens the directory at `path`, names joined by `/`.
-    fn go(&mut self, path: &[u8]) -> io::Result<BorrowedFd<'_>> {
-        let ends_name = |len: usize| matches!(path.get(len), None | Some(b'/'));
-        let same = shared_prefix(&self.at, path);
-        // Of the directories within the part that is the same only the last one may end within a name.
-        self.open.truncate(self.open.partition_point(|(len, _)| *len <= same && ends_name(*len)));
-        let known = self.open.last().map_or(0, |(len, _)| *len);
-        self.at.truncate(known);
-        for name in path.get(known..).unwrap_or_default().split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-            check_name(name)?;
-            let dir = self.access.dir(self.last().as_fd(), name)?;
-            if !self.at.is_empty() {
-                self.at.push(b'/');
-            }
-            self.at.extend_from_slice(name);
-            self.open.push((self.at.len(), dir));
-        }
-        Ok(self.last().as_fd())
-    }
-
-    fn last(&self) -> &Dir {
-        self.open.last().map_or(&self.root, |(_, dir)| dir)
-    }
-}
-
-/// Refuses a name that leads elsewhere. No path has one; were there a way to make such a path, it would still lead nowhere.
-fn check_name(name: &[u8]) -> io::Result<()> {
-    if matches!(name, b"." | b"..") { Err(Errno::INVAL.into()) } else { Ok(()) }
-}
-
 impl Status {
     /// The permission bits as system calls take them.
-    fn mode(&self) -> Mode {
+    pub(super) fn mode(&self) -> Mode {
         Mode::from_raw_mode(self.mode as RawMode)
     }
 }
@@ -325,7 +146,7 @@ pub fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, Statu
         Err(Errno::ACCESS) => {
             let handle = allow(parent, name, FileType::RegularFile, Mode::RUSR)?;
             let fd = sys::openat(CWD, handle.path(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            handle.set_mode(handle.status.mode())?;
+            handle.set_mode(handle.status().mode())?;
             fd?
         }
         other => other?,
@@ -344,9 +165,9 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(e) => return Err(e.into()),
     }
-    let access = Access::lasting();
-    // From `parent` on: each directory on the way down with what is left in it, the last of these on the way already. A loop,
-    // since directories may lie deeper than a stack is.
+    let access = DirAccess::lasting();
+    // Each directory on the way down with what is left in it, the last of these on the way already. A loop, since directories
+    // may lie deeper than a stack is.
     let mut open = vec![open_to_remove(&access, parent, name)?];
     while let Some((dir, names)) = open.last_mut() {
         match names.last() {
@@ -373,13 +194,34 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 }
 
 /// The directory `name` in `parent`, which may be emptied, and what is in it.
-fn open_to_remove(access: &Access, parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Dir, Vec<Vec<u8>>)> {
+fn open_to_remove(access: &DirAccess, parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Dir, Vec<Vec<u8>>)> {
     let dir = access.dir(parent, name)?;
     if status_of(&dir)?.mode & 0o300 != 0o300 {
         sys::fchmod(&dir, Mode::RWXU)?;
     }
     let names = dir.names()?;
     Ok((dir, names))
+}
+
+/// Opens the regular file `name` in `parent` to be written anew, without content and attributes of its own, if nobody else has
+/// a part in it: it is ours and has one name, and it is empty or `has_content` may be. None where it is not such a file.
+pub fn emptied(parent: BorrowedFd<'_>, name: &[u8], has_content: bool) -> io::Result<Option<OwnedFd>> {
+    if status(parent, name).map_or(true, |status| status.kind != FileType::RegularFile) {
+        return Ok(None);
+    }
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let Ok(fd) = sys::openat(parent, name, flags, Mode::empty()) else { return Ok(None) };
+    let status = status_of(&fd)?;
+    let is_own = status.uid == rustix::process::geteuid().as_raw() && status.nlink == 1;
+    if status.kind != FileType::RegularFile || !is_own || !(has_content || status.size == 0) {
+        return Ok(None);
+    }
+    sys::ftruncate(&fd, 0)?;
+    sys::fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
+    for (name, _) in xattrs(&fd)? {
+        sys::fremovexattr(&fd, &name[..])?;
+    }
+    Ok(Some(fd))
 }
 
 /// The target of the symbolic link `name` in `parent`.
@@ -429,14 +271,4 @@ fn read_all(mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> rus
             Err(e) => return Err(e),
         }
     }
-}
-
-/// Adds `bits` to the mode of our own `name` in `parent`. Returns a handle of this very file with the status before.
-fn allow(parent: BorrowedFd<'_>, name: &[u8], kind: FileType, bits: Mode) -> io::Result<Handle> {
-    let handle = Handle::of(parent, name)?;
-    if handle.status.kind != kind {
-        return Err(Errno::ACCESS.into());
-    }
-    handle.set_mode(handle.status.mode() | bits).map_err(|_| io::Error::from(Errno::ACCESS))?;
-    Ok(handle)
 }

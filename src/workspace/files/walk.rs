@@ -10,7 +10,10 @@ use std::{
 
 use rustix::fs::FileType;
 
-use super::tree::{self, Access, Dir, Status};
+use super::{
+    access::DirAccess,
+    tree::{self, Dir, Status},
+};
 use crate::workspace::{
     entry::{Content, Entry, Node},
     error::Error,
@@ -21,7 +24,7 @@ use crate::workspace::{
 ///
 /// Sockets are left out, they mean nothing elsewhere. So is `lost+found` in the root, which belongs to the file system.
 pub struct Walk {
-    access: Arc<Access>,
+    access: Arc<DirAccess>,
     root: Option<Dir>,
     open: Vec<Level>,
     /// Whether the last path was a directory, which is then the innermost of `open`.
@@ -30,7 +33,7 @@ pub struct Walk {
 
 /// A path that the walk came to.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct WalkEntry {
     /// Where.
     pub path: TreePath,
     /// What.
@@ -45,14 +48,14 @@ struct Level {
 
 impl Walk {
     /// A walk through the directory at `path`.
-    pub fn new(path: &Path, access: Arc<Access>) -> Result<Self, Error> {
+    pub fn new(path: &Path, access: Arc<DirAccess>) -> Result<Self, Error> {
         let root = Dir::open_root(path).map_err(Error::file(path.display(), "can't be opened"))?;
         Ok(Self { access, root: Some(root), open: Vec::new(), at_dir: false })
     }
 
     /// The next path.
     #[allow(clippy::should_implement_trait, reason = "it would hide that `describe` is about the last one")]
-    pub fn next(&mut self) -> Option<Result<Found, Error>> {
+    pub fn next(&mut self) -> Option<Result<WalkEntry, Error>> {
         if let Some(root) = self.root.take() {
             return Some(self.enter_root(root).map_err(Error::file(".", "can't be read")));
         }
@@ -81,7 +84,7 @@ impl Walk {
 
     /// What is kept of the last path that [`Walk::next`] gave. Of a regular file neither content nor extended attributes
     /// are read.
-    pub fn describe(&self, found: &Found) -> Result<Entry, Error> {
+    pub fn describe(&self, found: &WalkEntry) -> Result<Entry, Error> {
         let read = || -> io::Result<Entry> {
             let node = match found.status.kind {
                 FileType::Directory => Node::Dir { touched: false },
@@ -115,7 +118,7 @@ impl Walk {
         self.open[level].dir.as_fd()
     }
 
-    fn visit(&mut self, name: &[u8], path: &TreePath) -> io::Result<Found> {
+    fn visit(&mut self, name: &[u8], path: &TreePath) -> io::Result<WalkEntry> {
         let parent = match self.open.last() {
             Some(level) => level.dir.as_fd(),
             None => return Err(io::ErrorKind::NotFound.into()),
@@ -123,18 +126,18 @@ impl Walk {
         let status = tree::status(parent, name)?;
         if status.kind != FileType::Directory {
             self.at_dir = false;
-            return Ok(Found { path: path.clone(), status });
+            return Ok(WalkEntry { path: path.clone(), status });
         }
         // Opening may change the mode for a while; what counts is what it was.
         let dir = self.access.dir(parent, name)?;
         self.enter(dir, path.clone())?;
-        Ok(Found { path: path.clone(), status })
+        Ok(WalkEntry { path: path.clone(), status })
     }
 
-    fn enter_root(&mut self, root: Dir) -> io::Result<Found> {
+    fn enter_root(&mut self, root: Dir) -> io::Result<WalkEntry> {
         let status = tree::status_of(&root)?;
         self.enter(root, TreePath::root())?;
-        Ok(Found { path: TreePath::root(), status })
+        Ok(WalkEntry { path: TreePath::root(), status })
     }
 
     fn enter(&mut self, dir: Dir, path: TreePath) -> io::Result<()> {

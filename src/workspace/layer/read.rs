@@ -11,7 +11,7 @@ use super::{
 use crate::{
     digest::Digest,
     step::Compression,
-    store::Store,
+    store::{Store, StoreError},
     workspace::{
         entry::{Entry, Node},
         error::Error,
@@ -22,7 +22,7 @@ use crate::{
 const MAX_TOC: u64 = 1 << 30;
 
 /// Gets an entry: its index in the table of contents, itself, and its content.
-pub type Visit<'a> = dyn FnMut(u64, &Entry, &mut dyn Read) -> Result<(), Error> + 'a;
+pub type VisitEntry<'a> = dyn FnMut(u64, &Entry, &mut dyn Read) -> Result<(), Error> + 'a;
 
 /// Reads the table of contents of `layer` and checks its digest.
 pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
@@ -46,8 +46,8 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
 ///
 /// The archive is not parsed: it must hold, byte for byte, the headers that belong to the entries of `toc`. At the end
 /// the whole blob was read, so that its digest is checked.
-pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<'_>) -> Result<(), Error> {
-    let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
+pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut VisitEntry<'_>) -> Result<(), Error> {
+    let unreadable = |e: io::Error| unreadable(layer, e);
     let compression = layer.compression()?;
     let mut input = codec::decoder(compression, true, store.blob(&layer.blob())?).map_err(unreadable)?;
     let mut expected = Vec::new();
@@ -97,6 +97,16 @@ pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut Visit<
         return Err(Error::damaged(layer.place(), "it does not end where its table of contents says"));
     }
     Ok(())
+}
+
+/// A layer is damaged, unless it is the store that failed, which has tried again by itself.
+fn unreadable(layer: &Descriptor, error: io::Error) -> Error {
+    let damaged = |error: &dyn std::fmt::Display| Error::damaged(layer.place(), format!("it can't be read: {error}"));
+    match error.downcast::<StoreError>() {
+        Ok(error @ StoreError::Content { .. }) => damaged(&error),
+        Ok(error) => error.into(),
+        Err(error) => damaged(&error),
+    }
 }
 
 fn differs(layer: &Descriptor, entry: &Entry) -> Error {

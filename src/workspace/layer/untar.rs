@@ -106,7 +106,7 @@ impl<R: Read> Untar<R> {
 
     /// The content of the last entry.
     pub fn content(&mut self) -> impl Read {
-        Content(self)
+        MemberContent(self)
     }
 
     /// The input, to be read to its end.
@@ -138,9 +138,9 @@ impl<R: Read> Untar<R> {
     }
 }
 
-struct Content<'a, R>(&'a mut Untar<R>);
+struct MemberContent<'a, R>(&'a mut Untar<R>);
 
-impl<R: Read> Read for Content<'_, R> {
+impl<R: Read> Read for MemberContent<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = usize::try_from(self.0.content).unwrap_or(usize::MAX).min(buffer.len());
         let len = if room == 0 { 0 } else { self.0.input.read(&mut buffer[..room])? };

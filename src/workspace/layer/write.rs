@@ -30,7 +30,7 @@ use crate::{
 
 /// Writes a layer.
 pub struct LayerWriter<'a> {
-    out: Encoder<Counter<'a>>,
+    out: Encoder<CountingWriter<'a>>,
     compression: Compression,
     diff_id: Hasher,
     uncompressed: u64,
@@ -43,7 +43,7 @@ pub struct LayerWriter<'a> {
     buffer: Vec<u8>,
 }
 
-struct Counter<'a> {
+struct CountingWriter<'a> {
     out: &'a mut dyn Write,
     written: u64,
 }
@@ -84,7 +84,7 @@ pub fn store(
 impl<'a> LayerWriter<'a> {
     fn new(out: &'a mut dyn Write, compression: Compression, whiteouts: &'a [TreePath]) -> io::Result<Self> {
         let mut layer = Self {
-            out: Encoder::new(compression, Counter { out, written: 0 })?,
+            out: Encoder::new(compression, CountingWriter { out, written: 0 })?,
             compression,
             diff_id: Hasher::default(),
             uncompressed: 0,
@@ -196,7 +196,7 @@ impl<'a> LayerWriter<'a> {
     }
 }
 
-impl Write for Counter<'_> {
+impl Write for CountingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let len = self.out.write(bytes)?;
         self.written += len as u64;

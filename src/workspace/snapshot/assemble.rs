@@ -29,7 +29,7 @@ use crate::{
 
 /// What an image says about itself.
 #[derive(Clone, Debug, Default)]
-pub struct Labels {
+pub struct ImageLabels {
     /// Annotations of the manifest.
     pub annotations: Annotations,
     /// How long to keep it.
@@ -44,7 +44,7 @@ enum About {
     Run(Lineage),
 }
 
-impl Labels {
+impl ImageLabels {
     /// For the images of a step.
     pub fn of_step(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
         let mut labels = Self { expires: step.expires.clone(), ..Self::default() };
@@ -61,7 +61,7 @@ pub fn put_snapshot(
     tag: &str,
     layers: &[Descriptor],
     snapshot: Snapshot,
-    labels: &Labels,
+    labels: &ImageLabels,
 ) -> Result<Digest, Error> {
     let layers = layers.iter().cloned().map(with_diff_id).collect::<Result<_, Error>>()?;
     put_image(store, tag, layers, About::Task(snapshot), labels)
@@ -74,7 +74,7 @@ pub fn put_whole(
     tag: &str,
     lineage: &Lineage,
     compression: Compression,
-    labels: &Labels,
+    labels: &ImageLabels,
 ) -> Result<Digest, Error> {
     if let Some(origin) = &lineage.origin {
         let (layers, from) = (lineage.layers().map(|(_, layer)| layer), origin.parse::<Target>()?);
@@ -167,7 +167,7 @@ fn put_image(
     tag: &str,
     mut layers: Vec<(Descriptor, Digest)>,
     about: About,
-    labels: &Labels,
+    labels: &ImageLabels,
 ) -> Result<Digest, Error> {
     if layers.is_empty() {
         // Many registries want at least one layer.

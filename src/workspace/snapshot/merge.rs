@@ -281,6 +281,14 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// The entry of `group` that `outcome` keeps, if any.
+pub fn kept<'g>(group: &'g [Change], outcome: &Outcome) -> Option<&'g Entry> {
+    match *outcome {
+        Outcome::Keep { from, .. } => group.get(from).map(|change| &change.entry),
+        Outcome::Gone { .. } => None,
+    }
+}
+
 /// The latest entry that is a directory, one that says more than an mtime if there is one.
 fn latest_dir(group: &[Change]) -> Option<usize> {
     let changed = group.iter().rposition(|change| change.entry.is_dir() && !change.entry.is_touched());

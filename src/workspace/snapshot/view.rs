@@ -29,7 +29,7 @@ pub struct View<'a> {
 pub type Stream<'a> = iter::Flatten<option::IntoIter<Entries<'a>>>;
 
 /// Takes all entries of a path and what becomes of it.
-pub type Visit<'a> = dyn FnMut(&[Change], Outcome) -> Result<(), Error> + 'a;
+pub type VisitPath<'a> = dyn FnMut(&[Change], Outcome) -> Result<(), Error> + 'a;
 
 impl<'a> View<'a> {
     /// The view of `lineage` on top of the entries of its base (none where the base does not matter). `tocs` are those
@@ -75,7 +75,7 @@ impl<'a> View<'a> {
     }
 
     /// Gives all entries of each path, with what becomes of it, to `visit`, in tree order.
-    pub fn for_each(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
+    pub fn for_each(&self, visit: &mut VisitPath<'_>) -> Result<(), Error> {
         self.walk(None, visit).map(drop)
     }
 
@@ -91,7 +91,11 @@ impl<'a> View<'a> {
         )
     }
 
-    fn walk<'v>(&'v self, policy: Option<&'v ConflictPolicy>, visit: &mut Visit<'_>) -> Result<Resolver<'v>, Error> {
+    fn walk<'v>(
+        &'v self,
+        policy: Option<&'v ConflictPolicy>,
+        visit: &mut VisitPath<'_>,
+    ) -> Result<Resolver<'v>, Error> {
         let mut groups = self.groups()?;
         let mut resolver = Resolver::new(&self.contributors, &self.revived);
         if let Some(policy) = policy {

@@ -580,9 +580,9 @@ fn what_was_put_in_the_place_of_a_pipe_is_left_alone() {
     std::os::unix::fs::symlink("outside/canary", path("link")).unwrap();
     fs::hard_link(path("outside/canary"), path("name")).unwrap();
     for (name, kind) in [("link", FileType::Fifo), ("name", FileType::Fifo), ("link", FileType::RegularFile)] {
-        assert!(tree::Handle::open(dir.as_fd(), name.as_bytes(), kind).is_err(), "{name}");
+        assert!(handle::Handle::open(dir.as_fd(), name.as_bytes(), kind).is_err(), "{name}");
     }
-    assert!(tree::Handle::open(dir.as_fd(), b"name", FileType::RegularFile).is_ok());
+    assert!(handle::Handle::open(dir.as_fd(), b"name", FileType::RegularFile).is_ok());
 }
 
 #[test]

@@ -24,7 +24,9 @@ fn of_a_real_save_and_restore() {
     let tell = |_, now| told.lock().unwrap().push(now);
 
     let progress = Progress::new(Action::Save, "ws");
-    let save = || save::save(&*run.store(), &tree, None, Compression::Zstd, &progress);
+    let mounts = MountPoints::default();
+    let options = SaveOptions { baseline: None, compression: Compression::Zstd, mounts: &mounts };
+    let save = || save::save(&*run.store(), &tree, options, &progress);
     let saved = progress.every(interval, &tell, save).unwrap();
     check(&told, progress.now(), all);
     assert_eq!((saved.files, saved.bytes), all);
@@ -33,8 +35,9 @@ fn of_a_real_save_and_restore() {
     let writers = vec![Writer::unsaved("save", 0, &Lineage::default(), saved.layers)];
     let input = Input { lineage: Lineage { writers, ..Lineage::default() }, read: Vec::new() };
     let dir = run.dir(0);
+    let options = RestoreOptions::whole(ConflictPolicy::last(), None);
     fs::create_dir(&dir).unwrap();
-    let restore = || restore::restore(&*run.store(), &input, &dir, None, &ConflictPolicy::last(), &progress);
+    let restore = || restore::restore(&*run.store(), &input, &dir, &options, &progress);
     progress.every(interval, &tell, restore).unwrap();
     check(&told, progress.now(), all);
     assert_eq!(seen::see(&tree), seen::see(&dir));

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{diff, save, tree::Access, walk::Walk, *};
+use super::{access::DirAccess, diff, save, walk::Walk, *};
 
 /// A task that had these files, and the next one, which does `work`: what that one stores.
 fn second(run: &Run, first: impl Fn(&Path), work: impl Fn(&Path)) -> Vec<Descriptor> {
@@ -215,7 +215,7 @@ fn paths_longer_than_any_system_call_takes() {
     };
     run.play(&task(0, &[]), make);
     let dir = run.restore(&task(1, &[0])).unwrap();
-    let mut walk = Walk::new(&dir, Access::temporary()).unwrap();
+    let mut walk = Walk::new(&dir, DirAccess::temporary()).unwrap();
     let mut last = None;
     while let Some(found) = walk.next() {
         last = Some(found.unwrap().path);
@@ -262,7 +262,7 @@ fn what_changes_its_type_while_it_is_saved_is_retried() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         make.make(&path);
-        let mut walk = Walk::new(folder.path(), Access::temporary()).unwrap();
+        let mut walk = Walk::new(folder.path(), DirAccess::temporary()).unwrap();
         let found = [walk.next(), walk.next()].map(|found| found.unwrap().unwrap());
         make.remove(&path);
         change.make(&path);
@@ -280,7 +280,7 @@ fn what_changes_its_type_while_it_is_saved_is_retried() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("d"), "").unwrap();
     let dir = tree::Dir::open_root(folder.path()).unwrap();
-    let entered = Access::temporary().dir(std::os::fd::AsFd::as_fd(&dir), b"d").map(drop).unwrap_err();
+    let entered = DirAccess::temporary().dir(std::os::fd::AsFd::as_fd(&dir), b"d").map(drop).unwrap_err();
     assert!(tree::is_change(&entered), "{entered}");
 }
 
@@ -313,16 +313,17 @@ fn a_file_that_becomes_shorter_while_it_is_saved_is_an_error_in_the_end() {
     fs::create_dir_all(run.dir(0)).unwrap();
     let path = run.dir(0).join("a");
     fs::write(&path, vec![0; 10_000]).unwrap();
-    let access = Access::temporary();
+    let access = DirAccess::temporary();
     let mut shards = Vec::new();
-    diff::changes(&run.dir(0), &access, None, shard::size(), &mut |shard| {
+    diff::changes(&run.dir(0), &access, &MountPoints::default(), None, shard::size(), &mut |shard| {
         shards.push(shard);
         Ok(())
     })
     .unwrap();
     fs::write(&path, "short").unwrap();
     let (store, progress) = (run.store(), Progress::new(Action::Save, "ws"));
-    let stored = save::pack(&*store, &run.dir(0), &access, &shards[0], (Compression::Zstd, true), &progress);
+    let packing = Packing { compression: Compression::Zstd, strict: true };
+    let stored = save::pack(&*store, &run.dir(0), &access, &shards[0], packing, &progress);
     assert!(matches!(stored, Err(Error::Changed(path)) if path.to_string() == "a"));
 }
 

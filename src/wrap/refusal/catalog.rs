@@ -196,6 +196,11 @@ const PARTS: [Part; 4] = [
                 "Bind the workspace once.",
             ),
             help(
+                "InvalidPaths",
+                "The Task, or the embedded task, has an annotation `tekton-wrap.dev/paths` that is not a list of patterns.",
+                "Write patterns as in `.gitignore`, with commas between, or remove the annotation.",
+            ),
+            help(
                 "LateVolume",
                 "A volume mount's name has no value when the run is created, so it could become the volume of the injected steps.",
                 "Write the name, or use a param.",

@@ -83,6 +83,9 @@ pub enum TaskProblem {
         /// The field of the stepTemplate.
         list: &'static str,
     },
+    /// Its annotation says wrongly what it restores.
+    #[error("its annotation \"tekton-wrap.dev/paths\" can't be used: {0}")]
+    Paths(String),
     /// A mount that would hide what the injected steps need.
     #[error("it mounts {path:?}, and the injected steps need {root}: choose another mountPath")]
     MountPath {
@@ -111,6 +114,7 @@ impl TaskProblem {
             Self::BoundTwice { .. } => "WorkspaceBoundTwice",
             Self::LateVolume(_) => "LateVolume",
             Self::TemplateOfAction { .. } => "TemplateOfAction",
+            Self::Paths(_) => "InvalidPaths",
             Self::MountPath { .. } => "MountPath",
         }
     }

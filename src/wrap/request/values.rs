@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// All params, in the order of the documentation.
-pub const PARAMS: [&str; 14] = [
+pub const PARAMS: [&str; 15] = [
     "pipelineref",
     "workspaces",
     "target",
@@ -31,6 +31,7 @@ pub const PARAMS: [&str; 14] = [
     "expires",
     "compression",
     "size",
+    "paths",
     "credentials",
     "mirror",
     "insecure",
@@ -125,7 +126,7 @@ impl<'a> Values<'a> {
     fn add_annotations(&mut self, run: Run<'a>) -> Result<(), Refusal> {
         for (key, value) in run.metadata("annotations").and_then(Value::as_object).into_iter().flatten() {
             let Some(name) = key.strip_prefix(PREFIX).filter(|_| !is_provenance(key)) else { continue };
-            let name = match known(name).filter(|name| is_default(name)) {
+            let name = match known(name).filter(|name| is_annotation(name)) {
                 Some(known) => known,
                 None if name == "wrap" => "workspaces",
                 None => {
@@ -291,8 +292,13 @@ pub fn known(name: &str) -> Option<&'static str> {
     PARAMS.iter().find(|known| **known == name).copied()
 }
 
-/// Whether a ConfigMap with defaults may have the key `name`.
+/// Whether a ConfigMap with defaults may have the key `name`: not where it is about one run or one Pipeline.
 pub fn is_default(name: &str) -> bool {
+    is_annotation(name) && name != "paths"
+}
+
+/// Whether an annotation of a run may have `name` behind the prefix. The workspaces are in one of another name.
+fn is_annotation(name: &str) -> bool {
     known(name).is_some_and(|name| !["pipelineref", "workspaces"].contains(&name))
 }
 

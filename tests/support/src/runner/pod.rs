@@ -295,12 +295,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
-/// The kubelet makes the folder of a subPath before the pod starts.
+/// The kubelet makes the folder of a subPath before the pod starts, unless there is a folder or a file of this name.
 fn sub_folder(volume: &Path, sub_path: &str) -> Result<PathBuf, String> {
     if sub_path.is_empty() {
         return Ok(volume.to_owned());
     }
     let folder = volume.join(sub_path);
+    if folder.exists() {
+        return Ok(folder);
+    }
     fs::create_dir_all(&folder).map_err(|e| format!("subPath {sub_path:?}: {e}"))?;
     Ok(folder)
 }
