@@ -1,6 +1,7 @@
 //! Which hosts are asked, with what, and which are trusted.
 
 use std::{
+    io::Write,
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
@@ -163,6 +164,28 @@ fn a_host_that_never_answers() {
     let error =
         open(&host, "me/a", &Options { http: Some(http), ..impatient() }).manifest("v1").unwrap_err().to_string();
     assert!(error.contains("in time") || error.contains("timed out"), "{error}");
+}
+
+/// A byte now and then is no sign of an answer that will be whole some day.
+#[test]
+fn an_answer_that_trickles() {
+    let host = support::http::serve(|head, mut stream| {
+        if head.target() == "/v2/" {
+            return support::http::answer(&mut stream, "200 OK", &[], b"{}");
+        }
+        let stream = stream.get_mut();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")?;
+        for _ in 0..1000 {
+            stream.write_all(b" ")?;
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    });
+    let http = HttpOptions { stall_timeout: Duration::from_millis(300), ..HttpOptions::default() };
+    let retry = RetryPolicy { deadline: Duration::ZERO, ..RetryPolicy::default() };
+    let store = open(&host, "me/a", &Options { http: Some(http), retry, ..options() });
+    let error = store.manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("does not come to an end"), "{error}");
 }
 
 #[test]

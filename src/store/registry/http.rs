@@ -2,9 +2,10 @@
 //! one on how long nothing may happen.
 
 use std::{
+    io::{self, Read},
     path::PathBuf,
     sync::{Arc, LazyLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{Request, Response, Uri};
@@ -30,7 +31,8 @@ use crate::store::StoreError;
 pub struct HttpOptions {
     /// How long a connection may take to stand, TLS included.
     pub connect_timeout: Duration,
-    /// How long nothing may arrive, or nothing may be taken, before the connection counts as broken.
+    /// How long nothing may arrive, or nothing may be taken, before the connection counts as broken; and how long an answer may
+    /// take that is read into memory, which one that trickles would never end.
     pub stall_timeout: Duration,
     /// Files and folders with certificates of authorities (PEM) that are trusted too.
     pub authorities: Vec<PathBuf>,
@@ -44,6 +46,8 @@ pub struct Client {
     https: Option<Agent>,
     http: Option<Agent>,
     proxies: Arc<Proxies>,
+    /// For an answer that is read into memory.
+    longest: Duration,
 }
 
 /// How long a registry that may speak plain HTTP has to show that it speaks HTTPS. A server that waits for the end of what
@@ -83,7 +87,13 @@ impl Client {
             https: through(&proxies.https),
             http: through(&proxies.http),
             proxies: Arc::new(proxies),
+            longest: options.stall_timeout,
         })
+    }
+
+    /// At most the first `most` bytes of a body that is held in memory.
+    pub fn read(&self, body: Body, most: u64) -> io::Result<Vec<u8>> {
+        read_within(body, most, self.longest)
     }
 
     /// Sends the request. An answer with any status is an answer.
@@ -146,4 +156,24 @@ fn agent(options: &HttpOptions, roots: &RootCerts, proxy: Option<Proxy>) -> Agen
             .chain(EarlyReplyConnector)
             .chain(RustlsConnector::default());
     Agent::with_parts(config, connector, DefaultResolver::default())
+}
+
+/// Reads what is left of a short answer, so that the connection can be used again; one that is not there by now is not worth
+/// waiting for.
+pub fn drain(body: Body) {
+    let _ = read_within(body, 1 << 16, Duration::from_secs(5));
+}
+
+fn read_within(body: Body, most: u64, longest: Duration) -> io::Result<Vec<u8>> {
+    let (start, mut reader, mut bytes) = (Instant::now(), body.into_reader().take(most), Vec::new());
+    let mut buffer = [0; 8 << 10];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(bytes),
+            count => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+        }
+        if start.elapsed() > longest {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "its answer does not come to an end"));
+        }
+    }
 }

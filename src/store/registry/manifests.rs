@@ -1,7 +1,5 @@
 //! Manifests of a registry (OCI distribution-spec, "Pulling manifests", "Pushing manifests").
 
-use std::io::Read;
-
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use ureq::Body;
 
@@ -69,9 +67,8 @@ impl Session {
             _ => return Err(self.refused_to(Action::ReadManifest, &place, answer)),
         }
         let (parts, body) = answer.into_parts();
-        let mut bytes = Vec::new();
-        let read = body.into_reader().take(MANIFEST_SIZE.saturating_add(1)).read_to_end(&mut bytes);
-        read.map_err(|error| self.broken_reading(&place, error))?;
+        let bytes = self.read(body, MANIFEST_SIZE.saturating_add(1));
+        let bytes = bytes.map_err(|error| self.broken_reading(&place, error))?;
         let wrong = |problem: String| Failure::Final(StoreError::Content { place: place.clone(), problem });
         if bytes.len() as u64 > MANIFEST_SIZE {
             return Err(wrong(format!("its manifest is larger than {} MiB", MANIFEST_SIZE >> 20)));

@@ -1,7 +1,7 @@
 //! Requests to one repository: with authorization, across redirects, tried again where that may help.
 
 use std::{
-    io::{self, Read},
+    io,
     sync::{Arc, OnceLock},
 };
 
@@ -184,9 +184,8 @@ impl Session {
         }
         let Some(shown) = shown else { return (answer, false) };
         let (parts, body) = answer.into_parts();
-        let mut text = Vec::new();
         // What can't be read is not needed: the status says enough.
-        let _ = body.into_reader().take(ERROR_SIZE).read_to_end(&mut text);
+        let text = self.options.client.read(body, ERROR_SIZE).unwrap_or_default();
         // An answer to HEAD has no room for a reason.
         let expired = says_expired_token(parts.status, &text) || call.method == Method::HEAD;
         let is_forbidden = parts.status == StatusCode::FORBIDDEN && !parts.headers.contains_key(header::RETRY_AFTER);
@@ -204,8 +203,7 @@ impl Session {
     pub fn refused_to(&self, action: Action, place: &str, answer: Response<Body>) -> Failure {
         let (parts, body) = answer.into_parts();
         // What can't be read is not needed: the status says enough.
-        let mut text = Vec::new();
-        let _ = body.into_reader().take(ERROR_SIZE).read_to_end(&mut text);
+        let text = self.options.client.read(body, ERROR_SIZE).unwrap_or_default();
         let candidates = &self.options.auth.candidates;
         let asked = Asked {
             place: place.to_owned(),
@@ -217,6 +215,11 @@ impl Session {
             secrets: candidates.secrets(),
         };
         asked.failure(parts.status, &parts.headers, &text)
+    }
+
+    /// At most the first `most` bytes of an answer that is held in memory.
+    pub fn read(&self, body: Body, most: u64) -> io::Result<Vec<u8>> {
+        self.options.client.read(body, most)
     }
 
     /// The failure for a connection that broke while an answer was read.
@@ -331,9 +334,9 @@ impl Session {
                 failure => TokenFailure::Other(failure),
             });
         }
-        let mut text = Vec::new();
-        let read = answer.into_body().into_reader().take(1 << 20).read_to_end(&mut text);
-        read.map_err(|error| TokenFailure::Other(failure(host, &place, Fault::of(&ureq::Error::from(error)))))?;
+        let text = self.options.client.read(answer.into_body(), 1 << 20);
+        let text =
+            text.map_err(|error| TokenFailure::Other(failure(host, &place, Fault::of(&ureq::Error::from(error)))))?;
         match serde_json::from_slice::<TokenAnswer>(&text) {
             Ok(answer) if answer.token().is_some() => Ok(answer),
             _ => Err(unusable(format!("gave an unexpected response: no token in what {host} answered"))),
@@ -382,7 +385,7 @@ fn may_follow(status: StatusCode, call: &Call<'_>) -> bool {
     }
 }
 
-/// Reads what is left of a short answer, so that the connection can be used again.
+/// Reads what is left of a short answer.
 pub fn drain(answer: Response<Body>) {
-    let _ = io::copy(&mut answer.into_body().into_reader().take(1 << 16), &mut io::sink());
+    super::http::drain(answer.into_body());
 }

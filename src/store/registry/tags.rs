@@ -1,6 +1,6 @@
 //! The tags of a repository (OCI distribution-spec, "Listing Tags").
 
-use std::{collections::BTreeSet, io::Read};
+use std::collections::BTreeSet;
 
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde::Deserialize;
@@ -69,9 +69,8 @@ impl Session {
             _ => return Err(self.refused_to(Action::ListTags, &place, answer)),
         }
         let next = self.next_query(&url, answer.headers());
-        let mut bytes = Vec::new();
-        let read = answer.into_body().into_reader().take(PAGE_SIZE).read_to_end(&mut bytes);
-        read.map_err(|error| self.broken_reading(&place, error))?;
+        let bytes = self.read(answer.into_body(), PAGE_SIZE);
+        let bytes = bytes.map_err(|error| self.broken_reading(&place, error))?;
         let page: Answer =
             serde_json::from_slice(&bytes).map_err(|_| self.unexpected(&place, "its list of tags is not JSON"))?;
         // What is no tag can't be one of ours, and must not become a part of an address.
