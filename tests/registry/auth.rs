@@ -327,7 +327,7 @@ fn secrets_that_come_back_are_hidden() {
 /// for ever.
 #[test]
 fn a_token_that_can_not_be_shown_is_asked_for_once() {
-    let count = Arc::new(AtomicUsize::new(0));
+    let count = std::sync::Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
     let address = support::http::serve(move |head, mut stream| {
         // Whoever asked for ever would get something else some day.
