@@ -168,7 +168,7 @@ fn a_host_that_never_answers() {
 
 /// A byte now and then is no sign of an answer that will be whole some day.
 #[test]
-fn an_answer_that_trickles() {
+fn an_answer_that_trickles_into_memory() {
     let host = support::http::serve(|head, mut stream| {
         if head.target() == "/v2/" {
             return support::http::answer(&mut stream, "200 OK", &[], b"{}");
