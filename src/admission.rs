@@ -5,8 +5,11 @@
 //! since that takes an object: such a run passes as it is, with a warning.
 
 mod admin;
+pub(crate) mod capacity;
+mod certificate;
 mod client;
-pub(crate) mod load;
+mod handshake;
+mod linger;
 pub(crate) mod review;
 mod seats;
 mod server;
@@ -19,23 +22,24 @@ mod tests;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
-use tokio_rustls::TlsAcceptor;
 
 pub use self::tls::TlsError;
 use self::{
     admin::Admin,
-    client::Clients,
-    load::Load,
-    server::{Limits, Phase, Transport},
-    tls::Certificate,
+    capacity::Capacity,
+    server::{ConnectionLimits, ConnectionPolicy, Lifecycle, Transport},
+    tls::{Tls, TlsSettings},
     webhook::Webhook,
 };
 use crate::{
+    arguments,
+    health::{Condition, Health},
     metrics::Metrics,
     resolve::{
         Work,
@@ -45,19 +49,24 @@ use crate::{
     wrap::Settings,
 };
 
-/// Connections that may wait to be accepted: where there is no room, a client tries again only after a second.
+/// Connections that may wait to be accepted. If there is no room, a client tries again only after a second.
 const BACKLOG: u32 = 4096;
 
 /// The command line of `tekton-wrap webhook`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
+pub struct WebhookArgs {
     /// The image of the injected steps, as the cluster's nodes pull it
-    #[arg(long, value_name = "REF")]
+    #[arg(long, value_name = "REF", value_parser = arguments::image)]
     pub image: String,
     /// The folder of tls.crt and tls.key; changes are noticed within seconds
     #[arg(long, value_name = "DIR")]
     pub tls_dir: PathBuf,
-    /// Where admission reviews are answered, over HTTPS at the path /wrap
+    /// The name that apiservers use, SERVICE.NAMESPACE.svc: while the certificate is not valid for it, the webhook is not
+    /// ready [default: the names of the certificate are not checked]
+    #[arg(long, value_name = "NAME", value_parser = server_name)]
+    pub server_name: Option<ServerName<'static>>,
+    /// Where admission reviews are answered, over HTTPS at the path /wrap, and at /wrap-namespace those of runs in namespaces
+    /// with the label tekton-wrap.dev/wrap
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
     /// Where /livez, /readyz and /metrics are answered, over plain HTTP; "none" for nowhere
@@ -68,12 +77,12 @@ pub struct Args {
     pub kubeconfig: Option<PathBuf>,
     /// How things are found in it
     #[command(flatten)]
-    pub cluster: cluster::Options,
+    pub cluster: cluster::ClusterOptions,
     /// After SIGTERM, seconds to keep serving while endpoints are removed
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub shutdown_delay: u64,
     /// Serve only clients with a certificate of an authority in this file (PEM), as an apiserver with an AdmissionConfiguration
-    /// has one; without it, anyone who reaches the port
+    /// has one; without it, anyone who reaches the port. Changes are noticed within seconds
     #[arg(long, value_name = "FILE")]
     pub client_ca: Option<PathBuf>,
     /// The common name that such a certificate must have; several times for several names
@@ -88,7 +97,7 @@ pub struct AdminAddress(pub Option<SocketAddr>);
 /// Why the server can't start: one sentence.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ServeError {
     /// The certificate can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -116,14 +125,17 @@ pub enum Error {
 /// Serves until SIGTERM or SIGINT and the end of the requests in flight then; a second signal ends it at once.
 ///
 /// # Errors
-/// Where it can't start. The process must have a rustls crypto provider installed.
-pub async fn serve(args: Args) -> Result<(), Error> {
-    let signals = signals().map_err(Error::Signals)?;
+/// If it can't start. The process must have a rustls crypto provider installed.
+pub async fn serve(args: WebhookArgs) -> Result<(), ServeError> {
+    let signals = signals().map_err(ServeError::Signals)?;
     let metrics = Arc::new(Metrics::default());
-    let work = Work::on_threads(load::MAX_COMPUTATIONS);
-    let clients = match &args.client_ca {
-        Some(file) => Some(Arc::new(Clients::load(file, args.client_cn)?)),
-        None => None,
+    let health = Arc::new(Health::default());
+    let work = Work::on_threads(capacity::MAX_COMPUTATIONS);
+    let tls = TlsSettings {
+        dir: args.tls_dir,
+        server_name: args.server_name,
+        client_ca: args.client_ca,
+        client_names: args.client_cn,
     };
     let server = Server {
         listener: listen("--listen", args.listen)?,
@@ -131,59 +143,62 @@ pub async fn serve(args: Args) -> Result<(), Error> {
             Some(address) => Some(listen("--admin-listen", address)?),
             None => None,
         },
-        certificate: Certificate::load(&args.tls_dir)?,
-        clients,
+        tls: Tls::load(tls)?,
         poll: tls::POLL,
-        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster, work.clone(), metrics.clone()).await?,
-        load: Load::new(work),
+        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster, work.clone(), &metrics, &health).await?,
+        capacity: Capacity::new(work),
         metrics,
+        health,
         settings: Settings { image: args.image },
-        limits: Limits::default(),
+        limits: ConnectionLimits::default(),
         shutdown_delay: Duration::from_secs(args.shutdown_delay),
     };
     let listen = shown(Some(&server.listener));
     let admin_listen = shown(server.admin.as_ref());
-    tracing::info!(listen, admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), crate::metrics::COMMIT);
+    tracing::info!(listen, admin_listen, version, commit, "serving");
     server.run(signals).await
 }
 
-/// All that runs.
+/// Everything that runs.
 struct Server<S> {
     listener: TcpListener,
     admin: Option<TcpListener>,
-    certificate: Certificate,
-    /// Whom to serve; none for everybody.
-    clients: Option<Arc<Clients>>,
-    /// Time between two looks at the certificate's files.
+    tls: Tls,
+    /// Time between two looks at the files of TLS.
     poll: Duration,
     source: S,
     metrics: Arc<Metrics>,
+    health: Arc<Health>,
     settings: Settings,
-    limits: Limits,
+    limits: ConnectionLimits,
     /// How much is done at a time.
-    load: Load,
-    /// Time in [`Phase::Draining`].
+    capacity: Capacity,
+    /// Time in [`Lifecycle::Draining`].
     shutdown_delay: Duration,
 }
 
 impl<S: Source + Send + 'static> Server<S> {
-    async fn run(self, mut signals: mpsc::Receiver<()>) -> Result<(), Error> {
-        let (phase, phases) = watch::channel(Phase::Serving);
-        let certificate = Arc::new(self.certificate);
-        let tls = TlsAcceptor::from(Arc::new(certificate.server_config(self.clients)?));
+    async fn run(self, mut signals: mpsc::Receiver<()>) -> Result<(), ServeError> {
+        let (phase, lifecycle) = watch::channel(Lifecycle::Serving);
+        let (metrics, health, tls) = (self.metrics, self.health, Arc::new(self.tls));
+        tls.show(&metrics, &health);
+        health.set(Condition::Listening, Ok(()));
         let webhook = Webhook {
             source: self.source,
             settings: Arc::new(self.settings),
-            metrics: self.metrics.clone(),
-            load: self.load,
+            metrics: metrics.clone(),
+            capacity: self.capacity,
         };
-        let reviews = server::serve(self.listener, Transport::Tls(tls), self.limits, phases.clone(), Arc::new(webhook));
-        let admin = Admin { phase: phases, metrics: self.metrics.clone() };
-        let start = |listener: TcpListener| admin.start(listener.into_std()?, Limits::of_admin());
-        let probes = self.admin.map(start).transpose().map_err(Error::Admin)?;
+        let transport = Transport::Tls(tls.clone());
+        let policy = ConnectionPolicy { listener: "webhook", transport, limits: self.limits, metrics: metrics.clone() };
+        let reviews = server::serve(self.listener, policy, lifecycle.clone(), Arc::new(webhook));
+        let admin = Admin { lifecycle, metrics: metrics.clone(), health: health.clone() };
+        let start = |listener: TcpListener| admin.start(listener.into_std()?, ConnectionLimits::of_admin());
+        let probes = self.admin.map(start).transpose().map_err(ServeError::Admin)?;
         let probes = async {
             if let Some(end) = probes {
-                // It has ended also where the thread panicked.
+                // An error means that the thread panicked: that ends it too.
                 let _ = end.await;
             }
         };
@@ -191,34 +206,35 @@ impl<S: Source + Send + 'static> Server<S> {
         let life = async {
             signals.recv().await;
             tracing::info!("shutting down");
-            phase.send_replace(Phase::Draining);
+            health.set(Condition::Shutdown, Err("shutting down".to_owned()));
+            phase.send_replace(Lifecycle::Draining);
             tokio::select! {
                 () = tokio::time::sleep(self.shutdown_delay) => {}
                 _ = signals.recv() => return,
             }
-            phase.send_replace(Phase::Stopping);
+            phase.send_replace(Lifecycle::Stopping);
             signals.recv().await;
         };
         tokio::select! {
             _ = work => tracing::info!("every request is answered"),
             () = life => tracing::warn!("a second signal: requests in flight are cut off"),
-            () = certificate.keep_fresh(self.poll, &self.metrics) => {}
+            () = tls.keep_fresh(self.poll, &metrics, &health) => {}
         }
         Ok(())
     }
 }
 
-fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    listen().map_err(|source| Error::Listen { flag, address, source })
+    listen().map_err(|source| ServeError::Listen { flag, address, source })
 }
 
-/// The address as it is: a flag may have left the port to the system.
+/// The actual address: with port 0 in the flag, the system has chosen the port.
 fn shown(listener: Option<&TcpListener>) -> String {
     listener.and_then(|l| l.local_addr().ok()).map_or("none".to_owned(), |address| address.to_string())
 }
@@ -239,6 +255,10 @@ fn signals() -> io::Result<mpsc::Receiver<()>> {
         }
     });
     Ok(receiver)
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    ServerName::try_from(text.to_owned())
 }
 
 fn address_or_none(text: &str) -> Result<AdminAddress, std::net::AddrParseError> {

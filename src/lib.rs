@@ -16,16 +16,18 @@
 //! | [`tekton`] | read-only views of Tekton's JSON |
 //! | [`store`] | where snapshots are kept: a registry or a folder |
 //! | [`target`] | the parsed form of param `target` |
-//! | [`yaml`], [`metrics`], [`log`], [`digest`], [`limits`] | YAML as Kubernetes reads it; all metrics; the log on stderr; SHA-256 digests; what a run may hold |
+//! | [`yaml`], [`metrics`], [`health`], [`log`], [`digest`], [`limits`] | YAML as Kubernetes reads it; all metrics; readiness; the log on stderr; SHA-256 digests; what a run may hold |
 //!
 //! Dependencies point from the top of this table to its end; `tests/direction.rs` holds that, for the rooms inside too.
 //! docs/architecture.md follows one run through all of it.
 
 pub mod admission;
+mod arguments;
 pub mod digest;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod globs;
+pub mod health;
 pub mod inspect;
 pub mod limits;
 pub mod log;

@@ -51,7 +51,7 @@ pub const MAX_USES: usize = 2_000;
 /// The most Tasks that are inlined, each counted once.
 pub const MAX_INLINED: usize = 500;
 
-/// The most of them that come through resolvers of the cluster: each is a ResolutionRequest.
+/// The most Tasks that come through resolvers of the cluster: each is a ResolutionRequest.
 pub const MAX_RESOLUTIONS: usize = 50;
 
 /// The longest name of a task, a param, a workspace or an object (Kubernetes: "Object Names and IDs").
@@ -138,7 +138,7 @@ impl Weight {
 pub struct Budget {
     bytes: AtomicUsize,
     values: AtomicUsize,
-    /// Turns of large reviews, where their number is bounded.
+    /// Turns of large reviews; none if their number is not bounded.
     turns: Option<Arc<Semaphore>>,
     turn: OnceCell<Option<OwnedSemaphorePermit>>,
 }
@@ -149,7 +149,7 @@ impl Budget {
         Self { turns: Some(turns), ..Self::default() }
     }
 
-    /// Takes `weight` of it, and waits for a turn where that makes the review a large one.
+    /// Takes `weight` from it, and waits for a turn if that makes the review a large one.
     pub async fn take(&self, weight: Weight) -> Result<(), Exceeded> {
         let bytes = self.bytes.fetch_add(weight.bytes, Relaxed).saturating_add(weight.bytes);
         let values = self.values.fetch_add(weight.values, Relaxed).saturating_add(weight.values);

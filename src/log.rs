@@ -1,6 +1,6 @@
 //! The log: lines on stderr, as text or as JSON.
 
-use std::fmt;
+use std::{fmt, io::Write as _};
 
 use tracing::{
     Event, Level, Subscriber,
@@ -8,7 +8,11 @@ use tracing::{
 };
 use tracing_subscriber::{
     EnvFilter,
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    field::MakeExt,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{self, Writer},
+    },
     registry::LookupSpan,
 };
 
@@ -32,14 +36,43 @@ pub enum Program {
     Tool,
 }
 
-/// Starts the log; `RUST_LOG` sets its level, `info` if it is not set. Panics are logged too.
-pub fn start(format: Format, program: Program) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+/// The environment variable with the filter of the log.
+const FILTER: &str = "RUST_LOG";
+
+/// What is logged if [`FILTER`] is not set.
+const DEFAULT_FILTER: &str = "info";
+
+/// `RUST_LOG` has a value that is no filter.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the environment variable {FILTER}={value:?} is not a filter of the log ({problem}): write for example info, warn or tekton_wrap=debug"
+)]
+pub struct FilterError {
+    value: String,
+    problem: String,
+}
+
+/// Starts the log; `RUST_LOG` sets its level, `info` if it is not set or, as the error says, invalid. Panics are logged too.
+///
+/// A log that can't be written, since stderr is closed or full, never ends the program.
+///
+/// # Errors
+/// If `RUST_LOG` is invalid.
+pub fn start(format: Format, program: Program) -> Result<(), FilterError> {
+    let (filter, invalid) = match filter(&std::env::var(FILTER).unwrap_or_default()) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        // Users know `target` as a param, not as the name of a module.
+        .with_target(false);
     // If this is not the first server of the process, there is a log already: that one stays.
     let _ = match (format, program) {
         (Format::Json, _) => lines.json().flatten_event(true).try_init(),
-        (Format::Text, Program::Service) => lines.with_ansi(false).try_init(),
+        (Format::Text, Program::Service) => lines.with_ansi(false).fmt_fields(quoting_fields()).try_init(),
         (Format::Text, Program::Tool) => lines.event_format(Sentence).try_init(),
     };
     std::panic::set_hook(Box::new(|panic| {
@@ -50,12 +83,34 @@ pub fn start(format: Format, program: Program) {
             None => tracing::error!(event = "panic", "panic: {message}"),
         }
     }));
+    invalid.map_or(Ok(()), Err)
+}
+
+/// The filter that `value` describes. What goes wrong in the Kubernetes client is logged by whoever uses it, in terms of what was
+/// asked for; its own lines would say the same twice.
+fn filter(value: &str) -> Result<EnvFilter, FilterError> {
+    let value = if value.trim().is_empty() { DEFAULT_FILTER } else { value };
+    let all = if value.contains("kube") { value.to_owned() } else { format!("{value},kube_client=off") };
+    EnvFilter::try_new(all).map_err(|error| FilterError { value: value.to_owned(), problem: error.to_string() })
+}
+
+/// Fields of a line of text, of which none can begin another line or move the cursor of a terminal, whatever it holds.
+fn quoting_fields() -> impl for<'a> FormatFields<'a> + 'static {
+    format::debug_fn(|to, field, value| {
+        let value = format!("{value:?}");
+        match field.name() {
+            "message" => write!(to, "{}", Line(&value)),
+            name => write!(to, "{name}={}", Line(&value)),
+        }
+    })
+    .delimited(" ")
 }
 
 /// The last line of a program that failed; as text it is written whatever `RUST_LOG` is.
 pub fn failed(format: Format, error: &dyn std::error::Error) {
     match format {
-        Format::Text => eprintln!("tekton-wrap: {}", Line(&error.to_string())),
+        // If stderr is closed or full, the exit code has to say it.
+        Format::Text => drop(writeln!(std::io::stderr(), "tekton-wrap: {}", Line(&error.to_string()))),
         Format::Json => tracing::error!(event = "failed", "{error}"),
     }
 }
@@ -83,5 +138,53 @@ impl Visit for Message {
         if field.name() == "message" {
             self.0 = format!("{value:?}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_field_begins_another_line() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).without_time().with_target(false);
+        let subscriber = lines.with_ansi(false).fmt_fields(quoting_fields()).finish();
+        let foreign = "x\n2026 ERROR forged \u{1b}[2J";
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(plain = foreign, shown = %foreign, debugged = ?foreign, number = 7, "refused: {foreign}");
+        });
+        let log = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let once = r"x\n2026 ERROR forged \033[2J";
+        let (debugged, rest) = (format!("{foreign:?}"), " number=7\n");
+        assert_eq!(log, format!(" WARN refused: {once} plain={debugged} shown={once} debugged={debugged}{rest}"));
+    }
+
+    #[test]
+    fn filters() {
+        for value in ["", "warn", "tekton_wrap=debug,hyper=off", "off", "kube_client=debug"] {
+            assert!(filter(value).is_ok(), "{value}");
+        }
+        let error = filter("tekton_wrap=loud").unwrap_err().to_string();
+        assert!(error.starts_with("the environment variable RUST_LOG=\"tekton_wrap=loud\" is not a filter"), "{error}");
     }
 }

@@ -1,6 +1,11 @@
 //! The command line, nothing else.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, ErrorKind, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use tekton_wrap::{admission, inspect, log, prune, render, store, workspace};
@@ -21,7 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve the mutating admission webhook
-    Webhook(admission::Args),
+    Webhook(admission::WebhookArgs),
     /// Print the wrapped form of PipelineRuns from files, without a cluster
     Render(render::Args),
     /// Make a workspace from an image; without arguments, as an injected step
@@ -52,14 +57,32 @@ enum Command {
     Prune(prune::Args),
 }
 
-type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+/// The exit code for a command line, or an environment, that can't be used; clap's own.
+const USAGE: u8 = 2;
+
+impl Command {
+    /// Whether it runs as an injected step.
+    fn is_step(&self) -> bool {
+        matches!(self, Self::Restore { source: None, .. } | Self::Save { dir: None, .. })
+    }
+}
+
+type Result = std::result::Result<(), Box<dyn Error>>;
 
 fn main() -> ExitCode {
     // The one crypto provider of the process; installing it fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Cli { command, log_format, registries } = Cli::parse();
     let program = if matches!(command, Command::Webhook(_)) { log::Program::Service } else { log::Program::Tool };
-    log::start(log_format, program);
+    match log::start(log_format, program) {
+        Ok(()) => {}
+        // A variable that a task has for its own programs must not end it.
+        Err(error) if command.is_step() => tracing::warn!("{error}"),
+        Err(error) => {
+            log::failed(log_format, &error);
+            return ExitCode::from(USAGE);
+        }
+    }
     registries.set();
     let result = match command {
         Command::Webhook(args) => run_webhook(args),
@@ -72,8 +95,8 @@ fn main() -> ExitCode {
             workspace::save_dir(&dir, &target, baseline.as_deref()).map_err(Into::into)
         }
         Command::Save { .. } => workspace::save_step().map_err(Into::into),
-        Command::Prune(args) => prune::prune(&args, &mut std::io::stdout().lock()).map_err(Into::into),
-        Command::Inspect(args) => inspect::inspect(&args, &mut std::io::stdout().lock()).map_err(Into::into),
+        Command::Prune(args) => prune::prune(&args, &mut io::stdout().lock()).map_err(Into::into),
+        Command::Inspect(args) => inspect::inspect(&args, &mut io::stdout().lock()).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,7 +107,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_webhook(args: admission::Args) -> Result {
+fn run_webhook(args: admission::WebhookArgs) -> Result {
     Ok(tokio::runtime::Runtime::new()?.block_on(admission::serve(args))?)
 }
 
@@ -102,7 +125,18 @@ fn run_render(args: &render::Args, log_format: log::Format) -> ExitCode {
         }
     };
     rendered.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    print!("{}", rendered.text);
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = stdout.write_all(rendered.text.as_bytes()).and_then(|()| stdout.flush())
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        log::failed(log_format, &Unwritten(error));
+        return ExitCode::FAILURE;
+    }
     rendered.refused.iter().for_each(|refused| log::failed(log_format, refused));
     if rendered.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+/// The standard output is closed or full.
+#[derive(Debug, thiserror::Error)]
+#[error("the output can't be written: {0}")]
+struct Unwritten(#[source] io::Error);

@@ -13,6 +13,7 @@ use serde_json::Value;
 pub use self::objects::Objects;
 use self::objects::metadata;
 use crate::{
+    arguments,
     resolve::wrap_run,
     source::Kind,
     wrap::{Refusal, Rewrite, Settings, explain},
@@ -30,10 +31,10 @@ pub struct Args {
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, num_args = 1..)]
     files: Vec<PathBuf>,
     /// The namespace that the runs are created in [default: the run's own, or "default"]
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = arguments::namespace)]
     namespace: Option<String>,
     /// The image of the injected steps
-    #[arg(long, value_name = "REF", default_value = concat!("tekton-wrap:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, value_name = "REF", value_parser = arguments::image, default_value = concat!("tekton-wrap:", env!("CARGO_PKG_VERSION")))]
     image: String,
     /// What to print of each PipelineRun
     #[arg(short, long, value_enum, default_value_t = Output::Yaml)]

@@ -25,7 +25,7 @@ use crate::{
 /// Tasks of one run that are read at a time.
 const MAX_READS: usize = 16;
 
-/// The wrapped form of `run`, a PipelineRun about to be created; none where it is not for us.
+/// The wrapped form of `run`, a PipelineRun about to be created; none if it is not to be wrapped.
 pub async fn wrap_run<'a, S: Source>(
     source: &S,
     run: &Value,
@@ -44,11 +44,11 @@ pub async fn wrap_run_on<S: Source>(
     creation: Creation<'_>,
     settings: Arc<Settings>,
 ) -> Result<Option<Rewrite>, Refusal> {
-    let namespace: Arc<str> = creation.namespace.into();
+    let (namespace, opt_in_by): (Arc<str>, _) = (creation.namespace.into(), creation.opt_in_by);
     let asked = {
         let (run, namespace) = (run.clone(), namespace.clone());
         work.run(move || {
-            let ask = Ask::read(Run::new(&run), &namespace)?;
+            let ask = Ask::read(Run::new(&run), &namespace, opt_in_by)?;
             Ok::<_, Refusal>(ask.map(|ask| (ask.embedded(), ask.pipeline)))
         })
     };
@@ -72,8 +72,8 @@ pub async fn wrap_run_on<S: Source>(
         work.run(move || {
             let run = Run::new(&run);
             // What was read before is only borrowed from the run.
-            let Some(ask) = Ask::read(run, &namespace)? else { return Ok(None) };
-            let mut request = ask.request(&defaults, &pipeline.object)?;
+            let Some(ask) = Ask::read(run, &namespace, opt_in_by)? else { return Ok(None) };
+            let Some(mut request) = ask.request(&defaults, &pipeline.object)? else { return Ok(None) };
             request.secret = secret;
             let wanted = wrap::tasks_to_inline(run, &namespace, &request, &pipeline.object)?;
             Ok::<_, Refusal>(Some((request, wanted)))

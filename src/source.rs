@@ -20,16 +20,28 @@ pub enum Kind {
     Task,
 }
 
+/// Who opts in to wrapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OptInBy {
+    /// The run itself, by the resolver `wrap` or an annotation.
+    #[default]
+    Run,
+    /// Its namespace, by a label: for all runs that don't say otherwise.
+    Namespace,
+}
+
 /// The creation of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Creation<'a> {
+    /// Who opts in.
+    pub opt_in_by: OptInBy,
     /// Where it is to be created.
     pub namespace: &'a str,
     /// When an answer would be too late, if ever.
     pub deadline: Option<Instant>,
     /// A dry run: nothing may be created for it.
     pub dry_run: bool,
-    /// What may still be read for it, where that is bounded.
+    /// What may still be read for it; none if that is not bounded.
     pub budget: Option<&'a Budget>,
     /// Something that nobody could know before, where there is such: the uid of the review.
     pub nonce: Option<&'a str>,
@@ -107,6 +119,9 @@ impl SourceError {
     /// [`SourceError::reason`] of what may work a moment later.
     pub const UNAVAILABLE: &str = "Unavailable";
 
+    /// [`SourceError::reason`] of what the operator of the cluster or the webhook has to mend.
+    pub const MISCONFIGURED: &str = "Misconfigured";
+
     /// For any other reason.
     pub fn unreadable(message: String) -> Self {
         Self { reason: "Unreadable", message }
@@ -122,7 +137,7 @@ impl From<Exceeded> for SourceError {
 impl<'a> From<&'a str> for Creation<'a> {
     /// One in this namespace, without a deadline.
     fn from(namespace: &'a str) -> Self {
-        Self { namespace, deadline: None, dry_run: false, budget: None, nonce: None }
+        Self { opt_in_by: OptInBy::Run, namespace, deadline: None, dry_run: false, budget: None, nonce: None }
     }
 }
 

@@ -2,11 +2,13 @@
 //! wrapped pipeline inlined. Pure: no I/O, no clock, no cluster.
 
 mod absence;
+mod after_failure;
 mod aliases;
 mod bindings;
 mod bounds;
 pub mod explain;
 mod inline;
+mod intact;
 mod known;
 mod mounts;
 mod patch;
@@ -33,7 +35,7 @@ mod working_dir;
 pub use self::{
     policy::Unverified,
     refusal::Refusal,
-    request::{Ask, Request, is_default},
+    request::{Ask, PARAMS, Request, is_default},
     rewrite::{IsLate, Rewrite, rewrite, tasks_to_inline},
     settings::Settings,
 };

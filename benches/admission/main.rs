@@ -32,7 +32,7 @@ async fn bench() {
     let by_name = |index: usize| json!({"name": format!("task-{index}")});
     namespace.accepts(&object("Pipeline", "ten", pipeline_spec(10, by_name))).await;
     println!("idle: the webhook has {} MiB in memory (RSS)\n", resident_mib(webhook));
-    println!("{:44} {:>9} {:>9} {:>9}", "added by the webhook to a creation", "p50", "p90", "p99");
+    println!("{:48} {:>9} {:>9} {:>9}", "added by the webhook to a creation", "p50", "p90", "p99");
 
     let plain = json!({"pipelineRef": {"name": "ten"}});
     let mut added = Vec::new();
@@ -41,6 +41,7 @@ async fn bench() {
         added.push(create(&namespace, &wrapped("ten")).await.saturating_sub(without));
     }
     row("by name, 10 taskRefs by name", added);
+    in_labelled_namespace().await;
     nested(&namespace, "through a resolver, one at a time", 1).await;
     nested(&namespace, "through a resolver, 50 at a time", 50).await;
 
@@ -56,6 +57,43 @@ async fn bench() {
         println!("  answered within {bound:>6} s: {:6.2} %", (after - before) / total * 100.0);
     }
     println!("then: {} MiB in memory (RSS)", resident_mib(webhook));
+}
+
+/// Runs with a default target from a ConfigMap, in a namespace whose label has all runs wrapped: with the annotation, without it,
+/// and those that are not to be wrapped.
+async fn in_labelled_namespace() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace().await;
+    let webhook = Webhook::start(cluster).await;
+    webhook.register_namespace_mode(&namespace).await;
+    for index in 0..10 {
+        namespace.accepts(&object("Task", &format!("task-{index}"), task_spec())).await;
+    }
+    let by_name = |index: usize| json!({"name": format!("task-{index}")});
+    namespace.accepts(&object("Pipeline", "ten", pipeline_spec(10, by_name))).await;
+    let target = json!({"target": "quay.io/me/bench:$(context.pipelineRun.name)"});
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tekton-wrap"}, "data": target});
+    namespace.accepts(&map).await;
+    let cluster_wide = cluster.namespace().await;
+    cluster_wide.accepts(&object("Pipeline", "ten", pipeline_spec(10, by_name))).await;
+    let with = |annotations: Value| {
+        let mut run = run_of(&json!({"pipelineRef": {"name": "ten"}}));
+        run["metadata"]["annotations"] = annotations;
+        run
+    };
+    let (auto, none) = (json!({"tekton-wrap.dev/wrap": "auto"}), json!({"tekton-wrap.dev/wrap": "none"}));
+    for (what, run) in [
+        ("by annotation, 10 taskRefs, defaults", with(auto)),
+        ("by the namespace's label, 10 taskRefs, defaults", with(json!({}))),
+        ("kept out in a labelled namespace", with(none)),
+    ] {
+        let mut added = Vec::new();
+        for _ in 0..RUNS {
+            let without = time(&cluster_wide, &with(json!({}))).await;
+            added.push(time(&namespace, &run).await.saturating_sub(without));
+        }
+        row(what, added);
+    }
 }
 
 /// Runs of a pipeline that a resolver brings in 100 ms: what a creation takes beyond the resolver's own time and beyond that
@@ -90,16 +128,19 @@ async fn resolved(id: &str) -> Duration {
 }
 
 async fn create(namespace: &Namespace, spec: &Value) -> Duration {
-    let run = run_of(spec);
+    time(namespace, &run_of(spec)).await
+}
+
+async fn time(namespace: &Namespace, run: &Value) -> Duration {
     let start = Instant::now();
-    namespace.create(&run).await.expect("it is created");
+    namespace.create(run).await.expect("it is created");
     start.elapsed()
 }
 
 fn row(what: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     let at = |percent: usize| format!("{:.1} ms", times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0);
-    println!("{what:44} {:>9} {:>9} {:>9}", at(50), at(90), at(99));
+    println!("{what:48} {:>9} {:>9} {:>9}", at(50), at(90), at(99));
 }
 
 fn wrapped(pipeline: &str) -> Value {

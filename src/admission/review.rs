@@ -17,10 +17,13 @@ const KIND: &str = "AdmissionReview";
 /// (Kubernetes: apiserver/pkg/endpoints/filters/warning.go).
 const MAX_WARNING_CHARS: usize = 256;
 
+/// Seconds after which a client may try again what can't be done now.
+const RETRY_AFTER: u16 = 2;
+
 /// What the apiserver asks. Fields that are not read here are skipped, whatever they hold.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Request<'a> {
+pub struct ReviewRequest<'a> {
     /// To be echoed in the response.
     pub uid: String,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
@@ -36,9 +39,20 @@ pub struct Request<'a> {
     /// Whether nothing will be stored.
     #[serde(default)]
     pub dry_run: bool,
-    /// The object, read only where it is for us.
+    /// Who asks.
+    #[serde(default)]
+    pub user_info: UserInfo,
+    /// The object, read only if it is for us.
     #[serde(borrow, default)]
     pub object: Option<&'a RawValue>,
+}
+
+/// The user of a request (Kubernetes: k8s.io/api/authentication/v1, UserInfo).
+#[derive(Debug, Default, Deserialize)]
+pub struct UserInfo {
+    /// For example `system:serviceaccount:ci:pipeline`.
+    #[serde(default)]
+    pub username: String,
 }
 
 /// Group, version and plural name of a kind of objects.
@@ -55,11 +69,11 @@ pub struct Resource {
 /// What is answered.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Response {
+pub struct ReviewResponse {
     uid: String,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    status: Option<ReviewStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,13 +82,23 @@ pub struct Response {
     warnings: Vec<String>,
 }
 
-/// Why a request is refused (Kubernetes: apimachinery/pkg/apis/meta/v1, Status).
+/// Why a request is refused (Kubernetes: apimachinery/pkg/apis/meta/v1, ReviewStatus).
 #[derive(Debug, Serialize)]
-struct Status {
+struct ReviewStatus {
     status: &'static str,
     message: String,
     reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<StatusDetails>,
     code: u16,
+}
+
+/// With a time to wait the apiserver sends `Retry-After`, and client-go then sends the request again by itself
+/// (Kubernetes: apiserver/pkg/endpoints/handlers/responsewriters/writers.go, client-go/rest/with_retry.go).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusDetails {
+    retry_after_seconds: u16,
 }
 
 /// Why a review can't be read: a clause that says what is wrong with it.
@@ -113,7 +137,7 @@ fn of_category(category: Category) -> &'static str {
     }
 }
 
-impl<'a> Request<'a> {
+impl<'a> ReviewRequest<'a> {
     /// The request of the review `body`.
     pub fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
         let review: Review<'a> = serde_json::from_slice(body).map_err(ReviewError::Json)?;
@@ -137,13 +161,13 @@ impl<'a> Request<'a> {
     }
 }
 
-impl Response {
+impl ReviewResponse {
     /// The object may be stored as it is.
     pub fn allow(uid: &str) -> Self {
         Self { uid: uid.to_owned(), allowed: true, status: None, patch: None, patch_type: None, warnings: Vec::new() }
     }
 
-    /// The object may be stored as it is, and its creator should know something.
+    /// The object may be stored as it is; its creator gets a warning.
     pub fn warned(uid: &str, text: &str) -> Self {
         Self { warnings: vec![warning(text)], ..Self::allow(uid) }
     }
@@ -158,9 +182,11 @@ impl Response {
         }
     }
 
-    /// The object may not be stored. `code` is the HTTP status that the user's client gets, 400 or more.
+    /// The object may not be stored. `code` is the HTTP status that the user's client gets, 400 or more; with 503 it is told to
+    /// try again.
     pub fn refuse(uid: &str, code: u16, reason: &'static str, message: String) -> Self {
-        let status = Status { status: "Failure", message, reason, code };
+        let details = (code == 503).then_some(StatusDetails { retry_after_seconds: RETRY_AFTER });
+        let status = ReviewStatus { status: "Failure", message, reason, details, code };
         Self { allowed: false, status: Some(status), ..Self::allow(uid) }
     }
 
@@ -168,12 +194,12 @@ impl Response {
     pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Answer<'a> {
+        struct AnsweredReview<'a> {
             api_version: &'static str,
             kind: &'static str,
-            response: &'a Response,
+            response: &'a ReviewResponse,
         }
-        serde_json::to_vec(&Answer { api_version: API_VERSION, kind: KIND, response: self })
+        serde_json::to_vec(&AnsweredReview { api_version: API_VERSION, kind: KIND, response: self })
     }
 }
 
@@ -185,10 +211,10 @@ struct Review<'a> {
     #[serde(default)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    request: Option<Request<'a>>,
+    request: Option<ReviewRequest<'a>>,
 }
 
-/// `text` as the apiserver shows it: one line, cut where it is too long.
+/// `text` as the apiserver shows it: one line, cut if it is too long.
 fn warning(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut line = Line(&line).to_string();
@@ -206,19 +232,19 @@ mod tests {
 
     use super::*;
 
-    fn text(response: &Response) -> String {
+    fn text(response: &ReviewResponse) -> String {
         String::from_utf8(response.to_json().unwrap()).unwrap()
     }
 
     #[test]
     fn literal_bytes() {
         assert_eq!(
-            text(&Response::allow("u-1")),
+            text(&ReviewResponse::allow("u-1")),
             r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-1","allowed":true}}"#
         );
         let patch = br#"[{"op":"remove","path":"/spec/pipelineRef"}]"#;
         assert_eq!(
-            text(&Response::patched("u-2", patch, &["cache is\nread-only".to_owned()])),
+            text(&ReviewResponse::patched("u-2", patch, &["cache is\nread-only".to_owned()])),
             concat!(
                 r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-2","allowed":true,"#,
                 r#""patch":"W3sib3AiOiJyZW1vdmUiLCJwYXRoIjoiL3NwZWMvcGlwZWxpbmVSZWYifV0=","patchType":"JSONPatch","#,
@@ -226,7 +252,7 @@ mod tests {
             )
         );
         assert_eq!(
-            text(&Response::refuse("u-3", 400, "MissingParam", "param target is missing".to_owned())),
+            text(&ReviewResponse::refuse("u-3", 400, "MissingParam", "param target is missing".to_owned())),
             concat!(
                 r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-3","allowed":false,"#,
                 r#""status":{"status":"Failure","message":"param target is missing","reason":"MissingParam","code":400}}}"#
@@ -235,12 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn what_can_not_be_done_now_may_be_tried_again() {
+        let answer = text(&ReviewResponse::refuse("u", 503, "Unavailable", "later".to_owned()));
+        assert!(answer.contains(r#""details":{"retryAfterSeconds":2},"code":503"#), "{answer}");
+    }
+
+    #[test]
     fn unreadable_reviews() {
         let review = |api: &str, request: &str| {
             format!(r#"{{"apiVersion":"admission.k8s.io/{api}","kind":"AdmissionReview","request":{request}}}"#)
         };
         let request = r#"{"uid":"u","operation":"CREATE","resource":{"group":"","version":"v1","resource":"pods"}}"#;
-        assert!(Request::parse(review("v1", request).as_bytes()).is_ok());
+        assert!(ReviewRequest::parse(review("v1", request).as_bytes()).is_ok());
         for (body, why) in [
             (String::new(), "ends early"),
             ("[]".to_owned(), "unexpected type"),
@@ -253,11 +285,11 @@ mod tests {
             (review("v1", request).replace("\"request\"", r#""request":null,"request""#), "duplicate"),
             ("[".repeat(100_000), "column"),
         ] {
-            let error = Request::parse(body.as_bytes()).unwrap_err().to_string();
+            let error = ReviewRequest::parse(body.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
-        assert!(Request::parse(review("v1", request).replace("pods", "\u{1}").as_bytes()).is_err());
-        assert!(Request::parse(b"{\"kind\":\"\xff\"}").is_err());
+        assert!(ReviewRequest::parse(review("v1", request).replace("pods", "\u{1}").as_bytes()).is_err());
+        assert!(ReviewRequest::parse(b"{\"kind\":\"\xff\"}").is_err());
     }
 
     proptest! {

@@ -1,5 +1,5 @@
-//! The places for connections of a listener. Where all are taken, a new connection gets that of the one that has been idle the
-//! longest: whoever opens many and asks nothing keeps nobody out.
+//! Seats for the connections of a listener. If all are taken, a new connection gets that of the one that has been idle the
+//! longest: many connections without requests keep nobody out.
 
 use std::{
     collections::BTreeMap,
@@ -11,10 +11,10 @@ use tokio::{
     time::{Duration, Instant, sleep_until},
 };
 
-/// For so long an idle connection keeps its place: time to ask something.
+/// An idle connection keeps its seat for at least this time, so that it can send a request.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// All places.
+/// All seats of a listener.
 #[derive(Clone)]
 pub struct Seats {
     free: Arc<Semaphore>,
@@ -28,7 +28,7 @@ struct Idle {
     connections: BTreeMap<u64, (Arc<Notify>, Instant)>,
 }
 
-/// The place of one connection, until this is dropped.
+/// The seat of one connection, until this is dropped.
 pub struct Seat {
     all: Arc<Mutex<Idle>>,
     place: Mutex<Option<u64>>,
@@ -37,12 +37,12 @@ pub struct Seat {
 }
 
 impl Seats {
-    /// So many.
+    /// `count` free seats.
     pub fn new(count: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(count)), idle: Arc::default() }
     }
 
-    /// A place, once there is one: taken from an idle connection where none is free.
+    /// A seat, once there is one: that of an idle connection if none is free.
     pub async fn take(&self) -> Seat {
         let permit = match self.free.clone().try_acquire_owned() {
             Ok(permit) => Some(permit),
@@ -69,7 +69,7 @@ impl Seats {
         seat
     }
 
-    /// Takes the place of the connection that has been idle the longest, unless it has just become so.
+    /// Takes the seat of the connection that has been idle the longest, unless it has just become idle.
     fn take_idle(&self) -> bool {
         let mut idle = locked(&self.idle);
         match idle.connections.first_entry() {
@@ -81,7 +81,7 @@ impl Seats {
         }
     }
 
-    /// Waits until all `count` places are free.
+    /// Waits until all `count` seats are free.
     pub async fn all_free(&self, count: usize) {
         let all = u32::try_from(count).unwrap_or(u32::MAX);
         let _ = self.free.acquire_many(all).await;
@@ -89,7 +89,7 @@ impl Seats {
 }
 
 impl Seat {
-    /// A request is being answered: the place can't be taken.
+    /// A request is being answered: the seat can't be taken.
     pub fn set_busy(&self) {
         let place = locked(&self.place).take();
         if let Some(place) = place {
@@ -106,7 +106,7 @@ impl Seat {
         *locked(&self.place) = Some(place);
     }
 
-    /// Waits until the place is taken.
+    /// Waits until the seat is taken by another connection.
     pub async fn taken(&self) {
         self.taken.notified().await;
     }

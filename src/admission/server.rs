@@ -23,11 +23,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
-use tokio_rustls::TlsAcceptor;
 
-use super::seats::{Seat, Seats};
+use super::{
+    handshake,
+    linger::Lingering,
+    seats::{Seat, Seats},
+    tls::Tls,
+};
+use crate::metrics::Metrics;
 
 /// A pause after an accept that failed, for example because the process is out of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -36,17 +41,18 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const MAX_BUFFER: usize = 32 << 10;
 
 /// What is answered.
-pub type Response = http::Response<Full<Bytes>>;
+pub type HttpResponse = http::Response<Full<Bytes>>;
 
 /// What is behind a listener.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers a request. A panic becomes status 500.
-    fn handle(&self, request: http::Request<Incoming>) -> impl Future<Output = Response> + Send;
+    /// Answers a request. A panic becomes status 500. An answer that is given before the whole request has been read has the
+    /// header `Connection: close`.
+    fn handle(&self, request: http::Request<Incoming>) -> impl Future<Output = HttpResponse> + Send;
 }
 
-/// Where the server is in its life.
+/// The phases of the server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum Lifecycle {
     /// Ready.
     Serving,
     /// Not ready any more, yet everything is answered, with `Connection: close`, while endpoints are removed.
@@ -60,12 +66,24 @@ pub enum Transport {
     /// No.
     Plain,
     /// Yes.
-    Tls(TlsAcceptor),
+    Tls(Arc<Tls>),
 }
 
-/// What a client may take.
+/// How the connections of a listener are served.
+pub struct ConnectionPolicy {
+    /// The listener's name in metrics: `webhook` or `admin`.
+    pub listener: &'static str,
+    /// How connections are secured.
+    pub transport: Transport,
+    /// What clients may take.
+    pub limits: ConnectionLimits,
+    /// Where connections are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What clients may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Open connections. A further one takes the place of an idle one, or waits until one is closed.
     pub connections: usize,
     /// Time from accepting a connection to the whole head of its first request, handshake included.
@@ -76,7 +94,7 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// Those of probes and collectors of metrics.
     pub fn of_admin() -> Self {
         let few = Duration::from_secs(5);
@@ -84,7 +102,7 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             // Three apiservers with a hundred creations in flight each, and some idle connections.
@@ -99,28 +117,29 @@ impl Default for Limits {
     }
 }
 
-/// Serves what connects to `listener` until the phase is [`Phase::Stopping`] and the requests in flight are answered.
+/// Serves what connects to `socket` until the server is [`Lifecycle::Stopping`] and the requests in flight are answered.
 pub async fn serve<H: Handler>(
-    listener: TcpListener,
-    transport: Transport,
-    limits: Limits,
-    mut phase: watch::Receiver<Phase>,
+    socket: TcpListener,
+    policy: ConnectionPolicy,
+    mut lifecycle: watch::Receiver<Lifecycle>,
     handler: Arc<H>,
 ) {
+    let limits = policy.limits;
     let seats = Seats::new(limits.connections);
-    let transport = Arc::new(transport);
+    let policy = Arc::new(policy);
     loop {
         let accepted = tokio::select! {
-            _ = phase.wait_for(|p| *p == Phase::Stopping) => break,
-            accepted = accept(&listener, &seats) => accepted,
+            _ = lifecycle.wait_for(|phase| *phase == Lifecycle::Stopping) => break,
+            accepted = accept(&socket, &seats) => accepted,
         };
         match accepted {
             Ok((stream, seat)) => {
-                let (transport, phase, handler) = (transport.clone(), phase.clone(), handler.clone());
+                let (policy, lifecycle, handler) = (policy.clone(), lifecycle.clone(), handler.clone());
                 tokio::spawn(async move {
+                    let _connected = policy.metrics.connected(policy.listener);
                     tokio::select! {
-                        () = secure(stream, &transport, limits, phase, &*handler, &seat) => {}
-                        () = seat.taken() => tracing::debug!("an idle connection made place for a new one"),
+                        () = policy.secure(stream, lifecycle, &*handler, &seat) => {}
+                        () = seat.taken() => tracing::debug!("an idle connection was closed for a new one"),
                     }
                 });
             }
@@ -130,55 +149,60 @@ pub async fn serve<H: Handler>(
             }
         }
     }
-    drop(listener);
+    drop(socket);
     if timeout(limits.drain, seats.all_free(limits.connections)).await.is_err() {
         tracing::warn!("requests in flight are cut off: they took too long");
     }
 }
 
-async fn accept(listener: &TcpListener, seats: &Seats) -> io::Result<(TcpStream, Seat)> {
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, seats.take().await))
+impl ConnectionPolicy {
+    async fn secure<H: Handler>(
+        &self,
+        stream: TcpStream,
+        lifecycle: watch::Receiver<Lifecycle>,
+        handler: &H,
+        seat: &Seat,
+    ) {
+        let deadline = Instant::now() + self.limits.first_request;
+        let Transport::Tls(tls) = &self.transport else {
+            return converse(stream, self.limits, deadline, lifecycle, handler, seat).await;
+        };
+        match timeout_at(deadline, tls.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => converse(stream, self.limits, deadline, lifecycle, handler, seat).await,
+            Ok(Err(error)) => handshake::failed(&error, &self.metrics),
+            Err(_) => handshake::timed_out(&self.metrics),
+        }
+    }
 }
 
-async fn secure<H: Handler>(
-    stream: TcpStream,
-    transport: &Transport,
-    limits: Limits,
-    phase: watch::Receiver<Phase>,
-    handler: &H,
-    seat: &Seat,
-) {
-    let deadline = Instant::now() + limits.first_request;
-    match transport {
-        Transport::Plain => converse(stream, limits, deadline, phase, handler, seat).await,
-        Transport::Tls(acceptor) => match tokio::time::timeout_at(deadline, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => converse(stream, limits, deadline, phase, handler, seat).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
-        },
-    }
+async fn accept(socket: &TcpListener, seats: &Seats) -> io::Result<(TcpStream, Seat)> {
+    let (stream, _) = socket.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, seats.take().await))
 }
 
 /// All requests of one connection.
 async fn converse<H: Handler>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    limits: Limits,
+    limits: ConnectionLimits,
     first_request: Instant,
-    mut phase: watch::Receiver<Phase>,
+    mut lifecycle: watch::Receiver<Lifecycle>,
     handler: &H,
     seat: &Seat,
 ) {
-    let draining = phase.clone();
+    let draining = lifecycle.clone();
     let asked = AtomicBool::new(false);
+    let unread = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request| {
         asked.store(true, Relaxed);
         seat.set_busy();
         async {
             let mut response = unless_panicked(handler.handle(request)).await;
             seat.set_idle();
-            if *draining.borrow() != Phase::Serving {
+            if response.headers().contains_key(header::CONNECTION) {
+                unread.store(true, Relaxed);
+            }
+            if *draining.borrow() != Lifecycle::Serving {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response)
@@ -189,7 +213,7 @@ async fn converse<H: Handler>(
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle)
             .max_buf_size(MAX_BUFFER)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Lingering::new(stream, unread.clone())), service)
     );
     let (mut fresh, mut stopping) = (true, false);
     loop {
@@ -207,7 +231,7 @@ async fn converse<H: Handler>(
                     return;
                 }
             }
-            _ = phase.wait_for(|p| *p == Phase::Stopping), if !stopping => {
+            _ = lifecycle.wait_for(|phase| *phase == Lifecycle::Stopping), if !stopping => {
                 stopping = true;
                 http.as_mut().graceful_shutdown();
             }
@@ -215,7 +239,7 @@ async fn converse<H: Handler>(
     }
 }
 
-async fn unless_panicked(handler: impl Future<Output = Response>) -> Response {
+async fn unless_panicked(handler: impl Future<Output = HttpResponse>) -> HttpResponse {
     let mut handler = pin!(handler);
     poll_fn(|context| {
         // What a panic may have left half done is dropped with this future: a handler shares nothing but counters.
@@ -230,8 +254,8 @@ async fn unless_panicked(handler: impl Future<Output = Response>) -> Response {
 }
 
 /// A sentence as an answer.
-pub fn text(status: StatusCode, sentence: impl Into<Bytes>) -> Response {
-    let mut response = Response::new(Full::new(sentence.into()));
+pub fn text(status: StatusCode, sentence: impl Into<Bytes>) -> HttpResponse {
+    let mut response = HttpResponse::new(Full::new(sentence.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

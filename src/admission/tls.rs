@@ -1,29 +1,34 @@
-//! The serving certificate, read again while the server runs.
+//! How connections are secured, as files say: read again while the server runs.
 //!
 //! A mounted Secret is swapped by renaming a symlink (`..data`) above the files. Watches on the files miss that, so the
-//! files are read every few seconds and their bytes compared (cert-manager does the same). A pair that can't be used,
-//! for example because only one of the two files has changed yet, leaves the last good one in place.
+//! files are read every few seconds and their bytes compared (cert-manager does the same). Files that can't be used, for
+//! example because only one of a pair has changed yet, leave the last good ones in use.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustls::{
     ServerConfig,
     crypto::ring,
     pki_types::{
-        CertificateDer, PrivateKeyDer,
+        CertificateDer, PrivateKeyDer, ServerName,
         pem::{self, PemObject},
     },
-    server::{ClientHello, ResolvesServerCert, VerifierBuilderError},
-    sign::CertifiedKey,
 };
+use tokio_rustls::TlsAcceptor;
 
-use super::client::Clients;
-use crate::metrics::Metrics;
+use super::{
+    certificate::{CertificateFacts, shown},
+    client::{AuthoritiesError, ClientVerifier},
+};
+use crate::{
+    health::{Condition, Health},
+    metrics::Metrics,
+};
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -31,14 +36,36 @@ const KEY: &str = "tls.key";
 /// Time between two looks at the files, as cert-manager and controller-runtime have it.
 pub const POLL: Duration = Duration::from_secs(10);
 
-/// The certificate chain and key that new connections get.
-#[derive(Debug)]
-pub struct Certificate {
-    dir: PathBuf,
-    good: RwLock<Arc<CertifiedKey>>,
+/// Where the files are, and what is expected of them.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// The folder of `tls.crt` and `tls.key`.
+    pub dir: PathBuf,
+    /// The name that clients use, for which the certificate must be valid.
+    pub server_name: Option<ServerName<'static>>,
+    /// Authorities of clients; none to serve every client.
+    pub client_ca: Option<PathBuf>,
+    /// Common names of clients; any if there is none.
+    pub client_names: Vec<String>,
 }
 
-/// Why a certificate can't be used: one sentence that names the file.
+/// What new connections get.
+#[derive(Debug)]
+pub struct Tls {
+    settings: TlsSettings,
+    current: RwLock<Arc<Loaded>>,
+}
+
+/// What was made of the files.
+#[derive(Debug)]
+struct Loaded {
+    files: TlsFiles,
+    config: Arc<ServerConfig>,
+    /// None if the certificate, which TLS could use, can't be parsed.
+    facts: Option<CertificateFacts>,
+}
+
+/// Why the files can't be used: one sentence that names the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -74,94 +101,139 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
         /// What is wrong with them.
-        source: VerifierBuilderError,
+        source: AuthoritiesError,
     },
     /// The settings of TLS contradict each other.
     #[error("TLS can't be set up: {0}")]
     Setup(#[source] rustls::Error),
 }
 
-/// The bytes of both files, as they were at one look.
-#[derive(PartialEq)]
-struct Files {
+/// The bytes of the files, as they were at one look.
+#[derive(Clone, Debug, PartialEq)]
+struct TlsFiles {
     certificate: Vec<u8>,
     key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
 }
 
-impl Certificate {
-    /// Reads `tls.crt` and `tls.key` in `dir`.
-    pub fn load(dir: &Path) -> Result<Self, TlsError> {
-        let pair = Files::read(dir)?.pair(dir)?;
-        Ok(Self { dir: dir.to_owned(), good: RwLock::new(Arc::new(pair)) })
+impl Tls {
+    /// Reads the files.
+    pub fn load(settings: TlsSettings) -> Result<Self, TlsError> {
+        let loaded = TlsFiles::read(&settings)?.load(&settings)?;
+        Ok(Self { settings, current: RwLock::new(Arc::new(loaded)) })
+    }
+
+    /// Where the files are.
+    #[cfg(test)]
+    pub fn settings(&self) -> &TlsSettings {
+        &self.settings
+    }
+
+    /// Secures a new connection.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.current().config.clone())
+    }
+
+    /// Shows the certificate in the log, in metrics and in `health`: to be called before connections are accepted.
+    pub fn show(&self, metrics: &Metrics, health: &Health) {
+        if let Some(facts) = &self.current().facts {
+            let (serial, not_after) = (&facts.serial, shown(facts.not_after));
+            tracing::info!(serial, not_after, "the serving certificate is loaded");
+            metrics.tls_validity(facts.not_before, facts.not_after);
+        }
+        self.check(health);
     }
 
     /// Looks at the files again and again, forever. What can't be used is logged and counted once, not at each look.
-    pub async fn keep_fresh(&self, every: Duration, metrics: &Metrics) {
-        let mut seen = None;
+    pub async fn keep_fresh(&self, every: Duration, metrics: &Metrics, health: &Health) {
+        let mut refused = None;
         loop {
-            let now = Files::read(&self.dir).map_err(|e| e.to_string());
-            if seen.as_ref() != Some(&now) {
-                match now.as_ref().map_err(Clone::clone).and_then(|f| f.pair(&self.dir).map_err(|e| e.to_string())) {
-                    Ok(pair) => self.replace(pair, metrics),
-                    Err(error) => {
+            tokio::time::sleep(every).await;
+            match self.reload() {
+                Ok(false) => refused = None,
+                Ok(true) => {
+                    refused = None;
+                    metrics.tls_reloaded(true);
+                    self.show(metrics, health);
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if refused.as_ref() != Some(&error) {
                         metrics.tls_reloaded(false);
-                        tracing::error!(error, "the last good serving certificate stays in use");
+                        tracing::error!(error, "the last good files of TLS stay in use");
+                        refused = Some(error);
                     }
                 }
-                seen = Some(now);
             }
-            tokio::time::sleep(every).await;
+            // Time passes too.
+            self.check(health);
         }
     }
 
-    /// How connections are secured: TLS 1.2 or 1.3, HTTP/1.1 only. `clients` says who is served, if not everybody.
-    pub fn server_config(self: &Arc<Self>, clients: Option<Arc<Clients>>) -> Result<ServerConfig, TlsError> {
+    /// Uses the files as they are now; whether they had changed.
+    fn reload(&self) -> Result<bool, TlsError> {
+        let files = TlsFiles::read(&self.settings)?;
+        if files == self.current().files {
+            return Ok(false);
+        }
+        let loaded = Arc::new(files.load(&self.settings)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(true)
+    }
+
+    fn check(&self, health: &Health) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let problem = match &self.current().facts {
+            Some(facts) => facts.problem(now),
+            None => Some("the serving certificate can't be parsed".to_owned()),
+        };
+        health.set(Condition::Certificate, problem.map_or(Ok(()), Err));
+    }
+
+    fn current(&self) -> Arc<Loaded> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl TlsFiles {
+    fn read(settings: &TlsSettings) -> Result<Self, TlsError> {
+        let read = |path: PathBuf| fs::read(&path).map_err(|source| TlsError::Read { path, source });
+        Ok(Self {
+            certificate: read(settings.dir.join(CERTIFICATE))?,
+            key: read(settings.dir.join(KEY))?,
+            client_ca: settings.client_ca.clone().map(read).transpose()?,
+        })
+    }
+
+    /// TLS 1.2 or 1.3, HTTP/1.1 only.
+    fn load(self, settings: &TlsSettings) -> Result<Loaded, TlsError> {
+        let (chain, key) = self.pair(&settings.dir)?;
+        let facts = chain.first().and_then(|leaf| CertificateFacts::read(leaf, settings.server_name.as_ref()));
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Setup)?;
-        let builder = match clients {
-            Some(clients) => builder.with_client_cert_verifier(clients),
-            None => builder.with_no_client_auth(),
+        let builder = match (&self.client_ca, &settings.client_ca) {
+            (Some(pem), Some(path)) => {
+                let unusable = |source| TlsError::Authorities { path: path.clone(), source };
+                let clients = ClientVerifier::new(pem, settings.client_names.clone()).map_err(unusable)?;
+                builder.with_client_cert_verifier(Arc::new(clients))
+            }
+            _ => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(self.clone());
+        let unusable = |source| TlsError::Pair { dir: settings.dir.clone(), source };
+        let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
+        Ok(Loaded { files: self, config: Arc::new(config), facts })
     }
 
-    fn replace(&self, pair: CertifiedKey, metrics: &Metrics) {
-        if pair.cert == self.current().cert {
-            return;
-        }
-        *self.good.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
-        metrics.tls_reloaded(true);
-        tracing::info!(dir = %self.dir.display(), "the serving certificate was replaced");
-    }
-
-    fn current(&self) -> Arc<CertifiedKey> {
-        self.good.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
-    }
-}
-
-impl Files {
-    fn read(dir: &Path) -> Result<Self, TlsError> {
-        let read = |path: PathBuf| fs::read(&path).map_err(|source| TlsError::Read { path, source });
-        Ok(Self { certificate: read(dir.join(CERTIFICATE))?, key: read(dir.join(KEY))? })
-    }
-
-    fn pair(&self, dir: &Path) -> Result<CertifiedKey, TlsError> {
+    fn pair(&self, dir: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
         let unusable = |name, what| move |source| TlsError::Pem { path: dir.join(name), what, source };
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.certificate)
+        let chain = CertificateDer::pem_slice_iter(&self.certificate)
             .collect::<Result<_, _>>()
             .and_then(|chain: Vec<_>| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
             .map_err(unusable(CERTIFICATE, "certificate"))?;
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(unusable(KEY, "private key"))?;
-        CertifiedKey::from_der(chain, key, &ring::default_provider())
-            .map_err(|source| TlsError::Pair { dir: dir.to_owned(), source })
+        Ok((chain, key))
     }
 }

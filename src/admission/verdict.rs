@@ -7,14 +7,14 @@ use serde_json::{Value, value::RawValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    load::Load,
-    review::{Request, ReviewError},
+    capacity::Capacity,
+    review::{ReviewError, ReviewRequest},
 };
 use crate::{
     limits::{Budget, Exceeded, MAX_SENT_BYTES, Weight},
     quote::Line,
     resolve::wrap_run_on,
-    source::{Creation, Source, SourceError},
+    source::{Creation, OptInBy, Source, SourceError},
     tekton::reference::is_object_name,
     wrap::{Refusal, Rewrite, Settings},
 };
@@ -25,15 +25,29 @@ const DEADLINE_GRACE: Duration = Duration::from_millis(250);
 /// The longest sentence for a user, in characters: names of the user's own are in it.
 const MAX_MESSAGE: usize = 4000;
 
+/// A verdict, and the run that it is about.
+#[derive(Debug)]
+pub struct Judged {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Name or `generateName` of the run; empty if it is not known.
+    pub name: String,
+}
+
 /// The answer to a request, before it is put on the wire.
 #[derive(Debug)]
 pub enum Verdict {
     /// It is not for us.
     Untouched,
-    /// It is for us, but only tried, and to wrap it something would have to be created.
-    Passed(String),
+    /// It is for us, and is stored as it is.
+    Passed {
+        /// Why: CamelCase code for programs.
+        reason: &'static str,
+        /// Why: the sentence for the user.
+        warning: String,
+    },
     /// The run is stored wrapped.
-    Wrapped(Wrapped),
+    Wrapped(Patched),
     /// The run is not stored.
     Refused {
         /// The HTTP status that the user's client gets.
@@ -47,79 +61,106 @@ pub enum Verdict {
 
 /// How a run changes.
 #[derive(Debug)]
-pub struct Wrapped {
+pub struct Patched {
     /// A JSON patch.
     pub patch: Vec<u8>,
     /// How many operations it has.
     pub operations: usize,
+    /// The names of the wrapped workspaces, with commas.
+    pub workspaces: String,
     /// For the creator of the run.
     pub warnings: Vec<String>,
 }
 
-/// Decides about `request` before `deadline`. An error says why the review can't be read.
-pub async fn judge<S: Source>(
-    source: &S,
-    settings: &Arc<Settings>,
-    load: &Load,
-    request: &Request<'_>,
-    deadline: Instant,
-) -> Result<Verdict, ReviewError> {
-    if !request.creates_pipeline_run() {
-        return Ok(Verdict::Untouched);
-    }
-    let object = request.object.ok_or(ReviewError::NoObject)?;
-    if !is_object_name(&request.namespace) {
-        return Err(ReviewError::Namespace);
-    }
-    let mut name = String::new();
-    let decided = decide(source, settings, load, request, object, deadline, &mut name);
-    let verdict = match timeout_at(deadline + DEADLINE_GRACE, decided).await {
-        Ok(verdict) => verdict?,
-        Err(_) => Verdict::Refused {
-            code: 504,
-            reason: SourceError::TIMEOUT,
-            message: "the Pipeline and its Tasks could not all be read in time; create the PipelineRun again"
-                .to_owned(),
-        },
-    };
-    log(request, &name, &verdict);
-    Ok(verdict)
+/// Decides about one request.
+pub struct Judge<'a, S> {
+    /// Where Pipelines and Tasks are found.
+    pub source: &'a S,
+    /// What the operator decided.
+    pub settings: &'a Arc<Settings>,
+    /// How much is done at a time.
+    pub capacity: &'a Capacity,
+    /// Who opts in.
+    pub opt_in_by: OptInBy,
+    /// When the answer has to be there.
+    pub deadline: Instant,
 }
 
-/// The same without an end. `name` becomes that of the run, as soon as it is known.
-async fn decide<S: Source>(
-    source: &S,
-    settings: &Arc<Settings>,
-    load: &Load,
-    request: &Request<'_>,
-    object: &RawValue,
-    deadline: Instant,
-    name: &mut String,
-) -> Result<Verdict, ReviewError> {
-    let _place = load.review().await;
-    let budget = load.budget();
-    if let Err(exceeded) = take(&budget, object.get()).await {
-        return Ok(if asks(object.get()) { refused(exceeded.into()) } else { Verdict::Untouched });
-    }
-    let text = object.get().to_owned();
-    let run: Value = load.work.run(move || serde_json::from_str(&text)).await.map_err(ReviewError::Object)?;
-    let run = Arc::new(run);
-    *name = name_of(&run);
-    let creation = Creation {
-        namespace: &request.namespace,
-        deadline: Some(deadline),
-        dry_run: request.dry_run,
-        budget: Some(&budget),
-        nonce: Some(&request.uid),
-    };
-    Ok(match wrap_run_on(&load.work, source, run.clone(), creation, settings.clone()).await {
-        Ok(None) => Verdict::Untouched,
-        Ok(Some(rewrite)) => {
-            let version = request.resource.version.clone();
-            load.work.run(move || wrapped(&version, &run, rewrite)).await
+impl<S: Source> Judge<'_, S> {
+    /// Decides about `request`. An error says why the review can't be read.
+    pub async fn judge(&self, request: &ReviewRequest<'_>) -> Result<Judged, ReviewError> {
+        if !request.creates_pipeline_run() {
+            return Ok(Judged { verdict: Verdict::Untouched, name: String::new() });
         }
-        Err(refusal) => refused(refusal),
-    })
+        let object = request.object.ok_or(ReviewError::NoObject)?;
+        if !is_object_name(&request.namespace) {
+            return Err(ReviewError::Namespace);
+        }
+        let mut name = String::new();
+        let decided = self.decide(request, object, &mut name);
+        let verdict = match timeout_at(self.deadline + DEADLINE_GRACE, decided).await {
+            Ok(verdict) => verdict?,
+            Err(_) => Verdict::Refused {
+                code: 504,
+                reason: SourceError::TIMEOUT,
+                message: "the Pipeline and its Tasks could not all be read in time; create the PipelineRun again"
+                    .to_owned(),
+            },
+        };
+        let verdict = match self.opt_in_by {
+            OptInBy::Run => verdict,
+            OptInBy::Namespace => verdict.never_refused(),
+        };
+        Ok(Judged { verdict, name })
+    }
+
+    /// The same without a time limit. `name` becomes that of the run, as soon as it is known.
+    async fn decide(
+        &self,
+        request: &ReviewRequest<'_>,
+        object: &RawValue,
+        name: &mut String,
+    ) -> Result<Verdict, ReviewError> {
+        let (capacity, text) = (self.capacity, object.get());
+        let _permit = capacity.review().await;
+        let budget = capacity.budget();
+        if let Err(exceeded) = take(&budget, text).await {
+            let is_asked = self.opt_in_by == OptInBy::Namespace || asks(text);
+            return Ok(if is_asked { refused(exceeded.into()) } else { Verdict::Untouched });
+        }
+        let text = text.to_owned();
+        let run: Value = capacity.work.run(move || serde_json::from_str(&text)).await.map_err(ReviewError::Object)?;
+        let run = Arc::new(run);
+        *name = name_of(&run);
+        let creation = Creation {
+            opt_in_by: self.opt_in_by,
+            namespace: &request.namespace,
+            deadline: Some(self.deadline),
+            dry_run: request.dry_run,
+            budget: Some(&budget),
+            nonce: Some(&request.uid),
+        };
+        Ok(match wrap_run_on(&capacity.work, self.source, run.clone(), creation, self.settings.clone()).await {
+            Ok(None) => Verdict::Untouched,
+            Ok(Some(rewrite)) => {
+                let version = request.resource.version.clone();
+                capacity.work.run(move || wrapped(&version, &run, rewrite)).await
+            }
+            Err(refusal) => refused(refusal),
+        })
+    }
+}
+
+impl Verdict {
+    /// A run that did not ask for it is never refused: it is stored as it is, and its creator is told.
+    fn never_refused(self) -> Self {
+        match self {
+            Self::Refused { reason, message, .. } => {
+                Self::Passed { reason, warning: format!("not wrapped, as its namespace would have it: {message}") }
+            }
+            verdict => verdict,
+        }
+    }
 }
 
 /// Takes what a run holds of the budget of its review.
@@ -138,12 +179,13 @@ fn refused(refusal: Refusal) -> Verdict {
     let (reason, message) = (refusal.reason(), shortened(Line(&refusal.to_string()).to_string()));
     let code = match reason {
         SourceError::DRY_RUN => {
-            return Verdict::Passed(format!(
-                "this dry run shows the PipelineRun as it was sent, not as it will be wrapped: {message}"
-            ));
+            let warning =
+                format!("this dry run shows the PipelineRun as it was sent, not as it will be wrapped: {message}");
+            return Verdict::Passed { reason, warning };
         }
         SourceError::TIMEOUT => 504,
         SourceError::UNAVAILABLE => 503,
+        SourceError::MISCONFIGURED => 500,
         _ => 400,
     };
     Verdict::Refused { code, reason, message }
@@ -171,7 +213,12 @@ fn wrapped(version: &str, run: &Value, rewrite: Rewrite) -> Verdict {
     }
     let patch = check(run, &rewrite).and_then(|()| serde_json::to_vec(&rewrite.patch).map_err(CheckError::Unwritable));
     match patch {
-        Ok(patch) => Verdict::Wrapped(Wrapped { patch, operations: rewrite.patch.len(), warnings: rewrite.warnings }),
+        Ok(patch) => {
+            let workspaces = &rewrite.run["metadata"]["annotations"]["tekton-wrap.dev/workspaces"];
+            let workspaces = workspaces.as_str().unwrap_or_default().to_owned();
+            let operations = rewrite.patch.len();
+            Verdict::Wrapped(Patched { patch, operations, workspaces, warnings: rewrite.warnings })
+        }
         Err(why) => Verdict::Refused {
             code: 500,
             reason: "SelfCheck",
@@ -203,24 +250,6 @@ fn name_of(run: &Value) -> String {
     let field = |name: &str| run["metadata"][name].as_str().filter(|name| !name.is_empty());
     let name = field("name").or_else(|| field("generateName")).unwrap_or_default();
     name.chars().take(MAX_MESSAGE).collect()
-}
-
-fn log(request: &Request<'_>, name: &str, verdict: &Verdict) {
-    let (uid, namespace, dry_run) = (&request.uid, &request.namespace, request.dry_run);
-    match verdict {
-        Verdict::Untouched => {}
-        Verdict::Passed(warning) => tracing::info!(uid, namespace, name, dry_run, "passed: {warning}"),
-        Verdict::Wrapped(wrapped) => {
-            let operations = wrapped.operations;
-            tracing::info!(uid, namespace, name, dry_run, operations, "wrapped");
-        }
-        Verdict::Refused { code: 500, reason, message } => {
-            tracing::error!(uid, namespace, name, dry_run, reason, "refused: {message}");
-        }
-        Verdict::Refused { reason, message, .. } => {
-            tracing::info!(uid, namespace, name, dry_run, reason, "refused: {message}");
-        }
-    }
 }
 
 #[cfg(test)]

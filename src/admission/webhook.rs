@@ -8,19 +8,22 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
-    load::{BodyError, Load},
-    review::{Request, Response, ReviewError},
-    server::{self, Handler},
-    verdict::{Verdict, judge},
+    capacity::{BodyError, Capacity},
+    review::{ReviewError, ReviewRequest, ReviewResponse},
+    server::{self, Handler, HttpResponse},
+    verdict::{Judge, Judged, Patched, Verdict},
 };
 use crate::{
-    metrics::{self, Metrics},
-    source::Source,
+    metrics::{AdmissionLabels, Metrics},
+    source::{OptInBy, Source, SourceError},
     wrap::Settings,
 };
 
-/// Where reviews are answered.
+/// Where reviews of runs that opt in are answered.
 pub const PATH: &str = "/wrap";
+
+/// Where those of runs are answered whose namespace opts in.
+pub const NAMESPACE_PATH: &str = "/wrap-namespace";
 
 /// Kubernetes' default of `timeoutSeconds`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,14 +37,14 @@ pub struct Webhook<S> {
     /// Where answers are counted.
     pub metrics: Arc<Metrics>,
     /// How much is done at a time.
-    pub load: Load,
+    pub capacity: Capacity,
 }
 
 /// An HTTP request that gets no admission review as an answer. The sentence is for the operator: the apiserver puts it
 /// into the error that it logs.
 #[derive(Debug, thiserror::Error)]
 enum Rejection {
-    #[error("only {PATH} is answered here, not {0}")]
+    #[error("only {PATH} and {NAMESPACE_PATH} are answered here, not {0:?}")]
     Path(String),
     #[error("only POST is answered here, not {0}")]
     Method(Method),
@@ -56,14 +59,14 @@ enum Rejection {
 }
 
 impl<S: Source + Send + 'static> Handler for Webhook<S> {
-    async fn handle(&self, request: http::Request<Incoming>) -> server::Response {
+    async fn handle(&self, request: http::Request<Incoming>) -> HttpResponse {
         let start = Instant::now();
         let _in_flight = self.metrics.start();
         let (ended, response) = match self.answer(request, start).await {
             Ok(answered) => answered,
             Err(rejection) => {
                 tracing::warn!(reason = rejection.reason(), "{rejection}");
-                let ended = metrics::Request { operation: "none", outcome: "rejected", reason: rejection.reason() };
+                let ended = AdmissionLabels { operation: "none", outcome: "rejected", reason: rejection.reason() };
                 (ended, rejection.response())
             }
         };
@@ -77,27 +80,56 @@ impl<S: Source> Webhook<S> {
         &self,
         request: http::Request<Incoming>,
         start: Instant,
-    ) -> Result<(metrics::Request, server::Response), Rejection> {
-        check_head(&request)?;
+    ) -> Result<(AdmissionLabels, HttpResponse), Rejection> {
+        let opt_in_by = check_head(&request)?;
         let budget = budget(request.uri().query());
         let deadline = start + budget;
-        let body = self.load.receive(request.into_body(), start, budget).await?;
-        let request = Request::parse(&body.bytes)?;
-        let verdict = judge(&self.source, &self.settings, &self.load, &request, deadline).await?;
-        let (outcome, reason, response) = match verdict {
-            Verdict::Untouched => ("untouched", "", Response::allow(&request.uid)),
-            Verdict::Passed(warning) => ("passed", "", Response::warned(&request.uid, &warning)),
+        let body = self.capacity.receive(request.into_body(), start, budget).await?;
+        let request = ReviewRequest::parse(&body.bytes)?;
+        let (source, settings, capacity) = (&self.source, &self.settings, &self.capacity);
+        let judged = Judge { source, settings, capacity, opt_in_by, deadline }.judge(&request).await?;
+        log(&request, &judged, start.elapsed());
+        let (outcome, reason, response) = match judged.verdict {
+            Verdict::Untouched => ("untouched", "", ReviewResponse::allow(&request.uid)),
+            Verdict::Passed { reason, warning } => ("passed", reason, ReviewResponse::warned(&request.uid, &warning)),
             Verdict::Wrapped(wrapped) => {
                 self.metrics.patched(wrapped.operations, wrapped.patch.len());
-                ("wrapped", "", Response::patched(&request.uid, &wrapped.patch, &wrapped.warnings))
+                ("wrapped", "", ReviewResponse::patched(&request.uid, &wrapped.patch, &wrapped.warnings))
             }
             Verdict::Refused { code, reason, message } => {
-                ("refused", reason, Response::refuse(&request.uid, code, reason, message))
+                ("refused", reason, ReviewResponse::refuse(&request.uid, code, reason, message))
             }
         };
-        let mut http = server::Response::new(Full::new(response.to_json().map_err(Rejection::Unwritable)?.into()));
+        let mut http = HttpResponse::new(Full::new(response.to_json().map_err(Rejection::Unwritable)?.into()));
         http.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok((metrics::Request { operation: operation(&request), outcome, reason }, http))
+        Ok((AdmissionLabels { operation: operation(&request), outcome, reason }, http))
+    }
+}
+
+/// One line for each run that was for us. What keeps runs from being wrapped and is not their fault is a warning or an error.
+fn log(request: &ReviewRequest<'_>, judged: &Judged, duration: Duration) {
+    let (uid, namespace, dry_run) = (&request.uid, &request.namespace, request.dry_run);
+    let (user, name, seconds) = (&request.user_info.username, &judged.name, duration.as_secs_f64());
+    match &judged.verdict {
+        Verdict::Untouched => tracing::debug!(uid, namespace, name, user, dry_run, seconds, "untouched"),
+        Verdict::Wrapped(Patched { operations, workspaces, .. }) => {
+            tracing::info!(uid, namespace, name, user, dry_run, workspaces, operations, seconds, "wrapped");
+        }
+        Verdict::Passed { reason: SourceError::UNAVAILABLE | SourceError::MISCONFIGURED, warning } => {
+            tracing::warn!(uid, namespace, name, user, dry_run, seconds, "passed: {warning}");
+        }
+        Verdict::Passed { reason, warning } => {
+            tracing::info!(uid, namespace, name, user, dry_run, reason, seconds, "passed: {warning}");
+        }
+        Verdict::Refused { code: 500, reason, message } => {
+            tracing::error!(uid, namespace, name, user, dry_run, reason, seconds, "refused: {message}");
+        }
+        Verdict::Refused { code: 501.., reason, message } => {
+            tracing::warn!(uid, namespace, name, user, dry_run, reason, seconds, "refused: {message}");
+        }
+        Verdict::Refused { reason, message, .. } => {
+            tracing::info!(uid, namespace, name, user, dry_run, reason, seconds, "refused: {message}");
+        }
     }
 }
 
@@ -126,7 +158,7 @@ impl Rejection {
         }
     }
 
-    fn response(&self) -> server::Response {
+    fn response(&self) -> HttpResponse {
         let mut response = server::text(self.status(), self.to_string());
         let headers = response.headers_mut();
         match self {
@@ -139,11 +171,13 @@ impl Rejection {
     }
 }
 
-fn check_head(request: &http::Request<Incoming>) -> Result<(), Rejection> {
-    let path = request.uri().path();
-    if path != PATH {
-        return Err(Rejection::Path(path.to_owned()));
-    }
+/// Who opts in to wrapping the runs that are reviewed at this path.
+fn check_head(request: &http::Request<Incoming>) -> Result<OptInBy, Rejection> {
+    let opt_in_by = match request.uri().path() {
+        PATH => OptInBy::Run,
+        NAMESPACE_PATH => OptInBy::Namespace,
+        path => return Err(Rejection::Path(path.to_owned())),
+    };
     if request.method() != Method::POST {
         return Err(Rejection::Method(request.method().clone()));
     }
@@ -153,7 +187,7 @@ fn check_head(request: &http::Request<Incoming>) -> Result<(), Rejection> {
     if !essence.eq_ignore_ascii_case("application/json") {
         return Err(Rejection::ContentType(content_type.into_owned()));
     }
-    Ok(())
+    Ok(opt_in_by)
 }
 
 /// The time for an answer: what is left of the apiserver's own, which it sends rounded up to a second as
@@ -168,7 +202,7 @@ fn budget(query: Option<&str>) -> Duration {
     timeout.saturating_sub(margin).max(Duration::from_millis(500))
 }
 
-fn operation(request: &Request<'_>) -> &'static str {
+fn operation(request: &ReviewRequest<'_>) -> &'static str {
     ["CREATE", "UPDATE", "DELETE", "CONNECT"].into_iter().find(|o| *o == request.operation).unwrap_or("none")
 }
 

@@ -9,12 +9,13 @@ use tokio::{runtime::Builder, time::Instant};
 
 use crate::{
     admission::{
-        load::Load,
-        review::Request,
-        verdict::{Verdict, judge},
+        capacity::Capacity,
+        review::ReviewRequest,
+        verdict::{Judge, Verdict},
     },
     render::Objects,
     resolve::Work,
+    source::OptInBy,
     wrap::Settings,
 };
 
@@ -28,20 +29,22 @@ static OBJECTS: LazyLock<Objects> = LazyLock::new(|| {
 /// Answers the review `bytes`: whatever it is, the webhook never has to say that it met an error of its own. Gives whether it
 /// is a run that is wrapped.
 pub fn review(bytes: &[u8]) -> bool {
-    let Ok(request) = Request::parse(bytes) else { return false };
+    let Ok(request) = ReviewRequest::parse(bytes) else { return false };
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let settings = Arc::new(Settings { image: "tekton-wrap:fuzz".to_owned() });
-    let load = Load::new(Work::Here);
+    let capacity = Capacity::new(Work::Here);
     let verdict = runtime.block_on(async {
-        judge(&*OBJECTS, &settings, &load, &request, Instant::now() + Duration::from_secs(60)).await
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let (source, settings, capacity) = (&*OBJECTS, &settings, &capacity);
+        Judge { source, settings, capacity, opt_in_by: OptInBy::Run, deadline }.judge(&request).await
     });
-    match verdict {
+    match verdict.map(|judged| judged.verdict) {
         Ok(Verdict::Refused { code, reason, message }) => {
             let by_us = (400..500).contains(&code) && !reason.is_empty() && !message.is_empty();
             assert!(by_us, "{code} {reason} {message}");
             false
         }
-        Ok(Verdict::Untouched | Verdict::Passed(_)) | Err(_) => false,
+        Ok(Verdict::Untouched | Verdict::Passed { .. }) | Err(_) => false,
         Ok(Verdict::Wrapped(_)) => true,
     }
 }

@@ -10,23 +10,23 @@ use prometheus_client::{
 
 /// Seconds. Resolvers have a minute (Tekton: pkg/apis/config/default.go); what takes longer than 24 s is too
 /// late for a creation.
-const DURATIONS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.0, 24.0, 60.0, 120.0];
+const DURATIONS: [f64; 10] = [0.02, 0.1, 0.5, 1.0, 3.5, 10.0, 24.0, 30.0, 60.0, 90.0];
 
 /// Counters and durations of resolutions.
 #[derive(Debug)]
 pub struct Resolutions {
-    resolutions: Family<Labels, Counter>,
+    resolutions: Family<ResolutionLabels, Counter>,
     duration: Histogram,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
+struct ResolutionLabels {
     outcome: &'static str,
 }
 
 /// How a ResolutionRequest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum ResolutionOutcome {
     /// In time for everybody who waited.
     Answered,
     /// Someone had stopped waiting for it.
@@ -37,7 +37,10 @@ pub enum Outcome {
     Unanswered,
 }
 
-impl Outcome {
+impl ResolutionOutcome {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Answered, Self::Late, Self::Failed, Self::Unanswered];
+
     fn label(self) -> &'static str {
         match self {
             Self::Answered => "answered",
@@ -50,14 +53,19 @@ impl Outcome {
 
 impl Default for Resolutions {
     fn default() -> Self {
-        Self { resolutions: Family::default(), duration: Histogram::new(DURATIONS) }
+        let resolutions: Family<ResolutionLabels, Counter> = Family::default();
+        // A rate needs a series from before its first event.
+        for outcome in ResolutionOutcome::ALL {
+            drop(resolutions.get_or_create(&ResolutionLabels { outcome: outcome.label() }));
+        }
+        Self { resolutions, duration: Histogram::new(DURATIONS) }
     }
 }
 
 impl Resolutions {
     /// Counts a resolution that took `duration`.
-    pub fn ended(&self, outcome: Outcome, duration: Duration) {
-        self.resolutions.get_or_create(&Labels { outcome: outcome.label() }).inc();
+    pub fn ended(&self, outcome: ResolutionOutcome, duration: Duration) {
+        self.resolutions.get_or_create(&ResolutionLabels { outcome: outcome.label() }).inc();
         self.duration.observe(duration.as_secs_f64());
     }
 
@@ -88,10 +96,10 @@ mod tests {
         let (metrics, mut registry) = (Resolutions::default(), Registry::with_prefix("tekton_wrap"));
         metrics.register(&mut registry);
         let short = Duration::from_millis(80);
-        metrics.ended(Outcome::Answered, short);
-        metrics.ended(Outcome::Late, Duration::from_secs(30));
-        metrics.ended(Outcome::Failed, short);
-        metrics.ended(Outcome::Unanswered, short);
+        metrics.ended(ResolutionOutcome::Answered, short);
+        metrics.ended(ResolutionOutcome::Late, Duration::from_secs(30));
+        metrics.ended(ResolutionOutcome::Failed, short);
+        metrics.ended(ResolutionOutcome::Unanswered, short);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in [

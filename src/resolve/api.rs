@@ -13,6 +13,17 @@ pub fn refused(code: StatusCode, body: &[u8]) -> kube::Error {
     kube::Error::Api(status.boxed())
 }
 
+/// Whether the same request may succeed a moment later: the API can't be reached, does not answer, or is overloaded.
+pub fn is_outage(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code >= 500 || status.code == 429,
+        // An answer that is not JSON, or that is cut off.
+        kube::Error::SerdeError(error) => error.is_eof(),
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
+        _ => false,
+    }
+}
+
 /// A clause for sentences.
 pub fn sentence(error: &kube::Error) -> String {
     match error {

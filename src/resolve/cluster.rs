@@ -12,14 +12,17 @@ use kube::{
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use super::{
     decode,
-    reader::{ReadError, Reader},
-    requests::{Ask, Requests},
+    reader::{ObjectReader, ReadError},
+    requests::{Requests, ResolverQuery},
     work::Work,
 };
 use crate::{
+    arguments,
+    health::Health,
     limits::{Budget, MAX_VALUES, Weight},
     metrics::Metrics,
     source::{Creation, Defaults, Flags, Found, Kind, Source, SourceError},
@@ -33,11 +36,14 @@ use crate::{
 /// Time for the answer to one request to begin: a Pipeline and its Tasks, one after the other, fit into the budget of a review.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(3500);
 
+/// Time between two requests that only find out whether the API answers.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+
 /// What the operator decides.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub struct ClusterOptions {
     /// The namespace of Tekton, for its feature flags
-    #[arg(long, value_name = "NAME", default_value = "tekton-pipelines")]
+    #[arg(long, value_name = "NAME", default_value = "tekton-pipelines", value_parser = arguments::namespace)]
     pub tekton_namespace: String,
     /// How long a resolver may take before its ResolutionRequest is deleted; after an answer that came too late for a
     /// PipelineRun, the next one finds it
@@ -45,7 +51,7 @@ pub struct Options {
     pub resolution_timeout: u64,
 }
 
-impl Default for Options {
+impl Default for ClusterOptions {
     fn default() -> Self {
         Self { tekton_namespace: "tekton-pipelines".to_owned(), resolution_timeout: 90 }
     }
@@ -53,12 +59,15 @@ impl Default for Options {
 
 /// A cluster's Tekton objects, read through the Kubernetes API in their v1 form, as JSON with every field and its order.
 pub struct Cluster {
-    reader: Reader,
+    reader: Arc<ObjectReader>,
     requests: Requests,
-    options: Options,
+    options: ClusterOptions,
     work: Work,
     /// The webhook's own namespace.
     namespace: String,
+    health: Arc<Health>,
+    /// Asks the API now and then.
+    probe: Option<JoinHandle<()>>,
 }
 
 /// Why there is no way to the cluster: one sentence.
@@ -86,9 +95,10 @@ impl Cluster {
     /// by `work`.
     pub async fn connect(
         kubeconfig: Option<&Path>,
-        options: Options,
+        options: ClusterOptions,
         work: Work,
-        metrics: Arc<Metrics>,
+        metrics: &Arc<Metrics>,
+        health: &Arc<Health>,
     ) -> Result<Self, ConnectError> {
         let config = match kubeconfig {
             None => Config::incluster()?,
@@ -97,15 +107,26 @@ impl Cluster {
             }
         };
         let namespace = config.default_namespace.clone();
-        let mut cluster = Self::new(Client::try_from(config)?, REQUEST_TIMEOUT, options, work, metrics);
+        let mut cluster = Self::new(Client::try_from(config)?, REQUEST_TIMEOUT, options, work, metrics, health);
         cluster.namespace = namespace;
-        cluster.requests.start();
+        cluster.requests.start(health.clone());
+        cluster.probe = Some(tokio::spawn(probe(cluster.reader.clone())));
         Ok(cluster)
     }
 
-    fn new(client: Client, timeout: Duration, options: Options, work: Work, metrics: Arc<Metrics>) -> Self {
-        let requests = Requests::new(client.clone(), Duration::from_secs(options.resolution_timeout), metrics);
-        Self { reader: Reader::new(client, timeout), requests, options, work, namespace: String::new() }
+    fn new(
+        client: Client,
+        timeout: Duration,
+        options: ClusterOptions,
+        work: Work,
+        metrics: &Arc<Metrics>,
+        health: &Arc<Health>,
+    ) -> Self {
+        let longest = Duration::from_secs(options.resolution_timeout);
+        let requests = Requests::new(client.clone(), longest, metrics.clone());
+        let reader = Arc::new(ObjectReader::new(client, timeout, health.clone()));
+        let (namespace, health) = (String::new(), health.clone());
+        Self { reader, requests, options, work, namespace, health, probe: None }
     }
 
     async fn named(&self, kind: Kind, name: &str, creation: &Creation<'_>) -> Result<Option<Value>, SourceError> {
@@ -148,10 +169,7 @@ impl Cluster {
         let error = match self.reader.read(path, creation.budget).await {
             Ok(map) => {
                 let defaults = Defaults::new(&map, name, namespace);
-                let unknown: Vec<&String> = defaults.values.keys().filter(|key| !is_default(key)).collect();
-                if !unknown.is_empty() {
-                    tracing::warn!(namespace, name, ?unknown, "a ConfigMap with defaults has keys that are not params");
-                }
+                self.note_unknown_keys(&defaults);
                 return Ok(Some(defaults));
             }
             Err(error) => error,
@@ -164,12 +182,21 @@ impl Cluster {
         Err(unreadable(&format!("the ConfigMap {name:?} with defaults in namespace {namespace:?}"), &why, &error))
     }
 
+    /// Tells the operator of keys that are not params: they have no effect, and may be misspelled.
+    fn note_unknown_keys(&self, defaults: &Defaults) {
+        let unknown: Vec<String> =
+            defaults.values.keys().filter(|key| !is_default(key)).map(|key| format!("{key:?}")).collect();
+        let subject = format!("ConfigMap {:?} in namespace {:?}", defaults.name, defaults.namespace);
+        let sentence = format!("not params, so without effect: {}", unknown.join(", "));
+        self.health.note(subject, (!unknown.is_empty()).then_some(sentence));
+    }
+
     /// What `resolver` brings.
     async fn remote(
         &self,
         kind: Kind,
         reference: &Reference,
-        ask: &Ask,
+        query: &ResolverQuery,
         creation: &Creation<'_>,
     ) -> Result<Found, SourceError> {
         let what = format!("the {} {reference}", kind.word());
@@ -177,7 +204,7 @@ impl Cluster {
             let message = format!("{what} is not resolved in a dry run, which may create nothing");
             return Err(SourceError { reason: SourceError::DRY_RUN, message });
         }
-        let answer = self.requests.resolve(ask, creation.deadline).await?;
+        let answer = self.requests.resolve(query, creation.deadline).await?;
         if let Some(budget) = creation.budget {
             budget.take(Weight { bytes: answer.data.len(), values: 0 }).await?;
         }
@@ -204,13 +231,13 @@ impl Source for Cluster {
                 Ok(object.map(|object| Found { object, source: None }))
             }
             Reference::Remote { resolver, params } => {
-                let ask = Ask {
+                let query = ResolverQuery {
                     kind,
                     namespace: creation.namespace.to_owned(),
                     resolver: resolver.clone(),
                     params: params.clone(),
                 };
-                self.remote(kind, reference, &ask, creation).await.map(Some)
+                self.remote(kind, reference, &query, creation).await.map(Some)
             }
         }
     }
@@ -263,9 +290,26 @@ impl Source for Cluster {
 
 /// What a run may depend on must be known: a run that might break a rule is refused.
 fn unreadable(what: &str, why: &str, error: &ReadError) -> SourceError {
-    match error {
-        ReadError::Limit(exceeded) => exceeded.clone().into(),
-        _ => SourceError::unreadable(format!("{what} can't be read: {why}")),
+    let reason = match error {
+        ReadError::Limit(exceeded) => return exceeded.clone().into(),
+        error if error.is_outage() => SourceError::UNAVAILABLE,
+        _ => SourceError::MISCONFIGURED,
+    };
+    SourceError { reason, message: format!("{what} can't be read: {why}") }
+}
+
+/// Asks the API for its version, which every account may, so that readiness does not depend on runs being created.
+async fn probe(reader: Arc<ObjectReader>) {
+    loop {
+        // The reader itself records how it went.
+        let _ = reader.read("/version".to_owned(), None).await;
+        tokio::time::sleep(PROBE_EVERY).await;
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.probe.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -85,7 +85,7 @@ pub enum DecodeError {
     Conversion(#[from] v1beta1::ConversionError),
 }
 
-/// The object of kind `kind` in `data`, in its v1 form. It may have so many values.
+/// The object of kind `kind` in `data`, in its v1 form. It may have at most `values` JSON values.
 pub fn object(kind: Kind, data: &[u8], values: usize) -> Result<Value, DecodeError> {
     if data.len() > MAX_BYTES {
         return Err(DecodeError::TooLarge(data.len()));

@@ -1,6 +1,6 @@
-//! Objects of the Kubernetes API as JSON, no more of them than a review may have.
+//! Reads objects of the Kubernetes API as JSON, within the budget of a review.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
@@ -12,18 +12,22 @@ use tokio::{
 };
 
 use super::api;
-use crate::limits::{Budget, Exceeded, MAX_READ_BYTES, Weight};
+use crate::{
+    health::Health,
+    limits::{Budget, Exceeded, MAX_READ_BYTES, Weight},
+};
 
 /// Requests to the apiserver at a time. Each has a connection of its own (HTTP/1.1), and a hundred creations at once must
 /// not become a thousand TLS handshakes.
 const MAX_REQUESTS: usize = 64;
 
 /// Reads objects.
-pub struct Reader {
+pub struct ObjectReader {
     client: Client,
     turns: Semaphore,
     /// Time for an answer to begin, and to go on.
     timeout: Duration,
+    health: Arc<Health>,
 }
 
 /// Why something could not be read: a clause for sentences.
@@ -32,7 +36,7 @@ pub enum ReadError {
     /// The API says no, or nothing that can be understood.
     #[error("{}", api::sentence(.0))]
     Api(#[from] kube::Error),
-    /// It is too much.
+    /// It exceeds the budget.
     #[error(transparent)]
     Limit(#[from] Exceeded),
     /// The API does not answer.
@@ -48,16 +52,35 @@ impl ReadError {
             _ => None,
         }
     }
+
+    /// Whether the same request may succeed a moment later: the API does not answer, or is overloaded.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Api(error) => api::is_outage(error),
+            Self::Late(_) => true,
+            Self::Limit(_) => false,
+        }
+    }
 }
 
-impl Reader {
-    /// One that waits so long for an answer.
-    pub fn new(client: Client, timeout: Duration) -> Self {
-        Self { client, turns: Semaphore::new(MAX_REQUESTS), timeout }
+impl ObjectReader {
+    /// One that waits for an answer as long as `timeout`, and records in `health` whether there are any.
+    pub fn new(client: Client, timeout: Duration, health: Arc<Health>) -> Self {
+        Self { client, turns: Semaphore::new(MAX_REQUESTS), timeout, health }
     }
 
-    /// The object at `path`. What it weighs is taken of `budget`.
+    /// The object at `path`. Its size is taken from `budget`.
     pub async fn read(&self, path: String, budget: Option<&Budget>) -> Result<Value, ReadError> {
+        let read = self.read_unrecorded(path, budget).await;
+        match &read {
+            Err(error) if error.is_outage() || error.code() == Some(401) => self.health.api_failed(error.to_string()),
+            Err(ReadError::Limit(_)) => {}
+            _ => self.health.api_answered(),
+        }
+        read
+    }
+
+    async fn read_unrecorded(&self, path: String, budget: Option<&Budget>) -> Result<Value, ReadError> {
         let request = http::Request::get(path).body(Body::empty()).map_err(kube::Error::HttpError)?;
         let answer = async {
             // The semaphore is never closed, so there always is a permit.

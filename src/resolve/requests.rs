@@ -6,9 +6,9 @@
 //! waited for in vain is kept for a while, so that creating the run again finds it; any other is forgotten at once, since
 //! what is behind a branch moves.
 
-mod answer;
-mod ask;
 mod board;
+mod query;
+mod resolved;
 mod watch;
 
 use std::{
@@ -30,13 +30,14 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-pub use self::{answer::Answer, ask::Ask};
 use self::{
-    answer::{Outcome, Room},
     board::Board,
+    resolved::{ResolutionResult, Room},
 };
+pub use self::{query::ResolverQuery, resolved::Resolved};
 use super::api;
 use crate::{
+    health::Health,
     metrics::{Metrics, ResolutionOutcome},
     source::SourceError,
     tekton::reference::is_object_name,
@@ -76,7 +77,7 @@ pub struct Requests {
 struct Shared {
     client: Client,
     board: Arc<Board>,
-    flights: Mutex<HashMap<Ask, Flight>>,
+    flights: Mutex<HashMap<ResolverQuery, Flight>>,
     metrics: Arc<Metrics>,
     /// A flight ends after this time.
     longest: Duration,
@@ -87,7 +88,7 @@ struct Shared {
 #[derive(Clone)]
 struct Flight {
     start: Instant,
-    outcome: channel::Receiver<Option<Outcome>>,
+    outcome: channel::Receiver<Option<ResolutionResult>>,
     /// Whether someone stopped waiting.
     missed: Arc<AtomicBool>,
 }
@@ -99,7 +100,7 @@ impl Flight {
     }
 }
 
-/// Someone who waits for a flight; whoever does not get the answer has missed it.
+/// Someone who waits for a flight. If this is dropped before the answer is there, the answer is missed.
 struct Waiting(Option<Arc<AtomicBool>>);
 
 impl Requests {
@@ -118,24 +119,24 @@ impl Requests {
     }
 
     /// Watches the requests from now on, and deletes those that nobody deletes any more.
-    pub fn start(&mut self) {
+    pub fn start(&mut self, health: Arc<Health>) {
         let (client, board) = (self.shared.client.clone(), self.shared.board.clone());
-        self.watch = Some(tokio::spawn(watch::run(client, board, self.shared.longest)));
+        self.watch = Some(tokio::spawn(watch::run(client, board, health, self.shared.longest)));
     }
 
     /// What the resolver answers before `deadline`.
-    pub async fn resolve(&self, ask: &Ask, deadline: Option<Instant>) -> Result<Answer, SourceError> {
-        if !ask.has_resolver_name() {
-            return Err(ask.failed("a resolver can't have this name"));
+    pub async fn resolve(&self, query: &ResolverQuery, deadline: Option<Instant>) -> Result<Resolved, SourceError> {
+        if !query.has_resolver_name() {
+            return Err(query.failed("a resolver can't have this name"));
         }
         // It becomes a part of a URL.
-        if !is_object_name(&ask.namespace) {
-            return Err(ask.failed("no namespace can have this name"));
+        if !is_object_name(&query.namespace) {
+            return Err(query.failed("no namespace can have this name"));
         }
         if let Some(error) = self.shared.board.watch_error() {
-            return Err(ask.unwatched(&error));
+            return Err(query.unwatched(&error));
         }
-        let mut flight = self.shared.flight(ask)?;
+        let mut flight = self.shared.flight(query)?;
         let mut waiting = Waiting(Some(flight.missed.clone()));
         let arrived = flight.outcome.wait_for(Option::is_some);
         let outcome = match deadline {
@@ -145,20 +146,20 @@ impl Requests {
         match outcome {
             Ok(Ok(outcome)) => {
                 waiting.0 = None;
-                outcome.clone().unwrap_or_else(|| Err(ask.failed("it was given up")))
+                outcome.clone().unwrap_or_else(|| Err(query.failed("it was given up")))
             }
-            Ok(Err(_)) => Err(ask.failed("it was given up; create the PipelineRun again")),
-            Err(_) => Err(self.too_late(ask, flight.start.elapsed())),
+            Ok(Err(_)) => Err(query.failed("it was given up; create the PipelineRun again")),
+            Err(_) => Err(self.too_late(query, flight.start.elapsed())),
         }
     }
 
-    fn too_late(&self, ask: &Ask, waited: Duration) -> SourceError {
-        let Ask { resolver, .. } = ask;
+    fn too_late(&self, query: &ResolverQuery, waited: Duration) -> SourceError {
+        let ResolverQuery { resolver, .. } = query;
         if let Some(error) = self.shared.board.watch_error() {
-            return ask.unwatched(&error);
+            return query.unwatched(&error);
         }
         let message = format!(
-            "resolver {resolver:?} gave no answer for {:.0} s to what was asked of it: {ask}; create the PipelineRun again, which is safe: nothing was stored, and an answer that comes meanwhile is used",
+            "resolver {resolver:?} gave no answer for {:.0} s to what was asked of it: {query}; create the PipelineRun again, which is safe: nothing was stored, and an answer that comes meanwhile is used",
             waited.as_secs_f64()
         );
         SourceError { reason: SourceError::TIMEOUT, message }
@@ -178,31 +179,36 @@ impl Drop for Waiting {
 }
 
 impl Shared {
-    /// The flight for `ask`, begun if there is none.
-    fn flight(self: &Arc<Self>, ask: &Ask) -> Result<Flight, SourceError> {
+    /// The flight for `query`, begun if there is none.
+    fn flight(self: &Arc<Self>, query: &ResolverQuery) -> Result<Flight, SourceError> {
         let mut flights = self.flights();
-        if let Some(flight) = flights.get(ask).filter(|flight| flight.is_alive()) {
+        if let Some(flight) = flights.get(query).filter(|flight| flight.is_alive()) {
             return Ok(flight.clone());
         }
-        let of_namespace = flights.keys().filter(|other| other.namespace == ask.namespace).count();
+        let of_namespace = flights.keys().filter(|other| other.namespace == query.namespace).count();
         if flights.len() >= MAX_FLIGHTS || of_namespace >= MAX_FLIGHTS_OF_NAMESPACE {
             let message = format!(
-                "{ask} is not asked for: {} ResolutionRequests of {MAX_FLIGHTS} are in flight, {of_namespace} of {MAX_FLIGHTS_OF_NAMESPACE} in this namespace; create the PipelineRun again later",
+                "{query} is not asked for: {} ResolutionRequests of {MAX_FLIGHTS} are in flight, {of_namespace} of {MAX_FLIGHTS_OF_NAMESPACE} in this namespace; create the PipelineRun again later",
                 flights.len()
             );
             return Err(SourceError { reason: SourceError::UNAVAILABLE, message });
         }
         let (sender, outcome) = channel::channel(None);
         let flight = Flight { start: Instant::now(), outcome, missed: Arc::default() };
-        flights.insert(ask.clone(), flight.clone());
-        tokio::spawn(self.clone().fly(ask.clone(), sender, flight.missed.clone()));
+        flights.insert(query.clone(), flight.clone());
+        tokio::spawn(self.clone().fly(query.clone(), sender, flight.missed.clone()));
         Ok(flight)
     }
 
-    async fn fly(self: Arc<Self>, ask: Ask, sender: channel::Sender<Option<Outcome>>, missed: Arc<AtomicBool>) {
-        let name = format!("tekton-wrap-{:016x}", RandomState::new().hash_one(&ask));
+    async fn fly(
+        self: Arc<Self>,
+        query: ResolverQuery,
+        sender: channel::Sender<Option<ResolutionResult>>,
+        missed: Arc<AtomicBool>,
+    ) {
+        let name = format!("tekton-wrap-{:016x}", RandomState::new().hash_one(&query));
         let start = Instant::now();
-        let outcome = self.outcome(&ask, &name).await;
+        let outcome = self.outcome(&query, &name).await;
         let late = outcome.is_ok() && missed.load(Relaxed);
         let ended = match &outcome {
             Ok(_) if late => ResolutionOutcome::Late,
@@ -213,79 +219,91 @@ impl Shared {
         self.metrics.resolved(ended, start.elapsed());
         if !late {
             // Before the answer is out: whoever asks after it was used asks anew.
-            self.flights().remove(&ask);
+            self.flights().remove(&query);
         }
         sender.send_replace(Some(outcome));
-        if let Err(error) = delete(&self.client, &ask.namespace, &name).await {
+        if let Err(error) = delete(&self.client, &query.namespace, &name).await {
             // The watch still knows of it.
-            tracing::warn!(namespace = ask.namespace, name, "a ResolutionRequest can't be deleted yet: {error}");
+            tracing::warn!(namespace = query.namespace, name, "a ResolutionRequest can't be deleted yet: {error}");
         }
         if late {
             sleep(KEEP).await;
-            self.flights().remove(&ask);
+            self.flights().remove(&query);
         }
     }
 
-    async fn outcome(&self, ask: &Ask, name: &str) -> Outcome {
-        let mut expected = self.board.expect(&ask.namespace, name);
-        self.create(ask, name).await?;
+    async fn outcome(&self, query: &ResolverQuery, name: &str) -> ResolutionResult {
+        let mut expected = self.board.expect(&query.namespace, name);
+        self.create(query, name).await?;
         let answered = async {
             loop {
                 match expected.next().await {
-                    Some(status) => match self.room.answer(ask, &status) {
+                    Some(status) => match self.room.answer(query, &status) {
                         Some(outcome) => return outcome,
                         None => continue,
                     },
-                    None => return Err(ask.failed("its ResolutionRequest was deleted before it was answered")),
+                    None => return Err(query.failed("its ResolutionRequest was deleted before it was answered")),
                 }
             }
         };
         let given_up = || {
             let why = format!("its resolver gave no answer within {} s", self.longest.as_secs());
-            SourceError { reason: UNANSWERED, ..ask.failed(&why) }
+            SourceError { reason: UNANSWERED, ..query.failed(&why) }
         };
         timeout(self.longest, answered).await.unwrap_or_else(|_| Err(given_up()))
     }
 
-    async fn create(&self, ask: &Ask, name: &str) -> Result<(), SourceError> {
+    async fn create(&self, query: &ResolverQuery, name: &str) -> Result<(), SourceError> {
         let body = json!({
             "apiVersion": "resolution.tekton.dev/v1beta1",
             "kind": "ResolutionRequest",
-            "metadata": {"name": name, "namespace": ask.namespace, "labels": {RESOLVER: ask.resolver, MANAGED_BY: PROGRAM}},
-            "spec": {"params": ask.params},
+            "metadata": {"name": name, "namespace": query.namespace, "labels": {RESOLVER: query.resolver, MANAGED_BY: PROGRAM}},
+            "spec": {"params": query.params},
         });
-        let path = format!("{API}/namespaces/{}/resolutionrequests", ask.namespace);
+        let path = format!("{API}/namespaces/{}/resolutionrequests", query.namespace);
         let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
-        let request = request.body(body.to_string().into_bytes()).map_err(|e| ask.failed(&e.to_string()))?;
+        let request = request.body(body.to_string().into_bytes()).map_err(|e| query.failed(&e.to_string()))?;
         match timeout(REQUEST_TIMEOUT, self.client.request::<Value>(request)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.code == 403 && !status.message.contains("being terminated") => {
-                Err(ask.failed("the webhook's account is forbidden by RBAC to create resolutionrequests of resolution.tekton.dev; grant it to its ClusterRole"))
+                Err(query.misconfigured("the webhook's account is forbidden by RBAC to create resolutionrequests of resolution.tekton.dev; grant it to its ClusterRole"))
             }
             Ok(Err(kube::Error::Api(status))) if status.code == 404 && status.details.as_ref().is_none_or(|details| details.kind != "namespaces") => {
-                Err(ask.failed("the cluster does not serve resolution.tekton.dev/v1beta1; install Tekton Pipelines with its resolvers"))
+                Err(query.misconfigured("the cluster does not serve resolution.tekton.dev/v1beta1; install Tekton Pipelines with its resolvers"))
             }
-            Ok(Err(error)) => Err(ask.failed(&api::sentence(&error))),
-            Err(_) => Err(ask.failed("the Kubernetes API gave no answer; create the PipelineRun again")),
+            Ok(Err(error)) if api::is_outage(&error) => Err(query.unavailable(&api::sentence(&error))),
+            Ok(Err(error)) => Err(query.failed(&api::sentence(&error))),
+            Err(_) => Err(query.unavailable("the Kubernetes API gave no answer; create the PipelineRun again")),
         }
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<Ask, Flight>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<ResolverQuery, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Deletes one of our requests; that it is gone already is no error. Whoever has begun to answer it meets its absence as
 /// Tekton's resolvers do.
-async fn delete(client: &Client, namespace: &str, name: &str) -> Result<(), String> {
+async fn delete(client: &Client, namespace: &str, name: &str) -> Result<(), DeleteError> {
     let path = format!("{API}/namespaces/{namespace}/resolutionrequests/{name}");
-    let request = http::Request::delete(path).body(Vec::new()).map_err(|e| e.to_string())?;
+    let request = http::Request::delete(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
     match timeout(REQUEST_TIMEOUT, client.request::<Value>(request)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
-        Ok(Err(error)) => Err(api::sentence(&error)),
-        Err(_) => Err("the Kubernetes API gave no answer".to_owned()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(DeleteError::Late),
     }
+}
+
+/// Why a ResolutionRequest can't be deleted: a clause.
+#[derive(Debug, thiserror::Error)]
+enum DeleteError {
+    /// The API says no, or can't be reached.
+    #[error("{}", api::sentence(.0))]
+    Api(#[from] kube::Error),
+    /// It says nothing.
+    #[error("the Kubernetes API gave no answer")]
+    Late,
 }
 
 #[cfg(test)]

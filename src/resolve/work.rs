@@ -1,25 +1,25 @@
-//! Where what only computes is done.
+//! Where computations run, so that they block nothing else.
 
 use std::{panic::resume_unwind, sync::Arc};
 
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-/// Does computations.
+/// Runs computations.
 #[derive(Clone, Debug)]
 pub enum Work {
-    /// At once, where it is asked for: nothing else waits.
+    /// On the caller's own thread.
     Here,
-    /// On threads of their own, so many at a time: connections and probes go on meanwhile.
+    /// On threads for blocking work, one per permit.
     Threads(Arc<Semaphore>),
 }
 
 impl Work {
-    /// On threads, so many computations at a time.
+    /// On threads for blocking work, `at_a_time` computations at a time.
     pub fn on_threads(at_a_time: usize) -> Self {
         Self::Threads(Arc::new(Semaphore::new(at_a_time)))
     }
 
-    /// What `compute` gives. A panic in it goes on here.
+    /// What `compute` returns. A panic in it goes on here.
     pub async fn run<T: Send + 'static>(&self, compute: impl FnOnce() -> T + Send + 'static) -> T {
         let Self::Threads(permits) = self else { return compute() };
         // The semaphore is never closed, so there always is a permit. It is held until the computation ends, whether or not

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     fields::{field, items, text},
-    scope::{Scope, UnknownVariable},
+    scope::{Scope, VariableError},
 };
 use crate::{quote::Line, redact::redact};
 
@@ -92,11 +92,11 @@ impl Reference {
     }
 
     /// The same with every variable resolved from `scope`.
-    pub fn resolved(self, scope: &Scope<'_>) -> Result<Self, UnknownVariable> {
+    pub fn resolved(self, scope: &Scope<'_>) -> Result<Self, VariableError> {
         match self {
             Self::Name(name) => Ok(Self::Name(scope.apply_text(&name)?)),
             Self::Remote { resolver, params } => {
-                let apply = |param: Value| -> Result<Value, UnknownVariable> {
+                let apply = |param: Value| -> Result<Value, VariableError> {
                     let value = scope.apply(field(&param, "value").unwrap_or(&Value::Null))?;
                     Ok(json!({"name": text(&param, "name"), "value": value}))
                 };

@@ -34,11 +34,17 @@ struct Param<'a> {
     value: Cow<'a, Value>,
 }
 
-/// A variable that has no value when a run is created, or one that makes a string longer than [`MAX_STRING`]: its inner text,
-/// for example `tasks.t.results.r`.
+/// Why a string can't be resolved when a run is created. Each holds the inner text of a variable, for example
+/// `tasks.t.results.r`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("$({0}) has no value when the run is created")]
-pub struct UnknownVariable(pub String);
+pub enum VariableError {
+    /// It has no value yet.
+    #[error("$({0}) has no value when the run is created")]
+    Unknown(String),
+    /// With its value the string is longer than [`MAX_STRING`].
+    #[error("$({0}) makes a string of more than {MAX_STRING} bytes: give it a shorter value")]
+    TooLong(String),
+}
 
 impl<'a> Scope<'a> {
     /// The values that `run`, about to be created in `namespace`, gives.
@@ -115,17 +121,17 @@ impl<'a> Scope<'a> {
     }
 
     /// `value` with every variable resolved, in strings at any depth.
-    pub fn apply(&self, value: &Value) -> Result<Value, UnknownVariable> {
+    pub fn apply(&self, value: &Value) -> Result<Value, VariableError> {
         self.applied(value, &mut MAX_STRING.clone())
     }
 
     /// The same for a text that stays one. What is no variable of Tekton's is left as it is.
-    pub fn apply_text(&self, value: &str) -> Result<String, UnknownVariable> {
+    pub fn apply_text(&self, value: &str) -> Result<String, VariableError> {
         self.applied_text(value, &mut MAX_STRING.clone())
     }
 
     /// What is made of `value` takes of `room`, which is in bytes.
-    fn applied(&self, value: &Value, room: &mut usize) -> Result<Value, UnknownVariable> {
+    fn applied(&self, value: &Value, room: &mut usize) -> Result<Value, VariableError> {
         match value {
             Value::String(text) => match self.whole(text) {
                 Some(value) => {
@@ -156,11 +162,11 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn applied_text(&self, value: &str, room: &mut usize) -> Result<String, UnknownVariable> {
+    fn applied_text(&self, value: &str, room: &mut usize) -> Result<String, VariableError> {
         for reference in references(value) {
             match self.text(reference) {
                 Some(text) => take(room, text.len(), reference)?,
-                None if is_variable(reference) => return Err(UnknownVariable(reference.to_owned())),
+                None if is_variable(reference) => return Err(VariableError::Unknown(reference.to_owned())),
                 None => {}
             }
         }
@@ -205,8 +211,8 @@ fn inner(text: &str) -> &str {
     text.trim_start_matches("$(").trim_end_matches(')')
 }
 
-fn take(room: &mut usize, bytes: usize, reference: &str) -> Result<(), UnknownVariable> {
-    *room = room.checked_sub(bytes).ok_or_else(|| UnknownVariable(reference.to_owned()))?;
+fn take(room: &mut usize, bytes: usize, reference: &str) -> Result<(), VariableError> {
+    *room = room.checked_sub(bytes).ok_or_else(|| VariableError::TooLong(reference.to_owned()))?;
     Ok(())
 }
 
@@ -268,7 +274,7 @@ mod tests {
             ("$(tasks.t.results.r)", "tasks.t.results.r"),
             ("$(context.pipelineRun.uid)", "context.pipelineRun.uid"),
         ] {
-            assert_eq!(scope.apply(&json!(value)), Err(UnknownVariable(unknown.to_owned())), "{value}");
+            assert_eq!(scope.apply(&json!(value)), Err(VariableError::Unknown(unknown.to_owned())), "{value}");
         }
         let unnamed = json!({"metadata": {"generateName": "r-"}});
         assert_eq!(Scope::of_run(Run::new(&unnamed), "ns").text("context.pipelineRun.name"), None);
@@ -291,7 +297,7 @@ mod tests {
         assert_eq!(scope.text("params.p1").map(str::len), Some(10_000));
         assert_eq!(scope.text("params.p2"), None);
         assert_eq!(scope.apply_text(&refer("long", 65)).map(|text| text.len()), Ok(65_000));
-        assert_eq!(scope.apply_text(&refer("long", 66)), Err(UnknownVariable("params.long".to_owned())));
+        assert_eq!(scope.apply_text(&refer("long", 66)), Err(VariableError::TooLong("params.long".to_owned())));
         assert!(scope.apply(&json!(["$(params.list[*])"])).is_ok());
         assert!(scope.apply(&json!(vec!["$(params.list[*])"; 10])).is_err());
         // Long references are not looked for at every dot.

@@ -14,7 +14,7 @@ use crate::{
         fields::{field, field_mut, items, items_mut, remove, text},
         reference::{Reference, is_object_name},
         run::Run,
-        scope::Scope,
+        scope::{Scope, VariableError},
         workspaces::Use,
     },
 };
@@ -49,7 +49,11 @@ fn referenced(pipeline_task: &Value, scope: &Scope<'_>) -> Result<Option<Referen
     let reference = field(pipeline_task, "taskRef").ok_or(TaskProblem::NoTask)?;
     check_kind(reference)?;
     let reference = Reference::read(reference, &["apiVersion", "kind"])?;
-    match reference.resolved(scope).map_err(TaskProblem::LateVariable)? {
+    let unresolved = |error| match error {
+        VariableError::Unknown(name) => TaskProblem::LateVariable(name),
+        VariableError::TooLong(_) => TaskProblem::LongVariable(error),
+    };
+    match reference.resolved(scope).map_err(unresolved)? {
         Reference::Name(name) if !is_object_name(&name) => Err(TaskProblem::InvalidName(name)),
         reference => Ok(Some(reference)),
     }

@@ -7,7 +7,7 @@
 use regex::RegexBuilder;
 use serde_json::Value;
 
-use super::{refusal::Refusal, rewrite::IsLate};
+use super::refusal::Refusal;
 use crate::{
     source::{Flags, Found},
     tekton::fields::{field, items, text},
@@ -51,7 +51,7 @@ impl Flags {
         &self,
         remote: &[Unverified],
         policies: &[Value],
-        is_late: IsLate<'_>,
+        is_late: &dyn Fn() -> bool,
     ) -> Result<(), Refusal> {
         for policy in policies {
             for resource in field(policy, "spec").map_or(&[][..], |spec| items(spec, "resources")) {

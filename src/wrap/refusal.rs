@@ -67,6 +67,28 @@ pub enum Refusal {
         "annotation {WRAP:?} is \"auto\", but the pipeline has no workspace that several tasks share and that is bound to a volumeClaimTemplate, to emptyDir or to nothing: name the workspaces"
     )]
     NothingToWrap,
+    /// A run that was wrapped before is not what it was.
+    #[error(
+        "task {task:?} of a run that is wrapped already {problem}: it was changed afterwards; create the run as it was before it was wrapped"
+    )]
+    ChangedAfterWrapping {
+        /// The task.
+        task: String,
+        /// A clause that follows its name.
+        problem: &'static str,
+    },
+    /// Not wrapped for its namespace's sake: wrapped it could do something else.
+    #[error(
+        "task {task:?} uses the workspace {workspace:?} also if task {failed:?} failed, and would not see what that had written: set annotation {WRAP:?} to have it wrapped all the same, or \"none\" to leave out this warning"
+    )]
+    AfterFailure {
+        /// The task that may run after a failed one.
+        task: String,
+        /// That one.
+        failed: String,
+        /// The workspace.
+        workspace: String,
+    },
     /// The pipelineRef of an annotated run can't be read.
     #[error("pipelineRef {problem}")]
     InvalidPipelineRef {
@@ -239,6 +261,8 @@ impl Refusal {
             Self::Contradiction { .. } => "Contradiction",
             Self::AskedTwice => "AskedTwice",
             Self::NothingToWrap => "NothingToWrap",
+            Self::ChangedAfterWrapping { .. } => "ChangedAfterWrapping",
+            Self::AfterFailure { .. } => "AfterFailure",
             Self::InvalidPipelineRef { .. } => "InvalidPipelineRef",
             Self::PipelineNotFound { .. } => "PipelineNotFound",
             Self::TaskNotFound { .. } => "TaskNotFound",

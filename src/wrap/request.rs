@@ -11,23 +11,31 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use self::values::{Values, WORKSPACE, quoted};
-pub use self::{paths::Paths, size::Sizes, values::is_default};
-use super::{bounds, provenance::WRAP, refusal::Refusal};
+pub use self::{
+    paths::Paths,
+    size::Sizes,
+    values::{PARAMS, is_default},
+};
+use super::{bounds, intact, provenance::WRAP, refusal::Refusal};
 use crate::{
     limits::MAX_VALUES,
-    source::Defaults,
+    source::{Defaults, OptInBy},
     step::{Compression, ConflictRule, OnConflict},
     target::Target,
     tekton::{
         fields::{ambiguous_key, field, items, text},
         reference::{Reference, is_object_name},
         run::Run,
+        scope::{Scope, VariableError},
         variables::substitute,
     },
 };
 
 /// The word for the workspaces that tasks share, in the place of their names.
 const AUTO: &str = "auto";
+
+/// The word that keeps a run from being wrapped for its namespace's sake, in the place of names.
+const NONE: &str = "none";
 
 /// That a run is to be wrapped, and which Pipeline it runs: all that has to be known before anything is read.
 #[derive(Clone, Debug)]
@@ -46,6 +54,8 @@ enum Way<'a> {
     Resolver { reference: &'a Value, suffix: Option<&'a str> },
     /// By the annotation [`WRAP`].
     Annotation,
+    /// By a label of its namespace.
+    Namespace,
 }
 
 /// What a run asks for.
@@ -59,6 +69,8 @@ pub struct Request {
     pub workspaces: Vec<String>,
     /// Whether a claim template that the run binds is replaced.
     pub replaces_templates: bool,
+    /// Whether only what means the same on a volume is wrapped, see [`super::after_failure`].
+    pub only_if_same: bool,
     /// Param `target`, with the run's params resolved and `$(context.pipelineRun.…)` left.
     target: String,
     /// Param `base`, likewise.
@@ -97,10 +109,11 @@ pub struct Access {
 }
 
 impl<'a> Ask<'a> {
-    /// What `run`, about to be created in `namespace`, asks for; none where it does not ask to be wrapped.
-    pub fn read(run: Run<'a>, namespace: &'a str) -> Result<Option<Self>, Refusal> {
+    /// What `run`, about to be created in `namespace`, asks for; none if it is not to be wrapped.
+    pub fn read(run: Run<'a>, namespace: &'a str, opt_in_by: OptInBy) -> Result<Option<Self>, Refusal> {
         bounds::check_run(run)?;
-        let annotated = run.metadata("annotations").and_then(|annotations| annotations.get(WRAP)).is_some();
+        let annotation = run.metadata("annotations").and_then(|annotations| annotations.get(WRAP));
+        let annotated = annotation.is_some();
         let reference = run.pipeline_ref();
         let suffix = reference.and_then(|reference| wrapper_of(text(reference, "resolver")));
         match (reference, suffix) {
@@ -115,7 +128,10 @@ impl<'a> Ask<'a> {
                 name => Err(Refusal::NamedTwice(name.to_owned())),
             },
             // What was wrapped before may be created again, as reruns do, or be shown to us a second time.
-            _ if !annotated || run.pipeline_spec().is_some_and(is_wrapped) => Ok(None),
+            _ if run.pipeline_spec().is_some_and(intact::is_wrapped) => intact::check(run).map(|()| None),
+            _ if annotation.is_some_and(|workspaces| workspaces == NONE) => Ok(None),
+            _ if opt_in_by == OptInBy::Namespace && !annotated => Ok(Self::of_namespace(run, namespace)),
+            _ if !annotated => Ok(None),
             (Some(_), None) if run.pipeline_spec().is_some() => Err(Refusal::BothRefAndSpec),
             (Some(reference), None) => {
                 let values = Values::collect(run, namespace, None, &[])?;
@@ -129,30 +145,53 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// The whole request, for `pipeline`: the Pipeline, or [`Ask::embedded`].
-    pub fn request(&self, defaults: &[Defaults], pipeline: &Value) -> Result<Request, Refusal> {
+    /// A run whose namespace opts in; none if it can't be run, which Tekton says better.
+    fn of_namespace(run: Run<'a>, namespace: &'a str) -> Option<Self> {
+        let way = Way::Namespace;
+        match (run.pipeline_ref(), run.pipeline_spec()) {
+            (None, Some(_)) => Some(Self { run, namespace, way, pipeline: None }),
+            (Some(reference), None) => {
+                let reference = Reference::read(reference, &["apiVersion"]).ok()?;
+                let pipeline = reference.resolved(&Scope::of_run(run, namespace)).ok()?;
+                Some(Self { run, namespace, way, pipeline: Some(pipeline) })
+            }
+            _ => None,
+        }
+    }
+
+    /// The whole request, for `pipeline`: the Pipeline, or [`Ask::embedded`]. None if there is nothing to do.
+    pub fn request(&self, defaults: &[Defaults], pipeline: &Value) -> Result<Option<Request>, Refusal> {
         let metadata = field(pipeline, "metadata").unwrap_or(&Value::Null);
+        let decided_by = match self.way {
+            Way::Namespace => field(metadata, "annotations").filter(|annotations| annotations.get(WRAP).is_some()),
+            _ => None,
+        };
+        if decided_by.is_some_and(|annotations| annotations[WRAP] == NONE) {
+            return Ok(None);
+        }
         check_keys(self.run.object(), || "the PipelineRun".to_owned())?;
         check_keys(pipeline, || format!("pipeline {:?}", text(metadata, "name")))?;
         field(pipeline, "spec").map_or(Ok(()), |spec| bounds::check_pipeline(spec, text(metadata, "name")))?;
         let (params, suffix) = match self.way {
             Way::Resolver { reference, suffix } => (Some(reference), suffix),
-            Way::Annotation => (None, None),
+            Way::Annotation | Way::Namespace => (None, None),
         };
-        let values = Values::collect(self.run, self.namespace, params, defaults)?;
+        let values = Values::collect_with(self.run, self.namespace, params, decided_by, defaults)?;
+        let auto = |found: Option<Vec<String>>| found.filter(|found| !found.is_empty());
+        let shared = || auto(field(pipeline, "spec").map(|spec| auto::shared_workspaces(self.run, spec)));
+        let is_auto = params.is_none() && values.workspaces().is_ok_and(|words| words == [AUTO]);
+        let by_default = self.way_is_namespace() && values.value("workspaces").is_none();
+        if self.way_is_namespace() && (is_auto || by_default) && shared().is_none() {
+            return Ok(None);
+        }
         let target = values.text("target")?.ok_or_else(|| {
             values.missing(
                 "target",
                 "name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest",
             )
         })?;
-        let workspaces = match values.workspaces()? {
-            words if params.is_none() && words == [AUTO] => {
-                let found = field(pipeline, "spec").map(|spec| auto::shared_workspaces(self.run, spec));
-                found.filter(|found| !found.is_empty()).ok_or(Refusal::NothingToWrap)?
-            }
-            words => words,
-        };
+        let workspaces =
+            if is_auto || by_default { shared().ok_or(Refusal::NothingToWrap)? } else { values.workspaces()? };
         let (conflict_rules, conflict) = conflict::read(&values)?;
         let metadata = field(self.run.object(), "metadata").unwrap_or(&Value::Null);
         let run_name = self.run.name().unwrap_or_else(|| text(metadata, "generateName")).to_owned();
@@ -160,6 +199,7 @@ impl<'a> Ask<'a> {
             pipeline: self.pipeline.clone(),
             run_name,
             replaces_templates: params.is_none(),
+            only_if_same: self.way_is_namespace() && decided_by.is_none(),
             base: values.text("base")?,
             conflict,
             conflict_rules,
@@ -176,7 +216,11 @@ impl<'a> Ask<'a> {
             target,
         };
         request.check(&values, suffix)?;
-        Ok(request)
+        Ok(Some(request))
+    }
+
+    fn way_is_namespace(&self) -> bool {
+        matches!(self.way, Way::Namespace)
     }
 
     /// The run's embedded Pipeline, as if it were an object.
@@ -270,13 +314,6 @@ pub fn check_keys(object: &Value, what: impl FnOnce() -> String) -> Result<(), R
     ambiguous_key(object).map_or(Ok(()), refused)
 }
 
-/// Whether a Pipeline's spec has our steps in it already.
-pub fn is_wrapped(spec: &Value) -> bool {
-    let tasks = items(spec, "tasks").iter().chain(items(spec, "finally"));
-    let steps = tasks.filter_map(|task| field(task, "taskSpec")).flat_map(|spec| items(spec, "steps"));
-    steps.into_iter().any(|step| items(step, "command").first().is_some_and(|program| program == crate::step::PROGRAM))
-}
-
 /// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are resolved after parsing, so that no value can
 /// become YAML.
 fn named_pipeline(values: &Values<'_>) -> Result<Reference, Refusal> {
@@ -304,8 +341,11 @@ fn named_pipeline(values: &Values<'_>) -> Result<Reference, Refusal> {
         let problem = "it names the resolver wrap itself: name the pipeline, or the resolver that brings it";
         return Err(bad(problem.to_owned()));
     }
-    let unknown = |variable| bad(format!("{variable}: only the run's own params and its namespace have"));
-    match reference.resolved(values.scope()).map_err(unknown)? {
+    let unresolved = |error| match error {
+        VariableError::Unknown(_) => bad(format!("{error}: only the run's own params and its namespace have")),
+        VariableError::TooLong(_) => bad(error.to_string()),
+    };
+    match reference.resolved(values.scope()).map_err(unresolved)? {
         Reference::Name(name) if !is_object_name(&name) => Err(bad(format!("{name:?} is not the name of a pipeline"))),
         reference => Ok(reference),
     }

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    aliases, bindings, bounds, explain, inline, mounts, patch, paths, pipeline_name,
+    after_failure, aliases, bindings, bounds, explain, inline, mounts, patch, paths, pipeline_name,
     plan::{Plan, PlanError},
     pod_template, provenance,
     refusal::Refusal,
@@ -94,6 +94,9 @@ pub fn rewrite(
     let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
     let given = Given { run, request, name, scope: &scope, tasks, is_late };
     let (used, renamings) = embed(&given, &mut spec, &graph)?;
+    if request.only_if_same {
+        after_failure::check(&spec, &graph, &used)?;
+    }
     let (uses, what) = (used.iter().map(Vec::len).sum(), || format!("pipeline {name:?}"));
     Exceeded::check(uses, MAX_USES, "uses of wrapped workspaces", what)?;
     let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };

@@ -10,7 +10,7 @@ use super::{
     settings::Settings,
     task_spec::name_steps,
     template,
-    volumes::{Volumes, mounted_over},
+    volumes::{Volumes, free_name, mounted_over},
 };
 use crate::{
     step::{CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, STATE_DIR, StepConfig, WorkspaceStep},
@@ -203,11 +203,4 @@ fn add_volume(spec: &mut Map<String, Value>, name: String, mut volume: Value) {
     let mut named = Map::from_iter([("name".to_owned(), json!(name))]);
     named.extend(volume.as_object_mut().map(std::mem::take).unwrap_or_default());
     items_mut(spec, "volumes").into_iter().for_each(|volumes| volumes.push(Value::Object(named.clone())));
-}
-
-/// `wanted`, or with a number appended if it is one of `others`.
-pub fn free_name(wanted: &str, others: &[&str]) -> String {
-    let taken = |name: &str| others.contains(&name);
-    let numbered = (1..).map(|number| format!("{wanted}-{number}"));
-    std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
 }

@@ -7,7 +7,6 @@ use super::{
     known::{KnownText, TaskValues},
     refusal::TaskProblem,
     request::Request,
-    steps::free_name,
 };
 use crate::{
     step::ROOT,
@@ -81,4 +80,11 @@ impl Volumes {
             None => Ok(name),
         }
     }
+}
+
+/// `wanted`, or with a number appended if it is one of `others`.
+pub fn free_name(wanted: &str, others: &[&str]) -> String {
+    let taken = |name: &str| others.contains(&name);
+    let numbered = (1..).map(|number| format!("{wanted}-{number}"));
+    std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
 }

@@ -3,4 +3,6 @@
 mod clients;
 mod creation;
 mod manifests;
+mod namespaces;
 mod resolution;
+mod shapes;

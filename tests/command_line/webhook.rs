@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, ChildStderr, Command, Stdio},
+    time::{Duration, SystemTime},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,7 +25,7 @@ fn one_signal_ends_it_after_the_shutdown_delay() {
 fn readiness_fails_first_and_a_second_signal_ends_it_at_once() {
     let dir = files();
     let mut webhook = Webhook::start(&mut command(&dir, &["--shutdown-delay=86400", "--log-format=json"]));
-    assert!(get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 200 "));
+    while !get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 200 ") {}
     webhook.send(Signal::TERM);
     while get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 200 ") {}
     assert!(get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 503 "));
@@ -51,6 +52,112 @@ fn what_keeps_it_from_starting_is_said_in_one_sentence() {
         assert!(stderr.starts_with(&format!("tekton-wrap: {sentence}")), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
+}
+
+#[test]
+fn values_that_can_not_be_are_refused() {
+    let dir = files();
+    for (flags, log, sentence) in [
+        (&["--image="][..], "info", "invalid value '' for '--image <REF>': "),
+        (&["--image=quay.io/Me/x"], "info", "invalid value 'quay.io/Me/x' for '--image <REF>': "),
+        (&["--tekton-namespace="], "info", "invalid value '' for '--tekton-namespace <NAME>': "),
+        (&["--tekton-namespace=../x"], "info", "invalid value '../x' for '--tekton-namespace <NAME>': "),
+        (&["--server-name="], "info", "invalid value '' for '--server-name <NAME>': "),
+        (&[], "tekton_wrap=loud", "the environment variable RUST_LOG=\"tekton_wrap=loud\" is not a filter of the log "),
+    ] {
+        let output = command(&dir, flags).env("RUST_LOG", log).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(sentence), "{stderr}");
+    }
+}
+
+/// Each condition of readiness, by what makes it fail.
+#[test]
+fn not_ready_and_why() {
+    let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 3600));
+    let (down, good) = ("http://127.0.0.1:1".to_owned(), (now - day, now + day));
+    for ((not_before, not_after), server, flag, line) in [
+        (good, api(""), "--server-name=localhost", "[+]certificate ok"),
+        (
+            (now - 2 * day, now - day),
+            api(""),
+            "--log-format=text",
+            "[-]certificate failed: the serving certificate expired at ",
+        ),
+        (
+            (now + day, now + 2 * day),
+            api(""),
+            "--log-format=text",
+            "[-]certificate failed: the serving certificate is not valid before ",
+        ),
+        (
+            good,
+            api(""),
+            "--server-name=other.ns.svc",
+            "[-]certificate failed: the serving certificate is not for \"other.ns.svc\": ",
+        ),
+        (good, down, "--log-format=text", "[-]kubernetes-api failed: the Kubernetes API can't be used: "),
+        (good, api("/version"), "--log-format=text", "[-]kubernetes-api failed: the Kubernetes API answered 500 "),
+        (
+            good,
+            api("watch=true"),
+            "--log-format=text",
+            "[-]resolution-requests failed: ResolutionRequests can't be watched: the Kubernetes API answered 500 ",
+        ),
+    ] {
+        let dir = files_for(not_before, not_after, &server);
+        let webhook = Webhook::start(&mut command(&dir, &[flag]));
+        let mut answer = get(&webhook.admin, "/readyz?verbose");
+        while !answer.contains(line) || answer.contains("not known yet") {
+            std::thread::sleep(Duration::from_millis(20));
+            answer = get(&webhook.admin, "/readyz?verbose");
+        }
+        let is_good = line.starts_with("[+]");
+        // A cluster that is down keeps ResolutionRequests from being watched too.
+        let failing = if server.ends_with(":1") { 2 } else { usize::from(!is_good) };
+        assert_eq!(answer.starts_with("HTTP/1.1 200 "), is_good, "{answer}");
+        assert_eq!(answer.lines().filter(|line| line.starts_with("[-]")).count(), failing, "{answer}");
+        assert_eq!(get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 200 "), is_good);
+    }
+}
+
+/// In both text formats, and as Prometheus' own linter wants them, if it has been built (tests/assets/build promtool).
+#[test]
+fn metrics_are_what_collectors_read() {
+    let dir = files();
+    let webhook = Webhook::start(&mut command(&dir, &[]));
+    let body = |accept: &str| {
+        let answer = get_accepting(&webhook.admin, "/metrics", accept);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    };
+    let (head, open_metrics) = body("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(head.contains("application/openmetrics-text") && open_metrics.ends_with("# EOF\n"), "{head}");
+    let (head, prometheus) = body("*/*");
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    for name in [
+        "process_resident_memory_bytes ",
+        "tekton_wrap_tls_certificate_not_after_timestamp_seconds 1",
+        "tekton_wrap_connections{listener=\"admin\"} 1",
+    ] {
+        assert!(prometheus.lines().any(|line| line.starts_with(name)), "{name}\n{prometheus}");
+    }
+    let Some(promtool) = support::assets::built("promtool") else {
+        eprintln!("skipped: promtool is not built: tests/assets/build promtool");
+        return;
+    };
+    let mut check = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    check.stdin.take().unwrap().write_all(prometheus.as_bytes()).unwrap();
+    let output = check.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 struct Webhook {
@@ -114,26 +221,74 @@ fn command(dir: &TempDir, flags: &[&str]) -> Command {
     command
 }
 
-/// A certificate and the kubeconfig of a cluster that does not run: it is asked only for runs that are to be wrapped.
+/// A certificate that is valid today, and the kubeconfig of a stand-in for a cluster.
 fn files() -> TempDir {
+    let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 3600));
+    files_for(now - day, now + day, &api(""))
+}
+
+fn files_for(not_before: SystemTime, not_after: SystemTime, server: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    fs::write(dir.path().join("tls.crt"), cert.pem()).unwrap();
-    fs::write(dir.path().join("tls.key"), signing_key.serialize_pem()).unwrap();
-    let kubeconfig = r#"{
-        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    (params.not_before, params.not_after) = (not_before.into(), not_after.into());
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(dir.path().join("tls.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(dir.path().join("tls.key"), key.serialize_pem()).unwrap();
+    let kubeconfig = serde_json::json!({
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         "users": [{"name": "u", "user": {}}],
-        "current-context": "c"
-    }"#;
-    fs::write(dir.path().join("kubeconfig"), kubeconfig).unwrap();
+        "current-context": "c",
+    });
+    fs::write(dir.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
     dir
 }
 
+/// A stand-in for the Kubernetes API that says yes to everything, but 500 to paths with `broken` in them; its address. It is
+/// there as long as the test program.
+fn api(broken: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(stream, broken));
+        }
+    });
+    format!("http://{address}")
+}
+
+fn answer(mut stream: TcpStream, broken: &str) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap());
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if !matches!(lines.read_line(&mut head), Ok(1..)) {
+                return;
+            }
+        }
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let answered = if !broken.is_empty() && path.contains(broken) {
+            stream.write_all(b"HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\noops")
+        } else if path.contains("watch=true") {
+            // A watch without events, until the client goes.
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        } else {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        };
+        if answered.is_err() {
+            return;
+        }
+    }
+}
+
 fn get(address: &str, path: &str) -> String {
+    get_accepting(address, path, "*/*")
+}
+
+fn get_accepting(address: &str, path: &str, accept: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

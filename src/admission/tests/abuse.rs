@@ -5,7 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{super::load::MAX_BODY, support::*};
+use super::{
+    super::{
+        capacity::MAX_BODY,
+        tls::{Tls, TlsSettings},
+    },
+    support::*,
+};
 
 /// The reason and the sentence of a refusal.
 fn refusal(answer: &Answer) -> (String, String) {
@@ -136,27 +142,43 @@ async fn probes_are_answered_whoever_else_connects() {
 
 #[tokio::test]
 async fn only_clients_with_the_right_certificate_are_served() {
-    let authority = Authority::new();
+    let (authority, next) = (Authority::new(), Authority::new());
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.crt");
     std::fs::write(&file, authority.pem()).unwrap();
-    let clients = super::super::client::Clients::load(&file, vec!["apiserver".to_owned()]).unwrap();
-    let server = Running::with(Stage::Found, |server| server.clients = Some(std::sync::Arc::new(clients))).await;
-    let review = creation(&run("chain")).to_string();
-    let ask = async |pair: Option<&Pair>| {
+    let server = Running::with(Stage::Found, |server| {
+        let settings = server.tls.settings().clone();
+        let names = vec!["apiserver".to_owned()];
+        server.tls = Tls::load(TlsSettings { client_ca: Some(file.clone()), client_names: names, ..settings }).unwrap();
+    })
+    .await;
+    let client = async |pair: Option<Pair>| {
         let config = match pair {
-            Some(pair) => server.authority.client_config_with(pair),
+            Some(pair) => server.authority.client_config_with(&pair),
             None => server.authority.client_config(),
         };
-        // With TLS 1.3 a client learns only afterwards that it is not wanted.
+        // In TLS 1.3 a client learns only from the first read that the server did not accept its certificate.
         let mut client = Authority::connect_with(config, server.address).await.ok()?;
-        client.review(&review).await.ok().map(|answer| answer.status)
+        client.review(&creation(&run("chain")).to_string()).await.ok()
     };
-    assert_eq!(ask(Some(&authority.client_pair("apiserver"))).await, Some(200));
-    assert_eq!(ask(None).await, None);
-    assert_eq!(ask(Some(&authority.client_pair("someone"))).await, None);
-    assert_eq!(ask(Some(&Authority::new().client_pair("apiserver"))).await, None);
-    assert!(super::super::client::Clients::load(&dir.path().join("absent"), Vec::new()).is_err());
+    assert_eq!(client(Some(authority.client_pair("apiserver"))).await.unwrap().status, 200);
+    for refused in [None, Some(authority.client_pair("someone")), Some(next.client_pair("apiserver"))] {
+        assert!(client(refused).await.is_none());
+    }
+    let refused = r#"tekton_wrap_tls_handshake_failures_total{reason="client_certificate"}"#;
+    assert_eq!(server.metric(refused).await.as_deref(), Some("3"));
+
+    // The file is read again when it changes.
+    std::fs::write(&file, next.pem()).unwrap();
+    let changed = async {
+        while client(Some(next.client_pair("apiserver"))).await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(FOREVER, changed).await.expect("the new authority is accepted");
+    assert!(client(Some(authority.client_pair("apiserver"))).await.is_none());
+    let absent = TlsSettings { client_ca: Some(dir.path().join("absent")), ..settings(server.mount.dir.path()) };
+    assert!(Tls::load(absent).is_err());
 }
 
 /// What it says goes to a terminal, and into the log as one line: the names in it are those of whoever wrote the Pipeline.

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
 
-use super::{super::load::MAX_BODY, support::*};
+use super::{super::capacity::MAX_BODY, support::*};
 
 #[tokio::test]
 async fn heads() {
@@ -49,6 +49,11 @@ async fn sizes() {
     assert_eq!((answer.status, answer.closes()), (413, true));
     assert!(answer.body.contains("4 MiB"), "{}", answer.body);
     assert!(client.is_cut().await);
+
+    // A client that first sends everything gets the answer all the same.
+    let mut client = server.client().await;
+    let answer = client.review(&padded(2 * MAX_BODY)).await.unwrap();
+    assert_eq!((answer.status, answer.closes()), (413, true));
 
     // Without one, the bytes are counted as they come.
     let mut client = server.client().await;

@@ -88,6 +88,36 @@ async fn refusals() {
     }
 }
 
+/// A client of Kubernetes tries again by itself.
+#[tokio::test]
+async fn an_outage_is_answered_so_that_clients_try_again() {
+    let server = Running::start(Stage::Fails).await;
+    let review = creation(&run("chain")).to_string();
+    let response = server.client().await.post("/wrap", &review).await.unwrap().response();
+    let status = &response["status"];
+    assert_eq!((&status["code"], &status["reason"]), (&json!(503), &json!("Unavailable")), "{response}");
+    assert_eq!(status["details"]["retryAfterSeconds"], json!(2));
+}
+
+/// Whatever becomes of the run of a namespace that opts in, it is stored.
+#[tokio::test]
+async fn for_a_namespace_s_sake_nothing_is_refused() {
+    for stage in [Stage::Found, Stage::Fails] {
+        let server = Running::start(stage).await;
+        let mut client = server.client().await;
+        for pipeline in ["chain", "absent"] {
+            let mut run = run("chain");
+            run["spec"] = json!({"pipelineRef": {"name": pipeline}});
+            let answer = client.post("/wrap-namespace", &creation(&run).to_string()).await.unwrap();
+            let response = answer.response();
+            assert_eq!((&response["allowed"], response.get("patch")), (&json!(true), None), "{response}");
+            let warning = response["warnings"][0].as_str().unwrap();
+            assert!(warning.starts_with("not wrapped, as its namespace would have it: "), "{warning}");
+        }
+        assert_eq!(client.post("/elsewhere", "{}").await.unwrap().status, 404);
+    }
+}
+
 #[tokio::test]
 async fn a_source_without_an_answer_uses_up_the_budget() {
     let server = Running::start(Stage::Hangs).await;
@@ -133,5 +163,6 @@ async fn probes() {
     for (path, status) in [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/", 404), ("/wrap", 404)] {
         assert_eq!(server.admin(path).await.status, status, "{path}");
     }
-    assert!(server.admin("/metrics").await.body.ends_with("# EOF\n"));
+    assert!(server.admin("/metrics").await.body.contains("\ntekton_wrap_build_info{"));
+    assert!(server.admin("/readyz?verbose").await.body.ends_with("[+]shutdown ok\nreadyz check passed\n"));
 }

@@ -1,6 +1,6 @@
 use std::fs;
 
-use super::{super::tls::Certificate, support::*};
+use super::{super::tls::Tls, support::*};
 
 const RELOADED: &str = r#"tekton_wrap_tls_reload_total{result="success"}"#;
 const FAILED: &str = r#"tekton_wrap_tls_reload_total{result="error"}"#;
@@ -57,12 +57,12 @@ fn unusable_files_are_named() {
         (good.certificate.clone(), other.key.clone(), Some("can't be used together")),
     ] {
         let mount = Mount::new(&Pair { certificate, key });
-        let error = Certificate::load(mount.dir.path()).err().map(|e| e.to_string());
+        let error = Tls::load(settings(mount.dir.path())).err().map(|e| e.to_string());
         assert_eq!(error.is_some(), why.is_some(), "{error:?}");
         assert!(error.unwrap_or_default().contains(why.unwrap_or_default()));
     }
     let empty = tempfile::tempdir().unwrap();
-    assert!(Certificate::load(empty.path()).unwrap_err().to_string().contains("tls.crt can't be read"));
+    assert!(Tls::load(settings(empty.path())).unwrap_err().to_string().contains("tls.crt can't be read"));
 }
 
 /// Connects again and again until the certificate is `new`; until then it must be `old`, and no handshake may fail.

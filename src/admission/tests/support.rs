@@ -32,7 +32,7 @@ pub struct Running {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     pub signals: mpsc::Sender<()>,
-    pub ended: JoinHandle<Result<(), Error>>,
+    pub ended: JoinHandle<Result<(), ServeError>>,
     pub mount: Mount,
     pub authority: Authority,
 }
@@ -40,6 +40,8 @@ pub struct Running {
 /// Where the server under test finds its one Pipeline `chain`.
 pub enum Stage {
     Found,
+    /// It can't be asked at the moment.
+    Fails,
     Panics,
     Hangs,
     /// Everybody waits until so many have come.
@@ -91,14 +93,14 @@ impl Running {
         let mut server = Server {
             listener,
             admin: Some(admin),
-            certificate: Certificate::load(mount.dir.path()).unwrap(),
-            clients: None,
+            tls: Tls::load(settings(mount.dir.path())).unwrap(),
             poll: Duration::from_millis(10),
             source: stage,
             metrics: Arc::default(),
+            health: Arc::new(healthy()),
             settings: Settings { image: "quay.io/tekton-wrap/tekton-wrap:v1".to_owned() },
-            limits: Limits::default(),
-            load: Load::new(Work::on_threads(2)),
+            limits: ConnectionLimits::default(),
+            capacity: Capacity::new(Work::on_threads(2)),
             shutdown_delay: Duration::ZERO,
         };
         change(&mut server);
@@ -129,6 +131,19 @@ impl Running {
     }
 }
 
+/// What the cluster's side of a server would have found out.
+fn healthy() -> Health {
+    let health = Health::default();
+    health.api_answered();
+    health.set(Condition::ResolutionRequests, Ok(()));
+    health
+}
+
+/// TLS with the files in `dir`, for every client.
+pub fn settings(dir: &Path) -> TlsSettings {
+    TlsSettings { dir: dir.to_owned(), server_name: None, client_ca: None, client_names: Vec::new() }
+}
+
 impl Source for Stage {
     async fn get(
         &self,
@@ -139,6 +154,9 @@ impl Source for Stage {
         assert_eq!(creation.namespace, "team");
         match self {
             Self::Found => {}
+            Self::Fails => {
+                return Err(SourceError { reason: SourceError::UNAVAILABLE, message: "it is down".to_owned() });
+            }
             Self::Panics => panic!("this test's source panics"),
             Self::Hangs => std::future::pending().await,
             Self::Meets(barrier) => {

@@ -38,7 +38,17 @@ async fn api(answer: Option<(&'static str, &'static str)>) -> (Cluster, Arc<Atom
         }
     });
     let client = Client::try_from(Config::new(uri)).unwrap();
-    (Cluster::new(client, Duration::from_millis(300), Options::default(), Work::Here, Arc::default()), asked)
+    (
+        Cluster::new(
+            client,
+            Duration::from_millis(300),
+            ClusterOptions::default(),
+            Work::Here,
+            &Arc::default(),
+            &Arc::default(),
+        ),
+        asked,
+    )
 }
 
 #[tokio::test]
@@ -87,11 +97,12 @@ async fn an_unreachable_api_is_said_so() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let client = Client::try_from(Config::new(format!("http://{closed}").parse().unwrap())).unwrap();
-    let error = Cluster::new(client, REQUEST_TIMEOUT, Options::default(), Work::Here, Arc::default())
-        .get(Kind::Task, &Reference::Name("build".to_owned()), &"team".into())
-        .await
-        .unwrap_err()
-        .to_string();
+    let error =
+        Cluster::new(client, REQUEST_TIMEOUT, ClusterOptions::default(), Work::Here, &Arc::default(), &Arc::default())
+            .get(Kind::Task, &Reference::Name("build".to_owned()), &"team".into())
+            .await
+            .unwrap_err()
+            .to_string();
     assert!(error.starts_with(r#"task "build" in namespace "team" can't be read: "#), "{error}");
     assert!(error.contains("Connection refused"), "{error}");
 }
@@ -110,7 +121,11 @@ async fn configurations() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("kubeconfig");
     let error = async || {
-        Cluster::connect(Some(&file), Options::default(), Work::Here, Arc::default()).await.err().unwrap().to_string()
+        Cluster::connect(Some(&file), ClusterOptions::default(), Work::Here, &Arc::default(), &Arc::default())
+            .await
+            .err()
+            .unwrap()
+            .to_string()
     };
     assert!(error().await.starts_with(&format!("--kubeconfig {}: ", file.display())));
     std::fs::write(&file, "clusters: 7").unwrap();

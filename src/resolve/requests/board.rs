@@ -15,10 +15,10 @@ pub type Key = (String, String);
 
 /// A ResolutionRequest as far as it is read.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Object {
+pub struct RequestObject {
     metadata: Metadata,
     #[serde(default)]
-    status: Status,
+    status: RequestStatus,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -31,7 +31,7 @@ struct Metadata {
 /// Its status (Tekton: pkg/apis/resolution/v1beta1/resolution_request_types.go).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Status {
+pub struct RequestStatus {
     /// Base64.
     #[serde(default)]
     pub data: String,
@@ -63,13 +63,13 @@ pub struct Condition {
 /// All that is known.
 #[derive(Default)]
 pub struct Board {
-    state: Mutex<State>,
+    state: Mutex<BoardState>,
 }
 
 #[derive(Default)]
-struct State {
+struct BoardState {
     /// Where the news of a request go.
-    waiting: HashMap<Key, mpsc::UnboundedSender<Status>>,
+    waiting: HashMap<Key, mpsc::UnboundedSender<RequestStatus>>,
     /// When each request that is there was seen first.
     seen: HashMap<Key, Instant>,
     /// Why the watch is failing, while it is.
@@ -80,10 +80,10 @@ struct State {
 pub struct Expected {
     board: Arc<Board>,
     key: Key,
-    news: mpsc::UnboundedReceiver<Status>,
+    news: mpsc::UnboundedReceiver<RequestStatus>,
 }
 
-impl Status {
+impl RequestStatus {
     /// Where the data came from.
     pub fn source(&self) -> Option<&Value> {
         self.ref_source.as_ref().or(self.source.as_ref())
@@ -100,7 +100,7 @@ impl Board {
     }
 
     /// `object` is there, in this state.
-    pub fn seen(&self, object: Object) {
+    pub fn seen(&self, object: RequestObject) {
         let key = (object.metadata.namespace, object.metadata.name);
         let mut state = self.state();
         if let Some(waiting) = state.waiting.get(&key) {
@@ -111,7 +111,7 @@ impl Board {
     }
 
     /// `object` is there no more.
-    pub fn gone(&self, object: Object) {
+    pub fn gone(&self, object: RequestObject) {
         self.forget(&(object.metadata.namespace, object.metadata.name));
     }
 
@@ -139,14 +139,14 @@ impl Board {
         self.state().watch_error = error;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BoardState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Expected {
     /// The next state; none when the request is there no more.
-    pub async fn next(&mut self) -> Option<Status> {
+    pub async fn next(&mut self) -> Option<RequestStatus> {
         self.news.recv().await
     }
 }

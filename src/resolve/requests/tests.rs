@@ -28,9 +28,9 @@ fn requests(api: SocketAddr) -> Requests {
     Requests::new(client, Duration::from_secs(5), Arc::default())
 }
 
-fn ask(namespace: &str, number: usize) -> Ask {
+fn query(namespace: &str, number: usize) -> ResolverQuery {
     let params = vec![json!({"name": "n", "value": number.to_string()})];
-    Ask { kind: Kind::Task, namespace: namespace.to_owned(), resolver: "git".to_owned(), params }
+    ResolverQuery { kind: Kind::Task, namespace: namespace.to_owned(), resolver: "git".to_owned(), params }
 }
 
 /// An API that takes connections and says nothing.
@@ -45,7 +45,7 @@ async fn while_the_watch_is_down_a_run_is_refused_at_once() {
     let (_listener, address) = silent().await;
     let requests = requests(address);
     requests.shared.board.set_watch_error(Some("it is down".to_owned()));
-    let error = requests.resolve(&ask("team", 0), None).await.unwrap_err();
+    let error = requests.resolve(&query("team", 0), None).await.unwrap_err();
     assert_eq!(error.reason, SourceError::UNAVAILABLE);
     assert!(error.message.ends_with("since ResolutionRequests can't be watched: it is down"), "{error}");
     assert!(requests.shared.flights().is_empty());
@@ -56,7 +56,7 @@ async fn a_namespace_that_leads_elsewhere_is_never_asked_for() {
     let (_listener, address) = silent().await;
     let requests = requests(address);
     for namespace in ["../../namespaces/kube-system", "", "a/b"] {
-        let error = requests.resolve(&ask(namespace, 0), None).await.unwrap_err();
+        let error = requests.resolve(&query(namespace, 0), None).await.unwrap_err();
         assert!(error.message.ends_with("no namespace can have this name"), "{error}");
     }
     assert!(requests.shared.flights().is_empty());
@@ -66,7 +66,7 @@ async fn a_namespace_that_leads_elsewhere_is_never_asked_for() {
 async fn requests_in_flight_are_bounded() {
     let (_listener, address) = silent().await;
     let requests = requests(address);
-    let begin = |namespace: &str, number| requests.shared.flight(&ask(namespace, number)).map(|_| ());
+    let begin = |namespace: &str, number| requests.shared.flight(&query(namespace, number)).map(|_| ());
     (0..MAX_FLIGHTS_OF_NAMESPACE).for_each(|number| begin("team", number).unwrap());
     let error = begin("team", MAX_FLIGHTS_OF_NAMESPACE).unwrap_err();
     assert_eq!(error.reason, SourceError::UNAVAILABLE);
@@ -81,7 +81,7 @@ async fn requests_in_flight_are_bounded() {
 async fn the_watch_starts_from_the_cache() {
     let (listener, address) = silent().await;
     let mut requests = requests(address);
-    requests.start();
+    requests.start(Arc::default());
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -1,4 +1,5 @@
-//! The one watch over all our ResolutionRequests, and the sweep of the orphans of a webhook that did not live to delete them.
+//! The one watch of all our ResolutionRequests, and the deletion of orphans: requests of a webhook that ended before it deleted
+//! them.
 //!
 //! A watch that starts at resource version 0 begins with everything that is there, as the apiserver's cache has it (Kubernetes:
 //! "API Concepts", "Get State and Start at Any"). So it needs neither the right to list nor any memory of where the last one
@@ -14,10 +15,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
     API, MANAGED_BY, PROGRAM,
-    board::{Board, Object},
+    board::{Board, RequestObject},
     delete,
 };
-use crate::resolve::api;
+use crate::{
+    health::{Condition, Health},
+    resolve::api,
+};
 
 /// The apiserver ends a watch after so many seconds, before the client takes the silence for a broken connection.
 const WATCH_SECONDS: u64 = 240;
@@ -25,7 +29,7 @@ const WATCH_SECONDS: u64 = 240;
 /// Between two sweeps, at most.
 const SWEEP: Duration = Duration::from_secs(20);
 
-/// So many are deleted in one sweep.
+/// The most that are deleted in one sweep.
 const MAX_SWEPT: usize = 100;
 
 /// The first pause after a watch that failed; each further one is twice as long.
@@ -34,19 +38,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Watches for ever. No flight takes longer than `longest`.
-pub async fn run(client: Client, board: Arc<Board>, longest: Duration) {
+/// Watches forever. No flight takes longer than `longest`.
+pub async fn run(client: Client, board: Arc<Board>, health: Arc<Health>, longest: Duration) {
     let pause_of_sweeps = SWEEP.min(longest);
     let watching = async {
         let mut pause = FIRST_PAUSE;
         loop {
             let start = Instant::now();
-            let Err(error) = watch(&client, &board).await else {
+            let Err(error) = watch(&client, &board, &health).await else {
                 pause = FIRST_PAUSE;
                 continue;
             };
             let why = api::sentence(&error);
-            tracing::warn!("ResolutionRequests can't be watched: {why}");
+            health.set(Condition::ResolutionRequests, Err(format!("ResolutionRequests can't be watched: {why}")));
             board.set_watch_error(Some(why));
             if start.elapsed() > LONGEST_PAUSE {
                 pause = FIRST_PAUSE;
@@ -66,13 +70,14 @@ pub async fn run(client: Client, board: Arc<Board>, longest: Duration) {
     tokio::join!(watching, sweeping);
 }
 
-async fn watch(client: &Client, board: &Board) -> Result<(), kube::Error> {
+async fn watch(client: &Client, board: &Board, health: &Health) -> Result<(), kube::Error> {
     let path = format!(
         "{API}/resolutionrequests?watch=true&resourceVersion=0&labelSelector={MANAGED_BY}%3D{PROGRAM}&timeoutSeconds={WATCH_SECONDS}"
     );
     let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-    let mut events = pin!(client.request_events::<Object>(request).await?);
+    let mut events = pin!(client.request_events::<RequestObject>(request).await?);
     board.set_watch_error(None);
+    health.set(Condition::ResolutionRequests, Ok(()));
     while let Some(event) = events.next().await {
         match event? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => board.seen(object),

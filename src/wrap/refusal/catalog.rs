@@ -71,6 +71,17 @@ const PARTS: [Part; 4] = [
                 "Name the workspaces in the annotation, or remove the annotation.",
             ),
             help(
+                "ChangedAfterWrapping",
+                "The run is wrapped already, and another webhook or whoever created it again changed its tasks so that they would not see the right files.",
+                "Create the run as it was before it was wrapped. If a webhook changed it, have that come before this one (the names of the configurations decide).",
+            ),
+            help(
+                "AfterFailure",
+                "The namespace has all its runs wrapped, and in this pipeline a task that runs after a failed one could see what that wrote: only on a volume it does. \
+                 The run is not refused: it is stored as it is, with a warning.",
+                "Set the annotation `tekton-wrap.dev/wrap` on the PipelineRun or its Pipeline to have it wrapped all the same, or `none` on the PipelineRun to leave out the warning.",
+            ),
+            help(
                 "InvalidPipelineRef",
                 "The `pipelineRef` of a run with the annotation can't be read.",
                 "Correct the `pipelineRef`: `name`, or `resolver` and `params`.",
@@ -183,6 +194,11 @@ const PARTS: [Part; 4] = [
                 "The `taskRef` has a variable without a value when the run is created, for example a result.",
                 "Write the value, or use a param.",
             ),
+            help(
+                "LongVariable",
+                "A param makes a string of a `taskRef` longer than what is wrapped.",
+                "Give the param a shorter value.",
+            ),
             help("InvalidTaskName", "No Kubernetes object can have this name.", "Correct the `taskRef`."),
             help("WindowsTask", "The injected steps are Linux programs.", "Remove the workspace from the task."),
             help(
@@ -219,13 +235,13 @@ const PARTS: [Part; 4] = [
     },
     Part {
         title: "Reading Pipelines and Tasks",
-        intro: "HTTP status 400, 503 for `Unavailable`, or 504 for `Timeout`. An object may exist but could not be read, so the run is refused rather than wrapped in part. \
-                The sentence names the object and the reason.",
+        intro: "HTTP status 400, 500 for `Misconfigured`, 503 for `Unavailable`, which clients of Kubernetes try again by themselves, or 504 for `Timeout`. \
+                An object may exist but could not be read, so the run is refused rather than wrapped in part. The sentence names the object and the reason.",
         sources: &[
             ("src/source.rs", include_str!("../../source.rs")),
             ("src/resolve/cluster.rs", include_str!("../../resolve/cluster.rs")),
             ("src/resolve/requests.rs", include_str!("../../resolve/requests.rs")),
-            ("src/resolve/requests/ask.rs", include_str!("../../resolve/requests/ask.rs")),
+            ("src/resolve/requests/query.rs", include_str!("../../resolve/requests/query.rs")),
             ("src/admission/verdict.rs", include_str!("../../admission/verdict.rs")),
         ],
         helps: &[
@@ -241,13 +257,18 @@ const PARTS: [Part; 4] = [
             ),
             help(
                 "Unavailable",
-                "ResolutionRequests can't be watched, or as many resolutions as the webhook takes are in flight.",
-                "Do what the sentence says, then create the run again: nothing was stored.",
+                "The Kubernetes API does not answer or is overloaded, ResolutionRequests can't be watched, or as many resolutions as the webhook takes are in flight.",
+                "None needed if it is soon over; kubectl and other clients try again by themselves. Else do what the sentence says: nothing was stored.",
+            ),
+            help(
+                "Misconfigured",
+                "The webhook may not read what it needs, or Tekton is not where it looks.",
+                "Do what the sentence says: it names missing RBAC rules and missing CRDs.",
             ),
             help(
                 "Unreadable",
-                "The Kubernetes API or a file can't be read, or what a resolver returned is not a valid Pipeline or Task.",
-                "Do what the sentence says: it names missing RBAC rules, missing CRDs, and what is wrong with the object.",
+                "What a resolver returned is not a valid Pipeline or Task, or a file can't be read.",
+                "Do what the sentence says: it names what is wrong with the object.",
             ),
             help(
                 "NotResolved",
@@ -277,10 +298,14 @@ const PARTS: [Part; 4] = [
                 `tekton_wrap_admission_requests_total{outcome=\"rejected\"}`.",
         sources: &[
             ("src/admission/webhook.rs", include_str!("../../admission/webhook.rs")),
-            ("src/admission/load.rs", include_str!("../../admission/load.rs")),
+            ("src/admission/capacity.rs", include_str!("../../admission/capacity.rs")),
         ],
         helps: &[
-            help("WrongPath", "A path other than `/wrap`.", "Correct `clientConfig.service.path`."),
+            help(
+                "WrongPath",
+                "A path other than `/wrap` and `/wrap-namespace`.",
+                "Correct `clientConfig.service.path`.",
+            ),
             help("WrongMethod", "A method other than POST.", "None: no apiserver sends that."),
             help("WrongContentType", "A content type other than `application/json`.", "None: no apiserver sends that."),
             help("TooLarge", "The review is larger than any that an apiserver sends.", "None."),
@@ -452,6 +477,7 @@ fn readable(format: &str) -> String {
             "WRAP" => super::super::provenance::WRAP.to_owned(),
             "MAX_TASK_RUNS" => super::MAX_TASK_RUNS.to_string(),
             "PATH" => "/wrap".to_owned(),
+            "NAMESPACE_PATH" => "/wrap-namespace".to_owned(),
             name => format!("\\<{}\\>", name.replace('_', " ")),
         };
         text.push_str(before);

@@ -1,6 +1,6 @@
 //! Why a task can't use a wrapped workspace.
 
-use crate::tekton::{reference::ReferenceError, scope::UnknownVariable};
+use crate::tekton::{reference::ReferenceError, scope::VariableError};
 
 /// The problem, as a clause that fits after "task … uses the wrapped workspace …, but".
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +40,11 @@ pub enum TaskProblem {
     #[error("its taskRef {0}")]
     Reference(#[from] ReferenceError),
     /// Its taskRef needs a value that is known only later.
-    #[error("its taskRef needs $({}), which has no value when the run is created: write the value, or use a param", .0.0)]
-    LateVariable(UnknownVariable),
+    #[error("its taskRef needs $({0}), which has no value when the run is created: write the value, or use a param")]
+    LateVariable(String),
+    /// Its taskRef has a param whose value is too long.
+    #[error("its taskRef can't be resolved: {0}")]
+    LongVariable(VariableError),
     /// No Task can have this name.
     #[error("its taskRef names {0:?}, which is not the name of a Task")]
     InvalidName(String),
@@ -108,6 +111,7 @@ impl TaskProblem {
             Self::ApiVersion(_) => "TaskRefApiVersion",
             Self::Reference(_) => "InvalidTaskRef",
             Self::LateVariable(_) => "LateVariable",
+            Self::LongVariable(_) => "LongVariable",
             Self::InvalidName(_) => "InvalidTaskName",
             Self::Windows => "WindowsTask",
             Self::WorkingDir { .. } => "WorkingDir",

@@ -52,6 +52,8 @@ pub enum Origin<'a> {
     Param,
     /// An annotation of the run.
     Annotation,
+    /// An annotation of its Pipeline.
+    PipelineAnnotation,
     /// A ConfigMap.
     Default(&'a Defaults),
 }
@@ -84,6 +86,8 @@ impl fmt::Display for Place<'_> {
             Origin::Param => write!(f, "param {name:?} of resolver wrap"),
             Origin::Annotation if name == "workspaces" => write!(f, "annotation {WRAP:?}"),
             Origin::Annotation => write!(f, "annotation \"{PREFIX}{name}\""),
+            Origin::PipelineAnnotation if name == "workspaces" => write!(f, "annotation {WRAP:?} of the Pipeline"),
+            Origin::PipelineAnnotation => write!(f, "annotation \"{PREFIX}{name}\" of the Pipeline"),
             Origin::Default(Defaults { name: map, namespace, .. }) => {
                 write!(f, "{name:?} of ConfigMap {map:?} in namespace {namespace:?}")
             }
@@ -100,6 +104,17 @@ impl<'a> Values<'a> {
         params: Option<&'a Value>,
         defaults: &'a [Defaults],
     ) -> Result<Self, Refusal> {
+        Self::collect_with(run, namespace, params, None, defaults)
+    }
+
+    /// The same with the annotations of the run's Pipeline, which count less than the run's own.
+    pub fn collect_with(
+        run: Run<'a>,
+        namespace: &'a str,
+        params: Option<&'a Value>,
+        of_pipeline: Option<&'a Value>,
+        defaults: &'a [Defaults],
+    ) -> Result<Self, Refusal> {
         let own = if params.is_some() { Origin::Param } else { Origin::Annotation };
         let mut values = Self { given: Vec::new(), scope: Scope::of_run(run, namespace), own };
         for param in params.map_or(&[][..], |reference| items(reference, "params")) {
@@ -112,7 +127,8 @@ impl<'a> Values<'a> {
             }
             values.add(known, Cow::Borrowed(field(param, "value").unwrap_or(&Value::Null)), Origin::Param);
         }
-        values.add_annotations(run)?;
+        values.add_annotations(run.metadata("annotations"), Origin::Annotation)?;
+        values.add_annotations(of_pipeline, Origin::PipelineAnnotation)?;
         for map in defaults {
             for (name, value) in &map.values {
                 if let Some(name) = known(name).filter(|name| is_default(name)) {
@@ -123,8 +139,8 @@ impl<'a> Values<'a> {
         Ok(values)
     }
 
-    fn add_annotations(&mut self, run: Run<'a>) -> Result<(), Refusal> {
-        for (key, value) in run.metadata("annotations").and_then(Value::as_object).into_iter().flatten() {
+    fn add_annotations(&mut self, annotations: Option<&'a Value>, origin: Origin<'a>) -> Result<(), Refusal> {
+        for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
             let Some(name) = key.strip_prefix(PREFIX).filter(|_| !is_provenance(key)) else { continue };
             let name = match known(name).filter(|name| is_annotation(name)) {
                 Some(known) => known,
@@ -135,11 +151,12 @@ impl<'a> Values<'a> {
                 }
             };
             if let Some(param) = self.find(name)
+                && param.origin == Origin::Param
                 && *param.value != *value
             {
                 return Err(Refusal::Contradiction { name, annotation: key.clone() });
             }
-            self.add(name, Cow::Borrowed(value), Origin::Annotation);
+            self.add(name, Cow::Borrowed(value), origin);
         }
         Ok(())
     }

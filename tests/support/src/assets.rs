@@ -19,3 +19,11 @@ pub fn path(name: &str) -> PathBuf {
 pub fn command(name: &str) -> Command {
     Command::new(path(name))
 }
+
+/// Path of the asset `name` if it has been built; it is not built for this.
+pub fn built(name: &str) -> Option<PathBuf> {
+    let script = super::repository("tests/assets/build");
+    let output = Command::new(script).args(["--built", name]).output().expect("tests/assets/build starts");
+    let stdout = String::from_utf8(output.stdout).expect("paths are UTF-8");
+    stdout.trim_end().split_once('=').map(|(_, path)| PathBuf::from(path))
+}

@@ -95,6 +95,42 @@ impl Webhook {
         self.program.wait_until("the registration of tekton-wrap webhook", in_force).await;
     }
 
+    /// Applies the registration of `webhook-config/components/namespace-mode` beside that of `webhook-config/`, for `namespace` only,
+    /// and waits until both are in force there.
+    pub async fn register_namespace_mode(&self, namespace: &Namespace) {
+        let label = json!({"metadata": {"labels": {"tekton-wrap.dev/wrap": "auto"}}});
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(namespace.client.clone());
+        let params = kube::api::PatchParams::default();
+        namespaces.patch(&namespace.name, &params, &kube::api::Patch::Merge(label)).await.expect("the label is set");
+        let mut configuration = registration();
+        configuration["metadata"]["name"] = json!(format!("namespace-{}", namespace.name));
+        let mut hook = namespace_registration();
+        hook["clientConfig"] =
+            json!({"url": self.url.replace("/wrap", "/wrap-namespace"), "caBundle": BASE64_STANDARD.encode(&self.ca)});
+        hook["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] = json!(namespace.name);
+        configuration["webhooks"] = json!([hook]);
+        manifests::apply(&namespace.client, &configuration).await.expect("the registration is accepted");
+        self.register(namespace, true).await;
+        // A run that can't be wrapped and is stored with a warning shows that the second one is in force too.
+        let spec = json!({"workspaces": [{"name": "w"}], "tasks": [
+            {"name": "a", "workspaces": [{"name": "w"}], "taskSpec": {"steps": [{"name": "s", "image": "i"}]}},
+            {"name": "b", "workspaces": [{"name": "w"}], "taskSpec": {"steps": [{"name": "s", "image": "i"}]}}]});
+        let probe = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"name": "probe"},
+            "spec": {"pipelineSpec": spec}});
+        let in_force = async || namespace.dry_run(&probe).await.is_ok() && self.log().contains("passed: ");
+        self.program.wait_until("the registration of the namespace mode", in_force).await;
+    }
+
+    /// How many reviews it answered, as its metrics have it.
+    pub fn answered(&self) -> u64 {
+        let metrics = ureq::get(format!("{}/metrics", self.admin)).call().expect("metrics");
+        let metrics = metrics.into_body().read_to_string().expect("a text");
+        let count = |line: &str| {
+            line.strip_prefix("tekton_wrap_admission_requests_total{")?.rsplit(' ').next()?.parse::<u64>().ok()
+        };
+        metrics.lines().filter_map(count).sum()
+    }
+
     async fn apply_registration(&self, namespace: &Namespace, only: bool, change: impl FnOnce(&mut Value)) {
         let mut configuration = registration();
         let hook = &mut configuration["webhooks"][0];
@@ -118,6 +154,13 @@ impl Webhook {
 pub fn registration() -> Value {
     let is = |object: &Value| object["kind"] == "MutatingWebhookConfiguration";
     manifests::webhook_config().into_iter().find(is).expect("webhook-config/ has a MutatingWebhookConfiguration")
+}
+
+/// The entry that `webhook-config/components/namespace-mode` adds to it.
+pub fn namespace_registration() -> Value {
+    let file = super::repository("webhook-config/components/namespace-mode/webhook.yaml");
+    let patch = manifests::parse(&fs::read_to_string(file).expect("the patch of the component"));
+    patch[0][0]["value"].clone()
 }
 
 /// A token of the ServiceAccount of `webhook-config/`, after [`Cluster::install`].

@@ -1,4 +1,4 @@
-//! What a resolver brought, and room for it.
+//! What a resolver returned, and the memory for it.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{ask::Ask, board::Status};
+use super::{board::RequestStatus, query::ResolverQuery};
 use crate::{resolve::api, source::SourceError};
 
 /// How much of a resolver's own message is passed on, in characters.
@@ -18,9 +18,9 @@ const MAX_SHOWN: usize = 600;
 /// Bytes of answers that are held at a time.
 const MAX_HELD: usize = 16 << 20;
 
-/// What a resolver brought.
+/// What a resolver returned.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct Resolved {
     /// The text of the object.
     pub data: Bytes,
     /// Its `refSource`: uri, digest, entryPoint.
@@ -28,13 +28,13 @@ pub struct Answer {
 }
 
 /// An answer, or why there is none.
-pub type Outcome = Result<Answer, SourceError>;
+pub type ResolutionResult = Result<Resolved, SourceError>;
 
-/// Room for answers: the bytes of all that someone still has.
+/// Room for answers: counts the bytes of those that are still referred to.
 #[derive(Clone, Default)]
 pub struct Room(Arc<AtomicUsize>);
 
-/// The bytes of an answer, counted for as long as someone has them.
+/// The bytes of an answer, counted until they are dropped.
 struct Held {
     data: Vec<u8>,
     all: Room,
@@ -53,38 +53,39 @@ impl Drop for Held {
 }
 
 impl Room {
-    /// What `status` says, if there is room for it; none where there is no answer yet.
-    pub fn answer(&self, ask: &Ask, status: &Status) -> Option<Outcome> {
+    /// What `status` says, if there is room for it; none if there is no answer yet.
+    pub fn answer(&self, query: &ResolverQuery, status: &RequestStatus) -> Option<ResolutionResult> {
         // Base64 has four characters for three bytes.
         let size = status.data.len() / 4 * 3;
         if self.0.fetch_add(size, Relaxed) + size > MAX_HELD {
             self.0.fetch_sub(size, Relaxed);
             let message = format!(
-                "{ask} can't be read: its resolver's answer has {size} bytes, and too many others are being worked on; create the PipelineRun again"
+                "{query} can't be read: its resolver's answer has {size} bytes, and too many others are being worked on; create the PipelineRun again"
             );
             return Some(Err(SourceError { reason: SourceError::UNAVAILABLE, message }));
         }
-        let outcome = read(ask, status);
+        let outcome = read(query, status);
         let kept = match &outcome {
             Some(Ok(answer)) => answer.data.len().min(size),
             _ => 0,
         };
         self.0.fetch_sub(size - kept, Relaxed);
-        let counted = |answer: Answer| {
+        let counted = |answer: Resolved| {
             let data = Bytes::from_owner(Held { data: answer.data.into(), all: self.clone() });
-            Answer { data, ..answer }
+            Resolved { data, ..answer }
         };
         Some(outcome?.map(counted))
     }
 }
 
-/// What `status` says; none where there is no answer yet. Data counts before the condition says so
+/// What `status` says; none if there is no answer yet. Data counts before the condition says so
 /// (Tekton: resolution_request_lifecycle.go).
-fn read(ask: &Ask, status: &Status) -> Option<Outcome> {
+fn read(query: &ResolverQuery, status: &RequestStatus) -> Option<ResolutionResult> {
     if !status.data.is_empty() {
-        let answer =
-            STANDARD.decode(&status.data).map_err(|e| ask.failed(&format!("its resolver's answer is not base64: {e}")));
-        return Some(answer.map(|data| Answer { data: data.into(), source: status.source().cloned() }));
+        let answer = STANDARD
+            .decode(&status.data)
+            .map_err(|e| query.failed(&format!("its resolver's answer is not base64: {e}")));
+        return Some(answer.map(|data| Resolved { data: data.into(), source: status.source().cloned() }));
     }
     let condition = status.conditions.iter().find(|condition| condition.kind == "Succeeded")?;
     match condition.status.as_str() {
@@ -94,9 +95,9 @@ fn read(ask: &Ask, status: &Status) -> Option<Outcome> {
             if shown.len() < said.len() {
                 shown.push('…');
             }
-            Some(Err(ask.failed(&format!("its resolver says {}: {shown}", condition.reason))))
+            Some(Err(query.failed(&format!("its resolver says {}: {shown}", condition.reason))))
         }
-        "True" => Some(Err(ask.failed("its resolver's answer is empty"))),
+        "True" => Some(Err(query.failed("its resolver's answer is empty"))),
         _ => None,
     }
 }
@@ -110,19 +111,19 @@ mod tests {
 
     #[test]
     fn statuses() {
-        let ask = Ask {
+        let query = ResolverQuery {
             kind: Kind::Pipeline,
             namespace: "team".to_owned(),
             resolver: "git".to_owned(),
             params: vec![json!({"name": "url", "value": "u"})],
         };
-        let status = |value: Value| read(&ask, &serde_json::from_value(value).unwrap());
+        let status = |value: Value| read(&query, &serde_json::from_value(value).unwrap());
         let condition = |status: &str, reason: &str, message: &str| json!({"conditions": [{"type": "Succeeded", "status": status, "reason": reason, "message": message}]});
         for waiting in [json!({}), condition("Unknown", "", "waiting"), json!({"conditions": []})] {
             assert_eq!(status(waiting.clone()).map(|_| ()), None, "{waiting}");
         }
         let answer = status(json!({"data": "aGk=", "refSource": {"uri": "u"}})).unwrap().unwrap();
-        assert_eq!(answer, Answer { data: Bytes::from("hi"), source: Some(json!({"uri": "u"})) });
+        assert_eq!(answer, Resolved { data: Bytes::from("hi"), source: Some(json!({"uri": "u"})) });
         // Resolvers of before refSource.
         let answer = status(json!({"data": "aGk=", "source": {"uri": "u"}})).unwrap().unwrap();
         assert_eq!(answer.source, Some(json!({"uri": "u"})));
@@ -146,15 +147,19 @@ mod tests {
 
     #[test]
     fn answers_are_counted_for_as_long_as_someone_has_them() {
-        let ask =
-            Ask { kind: Kind::Task, namespace: "team".to_owned(), resolver: "git".to_owned(), params: Vec::new() };
-        let status: Status = serde_json::from_value(json!({"data": STANDARD.encode(vec![0; 1 << 20])})).unwrap();
+        let query = ResolverQuery {
+            kind: Kind::Task,
+            namespace: "team".to_owned(),
+            resolver: "git".to_owned(),
+            params: Vec::new(),
+        };
+        let status: RequestStatus = serde_json::from_value(json!({"data": STANDARD.encode(vec![0; 1 << 20])})).unwrap();
         let room = Room::default();
-        let answers: Vec<Answer> = (0..15).map(|_| room.answer(&ask, &status).unwrap().unwrap()).collect();
-        let error = room.answer(&ask, &status).unwrap().unwrap_err();
+        let answers: Vec<Resolved> = (0..15).map(|_| room.answer(&query, &status).unwrap().unwrap()).collect();
+        let error = room.answer(&query, &status).unwrap().unwrap_err();
         assert_eq!(error.reason, SourceError::UNAVAILABLE);
         drop(answers);
-        assert!(room.answer(&ask, &status).unwrap().is_ok());
+        assert!(room.answer(&query, &status).unwrap().is_ok());
         assert_eq!(room.0.load(Relaxed), 0);
     }
 }

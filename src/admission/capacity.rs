@@ -1,4 +1,4 @@
-//! How much is done at a time: bodies, reviews and computations have places, so that no number of them takes a replica down.
+//! How much is done at a time: bodies, reviews and computations need permits, so that no number of them exhausts a replica.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ pub const MAX_COMPUTATIONS: usize = 2;
 /// (Kubernetes: apiserver/pkg/server/config.go, MaxRequestBodyBytes).
 pub const MAX_BODY: usize = 4 << 20;
 
-/// A larger body is a large one: the review of a run has some KiB.
+/// A larger body counts as a large one: the review of a run has a few KiB.
 const SMALL_BODY: usize = 256 << 10;
 
 /// Large bodies at a time.
@@ -36,15 +36,15 @@ const MAX_BYTES: usize = 24 << 20;
 /// Time for a body, which comes from within the cluster.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reviews at a time. Most of them wait for a resolver, if for anything.
+/// Reviews at a time. Those that take long wait for a resolver.
 const MAX_REVIEWS: usize = 128;
 
-/// Reviews at a time that hold much.
+/// Large reviews at a time, see [`Budget`].
 const MAX_LARGE_REVIEWS: usize = 2;
 
-/// All places.
+/// All permits.
 #[derive(Clone)]
-pub struct Load {
+pub struct Capacity {
     /// Does what only computes.
     pub work: Work,
     large_bodies: Arc<Semaphore>,
@@ -64,7 +64,7 @@ pub struct Received {
 /// Why there is no body.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It is longer than [`MAX_BODY`].
+    /// It exceeds [`MAX_BODY`].
     #[error("an admission review may have {} MiB at most", MAX_BODY >> 20)]
     TooLarge,
     /// Not all of it arrived.
@@ -90,8 +90,8 @@ impl BodyError {
     }
 }
 
-impl Load {
-    /// None of it taken.
+impl Capacity {
+    /// All permits free.
     pub fn new(work: Work) -> Self {
         Self {
             work,
@@ -112,7 +112,7 @@ impl Load {
     }
 
     async fn collect(&self, mut body: Incoming) -> Result<Received, BodyError> {
-        // What Content-Length says, where there is one.
+        // Content-Length, if there is one.
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         let mut received = Received { bytes: Vec::new(), all: self.bytes.clone(), _large: None };
         self.check(announced, &mut received)?;
@@ -140,13 +140,13 @@ impl Load {
         Ok(())
     }
 
-    /// A place for a review, once there is one, until it is dropped.
+    /// A permit for a review, once one is free.
     pub async fn review(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed, so there always is a permit.
         self.reviews.clone().acquire_owned().await.ok()
     }
 
-    /// What a review may hold.
+    /// The budget of one review.
     pub fn budget(&self) -> Budget {
         Budget::with_turns(self.large_reviews.clone())
     }

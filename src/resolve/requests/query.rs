@@ -11,7 +11,7 @@ use crate::{
 
 /// What a resolver is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Ask {
+pub struct ResolverQuery {
     /// What it is to bring.
     pub kind: Kind,
     /// The run's: resolvers decide by it what may be read.
@@ -22,7 +22,7 @@ pub struct Ask {
     pub params: Vec<Value>,
 }
 
-impl Ask {
+impl ResolverQuery {
     /// Whether a resolver can have this name: it becomes the value of a label.
     pub fn has_resolver_name(&self) -> bool {
         is_label_value(&self.resolver)
@@ -34,6 +34,16 @@ impl Ask {
         SourceError { reason: SourceError::UNAVAILABLE, message }
     }
 
+    /// It can't be asked for at the moment.
+    pub fn unavailable(&self, why: &str) -> SourceError {
+        SourceError { reason: SourceError::UNAVAILABLE, ..self.failed(why) }
+    }
+
+    /// It can't be asked for in this cluster.
+    pub fn misconfigured(&self, why: &str) -> SourceError {
+        SourceError { reason: SourceError::MISCONFIGURED, ..self.failed(why) }
+    }
+
     /// It can't be read.
     pub fn failed(&self, why: &str) -> SourceError {
         SourceError { reason: "NotResolved", message: format!("{self} can't be read: {why}") }
@@ -41,7 +51,7 @@ impl Ask {
 }
 
 /// For sentences: `the pipeline through resolver "git" (url=…)`.
-impl fmt::Display for Ask {
+impl fmt::Display for ResolverQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reference = Reference::Remote { resolver: self.resolver.clone(), params: self.params.clone() };
         write!(f, "the {} {reference} in namespace {:?}", self.kind.word(), self.namespace)

@@ -1,0 +1,241 @@
+//! Whether a run that was wrapped before is still what it was: it is created again by a rerun, or shown a second time because
+//! another webhook changed it (Kubernetes: `reinvocationPolicy`).
+//!
+//! What matters is what a task sees: each one has to restore what exactly those ancestors saved that also come before it in
+//! the graph as it is now, first of all, and to save last. How the steps are configured beside that is for the version that
+//! injected them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{refusal::Refusal, task_spec::all_tasks};
+use crate::{
+    step::{ENV, PROGRAM},
+    tekton::{
+        fields::{field, items, text},
+        graph::Graph,
+        run::Run,
+        workspaces::{Use, is_read_only, uses},
+    },
+};
+
+/// What the injected steps of one task do, by the names of workspaces.
+#[derive(Default)]
+struct Injected<'a> {
+    /// For each workspace that is restored, the tasks that its snapshot comes from.
+    restored: HashMap<String, BTreeSet<String>>,
+    saved: BTreeSet<String>,
+    /// Whether a step of the task itself stands before the restore or behind the save.
+    displaced: bool,
+    /// The task's name when they were injected.
+    task: Option<String>,
+    uses: Vec<Use>,
+    spec: Option<&'a Value>,
+}
+
+/// What is read of a [`crate::step::StepConfig`], of whatever version.
+#[derive(Deserialize)]
+struct Config {
+    task: String,
+    workspaces: Vec<ConfigWorkspace>,
+}
+
+#[derive(Deserialize)]
+struct ConfigWorkspace {
+    name: String,
+    #[serde(default)]
+    after: Vec<ConfigPredecessor>,
+}
+
+#[derive(Deserialize)]
+struct ConfigPredecessor {
+    task: String,
+}
+
+/// Whether a Pipeline's spec has our steps in it already.
+pub fn is_wrapped(spec: &Value) -> bool {
+    let tasks = all_tasks(spec).filter_map(|task| field(task, "taskSpec"));
+    tasks.flat_map(|spec| items(spec, "steps")).any(is_injected)
+}
+
+/// Refuses `run`, whose embedded pipeline is wrapped, if a task would not see what it should.
+pub fn check(run: Run<'_>) -> Result<(), Refusal> {
+    let Some(spec) = run.pipeline_spec() else { return Ok(()) };
+    // Tekton refuses it.
+    let Ok(graph) = Graph::new(spec) else { return Ok(()) };
+    let tasks: Vec<&Value> = all_tasks(spec).collect();
+    // Steps of a later version may have a configuration that this one can't read.
+    let Some(injected) = tasks.iter().map(|task| Injected::read(task)).collect::<Option<Vec<_>>>() else {
+        return Ok(());
+    };
+    let wrapped: BTreeSet<&String> =
+        injected.iter().flat_map(|task| task.saved.iter().chain(task.restored.keys())).collect();
+    for (index, (task, own)) in tasks.iter().zip(&injected).enumerate() {
+        let name = text(task, "name");
+        let changed = |problem| Refusal::ChangedAfterWrapping { task: name.to_owned(), problem };
+        if own.task.as_deref().is_some_and(|injected_into| injected_into != name) {
+            return Err(changed("has the injected steps of another task"));
+        }
+        if own.displaced {
+            return Err(changed("has a step before the injected restore step or after the injected save step"));
+        }
+        for used in own.uses.iter().filter(|used| wrapped.contains(&used.pipeline)) {
+            let workspace = &used.pipeline;
+            let savers: BTreeSet<&str> = graph.ancestors[index]
+                .ones()
+                .filter(|&ancestor| injected[ancestor].saved.contains(workspace))
+                .map(|ancestor| graph.names[ancestor].as_str())
+                .collect();
+            if savers != restored_tasks(workspace, own, &injected, &graph) {
+                return Err(changed("does not restore what the tasks before it save"));
+            }
+            let changes_it = own.spec.is_none_or(|spec| !is_read_only(spec, &used.task));
+            if changes_it && !own.saved.contains(workspace) {
+                return Err(changed("does not save what it changes"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All tasks whose changes of `workspace` are in what `own` restores: those that it names, and those that their snapshots name.
+fn restored_tasks<'a>(
+    workspace: &str,
+    own: &'a Injected<'_>,
+    injected: &'a [Injected<'_>],
+    graph: &'a Graph,
+) -> BTreeSet<&'a str> {
+    let by_name: HashMap<&str, usize> =
+        graph.names.iter().enumerate().map(|(index, name)| (name.as_str(), index)).collect();
+    let named = |task: &'a Injected<'_>| task.restored.get(workspace).into_iter().flatten().map(String::as_str);
+    let mut found = BTreeSet::new();
+    let mut open: Vec<&str> = named(own).collect();
+    while let Some(name) = open.pop() {
+        if found.insert(name)
+            && let Some(&index) = by_name.get(name)
+        {
+            open.extend(named(&injected[index]));
+        }
+    }
+    found
+}
+
+impl<'a> Injected<'a> {
+    /// Those of `pipeline_task`; none if their configuration can't be read.
+    fn read(pipeline_task: &'a Value) -> Option<Self> {
+        let spec = field(pipeline_task, "taskSpec");
+        let mut injected = Self { uses: uses(pipeline_task), spec, ..Self::default() };
+        let steps = spec.map_or(&[][..], |spec| items(spec, "steps"));
+        for (index, step) in steps.iter().enumerate().filter(|(_, step)| is_injected(step)) {
+            let env = items(step, "env").iter().find(|variable| text(variable, "name") == ENV)?;
+            let config: Config = serde_json::from_str(text(env, "value")).ok()?;
+            let is_restore = items(step, "args").first()?.as_str()? == "restore";
+            injected.displaced |= if is_restore { index != 0 } else { index + 1 != steps.len() };
+            injected.task = Some(config.task);
+            for workspace in config.workspaces {
+                if is_restore {
+                    let tasks = workspace.after.into_iter().map(|before| before.task).collect();
+                    injected.restored.insert(workspace.name, tasks);
+                } else {
+                    injected.saved.insert(workspace.name);
+                }
+            }
+        }
+        Some(injected)
+    }
+}
+
+fn is_injected(step: &Value) -> bool {
+    items(step, "command").first().is_some_and(|program| program == PROGRAM)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// How a list of tasks is changed.
+    type Change<'a> = &'a dyn Fn(&mut Vec<Value>);
+
+    fn injected(verb: &str, task: &str, after: &[&str]) -> Value {
+        let after: Vec<Value> = after.iter().map(|task| json!({"task": task, "order": 0})).collect();
+        let config = json!({"task": task, "workspaces": [{"name": "w", "after": after}], "of a later version": 1});
+        json!({"name": verb, "command": [PROGRAM], "args": [verb], "env": [{"name": ENV, "value": config.to_string()}]})
+    }
+
+    fn task(name: &str, run_after: &[&str], steps: Vec<Value>) -> Value {
+        json!({"name": name, "runAfter": run_after, "workspaces": [{"name": "w"}],
+            "taskSpec": {"workspaces": [{"name": "w"}], "steps": steps}})
+    }
+
+    /// A chain of three, the last one a finally task.
+    fn wrapped() -> Value {
+        let own = || json!({"name": "s", "image": "i"});
+        json!({"spec": {"pipelineSpec": {
+            "tasks": [
+                task("a", &[], vec![own(), injected("save", "a", &[])]),
+                task("b", &["a"], vec![injected("restore", "b", &["a"]), own(), injected("save", "b", &[])]),
+            ],
+            "finally": [task("c", &[], vec![injected("restore", "c", &["b"]), own(), injected("save", "c", &[])])],
+        }}})
+    }
+
+    #[test]
+    fn what_was_wrapped_is_intact() {
+        let run = wrapped();
+        assert!(is_wrapped(&run["spec"]["pipelineSpec"]));
+        check(Run::new(&run)).unwrap();
+        // A task that has nothing to do with the workspace may be added, and one that only reads it need not save.
+        let mut run = wrapped();
+        let tasks = run["spec"]["pipelineSpec"]["tasks"].as_array_mut().unwrap();
+        tasks.push(json!({"name": "lint", "taskSpec": {"steps": [{"name": "s", "image": "i"}]}}));
+        let mut reader = task("reader", &["a"], vec![injected("restore", "reader", &["a"])]);
+        reader["taskSpec"]["workspaces"][0]["readOnly"] = json!(true);
+        tasks.push(reader);
+        check(Run::new(&run)).unwrap();
+    }
+
+    #[test]
+    fn what_was_changed_is_refused() {
+        let own = || json!({"name": "s", "image": "i"});
+        let tasks = |run: &mut Value, change: Change<'_>| {
+            change(run["spec"]["pipelineSpec"]["tasks"].as_array_mut().unwrap());
+        };
+        let cases: [(Change<'_>, &str, &str); 6] = [
+            (
+                &|tasks| tasks.push(task("d", &["b"], vec![own()])),
+                "d",
+                "does not restore what the tasks before it save",
+            ),
+            (
+                &|tasks| {
+                    let _ = tasks[0]["taskSpec"]["steps"].as_array_mut().unwrap().pop();
+                },
+                "a",
+                "does not save what it changes",
+            ),
+            (&|tasks| tasks[1]["runAfter"] = json!([]), "b", "does not restore what the tasks before it save"),
+            (
+                &|tasks| tasks[0]["taskSpec"]["steps"].as_array_mut().unwrap().push(own()),
+                "a",
+                "has a step before the injected restore step or after the injected save step",
+            ),
+            (
+                &|tasks| tasks[1]["taskSpec"]["steps"].as_array_mut().unwrap().insert(0, own()),
+                "b",
+                "has a step before the injected restore step or after the injected save step",
+            ),
+            (&|tasks| tasks[1]["name"] = json!("z"), "z", "has the injected steps of another task"),
+        ];
+        for (change, task, problem) in cases {
+            let mut run = wrapped();
+            tasks(&mut run, change);
+            let refusal = check(Run::new(&run)).unwrap_err();
+            let expected = format!("task {task:?} of a run that is wrapped already {problem}: ");
+            assert!(refusal.to_string().starts_with(&expected), "{refusal}");
+        }
+    }
+}
