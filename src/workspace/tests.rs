@@ -43,7 +43,7 @@ use super::{
     steps::{restore_workspace, save_task},
 };
 use crate::{
-    step::{Compression, ConflictRule, OnConflict, Predecessor, StepConfig, WorkspaceStep},
+    step::{Compression, ConflictRule, Keep, OnConflict, Predecessor, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -55,6 +55,8 @@ pub(crate) struct Run {
     pub(crate) conflict: OnConflict,
     pub(crate) conflict_rules: Vec<ConflictRule>,
     compression: Compression,
+    pub(crate) keep: Keep,
+    pub(crate) target_expires: Option<String>,
     pub(crate) base: Option<String>,
 }
 
@@ -78,6 +80,8 @@ impl Run {
             conflict: OnConflict::Fail,
             conflict_rules: Vec::new(),
             compression: Compression::Zstd,
+            keep: Keep::Target,
+            target_expires: None,
             base: None,
         }
     }
@@ -110,11 +114,15 @@ impl Run {
             conflict_rules: self.conflict_rules.clone(),
             compression: self.compression,
             expires: Some("1d".to_owned()),
+            target_expires: self.target_expires.clone(),
+            keep: self.keep,
+            after_failure: None,
             workspaces: vec![WorkspaceStep {
                 name: "ws".to_owned(),
                 path: self.dir(task.order).display().to_string(),
                 target: self.target(),
                 base: self.base.clone(),
+                sized: false,
                 after,
                 parallel: task.parallel.clone(),
                 joined: task.joined.clone(),
@@ -137,7 +145,7 @@ impl Run {
     fn save(&self, task: &Task) -> Result<(), Error> {
         let mut step = self.step(task);
         step.workspaces[0].after.clear();
-        save_task(step, &self.state(task))
+        save_task(step, &self.state(task)).map(drop)
     }
 
     /// A whole task that does `work` in its directory.

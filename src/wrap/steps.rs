@@ -1,34 +1,36 @@
 //! The injected steps.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
+    failure::{self, Failures},
     plan::TaskPlan,
     refusal::{Refusal, TaskProblem},
-    request::{Access, Request},
+    request::{RegistryAccess, Request},
     resources, security,
     settings::Settings,
     task_spec::name_steps,
     template,
-    volumes::{Volumes, free_name, mounted_over},
+    volumes::{Names, free_name, mounted_over},
 };
 use crate::{
-    step::{CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{AfterFailure, CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
-        fields::{field, field_mut, items_mut, text},
+        fields::{field, field_mut, items, items_mut, text},
         run::Run,
         scope::Scope,
         workspaces::Use,
     },
 };
 
-/// With this annotation Tekton runs the steps without network (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go)…
+/// With this annotation Tekton runs the steps without network (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go).
 const HERMETIC_ANNOTATION: &str = "experimental.tekton.dev/execution-mode";
 
-/// … but not from a step that has this environment variable.
+/// A step with this environment variable keeps the network.
 const HERMETIC_EXEMPTION: &str = "TEKTON_RESOURCE_NAME";
 
-/// Adds the restore step in front and the save step at the end, each only if there is something for it to do.
+/// Adds the restore step in front and the save step at the end, each only if there is something for it to do. Returns which
+/// failures of the task's own steps the save step saves.
 pub fn inject(
     pipeline_task: &mut Value,
     plan: &TaskPlan,
@@ -37,66 +39,56 @@ pub fn inject(
     request: &Request,
     settings: &Settings,
     scope: &Scope<'_>,
-) -> Result<(), Refusal> {
-    let Some(step) = plan.restore.first().or(plan.save.first()) else { return Ok(()) };
+) -> Result<Failures, Refusal> {
+    let Some(step) = plan.restore.first().or(plan.save.first()) else { return Ok(Failures::default()) };
     let task = text(pipeline_task, "name").to_owned();
     let refused = |problem| Refusal::Task { task: task.clone(), workspace: step.name.clone(), problem };
     let isolated = request.access.credentials.is_some();
     if let Some((path, root)) = mounted_over(pipeline_task, scope, isolated) {
         return Err(refused(TaskProblem::MountPath { path, root }));
     }
-    let names = Volumes::new(pipeline_task, run, request, scope);
-    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(()) };
+    let volumes = own_volumes(plan, request, &Names::new(pipeline_task, run, request, scope)).map_err(refused)?;
+    let failures = if request.saves_failed && !plan.save.is_empty() {
+        failure::continue_after(pipeline_task, scope)
+    } else {
+        Failures::default()
+    };
+    let retries = field(pipeline_task, "retries").and_then(Value::as_u64).unwrap_or_default();
+    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(failures) };
     security::hand_down_rights(spec);
     if isolated {
         template::hand_down(spec).map_err(refused)?;
     }
-    let security = security::context(spec, &security::pod_context(run, &task));
-    let own_spec = spec.clone();
-    let Some(spec) = spec.as_object_mut() else { return Ok(()) };
-    let mut mounts = Vec::new();
-    let mut add = |wanted: &str, volume: Value, path: &str, read_only: bool| -> Result<(), Refusal> {
-        let name = names.free(wanted).map_err(refused)?;
-        let mut mount = json!({"name": name, "mountPath": path});
-        if read_only {
-            mount["readOnly"] = json!(true);
-        }
-        mounts.push(mount);
-        add_volume(spec, name, volume);
-        Ok(())
-    };
-    if !plan.restore.is_empty() && !plan.save.is_empty() {
-        add("tekton-wrap-state", json!({"emptyDir": {}}), STATE_DIR, false)?;
-    }
-    // Optional, so that the step can say what is absent, where the kubelet would wait for it in silence.
-    if let Some(secret) = &request.access.credentials {
-        let volume = json!({"secret": {"secretName": secret, "optional": true}});
-        add("tekton-wrap-credentials", volume, CREDENTIALS_DIR, true)?;
-    }
-    if let Some(map) = &request.access.ca {
-        add("tekton-wrap-ca", json!({"configMap": {"name": map, "optional": true}}), CA_DIR, true)?;
-    }
     let context = Context {
         task: &task,
-        spec: &own_spec,
+        spec,
         plan,
         used,
         run,
         request,
         settings,
-        mounts,
-        security,
-        hermetic: is_hermetic(run, &task, &own_spec),
+        volumes: &volumes,
+        security: security::context(spec, &security::pod_context(run, &task)),
+        hermetic: is_hermetic(run, &task, spec),
+        after_failure: (!failures.saved.is_empty()).then(|| AfterFailure {
+            steps: failure::own_steps(&failures.saved),
+            retries: u32::try_from(retries).unwrap_or(u32::MAX),
+            retry: "$(context.task.retry-count)".to_owned(),
+        }),
     };
-    let Some(steps) = items_mut(spec, "steps") else { return Ok(()) };
-    let restore = (!plan.restore.is_empty()).then(|| context.step("restore", &plan.restore, steps));
-    let save = (!plan.save.is_empty()).then(|| context.step("save", &plan.save, steps));
+    let restore = (!plan.restore.is_empty()).then(|| context.step("restore", &plan.restore));
+    let save = (!plan.save.is_empty()).then(|| context.step("save", &plan.save));
+    let Some(spec) = spec.as_object_mut() else { return Ok(failures) };
+    if !volumes.is_empty() {
+        items_mut(spec, "volumes").into_iter().for_each(|all| all.extend(volumes.iter().map(Volume::declaration)));
+    }
+    let Some(steps) = items_mut(spec, "steps") else { return Ok(failures) };
     if let Some(restore) = restore {
         name_steps(steps);
         steps.insert(0, restore);
     }
     steps.extend(save);
-    Ok(())
+    Ok(failures)
 }
 
 /// What the two steps of a task have in common.
@@ -109,28 +101,41 @@ struct Context<'a> {
     run: Run<'a>,
     request: &'a Request,
     settings: &'a Settings,
-    /// Mounts of volumes that only injected steps have.
-    mounts: Vec<Value>,
+    /// Those that only injected steps mount.
+    volumes: &'a [Volume],
     security: Option<Value>,
     hermetic: bool,
+    after_failure: Option<AfterFailure>,
+}
+
+/// A volume that only injected steps mount.
+struct Volume {
+    name: String,
+    /// The field of its kind and the value of that.
+    source: (&'static str, Value),
+    path: &'static str,
+    read_only: bool,
 }
 
 impl Context<'_> {
     /// A step that runs our program. Every field that it could inherit from a stepTemplate is set here (Tekton: v1/merge.go).
-    fn step(&self, verb: &str, workspaces: &[WorkspaceStep], others: &[Value]) -> Value {
+    fn step(&self, verb: &str, workspaces: &[WorkspaceStep]) -> Value {
         let config = StepConfig {
             run: "$(context.pipelineRun.uid)".to_owned(),
             task: self.task.to_owned(),
             order: self.plan.order,
-            matrix: self.plan.numbered.map(|(least, most)| MatrixStep {
+            matrix: self.plan.matrix.map(|fan| MatrixStep {
                 task_run: "$(context.taskRun.name)".to_owned(),
-                single: (least < 2).then(|| format!("$(context.pipelineRun.name)-{}", self.task)),
-                most,
+                single: (fan.least < 2).then(|| format!("$(context.pipelineRun.name)-{}", self.task)),
+                most: fan.most,
             }),
             conflict: self.request.conflict,
             conflict_rules: self.request.conflict_rules.clone(),
             compression: self.request.compression,
-            expires: self.request.expires.clone(),
+            expires: self.request.retention.expires.clone(),
+            target_expires: self.request.retention.target_expires.clone(),
+            keep: self.request.retention.keep,
+            after_failure: self.after_failure.clone().filter(|_| verb == "save"),
             workspaces: workspaces.to_vec(),
         };
         let mut env = vec![
@@ -144,8 +149,8 @@ impl Context<'_> {
         }
         // The whole volume, writable even if the task mounts it readOnly (Tekton: docs/workspaces.md).
         let mut mounts: Vec<Value> = workspaces.iter().map(|step| self.mount(step)).collect();
-        mounts.extend(self.mounts.iter().cloned());
-        let others: Vec<&str> = others.iter().map(|step| text(step, "name")).collect();
+        mounts.extend(self.volumes.iter().map(Volume::mount));
+        let others: Vec<&str> = items(self.spec, "steps").iter().map(|step| text(step, "name")).collect();
         let mut step = json!({
             "name": free_name(&format!("tekton-wrap-{verb}"), &others),
             "image": self.settings.image,
@@ -186,7 +191,7 @@ fn is_hermetic(run: Run<'_>, task: &str, spec: &Value) -> bool {
 }
 
 /// How to reach registries, in the words of the steps' own flags (see [`crate::store`]).
-fn access_variables(access: &Access) -> impl Iterator<Item = Value> {
+fn access_variables(access: &RegistryAccess) -> impl Iterator<Item = Value> {
     let set = |name: &'static str, value: Option<&str>| value.map(|value| json!({"name": name, "value": value}));
     let variables = [
         set("TEKTON_WRAP_REGISTRY_SECRET", access.credentials.as_ref().map(|_| CREDENTIALS_DIR)),
@@ -194,13 +199,44 @@ fn access_variables(access: &Access) -> impl Iterator<Item = Value> {
         set("TEKTON_WRAP_MIRROR", access.mirror.as_deref()),
         set("TEKTON_WRAP_INSECURE", access.insecure.as_deref()),
         set("TEKTON_WRAP_RETRY_FOR", access.retry_for.as_deref()),
+        set("AWS_ENDPOINT_URL_S3", access.endpoint.as_deref()),
+        set("AWS_REGION", access.region.as_deref()),
     ];
     variables.into_iter().flatten()
 }
 
-/// Adds a volume that only injected steps mount.
-fn add_volume(spec: &mut Map<String, Value>, name: String, mut volume: Value) {
-    let mut named = Map::from_iter([("name".to_owned(), json!(name))]);
-    named.extend(volume.as_object_mut().map(std::mem::take).unwrap_or_default());
-    items_mut(spec, "volumes").into_iter().for_each(|volumes| volumes.push(Value::Object(named.clone())));
+/// The volumes that the injected steps of a task need. They have names that no other volume of the pod has.
+fn own_volumes(plan: &TaskPlan, request: &Request, names: &Names) -> Result<Vec<Volume>, TaskProblem> {
+    let volume = |name: &str, source: &'static str, value: Value, path: &'static str, read_only: bool| {
+        Ok(Volume { name: names.free(name)?, source: (source, value), path, read_only })
+    };
+    let state = (!plan.restore.is_empty() && !plan.save.is_empty())
+        .then(|| volume("tekton-wrap-state", "emptyDir", json!({}), STATE_DIR, false));
+    // Optional, so that the step can say what is absent, where the kubelet would wait for it in silence.
+    let credentials = request.access.credentials.as_ref().map(|secret| {
+        let secret = json!({"secretName": secret, "optional": true});
+        volume("tekton-wrap-credentials", "secret", secret, CREDENTIALS_DIR, true)
+    });
+    let ca = request.access.ca.as_ref().map(|map| {
+        let map = json!({"name": map, "optional": true});
+        volume("tekton-wrap-ca", "configMap", map, CA_DIR, true)
+    });
+    state.into_iter().chain(credentials).chain(ca).collect()
+}
+
+impl Volume {
+    /// The item of `volumes`.
+    fn declaration(&self) -> Value {
+        let (source, value) = &self.source;
+        json!({"name": self.name, *source: value})
+    }
+
+    /// The item of `volumeMounts`.
+    fn mount(&self) -> Value {
+        let mut mount = json!({"name": self.name, "mountPath": self.path});
+        if self.read_only {
+            mount["readOnly"] = json!(true);
+        }
+        mount
+    }
 }

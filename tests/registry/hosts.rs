@@ -1,7 +1,6 @@
 //! Which hosts are asked, with what, and which are trusted.
 
 use std::{
-    io::Write,
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
@@ -93,7 +92,7 @@ fn https_with_an_authority_of_ones_own() {
     let file = folder.path().join("ca.crt");
     fs::write(&file, authority.pem()).unwrap();
     let trusting =
-        Options { http: Some(HttpOptions { authorities: vec![file], ..HttpOptions::default() }), ..options() };
+        StoreOptions { http: Some(HttpOptions { authorities: vec![file], ..HttpOptions::default() }), ..options() };
     let (address, first_bytes) = watch(registry.address.clone());
     let port = address.split_once(':').unwrap().1;
     for host in [address.clone(), format!("localhost:{port}")] {
@@ -162,30 +161,8 @@ fn a_host_that_never_answers() {
     let short = Duration::from_millis(100);
     let http = HttpOptions { connect_timeout: short, stall_timeout: short, ..HttpOptions::default() };
     let error =
-        open(&host, "me/a", &Options { http: Some(http), ..impatient() }).manifest("v1").unwrap_err().to_string();
+        open(&host, "me/a", &StoreOptions { http: Some(http), ..impatient() }).manifest("v1").unwrap_err().to_string();
     assert!(error.contains("in time") || error.contains("timed out"), "{error}");
-}
-
-/// A byte now and then is no sign of an answer that will be whole some day.
-#[test]
-fn an_answer_that_trickles_into_memory() {
-    let host = support::http::serve(|head, mut stream| {
-        if head.target() == "/v2/" {
-            return support::http::answer(&mut stream, "200 OK", &[], b"{}");
-        }
-        let stream = stream.get_mut();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")?;
-        for _ in 0..1000 {
-            stream.write_all(b" ")?;
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    });
-    let http = HttpOptions { stall_timeout: Duration::from_millis(300), ..HttpOptions::default() };
-    let retry = RetryPolicy { deadline: Duration::ZERO, ..RetryPolicy::default() };
-    let store = open(&host, "me/a", &Options { http: Some(http), retry, ..options() });
-    let error = store.manifest("v1").unwrap_err().to_string();
-    assert!(error.contains("does not come to an end"), "{error}");
 }
 
 #[test]
@@ -253,7 +230,7 @@ fn plain_http_is_used_for_near_and_listed_hosts_only() {
         "{host} does not speak HTTPS; where it is meant to be asked over plain HTTP, list it in TEKTON_WRAP_INSECURE or --insecure: {host}"
     );
     assert!(error.contains(&says), "{error}");
-    let listed = Options { insecure: vec![host.clone()], ..options() };
+    let listed = StoreOptions { insecure: vec![host.clone()], ..options() };
     put(&*open(&host, &repository(), &listed), b"x").unwrap();
 }
 
