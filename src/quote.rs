@@ -57,7 +57,7 @@ fn is_printable(c: char) -> bool {
 }
 
 /// Characters that change the order or position of others (Unicode, bidirectional formatting).
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 

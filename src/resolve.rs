@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 pub use self::work::Work;
 use crate::{
+    digest::Digest,
     limits::MAX_REWRITE,
     source::{Creation, Flags, Found, Kind, Source},
     tekton::{reference::Reference, run::Run},
-    wrap::{self, OptIn, Refusal, Request, Rewrite, Settings},
+    wrap::{self, OptIn, Refusal, Request, Rewrite, Settings, Unverified},
 };
 
 /// Tasks of one run that are read at a time.
@@ -67,11 +68,13 @@ pub async fn wrap_run_on<S: Source>(
     let pipeline = Arc::new(pipeline.ok_or_else(not_found)?);
     let planned = {
         let (run, namespace, pipeline) = (run.clone(), namespace.clone(), pipeline.clone());
+        let secret = creation.nonce.map(|nonce| Digest::of(nonce.as_bytes()).hex().chars().take(16).collect());
         work.run(move || {
             let run = Run::new(&run);
             // What was read before is only borrowed from the run.
             let Some(opt_in) = OptIn::read(run, &namespace, opt_in_by)? else { return Ok(None) };
-            let Some(request) = opt_in.request(&defaults, &pipeline.object)? else { return Ok(None) };
+            let Some(mut request) = opt_in.request(&defaults, &pipeline.object)? else { return Ok(None) };
+            request.secret = secret;
             let wanted = wrap::tasks_to_inline(run, &namespace, &request, &pipeline.object)?;
             Ok::<_, Refusal>(Some((request, wanted)))
         })
@@ -80,13 +83,10 @@ pub async fn wrap_run_on<S: Source>(
     let request = Arc::new(request);
     let reads = wanted.into_iter().map(|reference| read_task(source, reference, &creation, &request, &pipeline));
     let tasks: HashMap<Reference, Found> = stream::iter(reads).buffer_unordered(MAX_READS).try_collect().await?;
-    verify(source, &creation, &flags, &request, &pipeline, &tasks).await?;
+    verify(work, source, &creation, flags, unverified(&request, &pipeline, &tasks)).await?;
     let deadline = creation.deadline;
     let rewrite = work.run(move || {
-        // A turn may have come late.
-        let longest = Instant::now() + MAX_REWRITE;
-        let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
-        let is_late = || Instant::now() > deadline;
+        let is_late = lateness(deadline);
         wrap::rewrite(Run::new(&run), &namespace, &request, &pipeline, &tasks, &settings, &is_late)
     });
     rewrite.await.map(Some)
@@ -112,22 +112,31 @@ async fn read_task<S: Source>(
 
 /// Refuses the run if a VerificationPolicy applies to a resolved object.
 async fn verify<S: Source>(
+    work: &Work,
     source: &S,
     creation: &Creation<'_>,
-    flags: &Flags,
-    request: &Request,
-    pipeline: &Found,
-    tasks: &HashMap<Reference, Found>,
+    flags: Flags,
+    remote: Vec<Unverified>,
 ) -> Result<(), Refusal> {
-    let tasks = tasks.iter().map(|(reference, found)| (Kind::Task, reference, found));
-    let own = request.pipeline.iter().map(|reference| (Kind::Pipeline, reference, pipeline));
-    let all = tasks.chain(own);
-    let remote: Vec<_> = all.filter(|(_, reference, _)| reference.resolver().is_some()).collect();
     if remote.is_empty() {
         return Ok(());
     }
     let policies = source.policies(creation).await?;
-    remote.into_iter().try_for_each(|(kind, reference, found)| {
-        flags.allow_unverified(&format!("the {} {reference}", kind.word()), found, &policies)
-    })
+    let deadline = creation.deadline;
+    work.run(move || flags.allow_unverified(&remote, &policies, &lateness(deadline))).await
+}
+
+/// The objects among these that came through resolvers.
+fn unverified(request: &Request, pipeline: &Found, tasks: &HashMap<Reference, Found>) -> Vec<Unverified> {
+    let tasks = tasks.iter().map(|(reference, found)| (Kind::Task, reference, found));
+    let own = request.pipeline.iter().map(|reference| (Kind::Pipeline, reference, pipeline));
+    let remote = tasks.chain(own).filter(|(_, reference, _)| reference.resolver().is_some());
+    remote.map(|(kind, reference, found)| Unverified::new(format!("the {} {reference}", kind.word()), found)).collect()
+}
+
+/// Whether there is no time left for a computation that begins now, for which its turn may have come late.
+fn lateness(deadline: Option<Instant>) -> impl Fn() -> bool {
+    let longest = Instant::now() + MAX_REWRITE;
+    let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
+    move || Instant::now() > deadline
 }

@@ -43,6 +43,8 @@ pub struct Creation<'a> {
     pub dry_run: bool,
     /// Bounds what is read for it, if given.
     pub budget: Option<&'a Budget>,
+    /// Something that nobody could know before, where there is such: the uid of the review.
+    pub nonce: Option<&'a str>,
 }
 
 /// A source of Pipelines and Tasks: a cluster, or files.
@@ -135,7 +137,7 @@ impl From<Exceeded> for SourceError {
 impl<'a> From<&'a str> for Creation<'a> {
     /// One in this namespace, without a deadline.
     fn from(namespace: &'a str) -> Self {
-        Self { opt_in_by: OptInBy::Run, namespace, deadline: None, dry_run: false, budget: None }
+        Self { opt_in_by: OptInBy::Run, namespace, deadline: None, dry_run: false, budget: None, nonce: None }
     }
 }
 

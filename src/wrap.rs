@@ -30,11 +30,14 @@ mod security;
 mod settings;
 mod steps;
 mod task_spec;
+mod template;
 mod values;
+mod volumes;
 mod working_dir;
 
 pub use self::{
     embed::IsLate,
+    policy::Unverified,
     refusal::Refusal,
     request::{OptIn, PARAMS, Request, is_default},
     rewrite::{Rewrite, rewrite, tasks_to_inline},

@@ -8,6 +8,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{error::Category, value::RawValue};
 
+use crate::quote::Line;
+
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 
@@ -214,7 +216,8 @@ struct Review<'a> {
 
 /// `text` as the apiserver shows it: one line, cut if it is too long.
 fn warning(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line = Line(&line).to_string();
     if let Some((end, _)) = line.char_indices().nth(MAX_WARNING_CHARS) {
         let keep = line[..end].char_indices().next_back().map_or(0, |(last, _)| last);
         line.truncate(keep);

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     limits::{Budget, Exceeded, MAX_SENT_BYTES, Weight},
+    quote::Line,
     resolve::wrap_run_on,
     source::{Creation, OptInBy, Source, SourceError},
     tekton::reference::is_object_name,
@@ -137,6 +138,7 @@ impl<S: Source> Judge<'_, S> {
             deadline: Some(self.deadline),
             dry_run: request.dry_run,
             budget: Some(&budget),
+            nonce: Some(&request.uid),
         };
         Ok(match wrap_run_on(&capacity.work, self.source, run.clone(), creation, self.settings.clone()).await {
             Ok(None) => Verdict::Untouched,
@@ -173,7 +175,8 @@ fn asks(object: &str) -> bool {
 }
 
 fn refused(refusal: Refusal) -> Verdict {
-    let (reason, message) = (refusal.reason(), shortened(refusal.to_string()));
+    // Names of the user's own, and of whoever wrote what a resolver brought, are in it: it goes to a terminal and into the log.
+    let (reason, message) = (refusal.reason(), shortened(Line(&refusal.to_string()).to_string()));
     let code = match reason {
         SourceError::DRY_RUN => {
             let warning =

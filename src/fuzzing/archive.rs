@@ -57,7 +57,9 @@ fn unpack(bytes: &[u8], ws: &Path) -> Result<Vec<Entry>, Error> {
     let progress = Progress::new(Action::Restore, "fuzz");
     let mut base = BaseUnpacker::new(Extractor::new(ws)?.keeping_privileges(true), MOST);
     for number in 0..2 {
-        let input = codec::decoder(compression, bytes).map_err(|e| Error::damaged("the archive", e.to_string()))?;
+        base.take_for_ours(number > 0);
+        let input =
+            codec::decoder(compression, false, bytes).map_err(|e| Error::damaged("the archive", e.to_string()))?;
         base.unpack(number, input.take(MOST), &progress).map_err(|e| e.within("the archive"))?;
     }
     let entries = base.finish()?.0.iter().collect::<Result<Vec<_>, _>>()?;

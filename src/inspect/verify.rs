@@ -170,7 +170,8 @@ impl Verified {
 
     fn layer(&mut self, store: &dyn Store, layer: &Descriptor, diff_id: Option<Digest>) -> Result<(), Error> {
         let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
-        let mut plain = codec::decoder(layer.compression()?, store.blob(&layer.blob())?).map_err(unreadable)?;
+        let mut plain =
+            codec::decoder(layer.compression()?, layer.has_toc(), store.blob(&layer.blob())?).map_err(unreadable)?;
         let mut hasher = Hasher::default();
         io::copy(&mut plain, &mut hasher).map_err(unreadable)?;
         if diff_id.is_some_and(|diff_id| diff_id != hasher.finish()) {

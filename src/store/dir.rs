@@ -11,9 +11,11 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Read, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+
+use rustix::fs::OFlags;
 
 use serde_json::{Value, json};
 
@@ -22,6 +24,9 @@ use super::{Blob, Produce, Store, StoreError, StoredManifest, verify::VerifyRead
 use crate::{digest::Digest, target::Target};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// `index.json` and manifests are read into memory: larger ones are refused.
+const MAX_JSON: u64 = 64 << 20;
 
 /// An image layout.
 pub struct DirStore {
@@ -46,7 +51,7 @@ impl DirStore {
     fn open_blob(&self, digest: &Digest) -> Result<(File, String), StoreError> {
         let path = self.blob_path(digest);
         let place = path.display().to_string();
-        match File::open(&path) {
+        match open_file(&path) {
             Ok(file) => Ok((file, place)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let problem = "the blob is not there; run the pipeline again if it was deleted".to_owned();
@@ -59,7 +64,7 @@ impl DirStore {
     /// Config, layers and other manifests that a manifest refers to.
     fn named_by(&self, manifest: &Digest) -> Result<Vec<Digest>, StoreError> {
         let path = self.blob_path(manifest);
-        let bytes = fs::read(&path).map_err(|e| at(&path, e))?;
+        let bytes = read_json(&path).map_err(|e| at(&path, e))?;
         super::named_by(&bytes).map_err(|why| damaged(&path, &why))
     }
 
@@ -68,7 +73,7 @@ impl DirStore {
         let path = self.index_path();
         let empty =
             || json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []});
-        match fs::read(&path) {
+        match read_json(&path) {
             Ok(bytes) => match serde_json::from_slice::<Value>(&bytes) {
                 Ok(index) if index["manifests"].is_array() => Ok(index),
                 Ok(_) => Err(damaged(&path, "it has no list of manifests")),
@@ -84,7 +89,19 @@ impl DirStore {
         self.make_folders()?;
         let path = self.path.join("oci-layout");
         let open = || -> io::Result<File> {
-            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let mut options = OpenOptions::new();
+            // A link would have a file made, or written, where it leads.
+            let mut file = options
+                .custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)?;
+            let status = file.metadata()?;
+            if !status.is_file() {
+                return Err(no_file());
+            }
             file.lock()?;
             if file.metadata()?.len() == 0 {
                 file.write_all(br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -124,7 +141,7 @@ impl Store for DirStore {
             (None, _) => return Ok(None),
         };
         let path = self.blob_path(&digest);
-        let bytes = match fs::read(&path) {
+        let bytes = match read_json(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound && entry.is_none() => return Ok(None),
             Err(e) => return Err(at(&path, e)),
@@ -250,6 +267,33 @@ impl Store for DirStore {
             }
         }
     }
+}
+
+/// Opens a file to read. Whoever made the folder may have put anything in its place: a pipe would be waited for, a device be
+/// read without end.
+fn open_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+}
+
+/// A file that is held in memory.
+fn read_json(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_file(path)?.take(MAX_JSON.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_JSON {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has more than {} MiB", MAX_JSON >> 20)));
+    }
+    Ok(bytes)
+}
+
+fn no_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")
+}
+
+/// Flags as the standard library takes them.
+#[allow(clippy::cast_possible_wrap, reason = "the bits of open(2), which are an int there")]
+fn flags(flags: OFlags) -> i32 {
+    flags.bits() as i32
 }
 
 fn at(path: &Path, source: io::Error) -> StoreError {

@@ -77,6 +77,40 @@ pub fn change_texts(value: &mut Value, change: &mut impl FnMut(&str) -> Option<S
     }
 }
 
+/// Maps with keys of the user's own, all of whose values are texts (Tekton: param_types.go; Kubernetes: ObjectMeta, PodSpec).
+const MAPS: [&str; 6] = ["labels", "annotations", "value", "default", "nodeSelector", "matchLabels"];
+
+/// A key in `value`, at any depth, of which it can't be told what Go's decoder makes of it: the object has it in a second spelling
+/// too, and what is in both is merged; or letters in it count as others (Go: encoding/json `foldName`, which takes `ſ` for `s` and
+/// the sign of Kelvin for `k`). Whoever stores the object may bring its keys into another order, so that neither spelling is sure
+/// to be the last one.
+pub fn ambiguous_key(value: &Value) -> Option<&str> {
+    match value {
+        Value::Array(items) => items.iter().find_map(ambiguous_key),
+        Value::Object(map) => ambiguous_in(map).or_else(|| {
+            let inner = map.iter().filter(|(key, _)| !MAPS.contains(&key.as_str()));
+            inner.map(|(_, value)| value).find_map(ambiguous_key)
+        }),
+        _ => None,
+    }
+}
+
+fn ambiguous_in(map: &Map<String, Value>) -> Option<&str> {
+    /// Of so many keys each is compared with each.
+    const FEW: usize = 16;
+    let keys = || map.keys().map(String::as_str);
+    if let Some(odd) = keys().find(|key| key.contains(['\u{17f}', '\u{212a}'])) {
+        return Some(odd);
+    }
+    if map.len() <= FEW {
+        let is_twice =
+            |(place, key): &(usize, &str)| keys().skip(place + 1).any(|other| other.eq_ignore_ascii_case(key));
+        return keys().enumerate().find(is_twice).map(|(_, key)| key);
+    }
+    let mut seen = std::collections::HashSet::new();
+    keys().find(|key| !seen.insert(key.to_ascii_lowercase()))
+}
+
 fn last<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     map.keys().rev().find(|key| key.eq_ignore_ascii_case(name)).map(String::as_str)
 }
@@ -95,5 +129,23 @@ mod tests {
         let mut map = json!({"Steps": []}).as_object().unwrap().clone();
         items_mut(&mut map, "steps").unwrap().push(json!(1));
         assert_eq!(Value::Object(map), json!({"Steps": [1]}));
+    }
+
+    #[test]
+    fn keys_that_could_be_others() {
+        for (value, key) in [
+            (json!({"steps": [{"volumeMounts": [], "VolumeMounts": []}]}), Some("volumeMounts")),
+            (json!({"stepTemplate": {}, "StepTemplate": {"env": []}}), Some("stepTemplate")),
+            (json!({"\u{17f}teps": []}), Some("\u{17f}teps")),
+            (json!([{"wor\u{212a}spaces": []}]), Some("wor\u{212a}spaces")),
+            ((0..40).map(|n| (format!("k{n}"), json!(n))).chain([("K7".to_owned(), json!(0))]).collect(), Some("K7")),
+            (json!({"Steps": [{"workingdir": "/a", "\u{e4}": 1}]}), None),
+            (
+                json!({"params": [{"name": "p", "value": {"a": "x", "A": "y"}}], "metadata": {"labels": {"a": "", "A": ""}}}),
+                None,
+            ),
+        ] {
+            assert_eq!(ambiguous_key(&value), key, "{value}");
+        }
     }
 }

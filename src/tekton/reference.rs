@@ -8,6 +8,7 @@ use super::{
     fields::{field, items, text},
     scope::{Scope, VariableError},
 };
+use crate::{quote::Line, redact::redact};
 
 /// A Pipeline or a Task, by where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,7 +115,8 @@ impl Reference {
     }
 }
 
-/// For sentences, after `pipeline` or `task`: `"build"`, or `through resolver "git" (url=…, pathInRepo=…)`.
+/// For sentences, after `pipeline` or `task`: `"build"`, or `through resolver "git" (url=…, pathInRepo=…)`. Without passwords and
+/// tokens in addresses: sentences go to logs, and this one into an annotation.
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -125,7 +127,8 @@ impl fmt::Display for Reference {
                     let separator = if i == 0 { "" } else { ", " };
                     let value = field(param, "value").unwrap_or(&Value::Null);
                     let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    write!(f, "{separator}{}={}", text(param, "name"), shortened(&value))?;
+                    let value = shortened(&redact(&value, &[], usize::MAX));
+                    write!(f, "{separator}{}={}", Line(text(param, "name")), Line(&value))?;
                 }
                 f.write_str(")")
             }
@@ -182,13 +185,33 @@ fn shortened(value: &str) -> String {
 /// The `refSource` that a resolver gave, as one compact string for an annotation: uri, digest and entryPoint
 /// (Tekton: refsource.go).
 pub fn source_text(source: &Value) -> String {
-    let keep = |key: &str| field(source, key).map(|value| (key.to_owned(), value.clone()));
+    let shown =
+        |value: &Value| value.as_str().map_or_else(|| value.clone(), |text| json!(redact(text, &[], usize::MAX)));
+    let keep = |key: &str| field(source, key).map(|value| (key.to_owned(), shown(value)));
     Value::Object(["uri", "digest", "entryPoint"].into_iter().filter_map(keep).collect::<Map<_, _>>()).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sentences_show_no_secrets_and_move_no_cursor() {
+        let param = |name: &str, value: Value| json!({"name": name, "value": value});
+        let url = "https://user:pa55@git.example/x?token=t0ken";
+        let params =
+            vec![param("url", json!(url)), param("a\u{1b}[2J\n", json!("\u{202e}x\n")), param("l", json!([url]))];
+        let shown = Reference::Remote { resolver: "git".to_owned(), params }.to_string();
+        assert_eq!(
+            shown,
+            "through resolver \"git\" (url=https://***@git.example/x?***, a\\033[2J\\n=\\342\\200\\256x, l=[\"https://***@git.example/x?***\"])"
+        );
+        let source = json!({"uri": url, "digest": {"sha1": "abc"}, "entryPoint": "a.yaml"});
+        assert_eq!(
+            source_text(&source),
+            r#"{"uri":"https://***@git.example/x?***","digest":{"sha1":"abc"},"entryPoint":"a.yaml"}"#
+        );
+    }
 
     #[test]
     fn read() {

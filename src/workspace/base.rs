@@ -91,10 +91,16 @@ impl BaseUnpacker {
         layer: &Descriptor,
         progress: &Progress,
     ) -> Result<(), Error> {
-        self.ours = layer.escapes_names();
+        self.take_for_ours(layer.escapes_names());
         let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
-        let input = codec::decoder(layer.compression()?, store.blob(&layer.blob())?).map_err(unreadable)?;
+        let input =
+            codec::decoder(layer.compression()?, layer.has_toc(), store.blob(&layer.blob())?).map_err(unreadable)?;
         self.unpack(number, input, progress).map_err(|e| e.within(&layer.place()))
+    }
+
+    /// Whether what comes next counts as a layer of ours.
+    pub fn take_for_ours(&mut self, ours: bool) {
+        self.ours = ours;
     }
 
     /// Applies an archive.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     aliases, bounds, inline, provenance,
     refusal::Refusal,
-    request::Request,
+    request::{Request, check_keys},
     task_spec::all_tasks_mut,
     values::{self, PipelineTask, Renaming},
 };
@@ -99,6 +99,7 @@ fn check_inlined(
     let shown = format!("task {:?}", text(task, "name"));
     Exceeded::check(from.len(), MAX_NAME, "bytes in the name of its Task", || shown.clone())?;
     bounds::check_task_spec(spec, &shown)?;
+    check_keys(spec, || format!("{shown}, with Task {from:?},"))?;
     inlined.add(spec);
     if inlined.bytes > MAX_RUN_BYTES {
         let pipeline = pipeline.to_owned();

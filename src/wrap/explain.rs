@@ -5,6 +5,7 @@ use super::{
     plan::{Plan, TaskPlan},
 };
 use crate::{
+    quote::Line,
     step::{StepConfig, WorkspaceStep},
     tekton::{graph::Graph, workspaces::Use},
 };
@@ -76,7 +77,8 @@ const WIDEST: [usize; 4] = [26, 24, 32, 32];
 /// The notes as a table that fits 120 columns, but for words that are wider than their column.
 pub fn table(notes: &[TaskNote]) -> String {
     let heads = ["TASK", "AFTER", "RESTORES", "SAVES"].map(str::to_owned);
-    let rows = notes.iter().map(|n| [n.task.clone(), n.after.clone(), n.restores.clone(), n.saves.clone()]);
+    // Whoever wrote the Pipeline chose the names in it.
+    let rows = notes.iter().map(|n| [&n.task, &n.after, &n.restores, &n.saves].map(|cell| Line(cell).to_string()));
     let rows: Vec<[String; 4]> = std::iter::once(heads).chain(rows).collect();
     let natural = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

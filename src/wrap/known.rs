@@ -49,6 +49,10 @@ pub struct KnownPath {
     open: Option<String>,
 }
 
+/// A text, parts of which may be unknown.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KnownText(String);
+
 impl<'a> TaskValues<'a> {
     /// Those of `task`, a task of a Pipeline with an embedded spec. `scope` has the values of the pipeline's variables.
     pub fn new(task: &'a Value, scope: &'a Scope<'a>) -> Self {
@@ -71,9 +75,9 @@ impl<'a> TaskValues<'a> {
         KnownPath::new(&self.outer(template))
     }
 
-    /// The value of `template`; none if it is not known.
-    pub fn string(&self, template: &str) -> Option<String> {
-        Some(self.value(template, 0).into_owned()).filter(|value| !value.contains(UNKNOWN))
+    /// The text that `template` will be.
+    pub fn text(&self, template: &str) -> KnownText {
+        KnownText(self.value(template, 0).into_owned())
     }
 
     /// A string inside of the task.
@@ -82,8 +86,13 @@ impl<'a> TaskValues<'a> {
             if let Some(name) = name_after(reference, "workspaces") {
                 return reference.ends_with(".path").then(|| self.within(|| self.mount_path(name)));
             }
+            // The older spelling still works inside of tasks (Tekton: taskrun/resources/apply.go `paramPatterns`).
+            let reference = reference.strip_prefix("inputs.").unwrap_or(reference);
             if name_after(reference, "params").is_some() {
                 return Some(self.within(|| self.param(reference, depth)));
+            }
+            if reference.starts_with("context.") {
+                return Some(self.scope.text(reference).map_or_else(|| UNKNOWN.to_string(), str::to_owned));
             }
             is_late(reference).then(|| UNKNOWN.to_string())
         })
@@ -144,6 +153,20 @@ impl<'a> TaskValues<'a> {
     fn mount_path(&self, name: &str) -> String {
         let declared = items(self.spec, "workspaces").iter().find(|declared| text(declared, "name") == name);
         declared.map_or_else(|| format!("/workspace/{name}"), mount_path)
+    }
+}
+
+impl KnownText {
+    /// The whole of it; none if a part is unknown.
+    pub fn whole(&self) -> Option<&str> {
+        Some(self.0.as_str()).filter(|text| !text.contains(UNKNOWN))
+    }
+
+    /// Whether it is `text`, or may be.
+    pub fn may_be(&self, text: &str) -> bool {
+        let Some((start, rest)) = self.0.split_once(UNKNOWN) else { return self.0 == text };
+        let end = rest.rsplit(UNKNOWN).next().unwrap_or_default();
+        text.strip_prefix(start).is_some_and(|text| text.ends_with(end))
     }
 }
 
@@ -231,7 +254,7 @@ mod tests {
             .collect();
         let (run, task) = (json!({}), json!({"taskSpec": {"params": params}}));
         let scope = Scope::of_run(Run::new(&run), "ns");
-        assert_eq!(TaskValues::new(&task, &scope).string("$(params.p0)"), None);
+        assert_eq!(TaskValues::new(&task, &scope).text("$(params.p0)").whole(), None);
     }
 
     #[test]
@@ -272,7 +295,10 @@ mod tests {
             ("/in/$(params.late)", "/in/x …"),
             ("/in/y$(tasks.a.results.r)/z", "/in y…"),
             ("$(params.unset)/z", "/ …"),
-            ("/in/$(context.taskRun.name)", "/in/$(context.taskRun.name)"),
+            ("/in/$(context.taskRun.name)", "/in …"),
+            ("/in/$(context.pipelineRun.namespace)", "/in/ns"),
+            ("$(inputs.params.below)/more", "/in/src/a/more"),
+            ("/in/x$(inputs.params.late)", "/in/xx …"),
         ] {
             assert_eq!(shown(template), expected, "{template}");
         }

@@ -4,7 +4,7 @@
 //! (Tekton: pkg/trustedresources/verify.go); it can't verify what is inlined. So where a policy applies to an object that came
 //! through a resolver, the run is refused.
 
-use regex::Regex;
+use regex::RegexBuilder;
 use serde_json::Value;
 
 use super::refusal::Refusal;
@@ -12,6 +12,26 @@ use crate::{
     source::{Flags, Found},
     tekton::fields::{field, items, text},
 };
+
+/// A pattern that takes more bytes once it is compiled, and so long to compile, counts as one that applies: whoever may write
+/// policies of a namespace must not keep the reviews of all others waiting.
+const MAX_PATTERN: usize = 512 << 10;
+
+/// An object that came through a resolver, and that nobody can verify once it is inlined.
+#[derive(Clone, Debug)]
+pub struct Unverified {
+    /// How sentences name it.
+    what: String,
+    /// Where it came from.
+    uri: String,
+}
+
+impl Unverified {
+    /// `found`, which `what` names.
+    pub fn new(what: String, found: &Found) -> Self {
+        Self { what, uri: found.source.as_ref().map_or("", |source| text(source, "uri")).to_owned() }
+    }
+}
 
 impl Flags {
     /// Refuses the run if pipelines may not be inlined at all (Tekton: pipelinerun_validation.go, pipeline_validation.go,
@@ -25,16 +45,31 @@ impl Flags {
         Ok(())
     }
 
-    /// Refuses the run if a VerificationPolicy applies to `found`, which came through a resolver and which `what` names.
-    /// `policies` are those of the namespace.
-    pub fn allow_unverified(&self, what: &str, found: &Found, policies: &[Value]) -> Result<(), Refusal> {
-        let uri = found.source.as_ref().map_or("", |source| text(source, "uri"));
-        if let Some(policy) = policies.iter().find(|policy| concerns(policy, uri)) {
-            let policy = field(policy, "metadata").map_or("", |metadata| text(metadata, "name")).to_owned();
-            return Err(Refusal::Verified { what: what.to_owned(), policy });
+    /// Refuses the run if a VerificationPolicy applies to one of `remote`, objects that came through resolvers. `policies` are
+    /// those of the namespace.
+    pub fn allow_unverified(
+        &self,
+        remote: &[Unverified],
+        policies: &[Value],
+        is_late: &dyn Fn() -> bool,
+    ) -> Result<(), Refusal> {
+        for policy in policies {
+            for resource in field(policy, "spec").map_or(&[][..], |spec| items(spec, "resources")) {
+                if is_late() {
+                    return Err(Refusal::Late);
+                }
+                // Releases of Tekton differ in how they match a pattern, so it applies if it matches any part of the uri.
+                let pattern = RegexBuilder::new(text(resource, "pattern")).size_limit(MAX_PATTERN).build();
+                let applies =
+                    |object: &&Unverified| pattern.as_ref().map_or(true, |pattern| pattern.is_match(&object.uri));
+                if let Some(object) = remote.iter().find(applies) {
+                    let policy = field(policy, "metadata").map_or("", |metadata| text(metadata, "name")).to_owned();
+                    return Err(Refusal::Verified { what: object.what.clone(), policy });
+                }
+            }
         }
-        match self.value(NO_MATCH) {
-            "fail" => Err(Refusal::VerificationRequired { what: what.to_owned() }),
+        match (self.value(NO_MATCH), remote.first()) {
+            ("fail", Some(object)) => Err(Refusal::VerificationRequired { what: object.what.clone() }),
             _ => Ok(()),
         }
     }
@@ -46,13 +81,6 @@ impl Flags {
 
 /// The feature flag that decides about objects that no policy applies to.
 const NO_MATCH: &str = "trusted-resources-verification-no-match-policy";
-
-/// Whether `policy` applies to what comes from `uri`. Releases of Tekton differ in how they match a pattern, so it does if the
-/// pattern matches any part of the uri, or is invalid.
-fn concerns(policy: &Value, uri: &str) -> bool {
-    let resources = field(policy, "spec").map_or(&[][..], |spec| items(spec, "resources"));
-    resources.iter().any(|resource| Regex::new(text(resource, "pattern")).map_or(true, |pattern| pattern.is_match(uri)))
-}
 
 #[cfg(test)]
 mod tests {
@@ -84,16 +112,19 @@ mod tests {
     #[test]
     fn verification() {
         let found = |source: Value| Found { object: json!({}), source: Some(source) };
-        let git = found(json!({"uri": "git+https://example.com/repo.git"}));
+        let what = "the pipeline through resolver \"git\" ()";
+        let unverified = |source: Value| [Unverified::new(what.to_owned(), &found(source))];
+        let git = unverified(json!({"uri": "git+https://example.com/repo.git"}));
         let policy =
             |pattern: &str| json!({"metadata": {"name": "signed"}, "spec": {"resources": [{"pattern": pattern}]}});
         let none = Flags::default();
-        let what = "the pipeline through resolver \"git\" ()";
+        let in_time = || false;
         for policies in [vec![], vec![policy("^https://other.example.com/")], vec![json!({"spec": {}})]] {
-            assert!(none.allow_unverified(what, &git, &policies).is_ok(), "{policies:?}");
+            assert!(none.allow_unverified(&git, &policies, &in_time).is_ok(), "{policies:?}");
         }
-        for pattern in [".*", "https://example.com/repo.git", "^git\\+https://example.com/.*$", "["] {
-            let error = none.allow_unverified(what, &git, &[policy(pattern)]).unwrap_err().to_string();
+        // The last one takes megabytes once it is compiled.
+        for pattern in [".*", "https://example.com/repo.git", "^git\\+https://example.com/.*$", "[", "(\\pL{9}){9}x"] {
+            let error = none.allow_unverified(&git, &[policy(pattern)], &in_time).unwrap_err().to_string();
             assert_eq!(
                 error,
                 format!(
@@ -103,9 +134,13 @@ mod tests {
             );
         }
         let fail = flags(NO_MATCH, "fail");
-        let error = fail.allow_unverified(what, &git, &[]).unwrap_err().to_string();
+        let error = fail.allow_unverified(&git, &[], &in_time).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{what} would have to be verified")), "{error}");
-        assert!(flags(NO_MATCH, "warn").allow_unverified(what, &git, &[]).is_ok());
-        assert!(none.allow_unverified(what, &found(json!({})), &[policy("^$")]).is_err());
+        assert!(fail.allow_unverified(&[], &[], &in_time).is_ok());
+        assert!(flags(NO_MATCH, "warn").allow_unverified(&git, &[], &in_time).is_ok());
+        let nowhere = unverified(json!({}));
+        assert!(none.allow_unverified(&nowhere, &[policy("^$")], &in_time).is_err());
+        let late = none.allow_unverified(&git, &[policy("^x")], &|| true).unwrap_err();
+        assert!(matches!(late, Refusal::Late), "{late}");
     }
 }

@@ -142,6 +142,16 @@ pub enum Refusal {
         /// Its workspaces, for people.
         declared: String,
     },
+    /// A field that Tekton may read differently.
+    #[error(
+        "{what} has the field {key:?} in several spellings, or with letters that Tekton takes for others: write each field once, as Tekton's documentation has it"
+    )]
+    AmbiguousField {
+        /// What has it, for example `task "build"`.
+        what: String,
+        /// The field.
+        key: String,
+    },
     /// The tasks do not form a graph.
     #[error("pipeline {pipeline:?} can't be run: {source}")]
     Graph {
@@ -259,6 +269,7 @@ impl Refusal {
             Self::Source(error) => error.reason,
             Self::Incomplete { .. } => "Incomplete",
             Self::UndeclaredWorkspace { .. } => "UndeclaredWorkspace",
+            Self::AmbiguousField { .. } => "AmbiguousField",
             Self::Graph { .. } => "InvalidGraph",
             Self::Bound { .. } => "WorkspaceBound",
             Self::NamedTwice(_) => "PipelineNamedTwice",

@@ -27,7 +27,7 @@ use crate::{
     step::{Compression, ConflictRule, OnConflict},
     target::Target,
     tekton::{
-        fields::{field, items, text},
+        fields::{ambiguous_key, field, items, text},
         reference::Reference,
         run::Run,
     },
@@ -66,6 +66,14 @@ pub struct Request {
     pub paths: Paths,
     /// How the injected steps reach registries.
     pub access: RegistryAccess,
+    /// A part of names that nobody can have guessed who wrote what is read only when a task runs: 16 hexadecimal digits.
+    pub secret: Option<String>,
+}
+
+/// Refuses an object with fields that Tekton may read differently than they are read here; `what` names it.
+pub fn check_keys(object: &Value, what: impl FnOnce() -> String) -> Result<(), Refusal> {
+    let refused = |key: &str| Err(Refusal::AmbiguousField { what: what(), key: key.to_owned() });
+    ambiguous_key(object).map_or(Ok(()), refused)
 }
 
 impl Request {

@@ -6,21 +6,22 @@ use serde_json::{Value, json};
 
 use super::{
     failure::{self, Failures},
-    known::TaskValues,
     plan::TaskPlan,
     refusal::{Refusal, TaskProblem},
     request::{RegistryAccess, Request},
     resources, security,
     settings::Settings,
     task_spec::name_steps,
+    template,
+    volumes::{Names, free_name, mounted_over},
 };
 use crate::{
-    step::{AfterFailure, CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{AfterFailure, CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
         fields::{field, field_mut, items, items_mut, text},
         run::Run,
         scope::Scope,
-        workspaces::{Use, mount_path},
+        workspaces::Use,
     },
 };
 
@@ -44,7 +45,11 @@ pub fn inject(
     let Some(step) = plan.restore.first().or(plan.save.first()) else { return Ok(Failures::default()) };
     let task = text(pipeline_task, "name").to_owned();
     let refused = |problem| Refusal::Task { task: task.clone(), workspace: step.name.clone(), problem };
-    let mounted = mounted_volumes(pipeline_task, scope).map_err(refused)?;
+    let isolated = request.access.credentials.is_some();
+    if let Some((path, root)) = mounted_over(pipeline_task, scope, isolated) {
+        return Err(refused(TaskProblem::MountPath { path, root }));
+    }
+    let volumes = own_volumes(plan, request, &Names::new(pipeline_task, run, request, scope)).map_err(refused)?;
     let failures = if request.saves_failed && !plan.save.is_empty() {
         failure::continue_after(pipeline_task, scope)
     } else {
@@ -53,7 +58,9 @@ pub fn inject(
     let retries = field(pipeline_task, "retries").and_then(Value::as_u64).unwrap_or_default();
     let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(failures) };
     security::hand_down_rights(spec);
-    let volumes = own_volumes(plan, &request.access, spec, run, &mounted);
+    if isolated {
+        template::hand_down(spec).map_err(refused)?;
+    }
     let context = Context {
         task: &task,
         spec,
@@ -202,32 +209,19 @@ fn access_variables(access: &RegistryAccess) -> impl Iterator<Item = Value> {
     variables.into_iter().flatten()
 }
 
-/// The volumes that the injected steps of a task with this `spec` need. They have names that no other volume of the pod has:
-/// those of the pod templates are in it too, and a step of the user may mount a volume that nothing declares (`mounted`).
-fn own_volumes(
-    plan: &TaskPlan,
-    access: &RegistryAccess,
-    spec: &Value,
-    run: Run<'_>,
-    mounted: &[String],
-) -> Vec<Volume> {
-    let of_pods = run.pod_templates().flat_map(|template| items(template, "volumes"));
-    let declared = items(spec, "volumes").iter().chain(of_pods).map(|volume| text(volume, "name"));
-    let others: Vec<&str> = declared.chain(mounted.iter().map(String::as_str)).collect();
-    let volume = |name: &str, source: &'static str, value: Value, path: &'static str, read_only: bool| Volume {
-        name: free_name(name, &others),
-        source: (source, value),
-        path,
-        read_only,
+/// The volumes that the injected steps of a task need. They have names that no other volume of the pod has.
+fn own_volumes(plan: &TaskPlan, request: &Request, names: &Names) -> Result<Vec<Volume>, TaskProblem> {
+    let volume = |name: &str, source: &'static str, value: Value, path: &'static str, read_only: bool| {
+        Ok(Volume { name: names.free(name)?, source: (source, value), path, read_only })
     };
     let state = (!plan.restore.is_empty() && !plan.save.is_empty())
         .then(|| volume("tekton-wrap-state", "emptyDir", json!({}), STATE_DIR, false));
     // Optional, so that the step can say what is absent, where the kubelet would wait for it in silence.
-    let credentials = access.credentials.as_ref().map(|secret| {
+    let credentials = request.access.credentials.as_ref().map(|secret| {
         let secret = json!({"secretName": secret, "optional": true});
         volume("tekton-wrap-credentials", "secret", secret, CREDENTIALS_DIR, true)
     });
-    let ca = access.ca.as_ref().map(|map| {
+    let ca = request.access.ca.as_ref().map(|map| {
         let map = json!({"name": map, "optional": true});
         volume("tekton-wrap-ca", "configMap", map, CA_DIR, true)
     });
@@ -249,33 +243,4 @@ impl Volume {
         }
         mount
     }
-}
-
-/// The names of the volumes that the task's own containers mount, declared or not. An error is a mount that hides, or may
-/// hide, files of the injected steps.
-fn mounted_volumes(task: &Value, scope: &Scope<'_>) -> Result<Vec<String>, TaskProblem> {
-    let Some(spec) = field(task, "taskSpec") else { return Ok(Vec::new()) };
-    let values = TaskValues::new(task, scope);
-    let workspaces = items(spec, "workspaces").iter().map(mount_path);
-    let template = field(spec, "stepTemplate").map_or(&[][..], |template| items(template, "volumeMounts"));
-    let mut paths = workspaces.chain(template.iter().map(|mount| text(mount, "mountPath").to_owned()));
-    let root = values.path(ROOT);
-    if let Some(path) = paths.find(|path| values.path(path).may_be_in(&root)) {
-        return Err(TaskProblem::MountPath { path, root: ROOT });
-    }
-    let containers = items(spec, "steps").iter().chain(items(spec, "sidecars")).chain(field(spec, "stepTemplate"));
-    let mounts = containers
-        .flat_map(|container| ["volumeMounts", "volumeDevices"].into_iter().flat_map(|list| items(container, list)));
-    let name = |mount: &Value| {
-        let template = text(mount, "name");
-        values.string(template).ok_or_else(|| TaskProblem::LateVolume(template.to_owned()))
-    };
-    mounts.map(name).collect()
-}
-
-/// `wanted`, or with a number appended if it is one of `others`.
-fn free_name(wanted: &str, others: &[&str]) -> String {
-    let taken = |name: &str| others.contains(&name);
-    let numbered = (1..).map(|number| format!("{wanted}-{number}"));
-    std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::scalar;
+use crate::quote::is_invisible;
 
 /// One document.
 pub fn to_string(value: &Value) -> String {
@@ -104,7 +105,8 @@ fn inline(text: &str) -> String {
     }
 }
 
-/// JSON escapes are YAML escapes; characters that are line breaks only in YAML are escaped too.
+/// JSON escapes are YAML escapes; characters that are line breaks only in YAML, and those that change the order of others, are
+/// escaped too.
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in Value::from(text).to_string().chars() {
@@ -119,7 +121,7 @@ fn escape(text: &str) -> String {
 }
 
 fn is_break(c: char) -> bool {
-    matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}')
+    c == '\u{85}' || is_invisible(c)
 }
 
 fn line(text: &str, out: &mut String) {

@@ -213,3 +213,22 @@ fn graphs_for_mermaid_and_graphviz() {
     assert!(dot.starts_with("digraph run {\n  node [shape=box]\n  t0 [label=\"one\\nrestores "), "{dot}");
     assert!(dot.contains(", style=dashed]\n") && dot.ends_with("  t0 -> t1\n}\n"), "{dot}");
 }
+
+/// Names are those of whoever wrote the Pipeline: in the table, in YAML and in messages they move no cursor and turn no line
+/// round.
+#[test]
+fn no_name_writes_to_the_terminal() {
+    let evil = r#""x\e[2J\r\u202e\n forged""#;
+    let pipeline = PIPELINE.replace("name: one", &format!("name: {evil}")).replace("TASKREF", "{name: git-clone}");
+    let broken = format!("{pipeline}    runAfter: [{evil}, \"other\\e[2J\"]\n");
+    for pipeline in [pipeline, broken] {
+        let files = [("a.yaml", [run("r", "p"), pipeline, TASK.to_owned()].join("---"))];
+        for output in [&["-f", "a.yaml", "--explain"][..], &["-f", "a.yaml"], &["-f", "a.yaml", "-o", "diff"]] {
+            let outcome = render(&files, output, "");
+            let shown = outcome.text + &outcome.said;
+            assert!(shown.contains("forged"), "{shown}");
+            assert!(shown.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}'), "{shown:?}");
+            assert!(!shown.lines().any(|line| line.trim_start().starts_with("forged")), "{shown}");
+        }
+    }
+}

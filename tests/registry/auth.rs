@@ -322,3 +322,25 @@ fn secrets_that_come_back_are_hidden() {
         assert!(!shown.contains(USER.1) && !shown.contains(pair) && shown.contains("***"), "{shown}");
     }
 }
+
+/// A registry and a token server in one, whose tokens hold a line break: nothing that could be shown, and no reason to ask
+/// for ever.
+#[test]
+fn a_token_that_can_not_be_shown_is_asked_for_once() {
+    let count = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let address = support::http::serve(move |head, mut stream| {
+        // Whoever asked for ever would get something else some day.
+        let status = if counted.fetch_add(1, Ordering::SeqCst) < 50 { "401 Unauthorized" } else { "404 Not Found" };
+        if head.target().starts_with("/token") {
+            return support::http::answer(&mut stream, "200 OK", &[], br#"{"token":"a\nX-Evil: 1"}"#);
+        }
+        let bearer = format!("Bearer realm=\"http://{}/token\"", head.header("host").unwrap_or_default());
+        support::http::answer(&mut stream, status, &[("WWW-Authenticate", &bearer)], b"")
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let absent = folder.path().join("absent.json");
+    let error = open(&address, "test/a", &options_with(&absent)).manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("no token in what"), "{error}");
+    assert!(count.load(Ordering::SeqCst) < 10);
+}

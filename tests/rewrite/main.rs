@@ -1,6 +1,7 @@
 //! The rewrite of PipelineRuns as a pure function: no files but the golden ones, no cluster.
 
 mod golden;
+mod injected;
 mod plan;
 mod refusals;
 mod ways;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tekton_wrap::{
     render::Objects,
     resolve::wrap_run,
+    source::Creation,
     wrap::{Refusal, Rewrite, Settings},
 };
 
@@ -39,12 +40,17 @@ const WORKS: &str = r#"
   spec: {workspaces: [{name: w}], steps: [{name: s, image: i}]}
 "#;
 
-const RUN: usize = 0;
-const PIPELINE: usize = 1;
-const TASK: usize = 2;
+pub const RUN: usize = 0;
+pub const PIPELINE: usize = 1;
+pub const TASK: usize = 2;
 
 /// The objects, with `value` put at `pointer` of one of them (removed where it is null).
 fn wrap(changes: &[(usize, &str, Value)]) -> Result<Option<Rewrite>, Refusal> {
+    wrap_in("ns".into(), changes)
+}
+
+/// The same for this creation.
+pub fn wrap_in(creation: Creation<'_>, changes: &[(usize, &str, Value)]) -> Result<Option<Rewrite>, Refusal> {
     let Value::Array(mut objects) = tekton_wrap::yaml::parse(WORKS).unwrap().remove(0) else { unreachable!() };
     for (object, pointer, value) in changes {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -62,7 +68,7 @@ fn wrap(changes: &[(usize, &str, Value)]) -> Result<Option<Rewrite>, Refusal> {
     all.add(&json!({"kind": "List", "items": objects}).to_string()).unwrap();
     let run = all.runs().next().unwrap();
     let settings = Settings { image: "i".to_owned() };
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(wrap_run(&all, run, "ns", &settings))
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(wrap_run(&all, run, creation, &settings))
 }
 
 /// A value and what stands behind it may be a variable together.
@@ -510,6 +516,72 @@ fn refused_with_a_sentence() {
                 ]},
             }),
             r#"task "two" uses the wrapped workspace "w", but it mounts the volume "$(tasks.one.results.r)", whose name has no value when the run is created: write the name, or use a param"#,
+        ),
+        // Names and paths in the older spelling of params, and of what only the run decides.
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "taskSpec": {"params": [{"name": "m", "default": "/tekton-wrap"}],
+                    "workspaces": [{"name": "w", "mountPath": "$(inputs.params.m)"}], "steps": [{"name": "s", "image": "i"}]},
+            }),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "$(inputs.params.m)", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "taskSpec": {"workspaces": [{"name": "w"}],
+                    "stepTemplate": {"volumeMounts": [{"name": "v", "mountPath": "/$(context.taskRun.name)/bin"}]},
+                    "steps": [{"name": "s", "image": "i"}]},
+            }),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "/$(context.taskRun.name)/bin", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "taskSpec": {"workspaces": [{"name": "w"}],
+                    "stepTemplate": {"volumeMounts": [{"name": "v", "mountPath": "/"}]},
+                    "steps": [{"name": "s", "image": "i"}]},
+            }),
+            r#"task "two" uses the wrapped workspace "w", but it mounts "/", and the injected steps need /tekton-wrap: choose another mountPath"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "taskSpec": {"workspaces": [{"name": "w"}], "steps": [
+                    {"name": "s", "image": "i", "volumeMounts": [{"name": "tekton-$(context.taskRun.name)", "mountPath": "/m"}]},
+                ]},
+            }),
+            r#"task "two" uses the wrapped workspace "w", but it mounts the volume "tekton-$(context.taskRun.name)", whose name has no value when the run is created: write the name, or use a param"#,
+        ),
+        // What Tekton reads differently than it is written.
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "taskSpec": {"workspaces": [{"name": "w"}], "steps": [
+                    {"name": "s", "image": "i", "volumeMounts": [{"name": "tekton-wrap-state", "mountPath": "/m"}], "VolumeMounts": []},
+                ]},
+            }),
+            r#"pipeline "p" has the field "volumeMounts" in several spellings, or with letters that Tekton takes for others: write each field once, as Tekton's documentation has it"#,
+        ),
+        (
+            PIPELINE,
+            two,
+            json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}],
+                "taskSpec": {"workspaces": [{"name": "w"}], "\u{17f}tepTemplate": {"securityContext": {"privileged": true}},
+                    "steps": [{"name": "s", "image": "i"}]},
+            }),
+            "pipeline \"p\" has the field \"\u{17f}tepTemplate\" in several spellings, or with letters that Tekton takes for others: write each field once, as Tekton's documentation has it",
+        ),
+        (
+            TASK,
+            "/spec/wor\u{212a}spaces",
+            json!([]),
+            "task \"two\", with Task \"t\", has the field \"wor\u{212a}spaces\" in several spellings, or with letters that Tekton takes for others: write each field once, as Tekton's documentation has it",
         ),
         (
             PIPELINE,

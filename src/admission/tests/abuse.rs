@@ -180,3 +180,23 @@ async fn only_clients_with_the_right_certificate_are_served() {
     let absent = TlsSettings { client_ca: Some(dir.path().join("absent")), ..settings(server.mount.dir.path()) };
     assert!(Tls::load(absent).is_err());
 }
+
+/// What it says goes to a terminal, and into the log as one line: the names in it are those of whoever wrote the Pipeline.
+#[tokio::test]
+async fn no_name_writes_to_the_terminal_or_forges_a_line_of_the_log() {
+    let server = Running::start(Stage::Found).await;
+    let mut client = server.client().await;
+    let evil = "x\u{1b}[2J\r\n2026-01-01 INFO forged\u{202e}";
+    let mut run = run("chain");
+    run["metadata"]["annotations"] = json!({"tekton-wrap.dev/wrap": evil, "tekton-wrap.dev/target": "quay.io/me/x"});
+    for tasks in
+        [json!([{"name": evil}, {"name": evil}]), json!([{"name": "a", "runAfter": [evil]}]), json!([{"name": "a"}])]
+    {
+        run["spec"] = json!({"pipelineSpec": {"workspaces": [{"name": evil}], "tasks": tasks}});
+        let answer = client.review(&creation(&run).to_string()).await.unwrap();
+        let response = answer.response();
+        let sentence = response["status"]["message"].as_str().or(response["warnings"][0].as_str()).unwrap();
+        assert!(sentence.contains("forged"), "{response}");
+        assert!(!sentence.chars().any(|c| c.is_control() || c == '\u{202e}'), "{sentence:?}");
+    }
+}

@@ -121,3 +121,32 @@ fn lists_its_tags() {
     }
     assert_eq!(store.tags().unwrap(), ["a", "b"]);
 }
+
+#[test]
+fn what_is_no_file_is_not_read() {
+    use std::os::unix::fs::symlink;
+    let (folder, store) = store();
+    let digest = store.put_manifest("a", TYPE, b"{\"a\":1}").unwrap();
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    for other in [pipe, "/dev/zero".into()] {
+        for path in [store.index_path(), store.blob_path(&digest)] {
+            let kept = folder.path().join("kept");
+            fs::rename(&path, &kept).unwrap();
+            symlink(&other, &path).unwrap();
+            let error = store.manifest("a").unwrap_err().to_string();
+            assert!(error.contains("it is not a file"), "{error}");
+            fs::rename(kept, path).unwrap();
+        }
+        let blob = store.blob_path(&Digest::of(b"x"));
+        symlink(&other, &blob).unwrap();
+        assert!(store.blob(&Blob { digest: Digest::of(b"x"), size: 1 }).is_err());
+        fs::remove_file(blob).unwrap();
+    }
+    assert!(store.manifest("a").unwrap().is_some());
+    // Nothing is made where a link leads.
+    fs::remove_file(store.path.join("oci-layout")).unwrap();
+    symlink(folder.path().join("elsewhere"), store.path.join("oci-layout")).unwrap();
+    assert!(store.put_manifest("b", TYPE, b"{}").is_err());
+    assert!(!folder.path().join("elsewhere").exists());
+}

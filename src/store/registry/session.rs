@@ -143,6 +143,8 @@ impl Session {
             _ => Some(self.pressure.request()),
         };
         let (mut redirects, mut candidates_left) = (0, self.options.auth.candidates.count().max(1));
+        // A challenge to a request without credentials is answered once.
+        let mut was_challenged = false;
         loop {
             let is_own = origin.contains(&request.url);
             let authorization = if is_own { self.authorization(origin, &request)? } else { None };
@@ -153,7 +155,11 @@ impl Session {
             }
             let response = if is_own && may_concern_credentials(response.status()) {
                 let (response, retry) = self.rejected(&request, response, authorization.as_ref());
-                if !retry || (authorization.is_some() && candidates_left == 0) {
+                let is_last = match &authorization {
+                    Some(_) => candidates_left == 0,
+                    None => std::mem::replace(&mut was_challenged, true),
+                };
+                if !retry || is_last {
                     return Ok(response);
                 }
                 if matches!(request.body, Payload::Stream(_)) {

@@ -68,9 +68,11 @@ impl TokenRequest {
 }
 
 impl TokenResponse {
-    /// The token, under either name.
+    /// The token, under either name. A text that can't be part of a header is none: the registry would be asked without it,
+    /// again and again.
     pub fn token(&self) -> Option<&str> {
-        [&self.token, &self.access_token].into_iter().flatten().map(String::as_str).find(|token| !token.is_empty())
+        let is_token = |token: &&str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        [&self.token, &self.access_token].into_iter().flatten().map(String::as_str).find(is_token)
     }
 
     /// How long the token is used: a little less than the server grants, and 60 seconds if it does not say ("Token
@@ -119,6 +121,10 @@ mod tests {
             (r#"{"token":"t","access_token":""}"#, Some("t")),
             (r#"{"token":null,"access_token":"a","refresh_token":"r"}"#, Some("a")),
             (r#"{"token":"","access_token":""}"#, None),
+            (r#"{"token":"a\nX-Evil: 1","access_token":"a"}"#, Some("a")),
+            (r#"{"token":"a\nX-Evil: 1"}"#, None),
+            (r#"{"token":"a b"}"#, None),
+            (r#"{"token":"\u00e4"}"#, None),
             ("{}", None),
         ] {
             assert_eq!(serde_json::from_str::<TokenResponse>(response).unwrap().token(), token, "{response}");

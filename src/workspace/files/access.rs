@@ -103,6 +103,7 @@ impl Cursor {
 
     /// The open directory that holds `path`.
     pub fn parent(&mut self, path: &TreePath) -> io::Result<BorrowedFd<'_>> {
+        check_name(path.name())?;
         let path = path.as_bytes();
         match path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => self.go(path.get(..slash).unwrap_or_default()),
@@ -125,6 +126,7 @@ impl Cursor {
         let known = self.open.last().map_or(0, |(len, _)| *len);
         self.at.truncate(known);
         for name in path.get(known..).unwrap_or_default().split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            check_name(name)?;
             let dir = self.access.dir(self.last().as_fd(), name)?;
             if !self.at.is_empty() {
                 self.at.push(b'/');
@@ -138,4 +140,9 @@ impl Cursor {
     fn last(&self) -> &Dir {
         self.open.last().map_or(&self.root, |(_, dir)| dir)
     }
+}
+
+/// Refuses a name that leads elsewhere. No path has one; were there a way to make such a path, it would still lead nowhere.
+fn check_name(name: &[u8]) -> io::Result<()> {
+    if matches!(name, b"." | b"..") { Err(Errno::INVAL.into()) } else { Ok(()) }
 }

@@ -56,11 +56,17 @@ pub fn least(bytes: u64, stored: u64) -> u64 {
 
 /// Whether anything but directories is in the directory `root`.
 fn has_files(root: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(root) else { return false };
-    entries.flatten().any(|entry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() => has_files(&entry.path()),
-        _ => true,
-    })
+    let mut open = vec![root.to_owned()];
+    while let Some(dir) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(dir) else { continue };
+        for entry in entries.flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                return true;
+            }
+            open.push(entry.path());
+        }
+    }
+    false
 }
 
 #[cfg(test)]

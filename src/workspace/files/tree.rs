@@ -165,15 +165,42 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(e) => return Err(e.into()),
     }
-    let dir = DirAccess::lasting().dir(parent, name)?;
+    let access = DirAccess::lasting();
+    // Each directory on the way down with what is left in it, the last of these on the way already. A loop, since directories
+    // may lie deeper than a stack is.
+    let mut open = vec![open_to_remove(&access, parent, name)?];
+    while let Some((dir, names)) = open.last_mut() {
+        match names.last() {
+            None => {
+                open.pop();
+                match open.last_mut() {
+                    Some((above, names)) => {
+                        sys::unlinkat(&*above, names.pop().unwrap_or_default(), AtFlags::REMOVEDIR)?;
+                    }
+                    None => sys::unlinkat(parent, name, AtFlags::REMOVEDIR)?,
+                }
+            }
+            Some(inner) => match sys::unlinkat(&*dir, &inner[..], AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => drop(names.pop()),
+                Err(Errno::ISDIR | Errno::PERM) => {
+                    let inner = open_to_remove(&access, dir.as_fd(), inner)?;
+                    open.push(inner);
+                }
+                Err(e) => return Err(e.into()),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// The directory `name` in `parent`, which may be emptied, and what is in it.
+fn open_to_remove(access: &DirAccess, parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Dir, Vec<Vec<u8>>)> {
+    let dir = access.dir(parent, name)?;
     if status_of(&dir)?.mode & 0o300 != 0o300 {
         sys::fchmod(&dir, Mode::RWXU)?;
     }
-    for inner in dir.names()? {
-        remove(dir.as_fd(), &inner)?;
-    }
-    drop(dir);
-    Ok(sys::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+    let names = dir.names()?;
+    Ok((dir, names))
 }
 
 /// Opens the regular file `name` in `parent` to be overwritten, without content and extended attributes, if it belongs to this

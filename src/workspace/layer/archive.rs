@@ -115,16 +115,21 @@ fn plain_name(path: &TreePath) -> Vec<u8> {
 }
 
 /// The path that is stored as `stored` in a layer of ours, without the prefix that names carry which an image can't hold.
+/// Only in front of such names is it a prefix: whoever made the layer may have written anything behind it, `..` too.
 pub fn unescape(stored: &TreePath) -> TreePath {
-    let plain = |name: &[u8]| name.strip_prefix(ESCAPE).unwrap_or(name).to_vec();
+    let plain = |name: &[u8]| name.strip_prefix(ESCAPE).filter(|rest| needs_escape(rest)).unwrap_or(name).to_vec();
     stored.names().fold(TreePath::default(), |path, name| path.join(&plain(name)))
 }
 
 fn escape(name: &[u8], out: &mut Vec<u8>) {
-    if name.starts_with(WHITEOUT) || name.starts_with(ESCAPE) {
+    if needs_escape(name) {
         out.extend_from_slice(ESCAPE);
     }
     out.extend_from_slice(name);
+}
+
+fn needs_escape(name: &[u8]) -> bool {
+    name.starts_with(WHITEOUT) || name.starts_with(ESCAPE)
 }
 
 /// Seconds with as many decimals as are needed: exact, never rounded.

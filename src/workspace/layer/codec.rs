@@ -176,10 +176,24 @@ pub fn sizes_len(count: usize) -> u64 {
     SKIPPABLE_HEAD + 4 * count as u64
 }
 
-/// Decompresses a layer: all frames or members, to the end of `blob`.
-pub fn decoder<'a>(compression: Compression, blob: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+/// The window of zstd, as a power of two, that layers with a table of contents take at the most: each of its frames has 1 MiB.
+/// Several of them are read at a time, and each reader holds its window in memory (RFC 8878, 3.1.1.1.2).
+const OWN_WINDOW_LOG: u32 = 23;
+
+/// Decompresses a layer: all frames or members, to the end of `blob`. `ours`: it has a table of contents.
+pub fn decoder<'a>(
+    compression: Compression,
+    ours: bool,
+    blob: impl Read + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match compression {
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(blob)?),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::new(blob)?;
+            if ours {
+                decoder.window_log_max(OWN_WINDOW_LOG)?;
+            }
+            Box::new(decoder)
+        }
         Compression::Gzip => Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(64 * 1024, blob))),
         Compression::None => Box::new(blob),
     })
@@ -219,7 +233,7 @@ mod tests {
                 assert_eq!(unwrap_sizes(&[], 1, 7), Some(vec![0, 7]));
             }
             let mut read = Vec::new();
-            decoder(compression, &blob[..]).unwrap().read_to_end(&mut read).unwrap();
+            decoder(compression, true, &blob[..]).unwrap().read_to_end(&mut read).unwrap();
             assert!(read.starts_with(&plain), "{compression:?}");
             assert_eq!(read.len() == plain.len(), compression == Compression::Zstd);
         }

@@ -54,7 +54,7 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
 pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut VisitEntry<'_>) -> Result<(), Error> {
     let unreadable = |e: io::Error| unreadable(layer, e);
     let compression = layer.compression()?;
-    let mut input = codec::decoder(compression, store.blob(&layer.blob())?).map_err(unreadable)?;
+    let mut input = codec::decoder(compression, true, store.blob(&layer.blob())?).map_err(unreadable)?;
     let mut expected = Vec::new();
     let mut header = |input: &mut dyn Read, entry: &Entry| -> Result<(), Error> {
         expected.clear();

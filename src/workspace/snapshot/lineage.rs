@@ -10,6 +10,10 @@ use crate::{
 /// Largest number of tasks: a merge takes memory for each pair of them.
 const MAX_TASKS: usize = 8192;
 
+/// Largest number of layers of all tasks together: each table of contents is held open, in tens of KiB. A task has more than one
+/// layer only from 64 MiB on.
+const MAX_LAYERS: usize = 2 * MAX_TASKS;
+
 /// A base and the tasks that wrote on it, in pipeline order, with all their ancestors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -76,6 +80,9 @@ pub enum InvalidLineage {
     /// More tasks than a run can have.
     #[error("it names {0} tasks, more than {MAX_TASKS}")]
     TooManyTasks(usize),
+    /// More layers than can be read at a time.
+    #[error("its tasks have {0} layers, more than {MAX_LAYERS}")]
+    TooManyLayers(usize),
     /// Tasks must be listed once each, by order.
     #[error("task {task:?} with order {order} is listed twice or out of order")]
     OutOfOrder {
@@ -123,6 +130,10 @@ impl Lineage {
         }
         if self.writers.len() > MAX_TASKS {
             return Err(InvalidLineage::TooManyTasks(self.writers.len()));
+        }
+        let layers = self.layers().count();
+        if layers > MAX_LAYERS {
+            return Err(InvalidLineage::TooManyLayers(layers));
         }
         let mut last = None;
         for writer in &self.writers {
@@ -261,6 +272,9 @@ mod tests {
             assert!(error.contains(says), "{says}: {error}");
         }
         let layer = Descriptor::new(LAYER, Blob { digest: Digest::of(b""), size: 0 });
+        let mut heavy = lineage(&[(0, &[]), (1, &[0])]);
+        heavy.writers.iter_mut().for_each(|writer| writer.layers = vec![layer.clone(); MAX_LAYERS / 2 + 1]);
+        assert_eq!(heavy.check(), Err(InvalidLineage::TooManyLayers(MAX_LAYERS + 2)));
         let mut without = lineage(&[(0, &[])]);
         without.writers[0].layers.push(layer.clone());
         assert!(matches!(without.check(), Err(InvalidLineage::NoToc { .. })));

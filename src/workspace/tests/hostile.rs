@@ -1,14 +1,20 @@
 //! Archives and tables of contents that lie: nothing outside of the workspace is touched, and the error is clear.
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+};
 
 use super::*;
 use crate::{
     digest::Digest,
+    step::Compression,
     store::Blob,
     workspace::{
         entry::{Content, Entry, Node, Time},
         layer::{
+            codec,
             descriptor::{Annotations, Descriptor},
             toc::TocWriter,
         },
@@ -188,6 +194,38 @@ fn archives() {
     }
 }
 
+/// The prefix that layers of ours have in front of some names, in a layer that only says that it is one of ours.
+#[test]
+fn prefixes_that_hide_where_a_name_leads() {
+    let up = ".tekton-wrap...";
+    for layers in [
+        vec![file(&format!("{up}/outside/canary"))],
+        vec![file(&format!("d/{up}/{up}/outside/new"))],
+        vec![dir(&format!("{up}/outside"))],
+        vec![symlink(&format!("{up}/outside/canary"), "/")],
+        vec![[file("f"), member(b'1', &format!("{up}/outside/link"), "f", b"")].concat()],
+        vec![member(b'1', "link", &format!("{up}/outside/canary"), b"")],
+        vec![file(&format!("{up}/outside/.wh.canary"))],
+        vec![file(&format!("{up}/outside/.wh..wh..opq"))],
+        vec![file(&format!("{up}/new")), file(&format!(".wh.{up}"))],
+        vec![file(".tekton-wrap./f")],
+        vec![file(".tekton-wrap..")],
+    ] {
+        let place = Place::new();
+        let ours = |archive: &Vec<u8>| {
+            let mut layer = place.foreign(archive);
+            layer.annotations.insert(descriptor::ESCAPED.to_owned(), "true".to_owned());
+            layer
+        };
+        let layers: Vec<Descriptor> = layers.iter().map(ours).collect();
+        let _ = place.restore(&layers);
+        let mut beside: Vec<_> =
+            fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        beside.sort();
+        assert_eq!(beside, ["outside", "store", "ws"]);
+    }
+}
+
 /// Compressed forms that lie or blow up.
 #[test]
 fn streams() {
@@ -212,6 +250,7 @@ fn streams() {
         ("+gzip", good.clone(), "can't be read"),
         ("+zstd", zstd(&good, 21), ""),
         ("+zstd", [zstd(&good[..600], 21), zstd(&good[600..], 21)].concat(), ""),
+        ("+zstd", zstd(&good, 27), ""),
         ("+zstd", zstd(&good, 31), "can't be read"),
         ("+zstd", [zstd(&good, 21), b"garbage".to_vec()].concat(), "can't be read"),
         ("+zstd", [zstd(&good, 21), skippable].concat(), "can't be read"),
@@ -222,6 +261,22 @@ fn streams() {
         let layer = Descriptor::new(&format!("{}{form}", descriptor::LAYER), blob);
         let error = place.restore(&[layer]).map_or_else(|e| e.to_string(), |()| String::new());
         assert!(error.contains(says) && error.is_empty() == says.is_empty(), "{form} {says:?}: {error:?}");
+    }
+}
+
+/// The window of a foreign layer may be as large as compressors make it. Layers with a table are read beside each other, and
+/// each reader would hold its own.
+#[test]
+fn windows() {
+    for (window, fits) in [(20, true), (23, true), (24, false), (27, false)] {
+        let mut out = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        out.window_log(window).unwrap();
+        out.write_all(&[7; 4096]).unwrap();
+        let packed = out.finish().unwrap();
+        for (ours, fits) in [(true, fits), (false, true)] {
+            let mut decoder = codec::decoder(Compression::Zstd, ours, &packed[..]).unwrap();
+            assert_eq!(decoder.read_to_end(&mut Vec::new()).is_ok(), fits, "{window} {ours}");
+        }
     }
 }
 
@@ -528,4 +583,30 @@ fn what_was_put_in_the_place_of_a_pipe_is_left_alone() {
         assert!(handle::Handle::open(dir.as_fd(), name.as_bytes(), kind).is_err(), "{name}");
     }
     assert!(handle::Handle::open(dir.as_fd(), b"name", FileType::RegularFile).is_ok());
+}
+
+#[test]
+fn what_is_in_the_way_may_lie_deeper_than_a_stack() {
+    use rustix::fs::{CWD, Mode, OFlags};
+    let place = Place::new();
+    let dir = |parent: std::os::fd::BorrowedFd<'_>, name: &str| {
+        rustix::fs::openat(parent, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    };
+    fs::create_dir_all(place.folder.path().join("ws/f")).unwrap();
+    let mut at = dir(CWD, place.folder.path().join("ws/f").to_str().unwrap());
+    for _ in 0..900 {
+        rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
+        at = dir(std::os::fd::AsFd::as_fd(&at), "d");
+    }
+    let layer = place.foreign(&file("f"));
+    // A stack of this size would not hold a call for each of them.
+    let restored = std::thread::scope(|scope| {
+        let small = std::thread::Builder::new().stack_size(256 << 10);
+        small
+            .spawn_scoped(scope, || place.restore(std::slice::from_ref(&layer)).map_err(|e| e.to_string()))
+            .unwrap()
+            .join()
+    });
+    restored.unwrap().unwrap();
+    assert!(place.folder.path().join("ws/f").is_file());
 }

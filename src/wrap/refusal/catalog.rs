@@ -107,6 +107,11 @@ const PARTS: [Part; 4] = [
                 "Correct the name, or declare the workspace in the Pipeline.",
             ),
             help(
+                "AmbiguousField",
+                "An object has one field in two spellings (`volumeMounts` and `VolumeMounts`), or a field with `ſ` or the sign of Kelvin in it. Tekton merges such fields, and in another order than they are written in.",
+                "Write each field once, as Tekton's documentation has it.",
+            ),
+            help(
                 "InvalidGraph",
                 "`runAfter` and result references do not form a graph: a cycle, a missing task, or two tasks of one name. The words are Tekton's.",
                 "Correct the Pipeline.",
@@ -215,6 +220,11 @@ const PARTS: [Part; 4] = [
                 "LateVolume",
                 "A volume mount's name has no value when the run is created, so it could become the volume of the injected steps.",
                 "Write the name, or use a param.",
+            ),
+            help(
+                "TemplateOfAction",
+                "The param `credentials` keeps a Secret for the injected steps. What a stepTemplate gives to every step is moved into the user's steps then, which a StepAction has no room for.",
+                "Take environment and mounts out of the `stepTemplate`, and give them to the steps that need them.",
             ),
             help(
                 "MountPath",

@@ -76,6 +76,16 @@ pub enum TaskProblem {
         "it mounts the volume {0:?}, whose name has no value when the run is created: write the name, or use a param"
     )]
     LateVolume(String),
+    /// A stepTemplate that can't be kept from the injected steps.
+    #[error(
+        "step {step:?} is a StepAction, so that {list} of the stepTemplate would reach the injected steps too, and with them the Secret of param \"credentials\": give it to the steps that need it"
+    )]
+    TemplateOfAction {
+        /// Name of the step.
+        step: String,
+        /// The field of the stepTemplate.
+        list: &'static str,
+    },
     /// Its annotation says wrongly what it restores.
     #[error("its annotation \"tekton-wrap.dev/paths\" can't be used: {0}")]
     Paths(String),
@@ -107,6 +117,7 @@ impl TaskProblem {
             Self::WorkingDir { .. } => "WorkingDir",
             Self::BoundTwice { .. } => "WorkspaceBoundTwice",
             Self::LateVolume(_) => "LateVolume",
+            Self::TemplateOfAction { .. } => "TemplateOfAction",
             Self::Paths(_) => "InvalidPaths",
             Self::MountPath { .. } => "MountPath",
         }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Paths, Request, Retention, Sizes, access::RegistryAccess, auto, conflict, values::Values};
+use super::{Paths, Request, Retention, Sizes, access::RegistryAccess, auto, check_keys, conflict, values::Values};
 use crate::{
     limits::MAX_VALUES,
     source::{Defaults, OptInBy},
@@ -104,6 +104,8 @@ impl<'a> OptIn<'a> {
         if decided_by.is_some_and(|annotations| annotations[WRAP] == NONE) {
             return Ok(None);
         }
+        check_keys(self.run.object(), || "the PipelineRun".to_owned())?;
+        check_keys(pipeline, || format!("pipeline {:?}", text(metadata, "name")))?;
         field(pipeline, "spec").map_or(Ok(()), |spec| bounds::check_pipeline(spec, text(metadata, "name")))?;
         let (params, suffix) = match self.way {
             Way::Resolver { reference, suffix } => (Some(reference), suffix),
@@ -151,6 +153,7 @@ impl<'a> OptIn<'a> {
             sizes: Sizes::read(&values, &workspaces)?,
             paths: Paths::read(&values, &workspaces, field(pipeline, "spec"))?,
             access: RegistryAccess::read(&values)?,
+            secret: None,
             workspaces,
             target,
         };
