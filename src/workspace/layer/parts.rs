@@ -174,7 +174,7 @@ impl<'a> Source<'a> {
             let len = end.saturating_sub(at).min(READ).min(self.layer.size.saturating_sub(at));
             return Ok((at, self.range(at, len)?));
         };
-        let number = |at: u64| usize::try_from(at / FRAME as u64).unwrap_or(usize::MAX);
+        let number = |at: u64| usize::try_from(at.checked_div(FRAME as u64).unwrap_or_default()).unwrap_or(usize::MAX);
         let frame = number(at);
         let bounds = |frame: usize| Some((*frames.get(frame)?, *frames.get(frame.checked_add(1)?)?));
         let (start, mut stop) = bounds(frame).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -197,7 +197,7 @@ impl<'a> Source<'a> {
             frames.get(frame).map_or(usize::MAX, |at| usize::try_from(at.saturating_sub(begin)).unwrap_or(usize::MAX))
         };
         let packed = packed.get(offset(frame)..offset(frame.saturating_add(1))).ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok((frame as u64 * FRAME as u64, codec::unpack_frame(packed)?))
+        Ok(((frame as u64).saturating_mul(FRAME as u64), codec::unpack_frame(packed)?))
     }
 
     fn range(&self, at: u64, len: u64) -> io::Result<Vec<u8>> {
