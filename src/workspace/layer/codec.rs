@@ -156,7 +156,7 @@ pub fn unwrap_sizes(stored: &[u8], count: usize, len: u64) -> Option<Vec<u64>> {
         return Some(vec![0, len]);
     }
     let mut numbers = stored.chunks_exact(4).map(|bytes| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default());
-    if numbers.next() != Some(SIZES) || numbers.next().map(u64::from) != Some(4 * count as u64) {
+    if numbers.next() != Some(SIZES) || numbers.next().map(u64::from) != sizes_len(count).checked_sub(SKIPPABLE_HEAD) {
         return None;
     }
     let mut starts = vec![0_u64];
@@ -173,7 +173,7 @@ pub fn unpack_frame(packed: &[u8]) -> io::Result<Vec<u8>> {
 
 /// How many bytes of a layer behind its table of contents may be the sizes of `count` frames.
 pub fn sizes_len(count: usize) -> u64 {
-    SKIPPABLE_HEAD + 4 * count as u64
+    (count as u64).saturating_mul(4).saturating_add(SKIPPABLE_HEAD)
 }
 
 /// Decompresses a layer: all frames or members, to the end of `blob`.

@@ -11,7 +11,7 @@ use super::{
     archive,
     codec::{self, FRAME, SKIPPABLE_HEAD},
     descriptor::{Descriptor, LayerInfo},
-    read::{self, Visit},
+    read::{self, VisitEntry},
     toc::Toc,
 };
 use crate::{
@@ -34,7 +34,7 @@ pub fn read_some(
     layer: &Descriptor,
     toc: &Toc,
     wanted: &BTreeSet<u64>,
-    visit: &mut Visit<'_>,
+    visit: &mut VisitEntry<'_>,
 ) -> Result<(), Error> {
     let files = locate(layer, toc, wanted)?;
     let Some(mut source) = Source::open(store, layer)? else {
@@ -112,7 +112,7 @@ fn read_through(
     layer: &Descriptor,
     toc: &Toc,
     files: &[File],
-    visit: &mut Visit<'_>,
+    visit: &mut VisitEntry<'_>,
 ) -> Result<(), Error> {
     // Links have the content of a file that comes before them: it is held for them.
     let mut names: std::collections::HashMap<&[u8], Vec<&File>> = std::collections::HashMap::new();
@@ -174,7 +174,7 @@ impl<'a> Source<'a> {
             let len = end.saturating_sub(at).min(READ).min(self.layer.size.saturating_sub(at));
             return Ok((at, self.range(at, len)?));
         };
-        let number = |at: u64| usize::try_from(at / FRAME as u64).unwrap_or(usize::MAX);
+        let number = |at: u64| usize::try_from(at >> FRAME.trailing_zeros()).unwrap_or(usize::MAX);
         let frame = number(at);
         let bounds = |frame: usize| Some((*frames.get(frame)?, *frames.get(frame.checked_add(1)?)?));
         let (start, mut stop) = bounds(frame).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -197,7 +197,7 @@ impl<'a> Source<'a> {
             frames.get(frame).map_or(usize::MAX, |at| usize::try_from(at.saturating_sub(begin)).unwrap_or(usize::MAX))
         };
         let packed = packed.get(offset(frame)..offset(frame.saturating_add(1))).ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok((frame as u64 * FRAME as u64, codec::unpack_frame(packed)?))
+        Ok(((frame as u64).saturating_mul(FRAME as u64), codec::unpack_frame(packed)?))
     }
 
     fn range(&self, at: u64, len: u64) -> io::Result<Vec<u8>> {
