@@ -35,8 +35,9 @@ rewrite:
 e2e NAME='':
     cargo test --locked --test e2e {{NAME}}
 
-# Write golden files and docs/refusals.md anew: read the diff
+# Write golden files, docs/refusals.md and the chart's copies anew: read the diff
 bless:
+    UPDATE_GOLDEN=1 cargo test --locked --test install its_files
     UPDATE_GOLDEN=1 cargo test --locked --test rewrite golden
     UPDATE_GOLDEN=1 cargo test --locked --lib refusal
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tekton_wrap::{
     source::{Found, OptInBy},
     tekton::{reference::Reference, run::Run},
-    wrap::{self, Ask, Settings},
+    wrap::{self, OptIn, Settings},
 };
 
 /// Each size is measured for so long.
@@ -100,9 +100,9 @@ fn single(params: Value, spec: Value) -> (Value, Found, HashMap<Reference, Found
 /// None where the run would be too large.
 fn rewrite(run: &Value, pipeline: &Found, tasks: &HashMap<Reference, Found>) -> Option<Value> {
     let settings = Settings { image: "quay.io/me/tekton-wrap:v1".to_owned() };
-    let ask =
-        Ask::read(Run::new(run), "ci", OptInBy::Run).expect("a valid request").expect("a run for the resolver wrap");
-    let request = ask.request(&[], &pipeline.object).expect("a valid request").expect("a request");
+    let opt_in =
+        OptIn::read(Run::new(run), "ci", OptInBy::Run).expect("a valid request").expect("a run for the resolver wrap");
+    let request = opt_in.request(&[], &pipeline.object).expect("a valid request").expect("a request");
     wrap::tasks_to_inline(Run::new(run), "ci", &request, &pipeline.object).expect("a pipeline that can be wrapped");
     match wrap::rewrite(Run::new(run), "ci", &request, pipeline, tasks, &settings, &|| false) {
         Ok(rewrite) => Some(rewrite.run),

@@ -1,15 +1,11 @@
 # Sourced by the scripts beside it: makes an image of one layer, always the same bytes for the same files, and pushes it.
 # Needs GNU tar, gzip, sha256sum and crane (the tests' own where there is none on the PATH); no root, no Docker.
 
-# push REF FOLDER CONFIG: the files of FOLDER as an image with CONFIG (JSON: OCI image-spec, config.md, "config").
+# push REF FOLDER ARCH CONFIG: the files of FOLDER as an image for ARCH (as Go names it) with CONFIG (JSON: OCI image-spec,
+# config.md, "config").
 push() {
-    local ref=$1 folder=$2 config=$3 arch crane layout
-    case $(uname -m) in
-    x86_64) arch=amd64 ;;
-    aarch64) arch=arm64 ;;
-    *) echo "images: no image can be built on a $(uname -m) machine, only on x86_64 and aarch64" >&2 && return 1 ;;
-    esac
-    crane=$(command -v crane) || crane=$("$(dirname "${BASH_SOURCE[0]}")/../tests/assets/build" crane | cut -d= -f2)
+    local ref=$1 folder=$2 arch=$3 config=$4 crane layout
+    crane=$(find_crane)
     layout=$(mktemp -d)
     mkdir -p "$layout/blobs/sha256"
 
@@ -31,6 +27,22 @@ push() {
     rm "$layout/tar.gz"
     "$crane" push "$layout" "$ref"
     rm -r "$layout"
+}
+
+# Where crane is.
+find_crane() { type -P crane || "$(dirname "${BASH_SOURCE[0]}")/../tests/assets/build" crane | cut -d= -f2; }
+
+# architecture_of PROGRAM: what machine it is for, by its ELF header (System V ABI: e_machine), as Go names it.
+architecture_of() {
+    local magic machine
+    read -r magic machine < <(od -An -v -tx1 -N20 "$1" | tr -d ' \n' | sed 's/^\(.\{12\}\).\{24\}\(....\)$/\1 \2\n/')
+    case $magic-$machine in
+    7f454c460201-3e00) echo amd64 ;;
+    7f454c460201-b700) echo arm64 ;;
+    7f454c460202-0016) echo s390x ;;
+    7f454c460201-1500) echo ppc64le ;;
+    *) echo "images: $1 is not a program for amd64, arm64, s390x or ppc64le" >&2 && return 1 ;;
+    esac
 }
 
 # blob LAYOUT MEDIATYPE: stores standard input and prints its descriptor.

@@ -55,9 +55,12 @@ const BACKLOG: u32 = 4096;
 /// The command line of `tekton-wrap webhook`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct WebhookArgs {
-    /// The image of the injected steps, as the cluster's nodes pull it
-    #[arg(long, value_name = "REF", value_parser = arguments::image)]
-    pub image: String,
+    /// The image of the injected steps, as the cluster's nodes pull it; without it, the one that the webhook's own pod runs
+    #[arg(long, value_name = "REF", required_unless_present = "pod_name", value_parser = arguments::image)]
+    pub image: Option<String>,
+    /// The webhook's own pod
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub pod_name: Option<String>,
     /// The folder of tls.crt and tls.key; changes are noticed within seconds
     #[arg(long, value_name = "DIR")]
     pub tls_dir: PathBuf,
@@ -137,6 +140,11 @@ pub async fn serve(args: WebhookArgs) -> Result<(), ServeError> {
         client_ca: args.client_ca,
         client_names: args.client_cn,
     };
+    let source = Cluster::connect(args.kubeconfig.as_deref(), args.cluster, work.clone(), &metrics, &health).await?;
+    let image = match (args.image, args.pod_name) {
+        (Some(image), _) => image,
+        (None, pod) => source.own_image(&pod.unwrap_or_default()).await?,
+    };
     let server = Server {
         listener: listen("--listen", args.listen)?,
         admin: match args.admin_listen.0 {
@@ -145,18 +153,18 @@ pub async fn serve(args: WebhookArgs) -> Result<(), ServeError> {
         },
         tls: Tls::load(tls)?,
         poll: tls::POLL,
-        source: Cluster::connect(args.kubeconfig.as_deref(), args.cluster, work.clone(), &metrics, &health).await?,
+        source,
         capacity: Capacity::new(work),
         metrics,
         health,
-        settings: Settings { image: args.image },
+        settings: Settings { image: image.clone() },
         limits: ConnectionLimits::default(),
         shutdown_delay: Duration::from_secs(args.shutdown_delay),
     };
     let listen = shown(Some(&server.listener));
     let admin_listen = shown(server.admin.as_ref());
     let (version, commit) = (env!("CARGO_PKG_VERSION"), crate::metrics::COMMIT);
-    tracing::info!(listen, admin_listen, version, commit, "serving");
+    tracing::info!(listen, admin_listen, image, version, commit, "serving");
     server.run(signals).await
 }
 

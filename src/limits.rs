@@ -1,5 +1,5 @@
-//! What a run may hold, so that one review takes a bounded share of memory and time. Each limit is far beyond what Pipelines
-//! have, and a refusal names it.
+//! Limits on the size of a run, so that one review takes a bounded share of memory and time. Each limit is far beyond real
+//! Pipelines, and a refusal names it.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ pub const MAX_READ_BYTES: usize = 4 << 20;
 /// The most JSON values of a run, its Pipeline and their Tasks together. A value takes some 100 bytes of memory.
 pub const MAX_VALUES: usize = 60_000;
 
-/// What a review may hold before it counts as a large one, in bytes and values: few of these are worked on at a time.
+/// A larger review counts as a large one. Few large reviews are processed concurrently.
 const SMALL: Weight = Weight { bytes: 256 << 10, values: 8_000 };
 
 /// The most tasks of a Pipeline, `finally` counted.
@@ -51,7 +51,7 @@ pub const MAX_USES: usize = 2_000;
 /// The most Tasks that are inlined, each counted once.
 pub const MAX_INLINED: usize = 500;
 
-/// The most Tasks that come through resolvers of the cluster: each is a ResolutionRequest.
+/// The most of them that resolvers of the cluster resolve: each is a ResolutionRequest.
 pub const MAX_RESOLUTIONS: usize = 50;
 
 /// The longest name of a task, a param, a workspace or an object (Kubernetes: "Object Names and IDs").
@@ -60,7 +60,7 @@ pub const MAX_NAME: usize = 253;
 /// The longest path (Linux: PATH_MAX).
 pub const MAX_PATH: usize = 4_096;
 
-/// The longest string that is made of params before a run exists, in bytes.
+/// The longest string that is composed of params at admission, in bytes.
 pub const MAX_STRING: usize = 64 << 10;
 
 /// The longest value of a param of the resolver `wrap`, but for `pipelineref`.
@@ -69,17 +69,17 @@ pub const MAX_PARAM: usize = 8 << 10;
 /// The longest that a rewrite may take. Within the other limits it takes milliseconds.
 pub const MAX_REWRITE: Duration = Duration::from_secs(2);
 
-/// Something has more than it may have.
+/// A limit was exceeded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} has {count} {unit}, more than the {limit} that can be wrapped: make it smaller, or split the pipeline")]
 pub struct Exceeded {
-    /// What it is, for example `task "build"`.
+    /// The object, for example `task "build"`.
     pub what: String,
-    /// How much it has.
+    /// Its size.
     pub count: usize,
-    /// Of what, for example `params`.
+    /// The unit, for example `params`.
     pub unit: &'static str,
-    /// How much it may have.
+    /// The largest size.
     pub limit: usize,
 }
 
@@ -93,7 +93,7 @@ impl Exceeded {
     }
 }
 
-/// Bytes and values of JSON.
+/// The size of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weight {
     /// Bytes of the text.
@@ -103,7 +103,7 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// Of the JSON `text`, found without building anything of it.
+    /// Of the JSON `text`, without parsing it.
     pub fn of(text: &[u8]) -> Self {
         let (mut values, mut in_string, mut escaped) = (1, false, false);
         for byte in text {
@@ -120,7 +120,7 @@ impl Weight {
 }
 
 impl Weight {
-    /// Of a value that is built already; its bytes are not counted.
+    /// Of a parsed value; its bytes are not counted.
     pub fn of_value(value: &Value) -> Self {
         fn values(value: &Value) -> usize {
             1 + match value {
@@ -133,23 +133,23 @@ impl Weight {
     }
 }
 
-/// What one review has taken of [`MAX_READ_BYTES`] and [`MAX_VALUES`].
+/// How much of [`MAX_READ_BYTES`] and [`MAX_VALUES`] one review has used.
 #[derive(Debug, Default)]
 pub struct Budget {
     bytes: AtomicUsize,
     values: AtomicUsize,
-    /// Turns of large reviews; none if their number is not bounded.
+    /// Permits of large reviews, if their number is bounded.
     turns: Option<Arc<Semaphore>>,
     turn: OnceCell<Option<OwnedSemaphorePermit>>,
 }
 
 impl Budget {
-    /// One of a review that needs a permit of `turns` as soon as it is a large one.
+    /// For a review that needs a permit of `turns` once it is a large one.
     pub fn with_turns(turns: Arc<Semaphore>) -> Self {
         Self { turns: Some(turns), ..Self::default() }
     }
 
-    /// Takes `weight` from it, and waits for a turn if that makes the review a large one.
+    /// Adds `weight`, and waits for a permit if that makes the review a large one.
     pub async fn take(&self, weight: Weight) -> Result<(), Exceeded> {
         let bytes = self.bytes.fetch_add(weight.bytes, Relaxed).saturating_add(weight.bytes);
         let values = self.values.fetch_add(weight.values, Relaxed).saturating_add(weight.values);

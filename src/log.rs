@@ -73,7 +73,7 @@ pub fn start(format: Format, program: Program) -> Result<(), FilterError> {
     let _ = match (format, program) {
         (Format::Json, _) => lines.json().flatten_event(true).try_init(),
         (Format::Text, Program::Service) => lines.with_ansi(false).fmt_fields(quoting_fields()).try_init(),
-        (Format::Text, Program::Tool) => lines.event_format(Sentence).try_init(),
+        (Format::Text, Program::Tool) => lines.event_format(SentenceFormat).try_init(),
     };
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
@@ -116,9 +116,9 @@ pub fn failed(format: Format, error: &dyn std::error::Error) {
 }
 
 /// `tekton-wrap: <message>`, without fields: the message is complete.
-struct Sentence;
+struct SentenceFormat;
 
-impl<S, N> FormatEvent<S, N> for Sentence
+impl<S, N> FormatEvent<S, N> for SentenceFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,

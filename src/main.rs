@@ -27,7 +27,7 @@ struct Cli {
     #[arg(long, global = true, value_enum, default_value = "text", env = "TEKTON_WRAP_LOG_FORMAT")]
     log_format: log::Format,
     #[command(flatten)]
-    registries: store::Settings,
+    registries: store::RegistrySettings,
 }
 
 #[derive(Subcommand)]
@@ -129,7 +129,10 @@ fn main() -> ExitCode {
         Command::Save { dir: Some(dir), target: Some(target), baseline } => {
             workspace::save_dir(&dir, &target, baseline.as_deref()).map_err(Into::into)
         }
-        Command::Save { .. } => workspace::save_step().map_err(Into::into),
+        Command::Save { .. } => match workspace::save_step() {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error.into()),
+        },
         Command::Prune(args) => prune::prune(&args, &mut io::stdout().lock()).map_err(Into::into),
         Command::Inspect(args) => inspect::inspect(&args, &mut io::stdout().lock()).map_err(Into::into),
         Command::Plugin(command) => plugin::run(&command, &mut io::stdout().lock()).map_err(Into::into),

@@ -1,118 +1,171 @@
-//! `prune`: deletes what a run left beside its target, the snapshots of its tasks. The target needs none of them: its
-//! layers stay as long as it does.
+//! `prune`: deletes what runs left beside their targets: snapshots of tasks, and images that later ones replaced. A target
+//! needs none of them: its layers stay as long as it does.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`run`] | what one run left, found from its target |
+//! | [`repository`] | what many runs left, found from the tags of a repository |
+//! | [`replaced`] | images without a tag, found from those that replaced them |
+//! | [`image`] | what an image says about its run |
 
 #![cfg_attr(
     not(test),
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
 )]
 
-use std::io::{self, Write};
+mod image;
+mod replaced;
+mod repository;
+mod run;
 
-use crate::{
-    digest::Digest,
-    quote::{Line, Quoted},
-    step::StepConfig,
-    store::{self, Store},
-    target::Target,
-    units::count,
-    workspace::{
-        Error,
-        snapshot::{
-            image::{RUN, WORKSPACE},
-            lineage::Writer,
-            load,
-        },
-    },
+use std::{
+    io::{self, Write},
+    time::Duration,
 };
 
-/// What to delete.
+use self::repository::Selection;
+use crate::{
+    digest::Digest,
+    quote::Quoted,
+    store::{self, Store, StoreError},
+    target::{InvalidTarget, Target},
+    units::{self, count},
+    workspace::Error,
+};
+
+/// Arguments.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The target of a run that is over
-    target: String,
-    /// Delete the target too
+    /// The target of a run that is over: deletes the snapshots of the run, and the images that the target replaced
+    #[arg(required_unless_present = "repository", conflicts_with = "repository")]
+    target: Option<String>,
+    /// A repository (without a tag): deletes the same for the runs that --older-than or --run selects
+    #[arg(long, value_name = "REPOSITORY", requires = "runs")]
+    repository: Option<String>,
+    /// Runs whose last snapshot is older than this, for example 12h, 7d or 2w; take more than the longest run needs
+    #[arg(long, value_name = "TIME", group = "runs", requires = "repository", conflicts_with = "target", value_parser = units::parse_duration)]
+    older_than: Option<Duration>,
+    /// The run with this UID, for one without a target
+    #[arg(long, value_name = "UID", group = "runs", requires = "repository", conflicts_with = "target")]
+    run: Option<String>,
+    /// Delete targets too, and the snapshots of runs with `keep: all`
     #[arg(long)]
     all: bool,
-    /// Only say what would be deleted
+    /// Only print what would be deleted
     #[arg(long)]
     dry_run: bool,
 }
 
-/// An image that is to go.
+/// Why not everything was deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// An image can't be read.
+    #[error(transparent)]
+    Image(#[from] Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An invalid reference.
+    #[error(transparent)]
+    Target(#[from] InvalidTarget),
+    /// A reference with a tag or digest in place of a repository.
+    #[error("{0:?} names an image; give --repository without a tag or digest")]
+    NotARepository(String),
+    /// Some images could not be deleted, the others were.
+    #[error("{} of {} could not be deleted; the first: {first}", .failed, count(*.total, "image"))]
+    Incomplete {
+        /// Images that are still there.
+        failed: u64,
+        /// All images that were to be deleted.
+        total: u64,
+        /// The first failure.
+        first: StoreError,
+    },
+}
+
+/// An image to delete.
+#[derive(Debug, PartialEq, Eq)]
 struct Doomed {
-    name: String,
-    tag: String,
+    /// Without a tag it was replaced.
+    tag: Option<String>,
     digest: Digest,
 }
 
-/// Deletes, and writes one line about each image to `out`. What is gone already is no error, so that it can be repeated.
-pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let target = args.target.parse::<Target>()?;
+/// Deletes, and writes one line about each image to `out`. An image that does not exist any more is no error, so that the
+/// command can be repeated; nor is one without a tag that the registry leaves to its garbage collection.
+pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
+    let target = match (&args.target, &args.repository) {
+        (_, Some(repository)) => parse_repository(repository)?,
+        (target, None) => target.as_deref().unwrap_or_default().parse::<Target>()?,
+    };
     let store = store::open(&target)?;
-    let mut doomed = snapshots(&*store, &target)?;
-    if args.all {
-        doomed.push(image(&*store, &target.reference(), &target.to_string())?);
-    }
+    let doomed = match (args.older_than, &args.run) {
+        (None, None) => run::left_by(&*store, &target, args.all)?,
+        (Some(age), _) => repository::left_in(&*store, &Selection::older_than(age), args.all)?,
+        (None, Some(uid)) => repository::left_in(&*store, &Selection::Run(uid.clone()), args.all)?,
+    };
+    delete(&*store, &target, &doomed, args.dry_run, out)
+}
+
+fn delete(
+    store: &dyn Store,
+    target: &Target,
+    doomed: &[Doomed],
+    dry_run: bool,
+    out: &mut dyn Write,
+) -> Result<(), PruneError> {
     let mut deleted = 0_u64;
-    for Doomed { name, tag, digest } in &doomed {
-        let what = if args.dry_run {
-            "would delete"
-        } else if store.delete_image(tag, digest)? {
-            deleted = deleted.saturating_add(1);
-            "deleted"
-        } else {
-            "gone already"
+    let mut failures = Vec::new();
+    for image in doomed {
+        let outcome = if dry_run { Ok("would delete") } else { delete_image(store, image) };
+        let outcome = outcome.unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            failures.push(error);
+            "not deleted"
+        });
+        deleted = deleted.saturating_add(u64::from(outcome == "deleted"));
+        let digest = image.digest;
+        let line = match &image.tag {
+            Some(tag) => format!("{} ({digest})", target.with_tag(tag)),
+            None => format!("{}@{digest} (replaced)", target.repository()),
         };
-        writeln!(out, "{what}: {} ({digest})", Quoted(name.as_bytes())).map_err(unwritable())?;
+        writeln!(out, "{outcome}: {}", Quoted(line.as_bytes())).map_err(unwritable())?;
     }
-    if !args.dry_run {
+    if !dry_run {
+        store.collect()?;
         writeln!(out, "{} deleted", count(deleted, "image")).map_err(unwritable())?;
     }
-    Ok(())
+    let failed = failures.len() as u64;
+    match failures.into_iter().next() {
+        Some(first) => Err(PruneError::Incomplete { failed, total: doomed.len() as u64, first }),
+        None => Ok(()),
+    }
 }
 
-/// Those snapshots of the run that are still what the target was made from. What the target says is not believed: each
-/// image must say itself that it is the snapshot.
-fn snapshots(store: &dyn Store, target: &Target) -> Result<Vec<Doomed>, Error> {
-    let place = target.to_string();
-    let found = load::image(store, &target.reference(), &place)?.ok_or_else(|| Error::NoImage(place.clone()))?;
-    if found.config.snapshot.is_some() {
-        return Err(Error::damaged(place, "it is the snapshot of one task; name the target of the run"));
-    }
-    let annotation = |name: &str| found.manifest.annotations.get(name);
-    let (Some(lineage), Some(run), Some(workspace)) = (&found.config.lineage, annotation(RUN), annotation(WORKSPACE))
-    else {
-        return Err(Error::damaged(place, "it is not the target of a run, so that there is nothing to prune"));
+fn delete_image(store: &dyn Store, image: &Doomed) -> Result<&'static str, StoreError> {
+    let deleted = match &image.tag {
+        Some(tag) => store.delete_image(tag, &image.digest),
+        None => match store.delete_manifest(&image.digest) {
+            Err(error @ StoreError::Registry { .. }) => {
+                tracing::warn!("left to the registry's garbage collection: {error}");
+                return Ok("left");
+            }
+            deleted => deleted,
+        },
     };
-    lineage.check().map_err(|e| Error::damaged(&place, format!("its lineage is invalid: {e}")))?;
-    let mut snapshots = Vec::new();
-    for Writer { manifest, order, .. } in &lineage.writers {
-        let Some(digest) = *manifest else { continue };
-        // It must not lead to another place than a tag of this repository.
-        let tag = StepConfig::tag(run, *order, workspace);
-        let place = target.with_tag(&tag).to_string().parse::<Target>()?;
-        let name = place.to_string();
-        let Some(found) = load::image(store, &place.reference(), &name)? else { continue };
-        let is_snapshot =
-            found.config.snapshot.as_ref().is_some_and(|snapshot| {
-                (&snapshot.run, snapshot.order, &snapshot.workspace) == (run, *order, workspace)
-            });
-        if !is_snapshot {
-            tracing::warn!("{} is not the snapshot that the target takes it for, and stays", Line(&name));
-        } else if found.digest != digest {
-            tracing::warn!("{} is {} by now and stays", Line(&name), found.digest);
-        } else {
-            snapshots.push(Doomed { name, tag, digest });
-        }
-    }
-    Ok(snapshots)
+    Ok(if deleted? { "deleted" } else { "gone already" })
 }
 
-fn image(store: &dyn Store, reference: &str, place: &str) -> Result<Doomed, Error> {
-    let found = store.manifest(reference)?.ok_or_else(|| Error::NoImage(place.to_owned()))?;
-    Ok(Doomed { name: place.to_owned(), tag: reference.to_owned(), digest: found.digest })
+fn parse_repository(text: &str) -> Result<Target, PruneError> {
+    let target = text.parse::<Target>()?;
+    // The tag is implicit.
+    let named = target.reference() != "latest" || text.ends_with(":latest");
+    if named { Err(PruneError::NotARepository(text.to_owned())) } else { Ok(target) }
 }
 
 fn unwritable() -> impl FnOnce(io::Error) -> Error {
     Error::file("the standard output", "can't be written")
 }
+
+#[cfg(test)]
+mod tests;

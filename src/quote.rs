@@ -1,13 +1,13 @@
-//! Foreign text on a terminal, in a log and in JSON: names of files, tasks and images, and messages of other programs,
-//! whatever bytes they hold. Everything that this program prints and did not write itself goes through this module.
+//! Untrusted strings on a terminal, in a log and in JSON: names of files, tasks and images, and messages of other programs,
+//! with any bytes. Everything printed that is not this program's own text goes through this module.
 
 use std::fmt::{self, Write};
 
 use base64::Engine;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-/// A name as `git` shows it: as it is, or in quotes with escapes where it holds control characters, quotes, backslashes or
-/// what is not UTF-8. So no name moves the cursor of a terminal.
+/// A name as `git` shows it: unchanged, or in quotes with escapes if it holds control characters, quotes, backslashes or
+/// invalid UTF-8. So no name controls the terminal.
 pub struct Quoted<'a>(pub &'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
@@ -30,7 +30,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// A sentence with foreign text in it, on one line: control characters are shown as escapes, all else stays.
+/// A sentence with untrusted strings, on one line: control characters become escapes.
 pub struct Line<'a>(pub &'a str);
 
 impl fmt::Display for Line<'_> {
@@ -51,12 +51,12 @@ fn escape(f: &mut fmt::Formatter<'_>, c: char) -> fmt::Result {
     }
 }
 
-/// Whether the character takes its place in a line and does nothing else.
+/// Whether the character has no effect but to be shown.
 fn is_printable(c: char) -> bool {
     !c.is_control() && !is_invisible(c)
 }
 
-/// What changes the order or the place of what stands beside it (Unicode, bidirectional formatting).
+/// Characters that change the order or position of others (Unicode, bidirectional formatting).
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -65,7 +65,7 @@ fn octal(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "\\{byte:03o}"))
 }
 
-/// Bytes as fields of a JSON object: `<name>` as a string, and where that can't hold them, `<name>Base64` too.
+/// Bytes as fields of a JSON object: `<name>` as a string, and `<name>Base64` too if they are not UTF-8.
 pub struct Bytes<'a>(pub &'static [&'static str; 2], pub &'a [u8]);
 
 impl Serialize for Bytes<'_> {

@@ -1,15 +1,14 @@
-//! What users write, and what a registry or the HTTP library says, is shown to people and goes to logs: without control
-//! characters, and without the secrets that may be in it.
+//! Redaction of strings from users, registries and libraries before they are shown or logged: no control characters, no
+//! secrets.
 
-/// In place of a secret.
+/// Replaces a secret.
 const HIDDEN: &str = "***";
 
-/// Shorter ones would be found in ordinary words.
+/// Shorter ones would match parts of ordinary words.
 const SHORTEST_SECRET: usize = 4;
 
-/// `text` in one line of at most `length` characters, without `secrets`, without user information and queries of
-/// addresses (a query may be a signature that lets whoever has it read or write), and without credentials of the schemes
-/// Basic and Bearer.
+/// `text` in one line of at most `length` characters, without `secrets`, without user information and queries of URLs (a
+/// query may hold a signature that grants access), and without credentials of the schemes Basic and Bearer.
 pub fn redact(text: &str, secrets: &[String], length: usize) -> String {
     let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     for secret in secrets.iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
@@ -26,7 +25,7 @@ pub fn redact(text: &str, secrets: &[String], length: usize) -> String {
     text.trim().chars().take(length).collect()
 }
 
-/// An image reference or an address, as somebody wrote it who may have put a password in front of the host; in quotes.
+/// An image reference or a URL as a user wrote it, in quotes and without a password before the host.
 pub fn reference(text: &str) -> String {
     let text = redact(text, &[], 300);
     let shown = match text.rsplit_once('@') {
@@ -39,7 +38,7 @@ pub fn reference(text: &str) -> String {
     format!("{shown:?}")
 }
 
-/// A word that may hold an address.
+/// A word that may hold a URL.
 fn redact_address(word: &str) -> String {
     let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
     let (authority, path) = match rest.find(['/', '?', '#']) {
@@ -57,7 +56,7 @@ fn redact_address(word: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-/// What of the end of a word belongs to the sentence around it.
+/// The punctuation at the end of a word, which belongs to the sentence.
 fn trailing_punctuation(word: &str) -> &str {
     let end = word.trim_end_matches(['"', '\'', ')', ']', '>', ',', ';', '.', ':']).len();
     word.get(end..).unwrap_or_default()

@@ -1,6 +1,7 @@
 //! `tekton-wrap render`: the webhook's rewrite over files, without a cluster.
 
 mod diff;
+mod graphs;
 mod objects;
 
 use std::{
@@ -37,8 +38,8 @@ pub struct Args {
     #[arg(long, value_name = "REF", value_parser = arguments::image, default_value = concat!("tekton-wrap:", env!("CARGO_PKG_VERSION")))]
     image: String,
     /// What to print of each PipelineRun
-    #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
-    output: Output,
+    #[arg(short, long, value_enum, default_value_t = RenderOutput::Yaml)]
+    output: RenderOutput,
     /// Print a table of the tasks instead: what each one waits for, restores and saves, or why it is left as it is; with
     /// -o mermaid or dot their graph
     #[arg(long)]
@@ -47,7 +48,7 @@ pub struct Args {
 
 /// The forms that `render` prints.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub enum RenderOutput {
     /// The wrapped PipelineRun as YAML
     Yaml,
     /// The wrapped PipelineRun as JSON
@@ -164,7 +165,7 @@ pub async fn render(args: &Args) -> Result<Rendered, RenderError> {
     rendered.warnings.extend(unused.map(|(_, sentence)| sentence));
     let separator = match args.output {
         _ if args.explain => "\n",
-        Output::Yaml => "---\n",
+        RenderOutput::Yaml => "---\n",
         _ => "",
     };
     rendered.text = printed.join(separator);
@@ -218,26 +219,26 @@ fn elsewhere(objects: &Objects, refusal: &Refusal) -> String {
 
 fn print_wrapped(args: &Args, run: &Value, rewrite: &Rewrite, found: &[(Kind, Value)]) -> String {
     match args.output {
-        Output::Mermaid => return explain::mermaid(&rewrite.notes),
-        Output::Dot => return explain::dot(&rewrite.notes),
-        _ if args.explain => return explain::table(&rewrite.notes),
+        RenderOutput::Mermaid => return graphs::mermaid(&rewrite.explanation.notes()),
+        RenderOutput::Dot => return graphs::dot(&rewrite.explanation.notes()),
+        _ if args.explain => return explain::table(&rewrite.explanation.notes()),
         _ => {}
     }
-    if args.output == Output::Diff {
+    if args.output == RenderOutput::Diff {
         return print(&diff::unwrapped(run, &rewrite.run, found), &rewrite.run, &Value::Null, args.output);
     }
-    let patch = serde_json::to_value(&rewrite.patch).unwrap_or_default();
+    let patch = serde_json::from_str(&rewrite.patch).unwrap_or_default();
     print(run, &rewrite.run, &patch, args.output)
 }
 
-fn print(before: &Value, after: &Value, patch: &Value, output: Output) -> String {
+fn print(before: &Value, after: &Value, patch: &Value, output: RenderOutput) -> String {
     match output {
-        Output::Yaml => yaml::to_string(after),
-        Output::Json => format!("{after:#}\n"),
+        RenderOutput::Yaml => yaml::to_string(after),
+        RenderOutput::Json => format!("{after:#}\n"),
         // A run that is not wrapped has no graph of ours.
-        Output::Mermaid | Output::Dot => String::new(),
-        Output::Patch => format!("{patch:#}\n"),
-        Output::Diff => {
+        RenderOutput::Mermaid | RenderOutput::Dot => String::new(),
+        RenderOutput::Patch => format!("{patch:#}\n"),
+        RenderOutput::Diff => {
             let (before, after) = (yaml::to_string(before), yaml::to_string(after));
             similar::TextDiff::from_lines(&before, &after).unified_diff().header("created", "stored").to_string()
         }

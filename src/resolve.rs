@@ -18,7 +18,7 @@ use crate::{
     limits::MAX_REWRITE,
     source::{Creation, Flags, Found, Kind, Source},
     tekton::{reference::Reference, run::Run},
-    wrap::{self, Ask, Refusal, Request, Rewrite, Settings},
+    wrap::{self, OptIn, Refusal, Request, Rewrite, Settings},
 };
 
 /// Tasks of one run that are read at a time.
@@ -47,8 +47,8 @@ pub async fn wrap_run_on<S: Source>(
     let asked = {
         let (run, namespace) = (run.clone(), namespace.clone());
         work.run(move || {
-            let ask = Ask::read(Run::new(&run), &namespace, opt_in_by)?;
-            Ok::<_, Refusal>(ask.map(|ask| (ask.embedded(), ask.pipeline)))
+            let opt_in = OptIn::read(Run::new(&run), &namespace, opt_in_by)?;
+            Ok::<_, Refusal>(opt_in.map(|opt_in| (opt_in.embedded(), opt_in.pipeline)))
         })
     };
     let Some((embedded, reference)) = asked.await? else { return Ok(None) };
@@ -70,8 +70,8 @@ pub async fn wrap_run_on<S: Source>(
         work.run(move || {
             let run = Run::new(&run);
             // What was read before is only borrowed from the run.
-            let Some(ask) = Ask::read(run, &namespace, opt_in_by)? else { return Ok(None) };
-            let Some(request) = ask.request(&defaults, &pipeline.object)? else { return Ok(None) };
+            let Some(opt_in) = OptIn::read(run, &namespace, opt_in_by)? else { return Ok(None) };
+            let Some(request) = opt_in.request(&defaults, &pipeline.object)? else { return Ok(None) };
             let wanted = wrap::tasks_to_inline(run, &namespace, &request, &pipeline.object)?;
             Ok::<_, Refusal>(Some((request, wanted)))
         })

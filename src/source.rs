@@ -11,7 +11,7 @@ use crate::{
     tekton::reference::Reference,
 };
 
-/// What can be asked for.
+/// Kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `tekton.dev` Pipeline
@@ -35,17 +35,17 @@ pub enum OptInBy {
 pub struct Creation<'a> {
     /// Who opts in.
     pub opt_in_by: OptInBy,
-    /// Where it is to be created.
+    /// The run's namespace.
     pub namespace: &'a str,
-    /// When an answer would be too late, if ever.
+    /// The deadline of the review, if any.
     pub deadline: Option<Instant>,
-    /// A dry run: nothing may be created for it.
+    /// A dry run, for which nothing may be created.
     pub dry_run: bool,
-    /// What may still be read for it; none if that is not bounded.
+    /// Bounds what is read for it, if given.
     pub budget: Option<&'a Budget>,
 }
 
-/// Where Pipelines and Tasks are found: a cluster, or files.
+/// A source of Pipelines and Tasks: a cluster, or files.
 pub trait Source: Sync {
     /// The object in its v1 form; none if there is no such object.
     fn get(
@@ -108,13 +108,13 @@ pub struct SourceError {
 }
 
 impl SourceError {
-    /// [`SourceError::reason`] of what a dry run can't resolve.
+    /// [`SourceError::reason`] if a dry run can't resolve a reference.
     pub const DRY_RUN: &str = "DryRun";
 
-    /// [`SourceError::reason`] of what took too long.
+    /// [`SourceError::reason`] of a timeout.
     pub const TIMEOUT: &str = "Timeout";
 
-    /// [`SourceError::reason`] of what may work a moment later.
+    /// [`SourceError::reason`] of a transient failure.
     pub const UNAVAILABLE: &str = "Unavailable";
 
     /// [`SourceError::reason`] of what the operator of the cluster or the webhook has to mend.

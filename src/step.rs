@@ -8,6 +8,8 @@
 //! It never holds credentials: it ends up in the PipelineRun and in audit logs. A stored run is started again by other
 //! versions of the image: RELEASING.md says how this contract may change.
 
+mod matrix;
+mod options;
 pub mod stored;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::{
+    matrix::{MatrixStep, TooManyCombinations},
+    options::{Compression, ConflictRule, Keep, OnConflict},
+};
 use crate::tekton::{fields::change_texts, variables::substitute};
 
 /// The environment variable of an injected step that holds its [`StepConfig`].
@@ -29,11 +35,12 @@ pub struct RuntimeVariable {
 }
 
 /// All variables that may stand in a [`StepConfig`]. Their values are names and UIDs that Kubernetes has checked.
-pub const RUNTIME_VARIABLES: [RuntimeVariable; 4] = [
+pub const RUNTIME_VARIABLES: [RuntimeVariable; 5] = [
     RuntimeVariable { reference: "context.pipelineRun.uid", env: "TEKTON_WRAP_RUN_UID" },
     RuntimeVariable { reference: "context.pipelineRun.name", env: "TEKTON_WRAP_RUN_NAME" },
     RuntimeVariable { reference: "context.pipelineRun.namespace", env: "TEKTON_WRAP_RUN_NAMESPACE" },
     RuntimeVariable { reference: "context.taskRun.name", env: "TEKTON_WRAP_TASK_RUN" },
+    RuntimeVariable { reference: "context.task.retry-count", env: "TEKTON_WRAP_RETRY" },
 ];
 
 /// The folder of the program, of the workspaces and of the state in an injected step.
@@ -90,6 +97,15 @@ pub struct StepConfig {
     /// In a rerun: results of such tasks that this step gives in their place, by name. Strings, arrays or objects of strings.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub results: BTreeMap<String, Value>,
+    /// The same for the target; none: it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_expires: Option<String>,
+    /// What is left when the run is over.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep: Keep,
+    /// Of a save step that runs after failures of the task's own steps too: what it has to know about these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_failure: Option<AfterFailure>,
     /// The wrapped workspaces of the task that this step restores or saves.
     pub workspaces: Vec<WorkspaceStep>,
 }
@@ -104,18 +120,27 @@ pub struct EarlierRun {
     pub tasks: Vec<(u32, u32)>,
 }
 
-/// How a step tells which combination of its task's matrix it belongs to: there is no variable for that.
+/// Param `failed`: the task's own steps let the save step run after a failure, and it fails in their place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct MatrixStep {
-    /// Name of the TaskRun. Its end is the number of the combination.
-    pub task_run: String,
-    /// The TaskRun's uncut name if there is only one combination: then it has no number (Tekton: pipelinerunresolution.go
-    /// `getNewRunNames`). None if there are certainly more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub single: Option<String>,
-    /// How many combinations there may be.
-    pub most: u32,
+pub struct AfterFailure {
+    /// The steps that may have failed, in their order.
+    pub steps: Vec<OwnStep>,
+    /// How often the task is tried again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retries: u32,
+    /// How often it has been: a number. A try that is not the last one saves nothing.
+    pub retry: String,
+}
+
+/// A step of the task itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OwnStep {
+    /// Its name.
+    pub name: String,
+    /// The file with its exit code.
+    pub exit_code: String,
 }
 
 /// One workspace of a step.
@@ -131,6 +156,9 @@ pub struct WorkspaceStep {
     /// The image that the workspace starts with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// Whether the run says how much room it has. If not, a restore step warns where its files take most of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sized: bool,
     /// The nearest ancestors that save this workspace; for each optional one, its own nearest ancestors too (flat, in
     /// pipeline order). Their snapshots name all further ancestors. Empty in a save step: the restore step in front of it
     /// leaves what it found in [`STATE_DIR`].
@@ -141,7 +169,7 @@ pub struct WorkspaceStep {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parallel: Vec<(u32, u32)>,
     /// Paths in it at which containers of the task mount something else: what is there stays there, and an empty file or
-    /// directory that the container runtime made as mount point is nobody's change.
+    /// directory that the container runtime made as mount point is not a change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
     /// Param `paths`: patterns as gitignore has them, see [`crate::globs::Globs`]. Only what they match is restored; empty:
@@ -168,51 +196,6 @@ pub struct Predecessor {
     /// Whether it may have been skipped or have failed: then an absent snapshot is not an error.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optional: bool,
-}
-
-/// Param `conflict`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnConflict {
-    /// The join fails and lists the paths and both tasks.
-    #[default]
-    Fail,
-    /// The later task in pipeline order wins.
-    Last,
-}
-
-/// A rule of param `conflict`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConflictRule {
-    /// Which paths of a workspace: a pattern as gitignore has them, see [`crate::globs::Glob`].
-    pub paths: String,
-    /// What becomes of them.
-    pub then: OnConflict,
-}
-
-/// Param `compression`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// `application/vnd.oci.image.layer.v1.tar+zstd`
-    #[default]
-    Zstd,
-    /// `application/vnd.oci.image.layer.v1.tar+gzip`
-    Gzip,
-    /// `application/vnd.oci.image.layer.v1.tar`
-    None,
-}
-
-/// A matrix has more combinations than were allowed for when the run was created.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "combination {combination} of the matrix of task {task:?} can't be told apart from other tasks: a matrix whose values come from results may have {most} combinations at most"
-)]
-pub struct TooManyCombinations {
-    task: String,
-    combination: u32,
-    most: u32,
 }
 
 /// The environment of a step is not what the webhook makes it.
@@ -261,18 +244,6 @@ impl StepConfig {
         }
     }
 
-    /// The same for this one combination of a matrix, as if it were an ordinary task. Messages and snapshots name it
-    /// `build[2]`.
-    pub fn of_combination(self) -> Result<Self, TooManyCombinations> {
-        let Some(matrix) = &self.matrix else { return Ok(self) };
-        let combination = matrix.combination(&self.task);
-        if combination >= matrix.most {
-            return Err(TooManyCombinations { task: self.task, combination, most: matrix.most });
-        }
-        let task = format!("{}[{combination}]", self.task);
-        Ok(Self { order: self.order.saturating_add(combination), task, matrix: None, ..self })
-    }
-
     /// UID of the run whose snapshot counts for the task at `order`: this one, or an earlier one in a rerun.
     pub fn run_of(&self, order: u32) -> &str {
         let earlier = self.earlier.iter().find(|earlier| Self::in_ranges(&earlier.tasks, order));
@@ -289,25 +260,31 @@ impl StepConfig {
     /// carries a part of its digest, so that two workspaces never share a tag
     /// (OCI distribution-spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
     pub fn tag(run: &str, order: u32, workspace: &str) -> String {
-        const ROOM: usize = 64;
-        let plain: String =
-            workspace.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
-        if plain == workspace && plain.len() <= ROOM {
-            return format!("{run}.{order}.{plain}");
-        }
-        let digest = crate::digest::Digest::of(workspace.as_bytes()).hex();
-        format!("{run}.{order}.{}-{}", &plain[..plain.len().min(ROOM - 9)], &digest[..8])
+        task_tag(run, &order.to_string(), workspace)
+    }
+
+    /// Tag of the image by which a task with parallel ones says which images it wrote under the tag of the target, where
+    /// another task may have replaced them without having seen them: `<run uid>.r<order>.<workspace>`.
+    pub fn replaced_tag(run: &str, order: u32, workspace: &str) -> String {
+        task_tag(run, &format!("r{order}"), workspace)
     }
 }
 
-impl MatrixStep {
-    /// The number of the combination of `task`.
-    fn combination(&self, task: &str) -> u32 {
-        if self.single.as_ref().is_some_and(|single| is_single(&self.task_run, single, task)) {
-            return 0;
-        }
-        let number = self.task_run.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
-        number.unwrap_or_default()
+fn task_tag(run: &str, place: &str, workspace: &str) -> String {
+    const ROOM: usize = 64;
+    let plain: String =
+        workspace.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+    if plain == workspace && plain.len() <= ROOM {
+        return format!("{run}.{place}.{plain}");
+    }
+    let digest = crate::digest::Digest::of(workspace.as_bytes()).hex();
+    format!("{run}.{place}.{}-{}", &plain[..plain.len().min(ROOM - 9)], &digest[..8])
+}
+
+impl AfterFailure {
+    /// Whether Tekton will not try the task again. It is the last try too if the count can't be read.
+    pub fn is_last_try(&self) -> bool {
+        self.retry.parse::<u32>().map_or(true, |retry| retry >= self.retries)
     }
 }
 
@@ -319,21 +296,6 @@ impl Predecessor {
             Some(_) => format!("{}[{}]", self.task, order.saturating_sub(self.order)),
         }
     }
-}
-
-/// Whether `name` is the TaskRun's name `single`, which is cut and hashed if it is too long: the hash is in front of the
-/// task's name or of the beginning of it (knative: kmeta/names.go `ChildName`).
-fn is_single(name: &str, single: &str, task: &str) -> bool {
-    const LONGEST: usize = 63;
-    const HASH: usize = 32;
-    if single.len() <= LONGEST {
-        return name == single;
-    }
-    let suffix = format!("-{task}");
-    (0..=suffix.len()).filter_map(|end| name.strip_suffix(suffix.get(..end)?)).any(|rest| {
-        let start = rest.len().saturating_sub(HASH);
-        rest.len() >= HASH && rest[start..].bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -383,70 +345,10 @@ mod tests {
         assert_eq!(serde_json::to_string(&config).unwrap(), json);
     }
 
-    #[test]
-    fn combinations_of_a_matrix() {
-        let hash = "d41d8cd98f00b204e9800998ecf8427e";
-        let long = "a-task-whose-name-is-longer-than-a-hash-leaves-3-room";
-        for (task, run, task_run, combination) in [
-            ("build-2", "run", None, None),
-            ("build-2", "run", Some("run-build-2".to_owned()), Some(0)),
-            ("build-2", "run", Some("run-build-2-0".to_owned()), Some(0)),
-            ("build-2", "run", Some("run-build-2-13".to_owned()), Some(13)),
-            // A task whose name is a number.
-            ("1", "run", Some("run-1".to_owned()), Some(0)),
-            ("1", "run", Some("run-1-1".to_owned()), Some(1)),
-            ("1", "run-1", Some("run-1-1".to_owned()), Some(0)),
-            // Cut and hashed, the name of the task behind the hash, or the beginning of it.
-            ("build-2", &"r".repeat(60), Some(format!("{}{hash}-build-2", "r".repeat(23))), Some(0)),
-            ("build-2", &"r".repeat(60), Some(format!("{}{hash}-build-2-7", "r".repeat(21))), Some(7)),
-            (long, "run", Some(format!("run{hash}-{}", &long[..27])), Some(0)),
-            (long, "run", Some(format!("run{hash}-{}-3", &long[..24])), Some(3)),
-            (long, &"r".repeat(60), Some(format!("{}{hash}", "r".repeat(31))), Some(0)),
-            (long, &"r".repeat(60), Some(format!("{}{}-12", "r".repeat(31), &hash[..29])), Some(12)),
-        ] {
-            let config = StepConfig {
-                run: String::new(),
-                task: task.to_owned(),
-                order: 7,
-                matrix: task_run.map(|task_run| MatrixStep {
-                    task_run,
-                    single: Some(format!("{run}-{task}")),
-                    most: 14,
-                }),
-                conflict: OnConflict::Fail,
-                conflict_rules: Vec::new(),
-                compression: Compression::Zstd,
-                expires: None,
-                earlier: Vec::new(),
-                results: BTreeMap::new(),
-                workspaces: Vec::new(),
-            };
-            let shown = format!("{:?}", config.matrix);
-            let of = config.of_combination().unwrap();
-            let name = combination.map_or(task.to_owned(), |number| format!("{task}[{number}]"));
-            assert_eq!((of.order, of.task), (7 + combination.unwrap_or(0), name), "{shown}");
-        }
-    }
-
-    #[test]
-    fn combinations_that_are_known_to_be_several() {
-        let config = |number: u32| {
-            let text = format!(
-                r#"{{"run":"u","task":"1","order":7,"matrix":{{"taskRun":"run-1-{number}","most":2}},"workspaces":[]}}"#
-            );
-            serde_json::from_str::<StepConfig>(&text).unwrap()
-        };
-        assert_eq!(config(1).of_combination().unwrap().order, 8);
-        assert_eq!(
-            config(2).of_combination().unwrap_err().to_string(),
-            r#"combination 2 of the matrix of task "1" can't be told apart from other tasks: a matrix whose values come from results may have 2 combinations at most"#
-        );
-    }
-
-    #[test]
     fn tags() {
         let uid = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
         assert_eq!(StepConfig::tag(uid, 3, "sources"), format!("{uid}.3.sources"));
+        assert_eq!(StepConfig::replaced_tag(uid, 3, "sources"), format!("{uid}.r3.sources"));
         let (one, other) = (StepConfig::tag(uid, 3, "a b"), StepConfig::tag(uid, 3, "a/b"));
         assert!(one.starts_with(&format!("{uid}.3.a-b-")) && one != other);
         let long = StepConfig::tag(uid, 3000, &"w".repeat(300));

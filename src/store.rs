@@ -1,7 +1,7 @@
-//! Where snapshots are kept. One trait, [`Store`], and one module for each kind of place.
+//! Storage of images: the trait [`Store`] and its implementations.
 //!
 //! A store holds blobs and manifests by digest and gives manifests tags, as a registry does (OCI distribution-spec) and
-//! as an OCI image layout does in a folder (OCI image-spec, image-layout.md). It knows nothing of workspaces.
+//! as an OCI image layout does in a folder (OCI image-spec, image-layout.md). It knows no workspaces.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 #![cfg_attr(
@@ -10,15 +10,21 @@
         clippy::indexing_slicing,
         clippy::arithmetic_side_effects,
         clippy::cast_possible_truncation,
-        reason = "a test that panics has failed, which is what it is for"
+        reason = "a test that panics fails"
     )
 )]
 
+mod cloud;
 mod credentials;
 mod dir;
+mod gcs;
+mod layout;
+mod net;
 mod registry;
+mod s3;
 mod settings;
 mod verify;
+mod xml;
 
 use std::{
     io::{self, Read, Write},
@@ -28,54 +34,64 @@ use std::{
 #[cfg(any(test, fuzzing))]
 pub use self::registry::any_answer::check as check_answer;
 pub use self::{
+    cloud::Environment,
     credentials::{Credentials, TEKTON_CREDENTIALS},
-    registry::{HttpOptions, RetryPolicy},
-    settings::{MirrorAddress, Settings},
+    net::{http::HttpOptions, retry::RetryPolicy},
+    settings::{MirrorAddress, RegistrySettings},
 };
 use crate::{digest::Digest, target::Target, units};
 
-/// How stores are reached.
+/// How stores are accessed.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Who we are.
+pub struct StoreOptions {
+    /// Where credentials are read.
     pub credentials: Credentials,
-    /// Limits and trust of connections; none: the usual ones, and connections that the whole process shares.
+    /// Timeouts and certificate authorities; none: the defaults, and a connection pool that the whole process shares.
     pub http: Option<HttpOptions>,
-    /// When to try again.
+    /// Retries.
     pub retry: RetryPolicy,
-    /// Registries, `host[:port]`, that may be asked over plain HTTP although they are not near.
+    /// Registries, `host[:port]`, that may be accessed over plain HTTP.
     pub insecure: Vec<String>,
-    /// Token servers that may get credentials although they are not on the registry's site.
+    /// Token servers that may get credentials although they belong to another site than the registry.
     pub token_hosts: Vec<String>,
-    /// Where blobs are read first.
+    /// A registry from which blobs are read first.
     pub mirror: Option<MirrorAddress>,
+    /// Who we are to a cloud, and where its services are.
+    pub cloud: Environment,
 }
 
-/// Opens the store that `target` lies in, with the credentials and [`Settings`] of this process. Nothing is sent yet.
+/// Opens the store that `target` lies in, with the credentials and [`RegistrySettings`] of this process. Nothing is sent yet.
 pub fn open(target: &Target) -> Result<Box<dyn Store>, StoreError> {
     match target {
-        Target::Dir { .. } => open_with(target, &Options::default()),
-        Target::Registry(_) => open_with(target, &Options::new(&Settings::of_process()?)),
+        Target::Dir { .. } => open_with(target, &StoreOptions::default()),
+        Target::Registry(_) | Target::S3(_) | Target::Gcs(_) => {
+            open_with(target, &StoreOptions::new(&RegistrySettings::of_process()?))
+        }
     }
 }
 
-/// The same without credentials: for what an image names, and not the user.
+/// The same without credentials, for references that come from an image and not from the user.
 pub fn open_anonymous(target: &Target) -> Result<Box<dyn Store>, StoreError> {
-    let options = Options::new(&Settings::of_process()?);
-    open_with(target, &Options { credentials: Credentials::default(), ..options })
+    let options = StoreOptions::new(&RegistrySettings::of_process()?);
+    open_with(
+        target,
+        &StoreOptions { credentials: Credentials::default(), cloud: options.cloud.anonymous(), ..options },
+    )
 }
 
-/// The same with options of one's own.
-pub fn open_with(target: &Target, options: &Options) -> Result<Box<dyn Store>, StoreError> {
+/// The same with these options.
+pub fn open_with(target: &Target, options: &StoreOptions) -> Result<Box<dyn Store>, StoreError> {
     Ok(match target {
         Target::Dir { path, .. } => Box::new(dir::DirStore::new(path)),
         Target::Registry(image) => Box::new(registry::RegistryStore::new(image, options)?),
+        Target::Gcs(bucket) => Box::new(layout::Layout::new(gcs::GcsObjects::new(bucket, options)?)),
+        Target::S3(bucket) => Box::new(layout::Layout::new(s3::S3Objects::new(bucket, options)?)),
     })
 }
 
-impl Options {
-    /// Those of this process's environment, with `settings`.
-    pub fn new(settings: &Settings) -> Self {
+impl StoreOptions {
+    /// From `settings` and the environment of this process.
+    pub fn new(settings: &RegistrySettings) -> Self {
         let http = (!settings.ca.is_empty())
             .then(|| HttpOptions { authorities: settings.ca.clone(), ..HttpOptions::default() });
         Self {
@@ -85,11 +101,12 @@ impl Options {
             insecure: settings.insecure.clone(),
             token_hosts: settings.token_hosts.clone(),
             mirror: settings.mirror.clone(),
+            cloud: Environment::of_process(settings.registry_secret.as_deref()),
         }
     }
 }
 
-/// A blob as it is stored.
+/// A stored blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blob {
     /// SHA-256 of its bytes.
@@ -98,9 +115,9 @@ pub struct Blob {
     pub size: u64,
 }
 
-/// A manifest as it is stored.
+/// A stored manifest.
 #[derive(Clone, Debug)]
-pub struct Manifest {
+pub struct StoredManifest {
     /// SHA-256 of `bytes`, checked.
     pub digest: Digest,
     /// For example `application/vnd.oci.image.manifest.v1+json`.
@@ -109,28 +126,37 @@ pub struct Manifest {
     pub bytes: Vec<u8>,
 }
 
-/// Writes the whole content of a blob from its beginning. It may be called more than once (an upload that broke is
-/// started again) and must write the same bytes each time.
+/// Writes the whole content of a blob. It may be called more than once (a broken upload starts again) and must write the
+/// same bytes each time.
 pub type Produce<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + Send + 'a;
 
 /// One repository of a registry, or one folder. Every method may be called from several threads at once.
 pub trait Store: Send + Sync {
-    /// The manifest under `reference`, a tag or a `sha256:` digest; none where there is none.
-    fn manifest(&self, reference: &str) -> Result<Option<Manifest>, StoreError>;
+    /// The manifest under `reference`, a tag or a `sha256:` digest; none if there is no such manifest.
+    fn manifest(&self, reference: &str) -> Result<Option<StoredManifest>, StoreError>;
 
-    /// Stores `bytes` as a manifest under `tag`, in place of what was there. All blobs that it names must be stored.
+    /// The digest of the manifest under `reference`; none if there is no such manifest.
+    fn digest(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
+        Ok(self.manifest(reference)?.map(|manifest| manifest.digest))
+    }
+
+    /// Stores `bytes` as a manifest under `tag`, which it moves if it exists. All blobs that it refers to must be stored.
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError>;
 
-    /// Deletes the manifest and with it all its tags; false where it is not there. Blobs that nothing else needs go with it
-    /// at once or when the registry collects them.
+    /// Deletes the manifest and all its tags; false if it does not exist. Blobs without another reference are deleted at once,
+    /// or by the registry's garbage collection.
     fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError>;
 
-    /// Deletes the image that was found under `tag` and has this digest, with the tag; false where it is not there. Not
-    /// every registry deletes by digest, and not every one while a tag points to it. Afterwards it is looked for: where it
-    /// is still there, that is an error.
+    /// Deletes the image with this digest, and `tag`, which points to it; false if it does not exist. Not every registry
+    /// deletes by digest, or while a tag points to it. If the image still exists afterwards, that is an error.
     fn delete_image(&self, tag: &str, digest: &Digest) -> Result<bool, StoreError> {
         let _ = tag;
         self.delete_manifest(digest)
+    }
+
+    /// Deletes blobs that no image needs any more, where that does not happen by itself.
+    fn collect(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// All tags, in order.
@@ -150,19 +176,19 @@ pub trait Store: Send + Sync {
     /// Stores what `produce` writes, streaming: it is never held in memory or in a file as a whole.
     fn put_blob(&self, produce: &mut Produce<'_>) -> Result<Blob, StoreError>;
 
-    /// Stores `bytes` unless the store has them.
+    /// Stores `bytes` as a blob, unless the store has it.
     fn put_bytes(&self, bytes: &[u8]) -> Result<Blob, StoreError>;
 
-    /// Makes a blob of `from` available here without sending it through this machine; false where that can't be done,
-    /// then the caller copies it.
+    /// Mounts a blob of `from` here, without transferring it through this machine; false if that is impossible, so that the
+    /// caller has to copy it.
     fn mount_blob(&self, digest: &Digest, from: &Target) -> Result<bool, StoreError>;
 }
 
-/// What went wrong with a store: one sentence that names the place and what to do.
+/// A failed operation of a store: one sentence that names the place and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The content of the store is not what it has to be.
+    /// Stored content is invalid.
     #[error("{place}: {problem}")]
     Content {
         /// The image or blob.
@@ -175,10 +201,10 @@ pub enum StoreError {
     Io {
         /// The image, blob or file.
         place: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A registry can't be reached, or does not do what it was asked for.
+    /// A registry can't be reached, or refuses a request.
     #[error("{place}: {problem}")]
     Registry {
         /// The image or blob.
@@ -186,7 +212,7 @@ pub enum StoreError {
         /// What is wrong, and what to do.
         problem: String,
     },
-    /// A manifest names a blob that the registry does not have (any more): it has to be stored again.
+    /// A manifest refers to a blob that the registry does not have: it has to be stored again.
     #[error("{place}: {problem}")]
     MissingBlob {
         /// The image.
@@ -194,21 +220,21 @@ pub enum StoreError {
         /// What is wrong, and what to do.
         problem: String,
     },
-    /// A setting that can't be used: a flag or an environment variable.
+    /// An invalid setting: a flag or an environment variable.
     #[error("{problem}")]
     Settings {
         /// Which one, and what is wrong with it.
         problem: String,
     },
-    /// A registry does not let us.
+    /// A registry denies access.
     #[error("{place}: {problem}")]
     Denied {
         /// The image or blob.
         place: String,
-        /// What it denied, and where credentials were looked for.
+        /// What it denied, and which credentials were used.
         problem: String,
     },
-    /// A file with credentials is unusable.
+    /// An invalid file with credentials.
     #[error("{file}: the credentials for registries can't be used: {problem}")]
     Credentials {
         /// The file.
@@ -216,22 +242,22 @@ pub enum StoreError {
         /// What is wrong with it; no part of its content.
         problem: String,
     },
-    /// A fault that was expected to pass did not.
+    /// A transient fault lasted until the deadline.
     #[error("{error} (tried {attempts} times in {})", units::duration(*elapsed))]
     GaveUp {
-        /// How often.
+        /// The number of attempts.
         attempts: u32,
-        /// How long.
+        /// The time since the first fault.
         elapsed: Duration,
         /// The last fault.
         error: Box<StoreError>,
     },
-    /// What was to be stored could not be read or made.
+    /// The content to store could not be read or produced.
     #[error("{0}")]
     Source(io::Error),
 }
 
-/// The media type that a manifest states in itself (OCI image-spec, manifest.md: `mediaType` should be used).
+/// The media type in a manifest (OCI image-spec, manifest.md: `mediaType` should be used).
 fn own_media_type(manifest: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -249,7 +275,26 @@ fn own_media_type(manifest: &[u8]) -> Option<String> {
     }
 }
 
-/// `len` as a length in memory, if the range lies within the blob.
+/// Config, layers and other manifests that a manifest names; or what is wrong with it.
+fn named_by(manifest: &[u8]) -> Result<Vec<Digest>, String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        #[serde(default)]
+        layers: Vec<Descriptor>,
+        #[serde(default)]
+        manifests: Vec<Descriptor>,
+        config: Option<Descriptor>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Descriptor {
+        digest: String,
+    }
+    let Named { layers, manifests, config } = serde_json::from_slice(manifest).map_err(|error| error.to_string())?;
+    // A digest of another kind names nothing that we store.
+    Ok(layers.into_iter().chain(manifests).chain(config).filter_map(|named| named.digest.parse().ok()).collect())
+}
+
+/// `len` as `usize`, if the range lies within the blob.
 fn check_range(blob: &Blob, offset: u64, len: u64, place: &str) -> Result<usize, StoreError> {
     match (offset.checked_add(len), usize::try_from(len)) {
         (Some(end), Ok(len)) if end <= blob.size => Ok(len),

@@ -1,10 +1,15 @@
-//! Param `target` (and `base`), parsed: where a snapshot is kept.
+//! References to images, as in the params `target` and `base`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use crate::redact;
+use crate::{digest::Digest, redact};
 
-/// Where images are read and written.
+/// The longest tag and the longest name of a repository (OCI distribution-spec, "Pulling manifests"; the second one is what
+/// registries take in practice: distribution/reference, `RepositoryNameTotalLengthMax`).
+const MAX_TAG: usize = 128;
+const MAX_REPOSITORY: usize = 255;
+
+/// An image in a registry or a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// `[oci://]host[:port]/repository[:tag][@sha256:…]`
@@ -16,6 +21,21 @@ pub enum Target {
         /// The image's name in `index.json` (`org.opencontainers.image.ref.name`).
         tag: String,
     },
+    /// `s3://bucket[/prefix][:tag]`
+    S3(Bucket),
+    /// `gs://bucket[/prefix][:tag]`
+    Gcs(Bucket),
+}
+
+/// An image in a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Bucket {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What the names of all objects begin with; no slash at either end. May be empty.
+    pub prefix: String,
+    /// The image's tag; `latest` if the string had none.
+    pub tag: String,
 }
 
 /// An image in a registry (OCI distribution-spec, "Pulling manifests"; defaults as docker and crane have them).
@@ -25,13 +45,13 @@ pub struct ImageReference {
     pub registry: String,
     /// Repository in it, for example `me/build`.
     pub repository: String,
-    /// Tag; `latest` if the string had neither tag nor digest.
+    /// Tag; `latest` if the string had neither tag nor digest. One that was too long is cut and ends with a part of its digest.
     pub tag: String,
     /// `sha256:…` if the string pinned one: it wins over the tag.
-    pub digest: Option<crate::digest::Digest>,
+    pub digest: Option<Digest>,
 }
 
-/// A string that is not a target. The message is a clause that fits after "target …:".
+/// A string that is not a target. The message is a clause that follows "target …:".
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct InvalidTarget(String);
@@ -45,17 +65,44 @@ impl Target {
                 image.tag = tag.to_owned();
                 image.digest = None;
             }
-            Self::Dir { tag: old, .. } => *old = tag.to_owned(),
+            Self::Dir { tag: old, .. } | Self::S3(Bucket { tag: old, .. }) | Self::Gcs(Bucket { tag: old, .. }) => {
+                *old = tag.to_owned()
+            }
         }
         other
     }
 
-    /// The pinned digest, else the tag: what a store is asked for.
+    /// Where it is, without tag and digest.
+    pub fn repository(&self) -> String {
+        match self {
+            Self::Registry(image) => format!("{}/{}", image.registry, image.repository),
+            Self::Dir { path, .. } => format!("dir://{}", path.display()),
+            Self::S3(bucket) => bucket.url("s3"),
+            Self::Gcs(bucket) => bucket.url("gs"),
+        }
+    }
+
+    /// The reference in its store: the pinned digest, else the tag.
     pub fn reference(&self) -> String {
         match self {
             Self::Registry(ImageReference { digest: Some(digest), .. }) => digest.to_string(),
             Self::Registry(image) => image.tag.clone(),
-            Self::Dir { tag, .. } => tag.clone(),
+            Self::Dir { tag, .. } | Self::S3(Bucket { tag, .. }) | Self::Gcs(Bucket { tag, .. }) => tag.clone(),
+        }
+    }
+}
+
+impl Bucket {
+    /// Where it is, without a tag.
+    fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}/{}", self.bucket, self.prefix).trim_end_matches('/').to_owned()
+    }
+
+    /// The whole name of the object `key`.
+    pub fn key(&self, key: &str) -> String {
+        match self.prefix.as_str() {
+            "" => key.to_owned(),
+            prefix => format!("{prefix}/{key}"),
         }
     }
 }
@@ -70,8 +117,10 @@ impl FromStr for Target {
         match scheme {
             "oci" => parse_image(rest).map(Self::Registry),
             "dir" => parse_dir(rest),
+            "s3" => parse_bucket(scheme, rest).map(Self::S3),
+            "gs" => parse_bucket(scheme, rest).map(Self::Gcs),
             _ => Err(InvalidTarget(format!(
-                "{} has the scheme {}://, which is not supported; use a registry (quay.io/me/image:tag) or dir:///path",
+                "{} has the scheme {}://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix, gs://bucket/prefix or dir:///path",
                 redact::reference(text),
                 redact::redact(scheme, &[], 20)
             ))),
@@ -84,7 +133,16 @@ impl fmt::Display for Target {
         match self {
             Self::Registry(image) => image.fmt(f),
             Self::Dir { path, tag } => write!(f, "dir://{}:{tag}", path.display()),
+            Self::S3(bucket) => write!(f, "s3://{bucket}"),
+            Self::Gcs(bucket) => write!(f, "gs://{bucket}"),
         }
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.prefix.is_empty() { "" } else { "/" };
+        write!(f, "{}{separator}{}:{}", self.bucket, self.prefix, self.tag)
     }
 }
 
@@ -108,9 +166,7 @@ fn parse_image(text: &str) -> Result<ImageReference, InvalidTarget> {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (name, "latest"),
     };
-    if !is_tag(tag) {
-        return Err(invalid(&format!("the tag {tag:?} may hold only letters, digits, '_', '.' and '-', 128 at most")));
-    }
+    let tag = legal_tag(tag).ok_or_else(|| invalid(&illegal_tag(tag)))?;
     let (registry, repository) = match name.split_once('/') {
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path.to_owned()),
         Some(_) => ("index.docker.io", name.to_owned()),
@@ -119,13 +175,19 @@ fn parse_image(text: &str) -> Result<ImageReference, InvalidTarget> {
     if !is_host(registry) {
         return Err(invalid(&format!("{registry:?} is not a registry's host name")));
     }
-    if repository.len() > 255 || !repository.split('/').all(is_path_component) {
+    if repository.len() > MAX_REPOSITORY {
+        let length = repository.len();
+        return Err(invalid(&format!(
+            "the repository's name has {length} characters, more than the {MAX_REPOSITORY} that registries take: put what is long, such as the name of a run, into the tag"
+        )));
+    }
+    if !repository.split('/').all(is_path_component) {
         return Err(invalid(&format!(
             "the repository {repository:?} may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'"
         )));
     }
     let registry = if registry == "docker.io" { "index.docker.io" } else { registry };
-    Ok(ImageReference { registry: registry.to_owned(), repository, tag: tag.to_owned(), digest })
+    Ok(ImageReference { registry: registry.to_owned(), repository, tag, digest })
 }
 
 /// `/absolute/path[:tag]`
@@ -134,19 +196,77 @@ fn parse_dir(rest: &str) -> Result<Target, InvalidTarget> {
     if !rest.starts_with('/') {
         return Err(invalid("write dir:/// and an absolute path"));
     }
-    let (path, tag) = match rest.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, tag),
-        _ => (rest, "latest"),
-    };
-    if !is_tag(tag) {
-        return Err(invalid(&format!("the tag {tag:?} may hold only letters, digits, '_', '.' and '-', 128 at most")));
-    }
-    Ok(Target::Dir { path: PathBuf::from(path), tag: tag.to_owned() })
+    let (path, tag) = split_tag(rest).map_err(|why| invalid(&why))?;
+    Ok(Target::Dir { path: PathBuf::from(path), tag })
 }
 
-fn is_tag(tag: &str) -> bool {
+/// `bucket[/prefix][:tag]`
+fn parse_bucket(scheme: &str, rest: &str) -> Result<Bucket, InvalidTarget> {
+    let shown = || redact::reference(&format!("{scheme}://{rest}"));
+    let invalid = |why: &str| InvalidTarget(format!("{} is not a place in a bucket: {why}", shown()));
+    if rest.contains('?') {
+        return Err(invalid("it has a query; the region and the endpoint are params"));
+    }
+    let (path, tag) = split_tag(rest).map_err(|why| invalid(&why))?;
+    let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+    if !is_bucket(bucket) {
+        return Err(invalid(&format!(
+            "the bucket {} may hold only lower-case letters, digits, '.', '_' and '-', 3 to 63 of them, with a letter or digit at both ends",
+            redact::reference(bucket)
+        )));
+    }
+    let prefix = prefix.trim_end_matches('/');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "!-_.*'()=+,@".contains(c);
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(is_plain);
+    if !prefix.is_empty() && !prefix.split('/').all(is_part) {
+        return Err(invalid(&format!(
+            "the prefix {prefix:?} may hold only letters, digits and !-_.*'()=+,@ in parts that are separated by one '/' and are neither '.' nor '..'"
+        )));
+    }
+    // With `manifests/` and a tag it has to stay within 1024 bytes, the limit of both clouds.
+    if prefix.len() > 800 {
+        return Err(invalid("the prefix is longer than 800 bytes"));
+    }
+    Ok(Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned(), tag })
+}
+
+/// What precedes a colon, and the tag that follows it; or what is wrong with the tag.
+fn split_tag(text: &str) -> Result<(&str, String), String> {
+    let (rest, tag) = match text.rsplit_once(':') {
+        Some((rest, tag)) if !tag.contains('/') => (rest, tag),
+        _ => (text, "latest"),
+    };
+    legal_tag(tag).map(|tag| (rest, tag)).ok_or_else(|| illegal_tag(tag))
+}
+
+/// The rules of Amazon, and what Google allows besides.
+fn is_bucket(name: &str) -> bool {
+    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (3..=63).contains(&name.len())
+        && name.starts_with(end)
+        && name.ends_with(end)
+        && name.chars().all(|c| end(c) || ".-_".contains(c))
+        && !name.contains("..")
+        && name.parse::<std::net::Ipv4Addr>().is_err()
+}
+
+/// `tag`; if it is too long, as one with the names of a run and a workspace may be, its beginning and a part of its digest. None
+/// if it has characters that no tag has.
+fn legal_tag(tag: &str) -> Option<String> {
+    const DIGITS: usize = 16;
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    tag.len() <= 128 && tag.starts_with(word) && tag.chars().all(|c| word(c) || c == '.' || c == '-')
+    if !tag.starts_with(word) || !tag.chars().all(|c| word(c) || c == '.' || c == '-') {
+        return None;
+    }
+    if tag.len() <= MAX_TAG {
+        return Some(tag.to_owned());
+    }
+    let digest = Digest::of(tag.as_bytes()).hex();
+    Some(format!("{}-{}", tag.get(..MAX_TAG - DIGITS - 1)?, digest.get(..DIGITS)?))
+}
+
+fn illegal_tag(tag: &str) -> String {
+    format!("the tag {tag:?} may hold only letters, digits, '_', '.' and '-', the first two of them in front")
 }
 
 fn is_host(host: &str) -> bool {
@@ -194,6 +314,11 @@ mod tests {
             ("docker.io/me/a", "index.docker.io/me/a:latest"),
             ("dir:///tmp/a:b", "dir:///tmp/a:b"),
             ("dir:///tmp/a", "dir:///tmp/a:latest"),
+            ("s3://bucket", "s3://bucket:latest"),
+            ("s3://bucket/", "s3://bucket:latest"),
+            ("s3://my.bucket-1/ci/a+b:v1", "s3://my.bucket-1/ci/a+b:v1"),
+            ("s3://bucket/ci/:v1", "s3://bucket/ci:v1"),
+            ("gs://bucket/ci:v1", "gs://bucket/ci:v1"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
         }
@@ -213,12 +338,46 @@ mod tests {
             "exa mple.io/me",
             "quay.io/me/build@sha256:12",
             "https://quay.io/me",
-            "s3://bucket/prefix",
+            "s3:/bucket",
+            "gcs://bucket/a",
+            "gs://Bucket/a",
+            "s3://",
+            "s3://bu",
+            "s3://Bucket/a",
+            "s3://-bucket/a",
+            "s3://10.0.0.1/a",
+            "s3://bucket//a",
+            "s3://bucket/a/../b",
+            "s3://bucket/a b",
+            "s3://bucket/a?region=x",
+            "s3://bucket/a:",
+            "s3://bucket/a:b c",
             "dir://relative",
             "quay.io/me/build-{{workspace}}",
         ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_long_tag_is_cut_and_stays_its_own() {
+        let longest = "a".repeat(128);
+        assert_eq!(legal_tag(&longest), Some(longest.clone()));
+        let (one, other) = (format!("{longest}b"), format!("{longest}c"));
+        for prefix in ["quay.io/me/build", "dir:///tmp/a"] {
+            let cut = |tag: &str| format!("{prefix}:{tag}").parse::<Target>().unwrap();
+            assert_eq!(cut(&one).reference().len(), 128);
+            assert!(cut(&one).reference().starts_with(&"a".repeat(111)));
+            assert_ne!(cut(&one), cut(&other));
+            // What it was cut to stays.
+            assert_eq!(cut(&cut(&one).reference()), cut(&one));
+        }
+    }
+
+    #[test]
+    fn a_long_repository_is_refused() {
+        let error = format!("quay.io/me/{}:v1", "a".repeat(256)).parse::<Target>().unwrap_err().to_string();
+        assert!(error.contains("has 259 characters, more than the 255"), "{error}");
     }
 
     #[test]
@@ -228,6 +387,7 @@ mod tests {
             "me:hunter2@quay.io/me",
             "oci://me:hunter2@quay.io/me",
             "me:hunter2@quay.io:5000/me/a",
+            "s3://key:hunter2@bucket/a",
         ] {
             let error = text.parse::<Target>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");

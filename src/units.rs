@@ -32,6 +32,26 @@ pub fn duration(length: std::time::Duration) -> String {
     }
 }
 
+/// Not a duration.
+#[derive(Debug, thiserror::Error)]
+#[error("it has to be a number with s, m, h, d or w behind it, for example 90s, 5m or 7d")]
+pub struct InvalidDuration;
+
+/// `90s`, `5m`, `1h`, `7d`, `2w`
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, InvalidDuration> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(number.len()..) {
+        Some("s") => 1,
+        Some("m") => 60,
+        Some("h") => 3600,
+        Some("d") => 24 * 3600,
+        Some("w") => 7 * 24 * 3600,
+        _ => return Err(InvalidDuration),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    seconds.map(std::time::Duration::from_secs).ok_or(InvalidDuration)
+}
+
 /// The time now in RFC 3339, to the second.
 pub fn now() -> String {
     let now = jiff::Timestamp::now().as_second();
@@ -65,5 +85,25 @@ mod tests {
             assert_eq!(size(bytes), text);
         }
         assert_eq!(size(u64::MAX), "18446744.1 TB");
+    }
+
+    #[test]
+    fn durations_that_users_write() {
+        for (text, seconds) in [
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("2h", Some(7200)),
+            ("7d", Some(604_800)),
+            ("2w", Some(1_209_600)),
+            ("0s", Some(0)),
+            ("5", None),
+            ("m", None),
+            ("-1s", None),
+            ("99999999999999999999s", None),
+            ("9999999999999999999h", None),
+            ("5 m", None),
+        ] {
+            assert_eq!(parse_duration(text).ok(), seconds.map(std::time::Duration::from_secs), "{text}");
+        }
     }
 }

@@ -10,7 +10,7 @@
 //! | [`snapshot`] | images of a run: manifests, lineages, merge, the image at the end |
 //! | [`layer`] | the format of one layer |
 //! | [`files`] | system calls on the tree |
-//! | [`report`] | the log lines about results |
+//! | [`report`], [`failure`] | the log lines about results; what a save does after a failure of the task |
 //! | [`path`], [`entry`], [`conflict`], [`error`], [`progress`], [`threads`] | words that all of them share |
 //!
 //! Dependencies point from the top of this table to its end. Threads and not async tasks: the work is bound by processors
@@ -28,6 +28,7 @@ pub(crate) mod conflict;
 mod diff;
 pub(crate) mod entry;
 mod error;
+mod failure;
 pub(crate) mod files;
 pub(crate) mod layer;
 pub(crate) mod path;
@@ -42,7 +43,7 @@ pub(crate) mod snapshot;
 mod steps;
 #[cfg(test)]
 pub(crate) mod tests;
-mod threads;
+pub(crate) mod threads;
 
 pub use self::{
     by_hand::{restore_image, save_dir},

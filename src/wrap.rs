@@ -6,7 +6,9 @@ mod after_failure;
 mod aliases;
 mod bindings;
 mod bounds;
+mod embed;
 pub mod explain;
+mod failure;
 mod inline;
 mod intact;
 mod known;
@@ -23,6 +25,7 @@ mod refusal;
 mod request;
 mod resources;
 mod rewrite;
+mod script;
 mod security;
 mod settings;
 mod steps;
@@ -31,8 +34,9 @@ mod values;
 mod working_dir;
 
 pub use self::{
+    embed::IsLate,
     refusal::Refusal,
-    request::{Ask, PARAMS, Request, is_default},
-    rewrite::{IsLate, Rewrite, rewrite, tasks_to_inline},
+    request::{OptIn, PARAMS, Request, is_default},
+    rewrite::{Rewrite, rewrite, tasks_to_inline},
     settings::Settings,
 };

@@ -26,7 +26,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
         &[
             &["by_hand"],
             &["steps"],
-            &["report"],
+            &["report", "failure"],
             &["publish"],
             &["restore", "save"],
             &["diff"],
@@ -44,14 +44,15 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
         "crate::wrap",
         &[
             &["rewrite"],
-            &["patch", "steps"],
+            &["embed", "patch", "steps"],
             &["bindings", "explain", "inline", "aliases", "pod_template", "policy", "working_dir", "mounts", "paths"],
+            &["failure"],
             &["values", "pipeline_name", "resources", "security", "place"],
             &["plan"],
             &["request"],
             &["after_failure", "intact"],
             &["bounds", "refusal"],
-            &["absence", "known", "provenance", "settings", "task_spec"],
+            &["absence", "known", "provenance", "script", "settings", "task_spec"],
         ],
     ),
 ];

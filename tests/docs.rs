@@ -10,15 +10,17 @@ use std::{
 const SKIPPED: [&str; 3] = [".git", "target", "node_modules"];
 
 /// What a path of this repository begins with, where it stands in backticks.
-const ROOTS: [&str; 13] = [
+const ROOTS: [&str; 15] = [
     ".ci",
     ".github",
     "benches",
     "certs",
+    "charts",
     "docs",
     "examples",
     "fuzz",
     "images",
+    "release",
     "src",
     "tests",
     "webhook-config",

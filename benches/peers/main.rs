@@ -10,6 +10,7 @@ use std::{fs, path::Path, process::Command};
 
 use measure::{Sample, run};
 use registry::Registry;
+use tekton_wrap::workspace;
 
 /// What a tool does with the tree `$TREE`, the image `$IMAGE`, a folder `$TMP` of its own and a new, empty folder `$OUT`.
 struct Peer {
@@ -236,6 +237,10 @@ fn one_step(what: &str, image: &str, order: u32, dir: &str, state: &str) {
             "workspaces":[{{"name":"ws","path":"{dir}","target":"{image}:target"{after}}}]}}"#
     );
     let step = serde_json::from_str(&step).expect("a configuration");
-    let work = if what == "save" { tekton_wrap::workspace::save_task } else { tekton_wrap::workspace::restore_task };
-    work(step, Path::new(state)).unwrap_or_else(|error| panic!("{error}"));
+    let state = Path::new(state);
+    let done = match what {
+        "save" => workspace::save_task(step, state).map(drop),
+        _ => workspace::restore_task(step, state),
+    };
+    done.unwrap_or_else(|error| panic!("{error}"));
 }

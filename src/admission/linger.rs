@@ -31,10 +31,10 @@ pub struct Lingering<S> {
     stream: S,
     wanted: Arc<AtomicBool>,
     longest: Duration,
-    stage: Stage,
+    stage: CloseStage,
 }
 
-enum Stage {
+enum CloseStage {
     Open,
     Dropping { left: usize, end: Pin<Box<Sleep>> },
     Closed,
@@ -43,7 +43,7 @@ enum Stage {
 impl<S> Lingering<S> {
     /// Lingers once `wanted` is set.
     pub fn new(stream: S, wanted: Arc<AtomicBool>) -> Self {
-        Self { stream, wanted, longest: LONGEST, stage: Stage::Open }
+        Self { stream, wanted, longest: LONGEST, stage: CloseStage::Open }
     }
 }
 
@@ -60,15 +60,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         let this = self.get_mut();
         loop {
             match &mut this.stage {
-                Stage::Open => {
+                CloseStage::Open => {
                     ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
                     this.stage = if this.wanted.load(Relaxed) {
-                        Stage::Dropping { left: MAX_DROPPED, end: Box::pin(sleep(this.longest)) }
+                        CloseStage::Dropping { left: MAX_DROPPED, end: Box::pin(sleep(this.longest)) }
                     } else {
-                        Stage::Closed
+                        CloseStage::Closed
                     };
                 }
-                Stage::Dropping { left, end } => {
+                CloseStage::Dropping { left, end } => {
                     let mut scratch = [0; 8 << 10];
                     let mut buffer = ReadBuf::new(&mut scratch);
                     let is_over = end.as_mut().poll(context).is_ready()
@@ -76,10 +76,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
                         || buffer.filled().is_empty();
                     *left = left.saturating_sub(buffer.filled().len());
                     if is_over || *left == 0 {
-                        this.stage = Stage::Closed;
+                        this.stage = CloseStage::Closed;
                     }
                 }
-                Stage::Closed => return Poll::Ready(Ok(())),
+                CloseStage::Closed => return Poll::Ready(Ok(())),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use json_patch::patch_unsafe;
+use json_patch::{Patch, patch_unsafe};
 use serde_json::{Value, value::RawValue};
 use tokio::time::{Instant, timeout_at};
 
@@ -208,13 +208,12 @@ fn wrapped(version: &str, run: &Value, rewrite: Rewrite) -> Verdict {
             ),
         };
     }
-    let patch = check(run, &rewrite).and_then(|()| serde_json::to_vec(&rewrite.patch).map_err(CheckError::Unwritable));
-    match patch {
-        Ok(patch) => {
+    match check(run, &rewrite) {
+        Ok(()) => {
             let workspaces = &rewrite.run["metadata"]["annotations"]["tekton-wrap.dev/workspaces"];
             let workspaces = workspaces.as_str().unwrap_or_default().to_owned();
-            let operations = rewrite.patch.len();
-            Verdict::Wrapped(Patched { patch, operations, workspaces, warnings: rewrite.warnings })
+            let Rewrite { patch, operations, warnings, .. } = rewrite;
+            Verdict::Wrapped(Patched { patch: patch.into_bytes(), operations, workspaces, warnings })
         }
         Err(why) => Verdict::Refused {
             code: 500,
@@ -231,15 +230,16 @@ enum CheckError {
     Patch(#[from] json_patch::PatchError),
     #[error("its patch gives another object")]
     OtherObject,
-    #[error("its patch can't be written: {0}")]
-    Unwritable(serde_json::Error),
+    #[error("its patch can't be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
 }
 
 /// Whether the patch turns `run` into what it is meant to: the apiserver applies a wrong patch without asking.
 fn check(run: &Value, rewrite: &Rewrite) -> Result<(), CheckError> {
     let mut patched = run.clone();
+    let patch: Patch = serde_json::from_str(&rewrite.patch)?;
     // "Unsafe" only in that a patch that fails leaves the copy half patched.
-    patch_unsafe(&mut patched, &rewrite.patch)?;
+    patch_unsafe(&mut patched, &patch)?;
     if patched == rewrite.run { Ok(()) } else { Err(CheckError::OtherObject) }
 }
 
@@ -254,14 +254,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::wrap::explain::Explanation;
 
     #[test]
     fn a_wrong_patch_is_found() {
         let run = json!({"spec": {"pipelineRef": {"resolver": "wrap"}, "workspaces": []}});
         let meant = json!({"spec": {"pipelineSpec": {}, "workspaces": []}});
         let check = |patch| {
-            let patch = serde_json::from_value(patch).unwrap();
-            check(&run, &Rewrite { patch, warnings: Vec::new(), run: meant.clone(), notes: Vec::new() })
+            let (patch, run_meant) = (Value::to_string(&patch), meant.clone());
+            let explanation = Explanation::default();
+            check(&run, &Rewrite { patch, operations: 0, warnings: Vec::new(), run: run_meant, explanation })
         };
         let remove = json!({"op": "remove", "path": "/spec/pipelineRef"});
         let add = json!({"op": "add", "path": "/spec/pipelineSpec", "value": {}});

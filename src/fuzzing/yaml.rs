@@ -29,7 +29,8 @@ pub fn yaml(bytes: &[u8]) -> bool {
         let wrap = |run| runtime.block_on(wrap_run(&objects, run, "default", &settings));
         if let Ok(Some(rewrite)) = wrap(run) {
             let mut patched = run.clone();
-            json_patch::patch(&mut patched, &rewrite.patch).expect("the patch applies");
+            let patch: json_patch::Patch = serde_json::from_str(&rewrite.patch).expect("a patch");
+            json_patch::patch(&mut patched, &patch).expect("the patch applies");
             assert_eq!(patched, rewrite.run);
             assert!(matches!(wrap(&patched), Ok(None)), "it is wrapped again");
             wrapped = true;

@@ -180,7 +180,7 @@ impl ChangeKind {
         }
     }
 
-    /// One letter for it, as `git diff --name-status` has them where it has them.
+    /// One letter, that of `git diff --name-status` if there is one.
     pub fn letter(self) -> char {
         match self {
             Self::Added => 'A',

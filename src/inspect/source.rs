@@ -34,16 +34,16 @@ pub struct InspectedImage {
     pub digest: Digest,
     /// What it is.
     pub kind: ImageKind,
-    /// UID of the run and name of the workspace, where it says so.
+    /// UID of the run, if the image has it.
     pub run: Option<String>,
-    /// Name of the workspace.
+    /// Name of the workspace, if the image has it.
     pub workspace: Option<String>,
-    /// Tasks and their layers. The base is there only where it is another image.
+    /// Tasks and their layers. The base is there only if it is another image.
     pub lineage: Lineage,
     /// Layers of the image that belong to no task: in an image of a run they correct what a plain stack shows, in any other
     /// one nothing is known of what they hold.
     pub other: Vec<Descriptor>,
-    /// What the base holds, where that can be known.
+    /// What the base holds, if that is known.
     base: Option<Toc>,
     tocs: Vec<Toc>,
     /// Why the files of the base, or of layers of the image itself, are not known.
@@ -132,7 +132,7 @@ impl InspectedImage {
     }
 
     /// Goes through what two images hold, path by path: gives the entries of the first and the second, one of them none
-    /// where only the other has the path.
+    /// if only the other has the path.
     pub fn compare(
         &self,
         other: &Self,

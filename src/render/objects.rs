@@ -17,13 +17,13 @@ use crate::{
 /// Objects read from files, and what was found in them.
 #[derive(Debug, Default)]
 pub struct Objects {
-    objects: Vec<Object>,
+    objects: Vec<FileObject>,
     lookups: Mutex<Lookups>,
 }
 
 /// One object, in its v1 form if it has one.
 #[derive(Debug)]
-struct Object {
+struct FileObject {
     value: Value,
     /// Why it has no v1 form: a clause.
     problem: Option<String>,
@@ -94,30 +94,30 @@ impl Objects {
         let ours = ["PipelineRun", Kind::Pipeline.name(), Kind::Task.name()].contains(&text(&value, "kind"));
         let object = match text(&value, "apiVersion") {
             "tekton.dev/v1beta1" if ours => match v1beta1::to_v1(value.clone()) {
-                Ok(converted) => Object { value: converted, problem: None },
-                Err(error) => Object { value, problem: Some(error.to_string()) },
+                Ok(converted) => FileObject { value: converted, problem: None },
+                Err(error) => FileObject { value, problem: Some(error.to_string()) },
             },
             version if ours && version != "tekton.dev/v1" => {
                 let problem = format!("its apiVersion is {version:?}: write it as tekton.dev/v1");
-                Object { value, problem: Some(problem) }
+                FileObject { value, problem: Some(problem) }
             }
-            _ => Object { value, problem: None },
+            _ => FileObject { value, problem: None },
         };
         self.objects.push(object);
     }
 
     fn named(&self, kind: Kind, name: &str, namespace: &str) -> Result<Option<Value>, SourceError> {
-        let found = self.objects.iter().find(|Object { value, .. }| {
+        let found = self.objects.iter().find(|FileObject { value, .. }| {
             text(value, "kind") == kind.name()
                 && metadata(value, "name") == name
                 && ["", namespace].contains(&metadata(value, "namespace"))
         });
         match found {
-            Some(Object { value, problem: None }) => {
+            Some(FileObject { value, problem: None }) => {
                 self.with_lookups(|lookups| lookups.found.push((kind, value.clone())));
                 Ok(Some(value.clone()))
             }
-            Some(Object { problem: Some(problem), .. }) => {
+            Some(FileObject { problem: Some(problem), .. }) => {
                 Err(SourceError::unreadable(format!("{} {name:?}: {problem}", kind.word())))
             }
             None => Ok(None),

@@ -1,5 +1,7 @@
 //! Pipelines and Tasks as a cluster holds them.
 
+mod own_image;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -84,6 +86,18 @@ pub enum ConnectError {
         path: PathBuf,
         /// What is wrong with it.
         source: KubeconfigError,
+    },
+    /// Nobody says what image the injected steps run.
+    #[error(
+        "the image of pod {pod:?} in namespace {namespace:?}, which the injected steps would run, is unknown: {why}; or give --image REF"
+    )]
+    OwnImage {
+        /// The webhook's own pod.
+        pod: String,
+        /// Its namespace.
+        namespace: String,
+        /// A clause.
+        why: String,
     },
     /// What the configuration says can't be turned into a client.
     #[error("the Kubernetes API can't be used as configured: {0}")]

@@ -6,17 +6,18 @@ mod docker_config;
 mod glob;
 mod helper;
 mod problem;
+mod secret;
+mod source;
 
 use std::{
-    env, fmt, fs, io,
+    env,
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
-
+pub use self::secret::{Credential, Secret};
 use self::{
-    docker_config::{DockerConfig, Lookup},
-    problem::InvalidConfig,
+    docker_config::Lookup,
+    source::{CredentialSource, Loaded},
 };
 use super::StoreError;
 
@@ -24,55 +25,24 @@ use super::StoreError;
 /// `.docker/config.json` (Tekton: pkg/credentials/dockercreds).
 pub const TEKTON_CREDENTIALS: &str = "TEKTON_WRAP_CREDENTIALS";
 
-/// The files to look for credentials in, in this order.
+/// The files that are searched for credentials, in this order.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    files: Vec<Source>,
+    sources: Vec<CredentialSource>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Source {
-    /// A `config.json`.
-    File(PathBuf),
-    /// The same, at a place that few use: nobody is told that it is absent.
-    Rare(PathBuf),
-    /// The folder of a mounted Secret, which has to be there.
-    Secret(PathBuf),
-}
-
-/// How to prove to a registry who we are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credential {
-    /// User name and password.
-    Basic {
-        /// Sent as it is.
-        username: String,
-        /// Sent to the registry or to its token server.
-        password: Secret,
-    },
-    /// A token that the registry's token server turns into tokens for one repository (OAuth2 refresh token).
-    IdentityToken(Secret),
-    /// A token that the registry itself takes.
-    RegistryToken(Secret),
-}
-
-/// A text that is not shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-/// The outcome of a search.
+/// The result of a search.
 #[derive(Debug, Default)]
-pub struct Found {
-    /// In the order in which they are to be tried. None: anonymous.
+pub struct FoundCredentials {
+    /// In the order in which they are tried. Empty: anonymous.
     pub candidates: Vec<Credential>,
-    /// A clause for errors that says what to do: where the credentials are from, or where none were.
+    /// A clause for errors that says what to do: the files that the credentials are from, or the files without any.
     pub searched: String,
 }
 
 impl Credentials {
-    /// Those of this process: of `secret`, the folder of a mounted Secret; `$DOCKER_CONFIG/config.json`;
-    /// `$REGISTRY_AUTH_FILE`; that of Tekton; `$HOME/.docker/config.json`; and the files of Podman and its relatives
+    /// The sources of this process: `secret`, the folder of a mounted Secret; `$DOCKER_CONFIG/config.json`;
+    /// `$REGISTRY_AUTH_FILE`; Tekton's file; `$HOME/.docker/config.json`; and the files of Podman
     /// (containers-auth.json(5)).
     pub fn from_env(secret: Option<&Path>) -> Self {
         Self::from_variables(secret, |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
@@ -82,150 +52,91 @@ impl Credentials {
         let below = |name: &str, path: &str| variable(name).map(|folder| folder.join(path));
         let configs =
             below("XDG_CONFIG_HOME", "containers/auth.json").or_else(|| below("HOME", ".config/containers/auth.json"));
-        let files = [
-            secret.map(|folder| Source::Secret(folder.to_owned())),
-            below("DOCKER_CONFIG", "config.json").map(Source::File),
-            variable("REGISTRY_AUTH_FILE").map(Source::File),
-            below(TEKTON_CREDENTIALS, ".docker/config.json").map(Source::File),
-            below("HOME", ".docker/config.json").map(Source::File),
-            below("XDG_RUNTIME_DIR", "containers/auth.json").map(Source::Rare),
-            configs.map(Source::Rare),
+        let sources = [
+            secret.map(|folder| CredentialSource::Secret(folder.to_owned())),
+            below("DOCKER_CONFIG", "config.json").map(CredentialSource::File),
+            variable("REGISTRY_AUTH_FILE").map(CredentialSource::File),
+            below(TEKTON_CREDENTIALS, ".docker/config.json").map(CredentialSource::File),
+            below("HOME", ".docker/config.json").map(CredentialSource::File),
+            below("XDG_RUNTIME_DIR", "containers/auth.json").map(CredentialSource::Uncommon),
+            configs.map(CredentialSource::Uncommon),
         ];
-        Self { files: files.into_iter().flatten().collect() }
+        Self { sources: sources.into_iter().flatten().collect() }
     }
 
-    /// These files and no others.
+    /// These files only.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
-        Self { files: files.into_iter().map(Source::File).collect() }
+        Self { sources: files.into_iter().map(CredentialSource::File).collect() }
     }
 
     /// All credentials for a repository, for example `quay.io` and `me/build`, the best one of each file first. A file that
-    /// is absent or that this user may not read is passed over; one that is no `config.json` is an error.
-    pub fn find(&self, registry: &str, repository: &str) -> Result<Found, StoreError> {
-        let (mut candidates, mut useful, mut passed) = (Vec::new(), Vec::new(), Vec::new());
-        for source in &self.files {
-            let (file, config) = match source.read()? {
-                Read::Config(file, config) => (file, config),
-                Read::Passed(why) => {
-                    passed.extend(why);
-                    continue;
-                }
-            };
-            let shown = file.display().to_string();
-            let before = candidates.len();
-            let mut helper_problem = None;
-            for lookup in config.lookup(registry, repository).map_err(|problem| broken(&file, problem))? {
-                let credential = match lookup {
-                    Lookup::Credential(credential) => Some(credential),
-                    Lookup::Helper { name, server } => helper::get(&name, &server).unwrap_or_else(|problem| {
-                        helper_problem = Some(format!("{shown} (docker-credential-{name}: {problem})"));
-                        None
-                    }),
-                };
-                candidates.extend(credential.filter(|new| !candidates.contains(new)));
+    /// is absent or unreadable for this user is skipped; an invalid `config.json` is an error.
+    pub fn find(&self, registry: &str, repository: &str) -> Result<FoundCredentials, StoreError> {
+        let mut search = Search { registry, repository, candidates: Vec::new(), used: Vec::new(), unused: Vec::new() };
+        self.sources.iter().try_for_each(|source| search.add(source))?;
+        Ok(search.finish())
+    }
+}
+
+/// A search for the credentials of a repository.
+struct Search<'a> {
+    registry: &'a str,
+    repository: &'a str,
+    candidates: Vec<Credential>,
+    /// Files that gave candidates.
+    used: Vec<String>,
+    /// Files that did not, with the reason where there is one.
+    unused: Vec<String>,
+}
+
+impl Search<'_> {
+    fn add(&mut self, source: &CredentialSource) -> Result<(), StoreError> {
+        let (file, config) = match source.load()? {
+            Loaded::Config { file, config } => (file, config),
+            Loaded::Skipped(reason) => {
+                self.unused.extend(reason);
+                return Ok(());
             }
-            match helper_problem {
-                Some(problem) => passed.push(problem),
-                None if candidates.len() > before => useful.push(shown),
-                None => passed.push(shown),
-            }
-        }
-        let searched = match (candidates.is_empty(), passed.is_empty()) {
-            (false, _) if useful.is_empty() => format!("check the credentials for {registry} in {}", passed.join(", ")),
-            (false, _) => format!("check the credentials for {registry} in {}", useful.join(", ")),
-            (true, true) => format!("add credentials for {registry}: neither DOCKER_CONFIG nor HOME is set"),
-            (true, false) => format!("add credentials for {registry}: there are none in {}", passed.join(", ")),
         };
-        Ok(Found { candidates, searched })
-    }
-}
-
-/// What became of a source.
-enum Read {
-    Config(PathBuf, DockerConfig),
-    /// A clause for messages, if it is worth one.
-    Passed(Option<String>),
-}
-
-impl Source {
-    fn read(&self) -> Result<Read, StoreError> {
-        match self {
-            Self::File(file) => Ok(match read_file(file)? {
-                Ok(text) => parsed(file, DockerConfig::parse(&text))?,
-                Err(why) => Read::Passed(Some(format!("{} ({why})", file.display()))),
-            }),
-            Self::Rare(file) => Ok(match read_file(file)? {
-                Ok(text) => parsed(file, DockerConfig::parse(&text))?,
-                Err(_) => Read::Passed(None),
-            }),
-            Self::Secret(folder) => {
-                for name in [".dockerconfigjson", "config.json"] {
-                    let file = folder.join(name);
-                    if let Ok(text) = read_file(&file)? {
-                        return parsed(&file, DockerConfig::parse(&text));
-                    }
-                }
-                let file = folder.join(".dockercfg");
-                match read_file(&file)? {
-                    Ok(text) => parsed(&file, DockerConfig::parse_old(&text)),
-                    Err(_) => Err(broken(folder, InvalidConfig::NoSecret)),
-                }
-            }
+        let shown = file.display().to_string();
+        let count_before = self.candidates.len();
+        let mut helper_problem = None;
+        let lookups =
+            config.lookup(self.registry, self.repository).map_err(|problem| source::invalid(&file, problem))?;
+        for lookup in lookups {
+            let credential = match lookup {
+                Lookup::Credential(credential) => Some(credential),
+                Lookup::Helper { name, server } => helper::get(&name, &server).unwrap_or_else(|problem| {
+                    helper_problem = Some(format!("{shown} (docker-credential-{name}: {problem})"));
+                    None
+                }),
+            };
+            self.candidates.extend(credential.filter(|new| !self.candidates.contains(new)));
         }
-    }
-}
-
-/// The text; a clause where there is no file that can be read.
-fn read_file(file: &Path) -> Result<Result<String, String>, StoreError> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Ok(text)),
-        Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(broken(file, InvalidConfig::NotText)),
-        Err(e) => Ok(Err(reason(&e))),
-    }
-}
-
-fn parsed(file: &Path, config: Result<DockerConfig, InvalidConfig>) -> Result<Read, StoreError> {
-    let config = config.map_err(|problem| broken(file, problem))?;
-    Ok(Read::Config(file.to_owned(), config))
-}
-
-impl Secret {
-    /// The text itself, to be sent and nothing else.
-    pub fn expose(&self) -> &str {
-        &self.0
+        match helper_problem {
+            Some(problem) => self.unused.push(problem),
+            None if self.candidates.len() > count_before => self.used.push(shown),
+            None => self.unused.push(shown),
+        }
+        Ok(())
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-fn broken(file: &Path, problem: InvalidConfig) -> StoreError {
-    StoreError::Credentials { file: file.display().to_string(), problem: problem.to_string() }
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "absent".to_owned(),
-        io::ErrorKind::PermissionDenied => "not readable for this user".to_owned(),
-        _ => error.to_string(),
+    fn finish(self) -> FoundCredentials {
+        let Self { registry, candidates, used, unused, .. } = self;
+        let searched = match (candidates.is_empty(), unused.is_empty()) {
+            (false, _) if used.is_empty() => format!("check the credentials for {registry} in {}", unused.join(", ")),
+            (false, _) => format!("check the credentials for {registry} in {}", used.join(", ")),
+            (true, true) => format!("add credentials for {registry}: neither DOCKER_CONFIG nor HOME is set"),
+            (true, false) => format!("add credentials for {registry}: there are none in {}", unused.join(", ")),
+        };
+        FoundCredentials { candidates, searched }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
@@ -235,7 +146,7 @@ mod tests {
     }
 
     fn basic(username: &str, password: &str) -> Credential {
-        Credential::Basic { username: username.to_owned(), password: Secret(password.to_owned()) }
+        Credential::Basic { username: username.to_owned(), password: password.to_owned().into() }
     }
 
     #[test]
@@ -275,19 +186,19 @@ mod tests {
             ("HOME", "/h"),
             ("XDG_RUNTIME_DIR", "/run/1"),
         ]);
-        let file = |path: &str| Source::File(path.into());
+        let file = |path: &str| CredentialSource::File(path.into());
         let expected = [
-            Source::Secret("/s".into()),
+            CredentialSource::Secret("/s".into()),
             file("/d/config.json"),
             file("/r/auth.json"),
             file("/t/.docker/config.json"),
             file("/h/.docker/config.json"),
-            Source::Rare("/run/1/containers/auth.json".into()),
-            Source::Rare("/h/.config/containers/auth.json".into()),
+            CredentialSource::Uncommon("/run/1/containers/auth.json".into()),
+            CredentialSource::Uncommon("/h/.config/containers/auth.json".into()),
         ];
-        assert_eq!(Credentials::from_variables(Some(Path::new("/s")), all).files, expected);
+        assert_eq!(Credentials::from_variables(Some(Path::new("/s")), all).sources, expected);
         let podman = Credentials::from_variables(None, set(&[("XDG_CONFIG_HOME", "/c")]));
-        assert_eq!(podman.files, [Source::Rare("/c/containers/auth.json".into())]);
+        assert_eq!(podman.sources, [CredentialSource::Uncommon("/c/containers/auth.json".into())]);
     }
 
     #[test]
@@ -340,12 +251,5 @@ mod tests {
         let found = Credentials::from_files(vec![config]).find("quay.io", "a").unwrap();
         assert!(found.candidates.is_empty());
         assert!(found.searched.contains("docker-credential-tekton-wrap-absent: the program is not there"), "{found:?}");
-    }
-
-    #[test]
-    fn debug_output_hides_secrets() {
-        let shown =
-            format!("{:?}", (basic("user", "hunter2"), Credential::IdentityToken(Secret("hunter2".to_owned()))));
-        assert!(shown.contains("user") && !shown.contains("hunter2"), "{shown}");
     }
 }

@@ -1,7 +1,7 @@
 //! A folder as a store: an OCI image layout (OCI image-spec, image-layout.md), which `crane`, `skopeo` and `podman` read.
 //!
-//! Several processes may use one folder at once: blobs and `index.json` appear whole, by rename, and changes of
-//! `index.json` are serialised by a lock on the file `oci-layout`, which is itself never replaced.
+//! Several processes may use a folder concurrently: blobs and `index.json` are replaced atomically, by rename, and changes
+//! of `index.json` are serialised by a lock on the file `oci-layout`, which is itself never replaced.
 
 #![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what it does not have")]
 
@@ -18,18 +18,18 @@ use std::{
 use serde_json::{Value, json};
 
 use self::temporary::Temporary;
-use super::{Blob, Manifest, Produce, Store, StoreError, verify::VerifyReader};
+use super::{Blob, Produce, Store, StoreError, StoredManifest, verify::VerifyReader};
 use crate::{digest::Digest, target::Target};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// See the module.
+/// An image layout.
 pub struct DirStore {
     path: PathBuf,
 }
 
 impl DirStore {
-    /// The store in the folder `path`, which is made when something is stored.
+    /// The store in the folder `path`, which is created by the first write.
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
@@ -42,7 +42,7 @@ impl DirStore {
         self.path.join("index.json")
     }
 
-    /// Opens the blob; a blob that is not there is an error.
+    /// Opens the blob; an absent blob is an error.
     fn open_blob(&self, digest: &Digest) -> Result<(File, String), StoreError> {
         let path = self.blob_path(digest);
         let place = path.display().to_string();
@@ -56,17 +56,14 @@ impl DirStore {
         }
     }
 
-    /// Config, layers and other manifests that a manifest names.
+    /// Config, layers and other manifests that a manifest refers to.
     fn named_by(&self, manifest: &Digest) -> Result<Vec<Digest>, StoreError> {
         let path = self.blob_path(manifest);
         let bytes = fs::read(&path).map_err(|e| at(&path, e))?;
-        let manifest: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(&path, &e.to_string()))?;
-        let lists = ["layers", "manifests"].iter().filter_map(|list| manifest[list].as_array()).flatten();
-        let named = lists.chain([&manifest["config"]]).filter_map(|named| named["digest"].as_str()?.parse().ok());
-        Ok(named.collect())
+        super::named_by(&bytes).map_err(|why| damaged(&path, &why))
     }
 
-    /// The entries of `index.json`, none where there is no such file.
+    /// The content of `index.json`, without entries if there is no such file.
     fn index(&self) -> Result<Value, StoreError> {
         let path = self.index_path();
         let empty =
@@ -82,7 +79,7 @@ impl DirStore {
         }
     }
 
-    /// Makes the folder a layout and takes the lock on it, which ends when the file is closed.
+    /// Creates the layout and locks it until the file is closed.
     fn lock(&self) -> Result<File, StoreError> {
         self.make_folders()?;
         let path = self.path.join("oci-layout");
@@ -109,14 +106,14 @@ impl DirStore {
 }
 
 impl Store for DirStore {
-    fn manifest(&self, reference: &str) -> Result<Option<Manifest>, StoreError> {
+    fn manifest(&self, reference: &str) -> Result<Option<StoredManifest>, StoreError> {
         let index = self.index()?;
         let entries = index["manifests"].as_array().map_or(&[][..], Vec::as_slice);
         let wanted = |entry: &&Value| match reference.parse::<Digest>() {
             Ok(digest) => entry["digest"] == digest.to_string(),
             Err(_) => entry["annotations"][REF_NAME] == reference,
         };
-        // The last entry wins where another tool left several of one name.
+        // The last entry wins if another tool wrote several with one name.
         let entry = entries.iter().rev().find(wanted);
         let digest = match (entry, reference.parse::<Digest>()) {
             (_, Ok(digest)) => digest,
@@ -141,7 +138,7 @@ impl Store for DirStore {
             Some(media_type) => media_type,
             None => super::own_media_type(&bytes).ok_or_else(|| damaged(&path, "it is not a manifest"))?,
         };
-        Ok(Some(Manifest { digest, media_type, bytes }))
+        Ok(Some(StoredManifest { digest, media_type, bytes }))
     }
 
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
@@ -182,7 +179,7 @@ impl Store for DirStore {
             unused.retain(|digest| !needed.contains(digest));
         }
         for digest in unused {
-            // One that is not there is gone already.
+            // An absent one needs no deletion.
             let _ = fs::remove_file(self.blob_path(&digest));
         }
         drop(lock);
@@ -233,7 +230,7 @@ impl Store for DirStore {
         Ok(Blob { digest, size: bytes.len() as u64 })
     }
 
-    /// A blob of another folder becomes a hard link, or a copy where the file system can't link.
+    /// Makes a hard link to the blob of another folder, or a copy if the file system can't link.
     fn mount_blob(&self, digest: &Digest, from: &Target) -> Result<bool, StoreError> {
         let Target::Dir { path, .. } = from else { return Ok(false) };
         let (source, to) = (Self::new(path).blob_path(digest), self.blob_path(digest));

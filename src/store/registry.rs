@@ -2,38 +2,31 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `session`, `action` | one request: authorization, redirects |
-//! | `auth`, `candidates`, `challenge`, `token`, `realm` | Basic and Bearer, and who may get credentials |
+//! | `session`, `operation` | requests: authorization, redirects |
+//! | `ambient` | the identity that a cloud gives |
+//! | `auth`, `candidates`, `challenge`, `token`, `realm` | Basic and Bearer authentication, and where credentials may be sent |
 //! | `manifests`, `tags`, `deletion` | images |
-//! | `upload`, `download`, `blocks`, `mirror` | blobs, streaming |
-//! | `retry`, `pressure` | what to try again, and how much at once |
-//! | `error_response`, `fault` | what to say when it fails |
-//! | `http`, `early`, `origin`, `proxy`, `trust` | connections and addresses |
+//! | `upload`, `download`, `mirror` | blobs, streaming |
+//! | `error_response` | messages |
+//!
+//! Connections and retries are in [`super::net`].
 
-mod action;
+mod ambient;
 #[cfg(any(test, fuzzing))]
 pub mod any_answer;
 mod auth;
-mod blocks;
 mod candidates;
 mod challenge;
 mod deletion;
 mod download;
-mod early;
 mod error_response;
-mod fault;
-mod http;
 mod manifests;
 mod mirror;
-mod origin;
-mod pressure;
-mod proxy;
+mod operation;
 mod realm;
-mod retry;
 mod session;
 mod tags;
 mod token;
-mod trust;
 mod upload;
 
 use std::{
@@ -42,16 +35,21 @@ use std::{
 };
 
 use self::{
+    ambient::Ambient,
     auth::Auth,
     candidates::Candidates,
-    download::Download,
-    http::Client,
+    download::RegistryBlob,
     mirror::Mirror,
-    origin::PlainHosts,
     session::{Session, SessionOptions},
 };
-pub use self::{http::HttpOptions, retry::RetryPolicy};
-use super::{Blob, Manifest, Options, Produce, Store, StoreError, verify::VerifyReader};
+use super::{
+    Blob, Produce, Store, StoreError, StoreOptions, StoredManifest,
+    net::{
+        blocks, drain, fault, http, http::HttpClient, origin, origin::PlainHosts, pressure, pump, resume,
+        resume::Resuming, retry,
+    },
+    verify::VerifyReader,
+};
 use crate::{
     digest::Digest,
     target::{ImageReference, Target},
@@ -64,11 +62,13 @@ pub struct RegistryStore {
 }
 
 impl RegistryStore {
-    /// The repository that `image` is in. Only files with credentials and certificates are read here.
-    pub fn new(image: &ImageReference, options: &Options) -> Result<Self, StoreError> {
-        let candidates = Candidates::find(&options.credentials, &image.registry, &image.repository)?;
+    /// The repository of `image`. Reads files with credentials and certificates, or asks a cloud for credentials; nothing is
+    /// sent to the registry yet.
+    pub fn new(image: &ImageReference, options: &StoreOptions) -> Result<Self, StoreError> {
+        let ambient = Some(Ambient::new(options)?);
+        let candidates = Candidates::find(&options.credentials, ambient, &image.registry, &image.repository)?;
         let session = SessionOptions {
-            client: Client::new(&options.http.clone().unwrap_or_default())?,
+            client: HttpClient::new(&options.http.clone().unwrap_or_default())?,
             auth: Auth::new(candidates),
             retry: options.retry.clone(),
             plain: PlainHosts::new(&options.insecure),
@@ -80,8 +80,12 @@ impl RegistryStore {
 }
 
 impl Store for RegistryStore {
-    fn manifest(&self, reference: &str) -> Result<Option<Manifest>, StoreError> {
+    fn manifest(&self, reference: &str) -> Result<Option<StoredManifest>, StoreError> {
         self.session.manifest(reference)
+    }
+
+    fn digest(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
+        self.session.manifest_digest(reference)
     }
 
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
@@ -105,8 +109,8 @@ impl Store for RegistryStore {
     }
 
     fn blob(&self, blob: &Blob) -> Result<Box<dyn Read + Send>, StoreError> {
-        let download = Download::open(self.session.clone(), self.mirror.clone(), *blob)?;
-        let (mirror, place) = (download.mirror(), self.session.place(&blob.digest.to_string()));
+        let download = RegistryBlob::open(self.session.clone(), self.mirror.clone(), *blob)?;
+        let (mirror, place) = (download.source().mirror(), self.session.place(&blob.digest.to_string()));
         let reader = VerifyReader::new(download, *blob, place.clone());
         Ok(match mirror {
             Some(mirror) => Box::new(FromMirror { reader, mirror, place }),
@@ -140,10 +144,10 @@ impl Store for RegistryStore {
     }
 }
 
-/// A large blob that began to come from a mirror. When its digest turns out to be wrong, its first bytes are used already:
-/// then the error names the culprit, which is not asked again.
+/// A large blob from a mirror. If its digest is wrong, its first bytes have been used already: the error names the mirror,
+/// which is not used for a while.
 struct FromMirror {
-    reader: VerifyReader<Download>,
+    reader: VerifyReader<Resuming<RegistryBlob>>,
     mirror: Arc<Mirror>,
     place: String,
 }
@@ -156,7 +160,7 @@ impl Read for FromMirror {
             }
             self.mirror.failed(&error.to_string());
             let problem = format!(
-                "the mirror {} sent other data than its digest stands for; run the task again, and look at the mirror",
+                "the mirror {} sent content with another digest; run the task again, and check the mirror",
                 self.mirror.name()
             );
             io::Error::new(io::ErrorKind::InvalidData, StoreError::Content { place: self.place.clone(), problem })

@@ -1,17 +1,18 @@
-//! How registries are reached: flags that all commands have, and environment variables, which the injected steps take.
+//! Settings of registries: flags of all commands, and environment variables, which the injected steps use.
 
 use std::{path::PathBuf, str::FromStr, sync::OnceLock, time::Duration};
 
 use clap::{Args, Command, FromArgMatches};
 
 use super::StoreError;
+use crate::units;
 
 /// See the module.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Registries")]
-pub struct Settings {
+pub struct RegistrySettings {
     /// How long to try again while a registry is away or busy, for example 90s or 5m
-    #[arg(long, global = true, value_name = "TIME", env = "TEKTON_WRAP_RETRY_FOR", default_value = "5m", value_parser = parse_duration)]
+    #[arg(long, global = true, value_name = "TIME", env = "TEKTON_WRAP_RETRY_FOR", default_value = "5m", value_parser = units::parse_duration)]
     pub retry_for: Duration,
     /// A file with certificates of authorities (PEM) that are trusted too, or a folder of such files; comma-separated
     #[arg(long, global = true, value_name = "PATH", env = "TEKTON_WRAP_CA", value_delimiter = ',')]
@@ -26,41 +27,37 @@ pub struct Settings {
     /// Hosts of token servers that may get passwords although the registry is on another site; comma-separated
     #[arg(long, global = true, value_name = "HOST", env = "TEKTON_WRAP_TOKEN_HOSTS", value_delimiter = ',')]
     pub token_hosts: Vec<String>,
-    /// A folder with a mounted Secret (.dockerconfigjson, .dockercfg or config.json), whose credentials are tried first
+    /// A folder with a mounted Secret, whose credentials are tried first: of registries (.dockerconfigjson, .dockercfg or
+    /// config.json) or of a cloud (docs/stores.md)
     #[arg(long, global = true, value_name = "DIR", env = "TEKTON_WRAP_REGISTRY_SECRET")]
     pub registry_secret: Option<PathBuf>,
 }
 
-/// Where a mirror is, and what stands before the names of repositories there.
+/// A mirror, and the prefix of repositories there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorAddress {
     /// Host and port.
     pub host: String,
     /// Empty, or ends with a slash.
     pub prefix: String,
-    /// Whether it is to be asked over plain HTTP.
+    /// Whether it is accessed over plain HTTP.
     pub plain: bool,
 }
 
-/// A text that names no mirror.
+/// Not the address of a mirror.
 #[derive(Debug, thiserror::Error)]
 #[error("it has to be [http://]host[:port][/prefix]")]
 pub struct InvalidMirror;
 
-/// A text that is no length of time.
-#[derive(Debug, thiserror::Error)]
-#[error("it has to be a number with s, m or h behind it, for example 90s or 5m")]
-pub struct InvalidDuration;
+static OF_PROCESS: OnceLock<RegistrySettings> = OnceLock::new();
 
-static OF_PROCESS: OnceLock<Settings> = OnceLock::new();
-
-impl Settings {
-    /// Makes these the settings of the whole process; only the first call counts.
+impl RegistrySettings {
+    /// Makes these the settings of the process; later calls have no effect.
     pub fn set(self) {
         let _ = OF_PROCESS.set(self);
     }
 
-    /// The settings of the process: those of its command line, or else of its environment.
+    /// The settings of the process, from its command line or else its environment.
     pub fn of_process() -> Result<Self, StoreError> {
         match OF_PROCESS.get() {
             Some(settings) => Ok(settings.clone()),
@@ -68,7 +65,7 @@ impl Settings {
         }
     }
 
-    /// What the environment says.
+    /// From environment variables only.
     fn from_env() -> Result<Self, StoreError> {
         let matches = Self::augment_args(Command::new("tekton-wrap")).try_get_matches_from(["tekton-wrap"]);
         matches.and_then(|matches| Self::from_arg_matches(&matches)).map_err(|error| {
@@ -90,7 +87,7 @@ impl FromStr for MirrorAddress {
             None => (false, text),
         };
         let (host, prefix) = rest.trim_end_matches('/').split_once('/').unwrap_or((rest.trim_end_matches('/'), ""));
-        // Whatever can stand in an image reference.
+        // Valid if it is in an image reference.
         let valid = format!("{host}/{prefix}{}x", if prefix.is_empty() { "" } else { "/" });
         let image = match valid.parse() {
             Ok(crate::target::Target::Registry(image)) if image.registry == host => image,
@@ -99,19 +96,6 @@ impl FromStr for MirrorAddress {
         let prefix = image.repository.strip_suffix('x').ok_or(InvalidMirror)?.to_owned();
         Ok(Self { host: host.to_owned(), prefix, plain })
     }
-}
-
-/// `90s`, `5m`, `1h`
-fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text.get(number.len()..) {
-        Some("s") => 1,
-        Some("m") => 60,
-        Some("h") => 3600,
-        _ => return Err(InvalidDuration),
-    };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    seconds.map(Duration::from_secs).ok_or(InvalidDuration)
 }
 
 #[cfg(test)]
@@ -136,24 +120,6 @@ mod tests {
             ("a.io/x:tag", None),
         ] {
             assert_eq!(text.parse().ok(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn durations() {
-        for (text, seconds) in [
-            ("90s", Some(90)),
-            ("5m", Some(300)),
-            ("2h", Some(7200)),
-            ("0s", Some(0)),
-            ("5", None),
-            ("m", None),
-            ("-1s", None),
-            ("99999999999999999999s", None),
-            ("9999999999999999999h", None),
-            ("5 m", None),
-        ] {
-            assert_eq!(parse_duration(text).ok(), seconds.map(Duration::from_secs), "{text}");
         }
     }
 }

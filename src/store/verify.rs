@@ -1,12 +1,12 @@
-//! A reader that lets no byte of a damaged blob pass as the end of a good one.
+//! A reader that verifies size and digest of a blob.
 
 use std::io::{self, Read};
 
 use super::{Blob, StoreError};
 use crate::digest::Hasher;
 
-/// Reads a blob and compares size and digest with what was asked for. The last bytes are only handed out when the whole
-/// is right, so that a caller who counts bytes instead of reading to the end is safe too.
+/// Reads a blob and compares its size and digest with the expected ones. It returns the last bytes only if both are right, so
+/// that a caller who counts bytes instead of reading to the end is safe too.
 pub struct VerifyReader<R> {
     inner: R,
     place: String,

@@ -7,17 +7,14 @@ use serde_json::{Map, Value};
 
 /// The field `name` of `object`; none if it is absent or null, or `object` is not an object.
 pub fn field<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
-    let map = object.as_object()?;
-    let exact = map.get(name);
-    let found = if map.len() == 1 && exact.is_some() { exact } else { last(map, name).and_then(|key| map.get(key)) };
-    found.filter(|value| !value.is_null())
+    let (_, value) = object.as_object()?.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+    Some(value).filter(|value| !value.is_null())
 }
 
 /// The field `name`, mutable.
 pub fn field_mut<'a>(object: &'a mut Value, name: &str) -> Option<&'a mut Value> {
-    let map = object.as_object_mut()?;
-    let key = last(map, name)?.to_owned();
-    map.get_mut(&key).filter(|value| !value.is_null())
+    let (_, value) = object.as_object_mut()?.iter_mut().rev().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+    Some(value).filter(|value| !value.is_null())
 }
 
 /// The string in field `name`; empty if there is none, as Go's zero value.

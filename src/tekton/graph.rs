@@ -13,6 +13,7 @@ use super::{
 };
 
 /// The tasks of a Pipeline, `tasks` first and then `finally`, by their index in these lists.
+#[derive(Debug, Default)]
 pub struct Graph {
     /// Names, in the Pipeline's own order.
     pub names: Vec<String>,
@@ -103,6 +104,15 @@ impl Graph {
         let mut tasks: Vec<usize> = (0..self.count()).collect();
         tasks.sort_unstable_by_key(|&task| self.order[task]);
         tasks
+    }
+
+    /// All tasks that come after each task: sets of indexes.
+    pub fn descendants(&self) -> Vec<FixedBitSet> {
+        let mut descendants = vec![FixedBitSet::with_capacity(self.count()); self.count()];
+        for (task, ancestors) in self.ancestors.iter().enumerate() {
+            ancestors.ones().for_each(|ancestor| descendants[ancestor].insert(task));
+        }
+        descendants
     }
 
     /// Fills in order and ancestors: always the first task of the lists whose dependencies are done.

@@ -27,6 +27,15 @@ impl<'a> Run<'a> {
         Some(text(metadata, "name")).filter(|name| !name.is_empty())
     }
 
+    /// The most characters that its name can have. The API server cuts `generateName` and puts random characters behind it
+    /// (Kubernetes: apiserver/pkg/storage/names/generate.go).
+    pub fn longest_name(self) -> usize {
+        const LONGEST_PREFIX: usize = 58;
+        const RANDOM: usize = 5;
+        let generated = || text(self.object.get("metadata").unwrap_or(&Value::Null), "generateName").len();
+        self.name().map_or_else(|| generated().min(LONGEST_PREFIX) + RANDOM, str::len)
+    }
+
     /// `metadata.annotations` or `metadata.labels`, an object.
     pub fn metadata(self, name: &str) -> Option<&'a Value> {
         field(self.object.get("metadata")?, name)
@@ -104,6 +113,7 @@ mod tests {
         }});
         let run = Run::new(&object);
         assert_eq!((run.name(), run.params().len(), run.pipeline_ref()), (None, 1, None));
+        assert_eq!(run.longest_name(), 7);
         assert_eq!(run.binding("ws"), Some(&json!({"name": "ws", "emptyDir": {}})));
         assert_eq!(run.task_pod_template("t"), Some(&json!({"hostNetwork": true})));
         assert_eq!((run.task_pod_template("u"), run.pod_templates().count()), (None, 2));

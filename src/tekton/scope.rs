@@ -61,10 +61,10 @@ impl<'a> Scope<'a> {
         scope
     }
 
-    /// The same inside of the pipeline `name`: the defaults of its params apply where the run gives no value. A default may
-    /// refer to other params, whose defaults may refer to others (Tekton: resources/apply.go `ApplyParameters`). Versions of
+    /// The same inside of a pipeline, whose `name` is that of the run if it is embedded and may not be known yet: the defaults of
+    /// its params apply if the run gives no value. A default may refer to other params, whose defaults may refer to others (Tekton: resources/apply.go `ApplyParameters`). Versions of
     /// Tekton that leave such variables as they are can't use them.
-    pub fn in_pipeline(mut self, spec: &'a Value, name: &'a str) -> Self {
+    pub fn in_pipeline(mut self, spec: &'a Value, name: Option<&'a str>) -> Self {
         let default = |param| Some((text(param, "name"), field(param, "default")?));
         let mut open: Vec<(&str, &Value)> = items(spec, "params").iter().filter_map(default).collect();
         open.retain(|(name, _)| !self.params.contains_key(name));
@@ -84,7 +84,7 @@ impl<'a> Scope<'a> {
                 break;
             }
         }
-        self.context.push(("context.pipeline.name", name));
+        self.context.extend(name.map(|name| ("context.pipeline.name", name)));
         self
     }
 
@@ -244,7 +244,7 @@ mod tests {
             {"name": "list", "default": ["$(params.two)", "$(params.d)"]}, {"name": "map", "default": {"k": "$(params.two)"}},
             {"name": "circle", "default": "$(params.back)"}, {"name": "back", "default": "$(params.circle)"},
             {"name": "arrays", "default": ["$(params.a[*])"]}]});
-        let scope = Scope::of_run(Run::new(&run), "ns").in_pipeline(&spec, "p");
+        let scope = Scope::of_run(Run::new(&run), "ns").in_pipeline(&spec, Some("p"));
         for (value, expected) in [
             (json!("plain $(x) $HOME $(date)"), json!("plain $(x) $HOME $(date)")),
             (json!("a $(params.s) $(params[\"s\"]) $(params['s'])"), json!("a text text text")),
@@ -293,7 +293,7 @@ mod tests {
         let run = json!({"spec": {"params": [
             {"name": "long", "value": "x".repeat(1000)}, {"name": "list", "value": vec!["x"; 1000]}]}});
         let spec = json!({"params": params});
-        let scope = Scope::of_run(Run::new(&run), "ns").in_pipeline(&spec, "p");
+        let scope = Scope::of_run(Run::new(&run), "ns").in_pipeline(&spec, Some("p"));
         assert_eq!(scope.text("params.p1").map(str::len), Some(10_000));
         assert_eq!(scope.text("params.p2"), None);
         assert_eq!(scope.apply_text(&refer("long", 65)).map(|text| text.len()), Ok(65_000));

@@ -84,11 +84,25 @@ struct Scan<'a> {
     at: usize,
 }
 
+impl Scan<'_> {
+    /// The next `$(`. Most strings have no `$`, which is found faster than two characters are.
+    fn opening(&self) -> Option<usize> {
+        let mut at = self.at;
+        loop {
+            let dollar = at + self.text.get(at..)?.find('$')?;
+            at = dollar + 1;
+            if self.text.as_bytes().get(at) == Some(&b'(') {
+                return Some(dollar);
+            }
+        }
+    }
+}
+
 impl Iterator for Scan<'_> {
     type Item = (usize, usize);
 
     fn next(&mut self) -> Option<(usize, usize)> {
-        let mut start = self.at + self.text.get(self.at..)?.find("$(")?;
+        let mut start = self.opening()?;
         let end = start + self.text[start..].find(')')? + 1;
         if let Some(inner) = self.text[start + 2..end].rfind("$(") {
             start += 2 + inner;

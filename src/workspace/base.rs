@@ -1,4 +1,4 @@
-//! Unpacks the layers of a base image, whoever made them, one after the other (OCI image-spec, layer.md): tar archives of any kind, with
+//! Unpacks the layers of a base image, made by any program, one after the other (OCI image-spec, layer.md): tar archives of any kind, with
 //! whiteouts and opaque whiteouts, and no table of contents.
 
 mod listing;

@@ -21,7 +21,7 @@ const MAX_RECORD: u32 = 256 << 20;
 pub struct Known {
     /// What was restored, with the attributes that it got.
     pub entry: Entry,
-    /// Which file that was; none where it has to be looked at in any case.
+    /// Which file that was; none if it has to be compared in any case.
     pub identity: Option<Identity>,
     /// The number of its names.
     pub nlink: u64,
@@ -42,7 +42,7 @@ pub struct BaselineReader {
     place: String,
 }
 
-/// What was restored when the baseline at `path` was written; nothing where a task started from nothing.
+/// What was restored when the baseline at `path` was written; nothing if the task started from nothing.
 pub fn input(path: Option<&Path>) -> Result<Input, Error> {
     path.map_or_else(|| Ok(Input::default()), |path| Ok(BaselineReader::open(path)?.input))
 }

@@ -28,7 +28,7 @@ pub fn restore_image(source: &str, dir: &Path, baseline: Option<&Path>) -> Resul
     let input = Input { lineage: load::lineage(&*store, &target)?, read: Vec::new() };
     std::fs::create_dir_all(dir).map_err(Error::file(dir.display(), "can't be made"))?;
     // What conflicts a snapshot's tasks had was settled when it was made.
-    restore_reported(&*store, &input, dir, &RestoreOptions::whole(ConflictPolicy::last(), baseline), source)
+    restore_reported(&*store, &input, dir, &RestoreOptions::whole(ConflictPolicy::last(), baseline), source).map(drop)
 }
 
 /// By hand: stores what is in `dir` as the image `target`: all of it, or what changed since `baseline` on top of the image
@@ -48,7 +48,9 @@ pub fn save_dir(dir: &Path, target: &str, baseline: Option<&Path>) -> Result<(),
         if !saved.layers.is_empty() {
             lineage.writers.push(Writer::unsaved("save", order, &lineage, saved.layers.clone()));
         }
-        assemble::put_whole(&*store, &to.reference(), &lineage, Compression::default(), &ImageLabels::default())?;
+        let replaces = store.digest(&to.reference())?.into_iter().collect();
+        let labels = ImageLabels { replaces, ..ImageLabels::default() };
+        assemble::put_whole(&*store, &to.reference(), &lineage, Compression::default(), &labels)?;
         report_saved(target, &saved, start);
         Ok(())
     })

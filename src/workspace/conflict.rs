@@ -9,8 +9,8 @@ use crate::{
     step::{ConflictRule, OnConflict},
 };
 
-/// What tasks change by the way, so that two of them in parallel nearly always differ, and what nobody misses: git writes both
-/// of these whenever it looks at a tree. A rule of the run's own comes first.
+/// Files that parallel tasks nearly always change differently, and whose content does not matter: git writes both
+/// whenever it reads a tree. A rule of the run's own comes first.
 pub const SETTLED_BY_DEFAULT: [&str; 2] = ["**/.git/index", "**/.git/FETCH_HEAD"];
 
 /// How conflicts end, by path.
@@ -61,7 +61,7 @@ pub struct Conflict {
     pub path: TreePath,
     /// Index of the earlier source.
     pub earlier: usize,
-    /// Index of the later one, whose result is kept where conflicts are no errors.
+    /// Index of the later one, whose result is kept if conflicts are no errors.
     pub later: usize,
     /// What they did, in this order, for messages.
     pub did: [&'static str; 2],
@@ -101,7 +101,7 @@ impl fmt::Display for Conflicts {
     }
 }
 
-/// Names in the log what was lost: the first paths, each with the task that got its way.
+/// Names in the log what was lost: the first paths, each with the task that won.
 pub fn report_settled(workspace: &str, settled: &Conflicts) {
     for lost in &settled.listed {
         let [dropped, kept] = &lost.names;

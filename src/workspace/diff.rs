@@ -77,7 +77,7 @@ struct Diff<'a> {
 
 /// Compares the directory `root` with what was known of it, in tree order, and hands what changed over as it is found: in
 /// shards, the first ones of `size`. Directories above a change are there too. What a container runtime made as mount point
-/// at one of `mounts`, or on the way to it, is nobody's change.
+/// at one of `mounts`, or on the way to it, is not a change.
 pub fn changes(
     root: &Path,
     access: &Arc<DirAccess>,

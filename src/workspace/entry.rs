@@ -119,7 +119,7 @@ impl Entry {
         }
     }
 
-    /// Bytes of a regular file, under its first path only where it has hard links.
+    /// Bytes of a regular file; if it has hard links, only under its first path.
     pub fn own_size(&self) -> u64 {
         if let Node::File(content) = &self.node { content.size } else { 0 }
     }

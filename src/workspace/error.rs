@@ -15,7 +15,7 @@ use crate::{
     target::InvalidTarget,
 };
 
-/// One sentence that names the file, layer, snapshot or task, and what to do where something can be done. Whatever foreign text
+/// One sentence that names the file, layer, snapshot or task, and what to do if something can be done. Whatever foreign text
 /// is in it, it is one line without control characters.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -151,7 +151,7 @@ pub enum Error {
         /// Digest of the manifest that is there now.
         now: Digest,
     },
-    /// The one that takes what is produced wants no more of it: it has an error of its own. Nobody gets to see this.
+    /// The consumer stopped because of an error of its own. Never shown.
     #[error("stopped")]
     Stopped,
 }

@@ -7,14 +7,17 @@
 //! | [`handle`] | one file, whatever happens to its name |
 //! | [`walk`] | a walk through a tree, in tree order |
 //! | [`extract`] | makes files and directories |
+//! | [`attributes`] | what files and directories get beside their content |
 //! | [`mounts`] | mount points of other containers |
 //! | [`sparse`] | files with holes |
-//! | [`space`] | room on the volume |
+//! | [`space`], [`room`] | room on the volume: whether files fit, and whether they take most of it |
 
 pub mod access;
+pub mod attributes;
 pub mod extract;
 pub mod handle;
 pub mod mounts;
+pub mod room;
 pub mod space;
 pub mod sparse;
 pub mod tree;

@@ -140,7 +140,7 @@ impl PartialOrd for TreePath {
     }
 }
 
-/// As it is, or quoted where that would not be one line of printable characters.
+/// As it is, or quoted if that would not be one line of printable characters.
 impl fmt::Display for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_root() { f.write_str(".") } else { Quoted(&self.0).fmt(f) }

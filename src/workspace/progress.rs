@@ -31,7 +31,7 @@ pub struct Progress {
     total_bytes: AtomicU64,
 }
 
-/// What the work on one layer counts. If it is begun anew, what it counted before is taken back.
+/// The counts of the work on one layer. A restart subtracts what was counted before.
 pub struct LayerProgress<'a> {
     progress: &'a Progress,
     files: Cell<u64>,
@@ -70,7 +70,7 @@ pub struct Moment {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// How many there will be; 0 as long as nobody knows.
+    /// How many there will be; 0 as long as that is not known.
     pub total_files: u64,
     /// Their bytes.
     pub total_bytes: u64,
@@ -104,7 +104,7 @@ impl Progress {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Says what is going on now, that nothing of it is done, and that nobody knows how much it is.
+    /// Says what is going on now, that nothing of it is done, and that its amount is not known.
     pub fn begin(&self, phase: Phase) {
         self.enter(phase);
         [&self.files, &self.bytes, &self.total_files, &self.total_bytes]
@@ -206,7 +206,7 @@ impl Progress {
 }
 
 impl LayerProgress<'_> {
-    /// The work begins, for the first time or anew.
+    /// The work starts or restarts.
     pub fn begin(&self) {
         self.progress.files.fetch_sub(self.files.take(), Relaxed);
         self.progress.bytes.fetch_sub(self.bytes.take(), Relaxed);
@@ -242,7 +242,7 @@ impl Phase {
 }
 
 impl Moment {
-    /// Bytes a second; none where the counter began anew.
+    /// Bytes per second; 0 if the counter was reset.
     #[allow(clippy::cast_possible_truncation, reason = "a rate for people; too large a one becomes the largest")]
     fn rate_since(self, last: Self) -> u64 {
         let seconds = self.time.saturating_sub(last.time).as_secs_f64();

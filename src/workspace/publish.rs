@@ -16,7 +16,7 @@ use super::{
 use crate::{
     digest::Digest,
     quote::Line,
-    step::{OnConflict, StepConfig, WorkspaceStep},
+    step::{Keep, OnConflict, StepConfig, WorkspaceStep},
     store::Store,
     target::Target,
 };
@@ -48,23 +48,29 @@ pub fn all(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
     let published = publish(workspaces);
     if published.is_err() {
         // A snapshot without changes says the same as none. What is reported is why it had to come to that.
-        workspaces.iter().for_each(|own| drop(own.put_snapshot(&[])));
+        workspaces.iter().for_each(|own| drop(own.retract()));
     }
     published
 }
 
 fn publish(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
-    let put = |own: &PendingSnapshot<'_>| own.put_snapshot(&own.layers);
+    let put = |own: &PendingSnapshot<'_>| own.put_snapshot(&own.layers, Vec::new());
     let digests = workspaces.iter().map(put).collect::<Result<Vec<_>, _>>()?;
-    workspaces.iter().zip(digests).try_for_each(|(own, digest)| own.write_target(digest))
+    let has_target = |own: &PendingSnapshot<'_>| own.step.keep != Keep::None;
+    let mut written = workspaces.iter().zip(digests).filter(|(own, _)| has_target(own));
+    written.try_for_each(|(own, digest)| own.write_target(digest))
 }
 
 impl PendingSnapshot<'_> {
-    /// Refuses what must not be published: changes on top of snapshots that are not there any more, and a conflict that nobody
-    /// will report later.
+    /// Refuses what must not be published: changes on top of snapshots that are not there any more, and a conflict that no later task
+    /// will report.
     fn check(&self) -> Result<(), Error> {
         self.check_tags()?;
         let WorkspaceStep { parallel, joined, .. } = self.workspace;
+        if self.step.keep == Keep::None {
+            // Only a later task could meet a conflict, and reports it.
+            return Ok(());
+        }
         let all_settled = self.step.conflict == OnConflict::Last && self.step.conflict_rules.is_empty();
         if all_settled || parallel == joined {
             return Ok(());
@@ -93,7 +99,14 @@ impl PendingSnapshot<'_> {
         Ok(())
     }
 
-    fn put_snapshot(&self, layers: &[Descriptor]) -> Result<Digest, Error> {
+    /// Replaces the snapshot by one without changes.
+    fn retract(&self) -> Result<(), Error> {
+        let tag = StepConfig::tag(&self.step.run, self.step.order, &self.workspace.name);
+        let replaces = self.store.digest(&tag)?.into_iter().collect();
+        self.put_snapshot(&[], replaces).map(drop)
+    }
+
+    fn put_snapshot(&self, layers: &[Descriptor], replaces: Vec<Digest>) -> Result<Digest, Error> {
         let Self { store, step, workspace, input, .. } = self;
         let snapshot = Snapshot {
             format: 1,
@@ -105,27 +118,48 @@ impl PendingSnapshot<'_> {
             ancestors: input.lineage.writers.clone(),
         };
         let tag = StepConfig::tag(&step.run, step.order, &workspace.name);
-        assemble::put_snapshot(&**store, &tag, layers, snapshot, &ImageLabels::of_step(step, workspace))
+        let labels = ImageLabels { replaces, ..ImageLabels::of_snapshot(step, workspace) };
+        assemble::put_snapshot(&**store, &tag, layers, snapshot, &labels)
     }
 
     /// Writes `target` from all that can be seen. Each task stores its own snapshot before it comes here and looks again
-    /// after it wrote, so that whoever writes last has seen every other one.
+    /// after it wrote, so that the last writer has seen every other one.
     fn write_target(&self, own: Digest) -> Result<(), Error> {
         let target = self.workspace.target.parse::<Target>()?;
-        let labels = ImageLabels::of_step(self.step, self.workspace);
+        let reference = target.reference();
+        let mut labels = ImageLabels::of_target(self.step, self.workspace);
         let mut visible = self.visible(Some(own))?;
-        let mut written = false;
-        while visible.look(self)? || !written {
+        let has_parallel = !visible.absent.is_empty();
+        let mut written: Vec<Digest> = Vec::new();
+        let mut is_first = true;
+        while visible.look(self)? || is_first {
+            is_first = false;
             if visible.agree(self)? {
+                labels.replaces = self.store.digest(&reference)?.into_iter().collect();
                 let compression = self.step.compression;
-                assemble::put_whole(&*self.store, &target.reference(), &visible.whole, compression, &labels)?;
+                let put = assemble::put_whole(&*self.store, &reference, &visible.whole, compression, &labels)?;
+                written.push(put);
             } else {
                 let target = target.to_string();
                 tracing::warn!("workspace {:?}: {} is left as it was", self.workspace.name, Line(&target));
             }
-            written = true;
+        }
+        if let Some(last) = written.last() {
+            tracing::info!("workspace {:?}: {} is {last}", self.workspace.name, Line(&target.to_string()));
+        }
+        if has_parallel && !written.is_empty() {
+            self.list_written(own, &written);
         }
         Ok(())
+    }
+
+    /// Lists the targets that this task wrote. A parallel task that read the tag before may write it after: then no image
+    /// says that these were replaced. It is for `prune` only, and no reason to fail.
+    fn list_written(&self, own: Digest, written: &[Digest]) {
+        let tag = StepConfig::replaced_tag(&self.step.run, self.step.order, &self.workspace.name);
+        if let Err(error) = assemble::put_replaced(&*self.store, &tag, &own, written) {
+            tracing::warn!("workspace {:?}: prune may not find replaced images: {error}", self.workspace.name);
+        }
     }
 
     /// What the task itself left, before anything else is looked for.

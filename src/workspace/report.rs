@@ -43,7 +43,7 @@ pub fn report_restored(name: &str, restored: &Restored, selection: &Selection) {
     }
 }
 
-/// So that whoever misses a file sees why.
+/// Tells the author of a task why a file is missing.
 fn report_left_out(name: &str, left_out: &LeftOut, selection: &Selection) {
     let &LeftOut { files, bytes, ref listed, unlisted } = left_out;
     if listed.is_empty() {

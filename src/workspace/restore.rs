@@ -146,7 +146,7 @@ fn restore_base(
 ) -> Result<Option<Toc>, Error> {
     let Some(base) = &lineage.base else { return Ok(None) };
     progress.enter(Phase::Base);
-    // How large it is unpacked, nobody says: hardly smaller than packed.
+    // Its unpacked size is not known, but is hardly smaller than the packed one.
     space.check(progress.workspace(), 0, sum(base.layers.iter().map(|layer| layer.size)))?;
     let store = load::base_store(lineage, base)?;
     let extractor = Extractor::new(root)?.keeping_privileges(lineage.origin.is_none()).around(&options.mounts);

@@ -83,8 +83,10 @@ impl Choice {
     /// What `selection` takes of `view`.
     pub fn new(selection: &Selection, view: &View<'_>) -> Result<Self, Error> {
         let Some(patterns) = selection.patterns.clone() else { return Ok(Self::default()) };
+        // Not every base lists its root.
+        let root = OpenDir { is_wanted: true, ..OpenDir::default() };
         let mut survey =
-            Survey { choice: Self { patterns: Some(patterns.clone()), ..Self::default() }, open: Vec::new() };
+            Survey { choice: Self { patterns: Some(patterns.clone()), ..Self::default() }, open: vec![root] };
         view.for_each(&mut |group, outcome| {
             kept(group, &outcome).into_iter().for_each(|entry| survey.add(&patterns, entry));
             Ok(())
@@ -140,10 +142,13 @@ struct OpenDir {
 impl Survey {
     fn add(&mut self, patterns: &Globs, entry: &Entry) {
         let path = &entry.path;
+        if path.is_root() {
+            return;
+        }
         while let Some(done) = self.open.pop_if(|dir| !dir.path.contains(path)) {
             self.close(done);
         }
-        let is_wanted = path.is_root() || patterns.matches(path.as_bytes(), entry.is_dir());
+        let is_wanted = patterns.matches(path.as_bytes(), entry.is_dir());
         if entry.is_dir() {
             self.open.push(OpenDir { path: path.clone(), is_wanted, ..OpenDir::default() });
             return;

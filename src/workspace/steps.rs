@@ -11,18 +11,19 @@ use super::{
     baseline,
     conflict::ConflictPolicy,
     error::Error,
-    files::mounts::MountPoints,
+    failure,
+    files::{mounts::MountPoints, room::Room},
     progress::{Action, INTERVAL, Progress},
     publish::{self, PendingSnapshot},
     report::{report_restored, report_saved},
-    restore::{self, RestoreOptions},
+    restore::{self, RestoreOptions, Restored},
     save::{self, SaveOptions},
     selection::Selection,
     snapshot::{image, lineage::Input, load},
 };
 use crate::{
     step::{ENV, RESULTS_DIR, STATE_DIR, StepConfig, WorkspaceStep},
-    store::{self, Store},
+    store::{self, Store, StoreError},
     target::Target,
 };
 
@@ -31,8 +32,8 @@ pub fn restore_step() -> Result<(), Error> {
     restore_task(step("an image and a directory")?, Path::new(STATE_DIR))
 }
 
-/// The injected save step, which is told in [`ENV`] what to do.
-pub fn save_step() -> Result<(), Error> {
+/// The injected save step, which is told in [`ENV`] what to do. Returns the exit code that it has to end with.
+pub fn save_step() -> Result<u8, Error> {
     save_task(step("a directory and an image")?, Path::new(STATE_DIR))
 }
 
@@ -47,12 +48,18 @@ pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
     write_results(&step, Path::new(RESULTS_DIR))
 }
 
-/// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`.
-pub fn save_task(step: StepConfig, state: &Path) -> Result<(), Error> {
+/// Stores what a task changed in each workspace of its save step since [`restore_task`] with the same `state`. Returns the exit
+/// code of the task: that of its own step that failed, or 0.
+pub fn save_task(step: StepConfig, state: &Path) -> Result<u8, Error> {
     let step = step.of_combination()?;
-    let saved = step.workspaces.iter().map(|workspace| save_workspace(&step, workspace, state));
-    publish::all(&saved.collect::<Result<Vec<_>, _>>()?)?;
-    write_results(&step, Path::new(RESULTS_DIR))
+    let failed = step.after_failure.as_ref().map(failure::failed_step).transpose()?.flatten();
+    let Some(failed) = failed else {
+        save_workspaces(&step, state)?;
+        return write_results(&step, Path::new(RESULTS_DIR)).map(|()| 0);
+    };
+    let saved = if failed.is_retried { Ok(()) } else { save_workspaces(&step, state) };
+    failed.report(&saved);
+    Ok(failed.code)
 }
 
 /// Writes the results that a rerun has from tasks that don't run again, as Tekton reads them: a string as it is, arrays and
@@ -62,6 +69,21 @@ fn write_results(step: &StepConfig, dir: &Path) -> Result<(), Error> {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let path = dir.join(name);
         fs::write(&path, text).map_err(Error::file(path.display(), "the result can't be written"))
+    })
+}
+
+fn save_workspaces(step: &StepConfig, state: &Path) -> Result<(), Error> {
+    let save = || {
+        let saved = step.workspaces.iter().map(|workspace| save_workspace(step, workspace, state));
+        publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
+    };
+    save().or_else(|error| match error {
+        // The registry collected a blob between its upload and the manifest.
+        Error::Store(StoreError::MissingBlob { .. }) => {
+            tracing::warn!("{error}; storing the workspaces again");
+            save()
+        }
+        error => Err(error),
     })
 }
 
@@ -81,7 +103,12 @@ pub(super) fn restore_workspace(
         selection: Selection::new(&workspace.paths).map_err(Error::Paths)?,
         mounts: Arc::new(MountPoints::new(&workspace.mounts)),
     };
-    restore_reported(store, &input, root, &options, name)
+    let room = if workspace.sized { None } else { Room::of(root) };
+    let restored = restore_reported(store, &input, root, &options, name)?;
+    if let Some(room) = room {
+        room.warn_if_filled(name, restored.bytes);
+    }
+    Ok(())
 }
 
 /// Restores, with progress in the log and a line about the result at the end. `name` is how messages name the workspace.
@@ -91,11 +118,12 @@ pub fn restore_reported(
     root: &Path,
     options: &RestoreOptions<'_>,
     name: &str,
-) -> Result<(), Error> {
+) -> Result<Restored, Error> {
     let progress = Progress::new(Action::Restore, name);
     let restore = || restore::restore(store, input, root, options, &progress);
-    report_restored(name, &progress.logged(INTERVAL, restore)?, &options.selection);
-    Ok(())
+    let restored = progress.logged(INTERVAL, restore)?;
+    report_restored(name, &restored, &options.selection);
+    Ok(restored)
 }
 
 fn save_workspace<'a>(

@@ -43,7 +43,7 @@ use super::{
     steps::{restore_workspace, save_task},
 };
 use crate::{
-    step::{Compression, ConflictRule, EarlierRun, OnConflict, Predecessor, StepConfig, WorkspaceStep},
+    step::{Compression, ConflictRule, EarlierRun, Keep, OnConflict, Predecessor, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
 };
@@ -56,6 +56,8 @@ pub(crate) struct Run {
     pub(crate) conflict_rules: Vec<ConflictRule>,
     pub(crate) earlier: Vec<EarlierRun>,
     compression: Compression,
+    pub(crate) keep: Keep,
+    pub(crate) target_expires: Option<String>,
     pub(crate) base: Option<String>,
 }
 
@@ -80,6 +82,8 @@ impl Run {
             conflict_rules: Vec::new(),
             earlier: Vec::new(),
             compression: Compression::Zstd,
+            keep: Keep::Target,
+            target_expires: None,
             base: None,
         }
     }
@@ -114,11 +118,15 @@ impl Run {
             expires: Some("1d".to_owned()),
             earlier: self.earlier.clone(),
             results: Default::default(),
+            target_expires: self.target_expires.clone(),
+            keep: self.keep,
+            after_failure: None,
             workspaces: vec![WorkspaceStep {
                 name: "ws".to_owned(),
                 path: self.dir(task.order).display().to_string(),
                 target: self.target(),
                 base: self.base.clone(),
+                sized: false,
                 after,
                 parallel: task.parallel.clone(),
                 joined: task.joined.clone(),
@@ -141,7 +149,7 @@ impl Run {
     fn save(&self, task: &Task) -> Result<(), Error> {
         let mut step = self.step(task);
         step.workspaces[0].after.clear();
-        save_task(step, &self.state(task))
+        save_task(step, &self.state(task)).map(drop)
     }
 
     /// A whole task that does `work` in its directory.

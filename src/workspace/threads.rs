@@ -111,14 +111,14 @@ pub fn ahead<T: Send, R>(
                 sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).map_err(|_| stopped())
             });
             batch.extend(produced.err().map(Err));
-            // Whoever does not want the rest has an error of its own.
+            // A consumer that stops early has an error of its own.
             drop(sender.send(batch));
         });
         consume(&mut receiver.into_iter().flatten())
     })
 }
 
-/// Tells the producer that nobody wants more; the consumer has the reason.
+/// Tells the producer to stop; the consumer has the reason.
 fn stopped() -> Error {
     Error::Stopped
 }

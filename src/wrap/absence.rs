@@ -45,7 +45,7 @@ impl Absence {
     }
 
     /// Whether `ancestor` may have left no snapshot when `task` runs. A finally task runs whatever happened before.
-    pub fn of(&self, ancestor: usize, task: usize) -> bool {
+    pub fn is_possible(&self, ancestor: usize, task: usize) -> bool {
         task >= self.dag_len || self.passed_over[ancestor]
     }
 }

@@ -21,8 +21,13 @@ pub enum Binding {
         /// Whether there is a `volumeClaimTemplate` to take out.
         replaces_template: bool,
     },
-    /// The emptyDir at this index gets this `sizeLimit`.
-    Limit(usize, String),
+    /// The emptyDir at `index` gets the `sizeLimit` `size`.
+    Limit {
+        /// Which binding.
+        index: usize,
+        /// The limit.
+        size: String,
+    },
 }
 
 /// The changes that bind every wrapped workspace to an emptyDir. Other bindings of the run stay as they are.
@@ -39,7 +44,7 @@ pub fn bind(run: Run<'_>, request: &Request) -> Result<Vec<Binding>, Refusal> {
         match volume_source(binding) {
             Some("emptyDir") => {
                 let limited = field(binding, "emptyDir").is_some_and(|dir| field(dir, "sizeLimit").is_some());
-                changes.extend(size.filter(|_| !limited).map(|size| Binding::Limit(index, size)));
+                changes.extend(size.filter(|_| !limited).map(|size| Binding::Limit { index, size }));
             }
             None => changes.push(Binding::Set { index, empty_dir, replaces_template: false }),
             Some("volumeClaimTemplate") if request.replaces_templates => {

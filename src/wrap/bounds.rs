@@ -104,14 +104,14 @@ fn check_names(list: &[Value], shown: &str) -> Result<(), Exceeded> {
 
 /// What has been put into a pipeline so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Inlined {
+pub struct InlinedSize {
     /// At least so many bytes of JSON.
     pub bytes: usize,
     /// Values.
     pub values: usize,
 }
 
-impl Inlined {
+impl InlinedSize {
     /// Adds `value`.
     pub fn add(&mut self, value: &Value) {
         self.values += 1;

@@ -1,6 +1,9 @@
 //! What wrapping does to each task, as `render --explain` prints it.
 
-use super::plan::{Plan, TaskPlan};
+use super::{
+    failure::Failures,
+    plan::{Plan, TaskPlan},
+};
 use crate::{
     step::{StepConfig, WorkspaceStep},
     tekton::{graph::Graph, workspaces::Use},
@@ -23,9 +26,27 @@ pub struct TaskNote {
     pub finally: bool,
 }
 
-/// A note for each task, in pipeline order.
-pub fn notes(graph: &Graph, plan: &Plan, used: &[Vec<Use>]) -> Vec<TaskNote> {
-    let note = |task: usize| {
+/// Why each task is changed as it is; by the tasks' indexes.
+#[derive(Debug, Default)]
+pub struct Explanation {
+    /// The tasks and what they wait for.
+    pub graph: Graph,
+    /// What each one restores and saves.
+    pub plan: Plan,
+    /// The wrapped workspaces that each one uses.
+    pub uses: Vec<Vec<Use>>,
+    /// After which failures each one saves.
+    pub failures: Vec<Failures>,
+}
+
+impl Explanation {
+    /// A note for each task, in pipeline order.
+    pub fn notes(&self) -> Vec<TaskNote> {
+        self.graph.in_order().into_iter().map(|task| self.note(task)).collect()
+    }
+
+    fn note(&self, task: usize) -> TaskNote {
+        let Self { graph, plan, uses, failures } = self;
         let planned = &plan.tasks[task];
         TaskNote {
             task: graph.names[task].clone(),
@@ -34,8 +55,8 @@ pub fn notes(graph: &Graph, plan: &Plan, used: &[Vec<Use>]) -> Vec<TaskNote> {
             } else {
                 "all tasks (finally)".to_owned()
             },
-            restores: restores(planned, &used[task]),
-            saves: saves(planned, &used[task]),
+            restores: restores(planned, &uses[task]),
+            saves: saves(planned, &uses[task], &failures[task]),
             dependencies: if task < graph.dag_len {
                 graph.dependencies[task].iter().map(|&on| graph.names[on].clone()).collect()
             } else {
@@ -43,14 +64,13 @@ pub fn notes(graph: &Graph, plan: &Plan, used: &[Vec<Use>]) -> Vec<TaskNote> {
             },
             finally: task >= graph.dag_len,
         }
-    };
-    graph.in_order().into_iter().map(note).collect()
+    }
 }
 
-/// The width of a [`table`] that needs no lines to go on in the next one.
+/// The most columns of a [`table`] whose cells are not wrapped.
 const WIDTH: usize = 120;
 
-/// How wide the columns of a wider one are; with the gaps as much in all.
+/// The widths of the columns of a wider one; with the gaps [`WIDTH`] in all.
 const WIDEST: [usize; 4] = [26, 24, 32, 32];
 
 /// The notes as a table that fits 120 columns, but for words that are wider than their column.
@@ -69,63 +89,19 @@ pub fn table(notes: &[TaskNote]) -> String {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.flatten().map(|line| line.chars().count()).max().unwrap_or_default()
     };
-    let [one, two, three] = [width(0), width(1), width(2)];
+    let [task_width, after_width, restores_width] = [width(0), width(1), width(2)];
     let mut table = String::new();
     for row in &rows {
         for line in 0..row.iter().map(Vec::len).max().unwrap_or_default() {
             let [task, after, restores, saves] = std::array::from_fn(|column| {
                 row.get(column).and_then(|cell| cell.get(line)).map_or("", String::as_str)
             });
-            let text = format!("{task:one$}  {after:two$}  {restores:three$}  {saves}");
-            table.push_str(text.trim_end());
+            let line = format!("{task:task_width$}  {after:after_width$}  {restores:restores_width$}  {saves}");
+            table.push_str(line.trim_end());
             table.push('\n');
         }
     }
     table
-}
-
-/// The graph as Mermaid draws it (mermaid.js.org, "Flowcharts").
-pub fn mermaid(notes: &[TaskNote]) -> String {
-    let quoted = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
-    let mut text = "flowchart TD\n".to_owned();
-    let node = |index: usize, note: &TaskNote| {
-        let lines = [format!("<b>{}</b>", quoted(&note.task)), quoted(&note.restores), quoted(&note.saves)];
-        let [name, restores, saves] = lines;
-        format!("t{index}[\"{name}<br/>restores {restores}<br/>saves {saves}\"]\n")
-    };
-    for (index, note) in notes.iter().enumerate().filter(|(_, note)| !note.finally) {
-        text += &format!("    {}", node(index, note));
-    }
-    if notes.iter().any(|note| note.finally) {
-        text += "    subgraph finally\n";
-        for (index, note) in notes.iter().enumerate().filter(|(_, note)| note.finally) {
-            text += &format!("        {}", node(index, note));
-        }
-        text += "    end\n";
-    }
-    edges(notes).for_each(|(from, to)| text += &format!("    t{from} --> t{to}\n"));
-    text
-}
-
-/// The graph as Graphviz draws it (graphviz.org, "DOT Language").
-pub fn dot(notes: &[TaskNote]) -> String {
-    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-    let mut text = "digraph run {\n  node [shape=box]\n".to_owned();
-    for (index, TaskNote { task, restores, saves, finally, .. }) in notes.iter().enumerate() {
-        let style = if *finally { ", style=dashed" } else { "" };
-        let [task, restores, saves] = [task, restores, saves].map(|text| quoted(text));
-        text += &format!("  t{index} [label=\"{task}\\nrestores {restores}\\nsaves {saves}\"{style}]\n");
-    }
-    edges(notes).for_each(|(from, to)| text += &format!("  t{from} -> t{to}\n"));
-    text + "}\n"
-}
-
-/// The edges between tasks, by their places in `notes`.
-fn edges(notes: &[TaskNote]) -> impl Iterator<Item = (usize, usize)> {
-    let place = |name: &String| notes.iter().position(|note| note.task == *name);
-    notes.iter().enumerate().flat_map(move |(to, note)| {
-        note.dependencies.iter().filter_map(place).map(move |from| (from, to)).collect::<Vec<_>>()
-    })
 }
 
 /// Each cell as lines of its column.
@@ -164,15 +140,23 @@ fn restores(planned: &TaskPlan, used: &[Use]) -> String {
     list(planned.restore.iter().map(restored), "nothing: no task before it saves")
 }
 
-fn saves(planned: &TaskPlan, used: &[Use]) -> String {
+fn saves(planned: &TaskPlan, used: &[Use], failures: &Failures) -> String {
     let place = |step: &WorkspaceStep| {
         let tag = StepConfig::tag("<run uid>", planned.order, &step.name);
-        let more = if planned.numbered.is_some() { " and the next ones" } else { "" };
+        let more = if planned.matrix.is_some() { " and the next ones" } else { "" };
         format!("{} as {tag}{more}", step.name)
     };
-    let read_only = used.iter().filter(|used| !planned.save.iter().any(|step| step.name == used.pipeline));
-    let read_only = read_only.map(|used| format!("{} not: readOnly", used.pipeline));
-    list(planned.save.iter().map(place).chain(read_only), "-")
+    let unsaved = used.iter().filter(|used| !planned.save.iter().any(|step| step.name == used.pipeline));
+    let unsaved = unsaved.map(|used| {
+        let is_dropped = planned.dropped.contains(&used.pipeline);
+        format!("{} not: {}", used.pipeline, if is_dropped { "no later task reads it" } else { "readOnly" })
+    });
+    let after_failure = match (&failures.saved[..], &failures.unsaved[..]) {
+        ([], _) => None,
+        (_, []) => Some("also if a step fails".to_owned()),
+        (saved, _) => Some(format!("also if step {} fails", saved.join(" or "))),
+    };
+    list(planned.save.iter().map(place).chain(unsaved).chain(after_failure), "-")
 }
 
 fn list(words: impl Iterator<Item = String>, none: &str) -> String {

@@ -7,11 +7,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use fixedbitset::FixedBitSet;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{refusal::Refusal, task_spec::all_tasks};
 use crate::{
+    limits::{Exceeded, MAX_TASKS, MAX_USES},
     step::{ENV, EarlierRun, PROGRAM, StepConfig},
     tekton::{
         fields::{field, items, text},
@@ -68,67 +70,72 @@ pub fn is_wrapped(spec: &Value) -> bool {
 /// Refuses `run`, whose embedded pipeline is wrapped, if a task would not see what it should.
 pub fn check(run: Run<'_>) -> Result<(), Refusal> {
     let Some(spec) = run.pipeline_spec() else { return Ok(()) };
-    // Tekton refuses it.
-    let Ok(graph) = Graph::new(spec) else { return Ok(()) };
     let tasks: Vec<&Value> = all_tasks(spec).collect();
+    let what = || "the pipeline".to_owned();
+    Exceeded::check(tasks.len(), MAX_TASKS, "tasks", what)?;
+    // Tekton refuses what is no graph.
+    let Ok(graph) = Graph::new(spec) else { return Ok(()) };
     // Steps of a later version may have a configuration that this one can't read.
     let Some(injected) = tasks.iter().map(|task| Injected::read(task)).collect::<Option<Vec<_>>>() else {
         return Ok(());
     };
-    let wrapped: BTreeSet<&String> =
-        injected.iter().flat_map(|task| task.saved.iter().chain(task.restored.keys())).collect();
-    let is_rerun = injected.iter().any(|task| task.goes_on);
-    for (index, (task, own)) in tasks.iter().zip(&injected).enumerate() {
-        let name = text(task, "name");
-        let changed = |problem| Refusal::ChangedAfterWrapping { task: name.to_owned(), problem };
-        if own.task.as_deref().is_some_and(|injected_into| injected_into != name) {
-            return Err(changed("has the injected steps of another task"));
+    Exceeded::check(injected.iter().map(|task| task.uses.len()).sum(), MAX_USES, "uses of workspaces", what)?;
+    for (own, name) in injected.iter().zip(&graph.names) {
+        if own.task.as_ref().is_some_and(|injected_into| injected_into != name) {
+            return Err(changed(name, "has the injected steps of another task"));
         }
         if own.displaced {
-            return Err(changed("has a step before the injected restore step or after the injected save step"));
+            return Err(changed(name, "has a step before the injected restore step or after the injected save step"));
         }
-        for used in own.uses.iter().filter(|used| wrapped.contains(&used.pipeline)) {
-            let workspace = &used.pipeline;
-            let savers: BTreeSet<&str> = graph.ancestors[index]
-                .ones()
-                .filter(|&ancestor| injected[ancestor].saved.contains(workspace))
-                .map(|ancestor| graph.names[ancestor].as_str())
-                .collect();
-            let restored = restored_tasks(workspace, own, &injected, &graph);
-            // In a rerun the snapshots of tasks that are left out name more than is known here.
-            let agrees = if is_rerun && own.task.is_some() { restored.is_subset(&savers) } else { restored == savers };
-            if !agrees {
-                return Err(changed("does not restore what the tasks before it save"));
-            }
-            let changes_it = own.spec.is_none_or(|spec| !is_read_only(spec, &used.task));
-            if changes_it && !own.saved.contains(workspace) {
-                return Err(changed("does not save what it changes"));
-            }
+    }
+    let wrapped: BTreeSet<&String> =
+        injected.iter().flat_map(|task| task.saved.iter().chain(task.restored.keys())).collect();
+    wrapped.into_iter().try_for_each(|workspace| check_workspace(workspace, &graph, &injected))
+}
+
+/// Checks what each task restores and saves of `workspace`.
+fn check_workspace(workspace: &str, graph: &Graph, injected: &[Injected<'_>]) -> Result<(), Refusal> {
+    let count = graph.names.len();
+    let by_name: HashMap<&str, usize> =
+        graph.names.iter().enumerate().map(|(index, name)| (name.as_str(), index)).collect();
+    let use_of = |task: usize| injected[task].uses.iter().find(|used| used.pipeline == workspace);
+    let users: Vec<usize> = (0..count).filter(|&task| use_of(task).is_some()).collect();
+    let savers: FixedBitSet = (0..count).filter(|&task| injected[task].saved.contains(workspace)).collect();
+    // The tasks whose changes are in what each one restores: those that it names, and those that their snapshots name.
+    let mut restored = vec![FixedBitSet::with_capacity(count); count];
+    let is_rerun = injected.iter().any(|task| task.goes_on);
+    for task in graph.in_order() {
+        let wrong = || changed(&graph.names[task], "does not restore what the tasks before it save");
+        for name in injected[task].restored.get(workspace).into_iter().flatten() {
+            let before = by_name.get(name.as_str()).copied().filter(|&before| graph.ancestors[task].contains(before));
+            let before = before.ok_or_else(wrong)?;
+            let known = restored[before].clone();
+            restored[task].union_with(&known);
+            restored[task].insert(before);
+        }
+        let Some(used) = use_of(task) else { continue };
+        let mut expected = graph.ancestors[task].clone();
+        expected.intersect_with(&savers);
+        // In a rerun the snapshots of tasks that are left out name more than is known here.
+        let agrees = match is_rerun && injected[task].task.is_some() {
+            true => restored[task].is_subset(&expected),
+            false => restored[task].ones().eq(expected.ones()),
+        };
+        if !agrees {
+            return Err(wrong());
+        }
+        let changes_it = injected[task].spec.is_none_or(|spec| !is_read_only(spec, &used.task));
+        // What no later task uses need not be saved.
+        let is_used_later = users.iter().any(|&later| graph.ancestors[later].contains(task));
+        if changes_it && is_used_later && !injected[task].saved.contains(workspace) {
+            return Err(changed(&graph.names[task], "does not save what it changes"));
         }
     }
     Ok(())
 }
 
-/// All tasks whose changes of `workspace` are in what `own` restores: those that it names, and those that their snapshots name.
-fn restored_tasks<'a>(
-    workspace: &str,
-    own: &'a Injected<'_>,
-    injected: &'a [Injected<'_>],
-    graph: &'a Graph,
-) -> BTreeSet<&'a str> {
-    let by_name: HashMap<&str, usize> =
-        graph.names.iter().enumerate().map(|(index, name)| (name.as_str(), index)).collect();
-    let named = |task: &'a Injected<'_>| task.restored.get(workspace).into_iter().flatten().map(String::as_str);
-    let mut found = BTreeSet::new();
-    let mut open: Vec<&str> = named(own).collect();
-    while let Some(name) = open.pop() {
-        if found.insert(name)
-            && let Some(&index) = by_name.get(name)
-        {
-            open.extend(named(&injected[index]));
-        }
-    }
-    found
+fn changed(task: &str, problem: &'static str) -> Refusal {
+    Refusal::ChangedAfterWrapping { task: task.to_owned(), problem }
 }
 
 impl<'a> Injected<'a> {

@@ -11,6 +11,14 @@ use crate::tekton::{
     variables::substitute,
 };
 
+/// A value of the run that becomes another one.
+pub struct Replacement {
+    /// The field names and indexes that lead to it.
+    pub path: Vec<String>,
+    /// Its new value.
+    pub value: Value,
+}
+
 /// Writes the pipeline's `name` wherever Tekton would substitute it in the spec of the pipeline: in its tasks, except in a
 /// pipeline in a pipeline and a custom task, and in the defaults of its params.
 pub fn keep(spec: &mut Value, name: &str) {
@@ -23,9 +31,8 @@ pub fn keep(spec: &mut Value, name: &str) {
     }
 }
 
-/// The values of the run's params and the sub-paths of its workspaces that name the pipeline: the path of each in the
-/// run, and its new value.
-pub fn in_run(run: Run<'_>, name: &str) -> Vec<([String; 4], Value)> {
+/// The values of the run's params and the sub-paths of its workspaces that name the pipeline.
+pub fn in_run(run: Run<'_>, name: &str) -> Vec<Replacement> {
     let mut found = Vec::new();
     for (list, items, key) in [("params", run.params(), "value"), ("workspaces", run.bindings(), "subPath")] {
         for (index, item) in items.iter().enumerate() {
@@ -33,7 +40,8 @@ pub fn in_run(run: Run<'_>, name: &str) -> Vec<([String; 4], Value)> {
             let mut after = before.clone();
             change_texts(&mut after, &mut |text| change(text, name));
             if after != *before {
-                found.push((["spec".to_owned(), list.to_owned(), index.to_string(), key.to_owned()], after));
+                let path = vec!["spec".to_owned(), list.to_owned(), index.to_string(), key.to_owned()];
+                found.push(Replacement { path, value: after });
             }
         }
     }

@@ -6,11 +6,12 @@ use serde_json::Value;
 use super::{absence::Absence, request::Request, task_spec::all_tasks};
 use crate::{
     limits::{MAX_RUN_BYTES, MAX_TASK_RUNS},
-    step::{Predecessor, WORKSPACE_DIR, WorkspaceStep},
+    step::{Keep, Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
         fields::field,
         graph::Graph,
         matrix::Fan,
+        run::Run,
         workspaces::{Use, is_read_only},
     },
 };
@@ -30,37 +31,44 @@ pub enum PlanError {
 const PREDECESSOR_BYTES: usize = 20;
 
 /// What every task of the Pipeline does, by its index in the graph.
+#[derive(Debug, Default)]
 pub struct Plan {
     /// One for each task.
     pub tasks: Vec<TaskPlan>,
 }
 
 /// What one task does.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct TaskPlan {
     /// The task's place in pipeline order, the first one where it has a matrix.
     pub order: u32,
-    /// The least and the most TaskRuns of its matrix, if their names end with the number of the combination.
-    pub numbered: Option<(u32, u32)>,
+    /// Its matrix, if the names of the TaskRuns end with the number of the combination.
+    pub matrix: Option<Fan>,
     /// The workspaces that a step in front restores.
     pub restore: Vec<WorkspaceStep>,
     /// The workspaces that a step at the end saves.
     pub save: Vec<WorkspaceStep>,
+    /// Those that it need not save: no later task reads them, and nothing is kept.
+    pub dropped: Vec<String>,
 }
 
 /// One workspace in the whole pipeline.
-struct Wrapped<'a> {
+struct WorkspaceGraph<'a> {
     graph: &'a Graph,
-    absent: &'a Absence,
-    places: &'a [Place],
-    /// Whether each task uses the workspace.
-    uses: Vec<bool>,
-    /// Whether each task may change it.
-    saves: Vec<bool>,
+    absence: &'a Absence,
+    places: &'a [OrderRange],
+    /// The tasks in pipeline order.
+    in_order: &'a [usize],
+    /// Those that come after each task.
+    descendants: &'a [FixedBitSet],
+    /// The tasks that use the workspace.
+    uses: FixedBitSet,
+    /// The tasks that may change it.
+    saves: FixedBitSet,
 }
 
 /// Where a task stands in pipeline order, the combinations of its matrix one after the other.
-struct Place {
+struct OrderRange {
     first: u32,
     fan: Option<Fan>,
 }
@@ -68,6 +76,7 @@ struct Place {
 impl Plan {
     /// `spec` has the tasks inlined that use wrapped workspaces, `used` says which; `fans` are the fan-outs of their matrices.
     pub fn new(
+        run: Run<'_>,
         request: &Request,
         spec: &Value,
         graph: &Graph,
@@ -76,34 +85,47 @@ impl Plan {
         is_late: &dyn Fn() -> bool,
     ) -> Result<Self, PlanError> {
         let tasks: Vec<&Value> = all_tasks(spec).collect();
-        let absent = Absence::new(&tasks, graph, fans);
+        let absence = Absence::new(&tasks, graph, fans);
         let places = places(graph, fans)?;
+        let (in_order, descendants) = (graph.in_order(), graph.descendants());
         let mut plan: Vec<TaskPlan> = places
             .iter()
-            .map(|place| TaskPlan { order: place.first, numbered: place.numbered(), ..TaskPlan::default() })
+            .map(|place| TaskPlan { order: place.first, matrix: place.numbered_matrix(), ..TaskPlan::default() })
             .collect();
         let mut bytes = 0;
         for workspace in &request.workspaces {
             let find = |task: usize| used[task].iter().find(|used| used.pipeline == *workspace);
-            let read_only = |task: usize, used: &Use| {
-                field(tasks[task], "taskSpec").is_some_and(|spec| is_read_only(spec, &used.task))
+            let is_writable = |task: usize, used: &Use| {
+                field(tasks[task], "taskSpec").is_none_or(|spec| !is_read_only(spec, &used.task))
             };
-            let wrapped = Wrapped {
+            let uses: FixedBitSet = (0..graph.count()).filter(|task| find(*task).is_some()).collect();
+            let changes: FixedBitSet =
+                uses.ones().filter(|task| find(*task).is_some_and(|used| is_writable(*task, used))).collect();
+            let is_wanted =
+                |task: &usize| request.retention.keep != Keep::None || !descendants[*task].is_disjoint(&uses);
+            let (saves, dropped): (Vec<usize>, Vec<usize>) = changes.ones().partition(is_wanted);
+            dropped.into_iter().for_each(|task| plan[task].dropped.push(workspace.clone()));
+            let wrapped = WorkspaceGraph {
                 graph,
-                absent: &absent,
+                absence: &absence,
                 places: &places,
-                uses: (0..graph.count()).map(|task| find(task).is_some()).collect(),
-                saves: (0..graph.count()).map(|task| find(task).is_some_and(|used| !read_only(task, used))).collect(),
+                in_order: &in_order,
+                descendants: &descendants,
+                uses,
+                saves: saves.into_iter().collect(),
             };
-            for (task, planned) in plan.iter_mut().enumerate().filter(|(task, _)| wrapped.uses[*task]) {
+            let sized = request.sizes.is_sized(workspace, run.binding(workspace));
+            for task in wrapped.uses.ones() {
                 if is_late() {
                     return Err(PlanError::Late);
                 }
+                let planned = &mut plan[task];
                 let step = WorkspaceStep {
                     name: workspace.clone(),
                     path: format!("{WORKSPACE_DIR}/{}", directory(workspace, request)),
                     target: request.target(workspace),
                     base: request.base(workspace),
+                    sized: false,
                     after: wrapped.nearest(task),
                     parallel: Vec::new(),
                     joined: Vec::new(),
@@ -115,16 +137,15 @@ impl Plan {
                 if bytes > MAX_RUN_BYTES {
                     return Err(PlanError::TooLarge(bytes));
                 }
-                if wrapped.saves[task] {
+                if wrapped.saves.contains(task) {
                     let parallel = wrapped.parallel(task);
-                    let met = wrapped.met(task);
-                    let joined: Vec<usize> = parallel.iter().copied().filter(|&other| met.contains(other)).collect();
+                    let joined = if parallel.is_clear() { parallel.clone() } else { &parallel & &wrapped.met(task) };
                     let (parallel, joined) = (wrapped.ranges(&parallel), wrapped.ranges(&joined));
                     // Its predecessors are in the state that the restore step left.
                     planned.save.push(WorkspaceStep { parallel, joined, after: Vec::new(), ..step.clone() });
                 }
                 if !step.after.is_empty() || step.base.is_some() {
-                    planned.restore.push(step);
+                    planned.restore.push(WorkspaceStep { sized, ..step });
                 }
             }
         }
@@ -133,16 +154,16 @@ impl Plan {
 }
 
 /// The places of all tasks, by their index.
-fn places(graph: &Graph, fans: &[Option<Fan>]) -> Result<Vec<Place>, PlanError> {
+fn places(graph: &Graph, fans: &[Option<Fan>]) -> Result<Vec<OrderRange>, PlanError> {
     let widths = fans.iter().map(|fan| fan.map_or(1, |fan| fan.most));
     let count = widths.map(u64::from).fold(0, u64::saturating_add);
     if count > u64::from(MAX_TASK_RUNS) {
         return Err(PlanError::TooManyTaskRuns(count));
     }
     let mut next = 0;
-    let mut places: Vec<(usize, Place)> = Vec::new();
+    let mut places: Vec<(usize, OrderRange)> = Vec::new();
     for task in graph.in_order() {
-        let place = Place { first: next, fan: fans[task] };
+        let place = OrderRange { first: next, fan: fans[task] };
         next += place.width();
         places.push((task, place));
     }
@@ -150,7 +171,7 @@ fn places(graph: &Graph, fans: &[Option<Fan>]) -> Result<Vec<Place>, PlanError> 
     Ok(places.into_iter().map(|(_, place)| place).collect())
 }
 
-impl Place {
+impl OrderRange {
     fn width(&self) -> u32 {
         self.fan.map_or(1, |fan| fan.most)
     }
@@ -159,9 +180,9 @@ impl Place {
         self.first + self.width() - 1
     }
 
-    /// The least and the most combinations; none if there is at most one, whose TaskRun's name has no number.
-    fn numbered(&self) -> Option<(u32, u32)> {
-        self.fan.filter(|fan| fan.most > 1).map(|fan| (fan.least, fan.most))
+    /// The matrix; none if there is at most one combination, whose TaskRun's name has no number.
+    fn numbered_matrix(&self) -> Option<Fan> {
+        self.fan.filter(|fan| fan.most > 1)
     }
 
     /// The task as predecessors of a restore step: its combinations that must be there, and those that may be.
@@ -179,7 +200,7 @@ impl Place {
     }
 }
 
-impl Wrapped<'_> {
+impl WorkspaceGraph<'_> {
     /// The nearest ancestors that save the workspace, and beyond each one that may be absent its own nearest, in pipeline
     /// order.
     fn nearest(&self, task: usize) -> Vec<Predecessor> {
@@ -191,11 +212,12 @@ impl Wrapped<'_> {
                 continue;
             }
             seen.insert(ancestor);
-            let optional = self.absent.of(ancestor, task);
-            if self.saves[ancestor] {
+            let optional = self.absence.is_possible(ancestor, task);
+            let saves = self.saves.contains(ancestor);
+            if saves {
                 found.push((ancestor, optional));
             }
-            if !self.saves[ancestor] || optional {
+            if !saves || optional {
                 open.extend(&self.graph.dependencies[ancestor]);
             }
         }
@@ -215,35 +237,33 @@ impl Wrapped<'_> {
 
     /// The saving tasks that may run at the same time as `task`: those that it has no path to or from, and the other
     /// combinations of its own matrix.
-    fn parallel(&self, task: usize) -> Vec<usize> {
-        let ancestors = &self.graph.ancestors;
-        let related = |other: usize| {
-            if other == task {
-                self.places[task].numbered().is_none()
-            } else {
-                ancestors[task].contains(other) || ancestors[other].contains(task)
-            }
-        };
-        (0..self.graph.count()).filter(|&other| self.saves[other] && !related(other)).collect()
+    fn parallel(&self, task: usize) -> FixedBitSet {
+        let mut parallel = self.saves.clone();
+        parallel.difference_with(&self.graph.ancestors[task]);
+        parallel.difference_with(&self.descendants[task]);
+        parallel.set(task, self.places[task].numbered_matrix().is_some());
+        parallel
     }
 
     /// The tasks that a later one, which reads the workspace and can't be skipped, has as ancestors beside `task`.
     fn met(&self, task: usize) -> FixedBitSet {
         let mut met = FixedBitSet::with_capacity(self.graph.count());
-        for (later, ancestors) in self.graph.ancestors.iter().enumerate() {
-            if self.uses[later] && !self.absent.may_be_absent(later) && ancestors.contains(task) {
-                met.union_with(ancestors);
+        for later in self.descendants[task].ones() {
+            if self.uses.contains(later) && !self.absence.may_be_absent(later) {
+                met.union_with(&self.graph.ancestors[later]);
             }
         }
         met
     }
 
     /// The orders of `tasks` as inclusive ranges.
-    fn ranges(&self, tasks: &[usize]) -> Vec<(u32, u32)> {
-        let mut places: Vec<&Place> = tasks.iter().map(|&task| &self.places[task]).collect();
-        places.sort_unstable_by_key(|place| place.first);
+    fn ranges(&self, tasks: &FixedBitSet) -> Vec<(u32, u32)> {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
-        for place in places {
+        if tasks.is_clear() {
+            return ranges;
+        }
+        for task in self.in_order.iter().filter(|task| tasks.contains(**task)) {
+            let place = &self.places[*task];
             match ranges.last_mut() {
                 Some((_, last)) if *last + 1 == place.first => *last = place.last(),
                 _ => ranges.push((place.first, place.last())),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    bounds::Inlined,
+    bounds::InlinedSize,
     provenance::strip,
     values::{Renaming, references_in},
 };
@@ -21,7 +21,7 @@ use crate::{
 /// The run's `taskRunSpecs` with the params under their new names and without forged provenance; none where nothing changes.
 /// An error is at least how many bytes they would have, more than [`MAX_RUN_BYTES`].
 pub fn rename(run: Run<'_>, renamings: &[Renaming]) -> Result<Option<Value>, usize> {
-    let mut adopted = Inlined::default();
+    let mut adopted = InlinedSize::default();
     let mut all = run.task_run_specs().to_vec();
     let before = all.clone();
     all.iter_mut().for_each(strip);

@@ -15,16 +15,16 @@ use crate::tekton::{
 };
 
 /// A resource, and how much of it an injected step requests; its limit is the largest of the user's steps, within these bounds.
-struct Kind {
+struct ResourceBounds {
     name: &'static str,
     request: &'static str,
     least: &'static str,
     most: &'static str,
 }
 
-const KINDS: [Kind; 2] = [
-    Kind { name: "cpu", request: "50m", least: "50m", most: "2" },
-    Kind { name: "memory", request: "64Mi", least: "128Mi", most: "512Mi" },
+const RESOURCES: [ResourceBounds; 2] = [
+    ResourceBounds { name: "cpu", request: "50m", least: "50m", most: "2" },
+    ResourceBounds { name: "memory", request: "64Mi", least: "128Mi", most: "512Mi" },
 ];
 
 /// Sets resources and pull policy of a step that is injected into the task with this spec. `in_memory`: a workspace
@@ -38,7 +38,7 @@ pub fn set(step: &mut Value, task_spec: &Value, in_memory: bool) {
     };
     let mut requests = none_of(template, "requests");
     let mut limits = none_of(template, "limits");
-    for Kind { name, request, least, most } in KINDS {
+    for ResourceBounds { name, request, least, most } in RESOURCES {
         let theirs = of_each_step("limits", name);
         let limit = theirs.iter().all(Option::is_some).then(|| match theirs.first() {
             Some(Some(first)) if in_memory && name == "memory" => (*first).clone(),

@@ -1,29 +1,29 @@
 //! The rewrite itself, step by step.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-};
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::{
-    after_failure, aliases, bindings, bounds, explain, inline, mounts, patch, paths, pipeline_name,
+    after_failure, bindings,
+    embed::{Embedded, Embedding, IsLate, check_time},
+    explain::Explanation,
+    failure, inline, mounts, patch, paths, pipeline_name,
     plan::{Plan, PlanError},
-    pod_template, provenance,
+    pod_template,
     refusal::Refusal,
     request::Request,
     security,
     settings::Settings,
     steps,
     task_spec::{all_tasks, all_tasks_mut},
-    values, working_dir,
+    working_dir,
 };
 use crate::{
-    limits::{Exceeded, MAX_INLINED, MAX_NAME, MAX_RESOLUTIONS, MAX_RUN_BYTES, MAX_USES, MAX_VALUES},
+    limits::{Exceeded, MAX_INLINED, MAX_RESOLUTIONS, MAX_RUN_BYTES, MAX_USES},
     source::Found,
     tekton::{
-        fields::{field, field_mut, items, text},
+        fields::{field, items, text},
         graph::Graph,
         matrix::{Fan, fan},
         reference::Reference,
@@ -34,16 +34,18 @@ use crate::{
 };
 
 /// How the run has to change.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Rewrite {
-    /// Explicit operations, never a diff.
-    pub patch: json_patch::Patch,
+    /// A JSON patch (RFC 6902): explicit operations, never a diff.
+    pub patch: String,
+    /// How many operations it has.
+    pub operations: usize,
     /// What the creator of the run should know, a line each.
     pub warnings: Vec<String>,
-    /// The run with the patch applied.
+    /// What the patch must make of the run.
     pub run: Value,
-    /// What happens to each task, in pipeline order.
-    pub notes: Vec<explain::TaskNote>,
+    /// What happens to each task.
+    pub explanation: Explanation,
 }
 
 /// The Tasks that have to be inlined, each once: those that a task refers to and that get a wrapped workspace. A referenced
@@ -55,12 +57,11 @@ pub fn tasks_to_inline(
     pipeline: &Value,
 ) -> Result<Vec<Reference>, Refusal> {
     let spec = request.pipeline_spec(pipeline)?;
-    let name = request.pipeline_name(pipeline);
-    let scope = Scope::of_run(run, namespace).in_pipeline(spec, name);
+    let scope = Scope::of_run(run, namespace).in_pipeline(spec, request.known_name(run, pipeline));
     let mut seen = HashSet::new();
     let mut references = Vec::new();
     let mut remote = 0;
-    let what = || format!("pipeline {name:?}");
+    let what = || format!("pipeline {:?}", request.pipeline_name(pipeline));
     for task in all_tasks(spec).filter(|task| uses(task).iter().any(|used| request.wraps(&used.pipeline))) {
         if let Some(reference) = inline::referenced_task(task, &scope)?
             && seen.insert(reference.clone())
@@ -74,9 +75,6 @@ pub fn tasks_to_inline(
     Ok(references)
 }
 
-/// Whether there is no time left to finish a rewrite.
-pub type IsLate<'a> = &'a dyn Fn() -> bool;
-
 /// The wrapped form of `run`, about to be created in `namespace`. `pipeline` is what [`Request::pipeline`] names, `tasks`
 /// holds what [`tasks_to_inline`] names.
 pub fn rewrite(
@@ -88,26 +86,28 @@ pub fn rewrite(
     settings: &Settings,
     is_late: IsLate<'_>,
 ) -> Result<Rewrite, Refusal> {
-    let mut spec = request.pipeline_spec(&pipeline.object)?.clone();
+    let original = request.pipeline_spec(&pipeline.object)?;
     let name = request.pipeline_name(&pipeline.object);
-    let scope = Scope::of_run(run, namespace).in_pipeline(request.pipeline_spec(&pipeline.object)?, name);
-    let graph = Graph::new(&spec).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
-    let given = Given { run, request, name, scope: &scope, tasks, is_late };
-    let (used, renamings) = embed(&given, &mut spec, &graph)?;
+    let scope = Scope::of_run(run, namespace).in_pipeline(original, request.known_name(run, &pipeline.object));
+    let graph = Graph::new(original).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
+    let mut spec = original.clone();
+    let embedding = Embedding { run, request, pipeline: name, scope: &scope, tasks, is_late };
+    let Embedded { uses, renamings } = embedding.apply_to(&mut spec, &graph)?;
     if request.only_if_same {
-        after_failure::check(&spec, &graph, &used)?;
+        after_failure::check(&spec, &graph, &uses)?;
     }
-    let (uses, what) = (used.iter().map(Vec::len).sum(), || format!("pipeline {name:?}"));
-    Exceeded::check(uses, MAX_USES, "uses of wrapped workspaces", what)?;
+    let count = uses.iter().map(Vec::len).sum();
+    Exceeded::check(count, MAX_USES, "uses of wrapped workspaces", || format!("pipeline {name:?}"))?;
     let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };
     let mut plan =
-        Plan::new(request, &spec, &graph, &used, &fans(run, &spec), is_late).map_err(|error| match error {
+        Plan::new(run, request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
             PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
             PlanError::TooLarge(size) => too_large(size),
             PlanError::Late => Refusal::Late,
         })?;
+    let mut failures = Vec::new();
     let run_sub_path = |name: &str| run.binding(name).map_or("", |binding| text(binding, "subPath")).to_owned();
-    for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&mut plan.tasks).zip(&used) {
+    for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&mut plan.tasks).zip(&uses) {
         check_time(is_late)?;
         mounts::note(task, plan, used, &run_sub_path, &scope);
         paths::note(task, plan, request)?;
@@ -115,7 +115,7 @@ pub fn rewrite(
             used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
         let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));
         working_dir::enter_later(task, &restored, non_root, &scope)?;
-        steps::inject(task, plan, used, run, request, settings, &scope)?;
+        failures.push(steps::inject(task, plan, used, run, request, settings, &scope)?);
     }
     // Of an embedded pipeline the name is that of its run, as ever.
     let name_of_pipeline = request.pipeline.as_ref().map(|_| name);
@@ -128,68 +128,16 @@ pub fn rewrite(
         values: name_of_pipeline.map(|name| pipeline_name::in_run(run, name)).unwrap_or_default(),
         task_run_specs: pod_template::rename(run, &renamings).map_err(too_large)?,
     };
-    let (patch, run) = patch::build(run, pipeline, changes, request)?;
-    let size = size(&run);
+    let patch::Patched { patch, operations, run, size } = patch::build(run, pipeline, changes, request)?;
     if size > MAX_RUN_BYTES {
         return Err(too_large(size));
     }
-    let idle = request.workspaces.iter().filter(|name| !used.iter().flatten().any(|used| used.pipeline == **name));
+    let idle = request.workspaces.iter().filter(|name| !uses.iter().flatten().any(|used| used.pipeline == **name));
     let mut warnings: Vec<String> =
         idle.map(|name| format!("workspace {name:?} is wrapped, but no task uses it")).collect();
+    warnings.extend(failure::warnings(&graph.names, &failures));
     warnings.extend(origins(request, tasks));
-    let notes = explain::notes(&graph, &plan, &used);
-    Ok(Rewrite { patch, warnings, run, notes })
-}
-
-/// What a pipeline is embedded for.
-struct Given<'a> {
-    run: Run<'a>,
-    request: &'a Request,
-    /// Name of the pipeline.
-    name: &'a str,
-    scope: &'a Scope<'a>,
-    tasks: &'a HashMap<Reference, Found>,
-    is_late: IsLate<'a>,
-}
-
-/// Embeds every task that uses a wrapped workspace, with the values that it had; gives what each task uses, and the params
-/// that got another name.
-fn embed(
-    given: &Given<'_>,
-    spec: &mut Value,
-    graph: &Graph,
-) -> Result<(Vec<Vec<Use>>, Vec<values::Renaming>), Refusal> {
-    let Given { run, request, name, scope, tasks, is_late } = *given;
-    let mut bindings = HashMap::new();
-    for binding in run.bindings() {
-        bindings.entry(text(binding, "name")).or_insert(binding);
-    }
-    let binds = |name: &str| request.wraps(name) || bindings.contains_key(name);
-    let sub_path = |name: &str| bindings.get(name).map_or("", |binding| text(binding, "subPath")).to_owned();
-    let spec_params = items(spec, "params").to_vec();
-
-    let mut inlined = bounds::Inlined::default();
-    let mut all_used = Vec::new();
-    let mut embedded = Vec::new();
-    for (index, task) in all_tasks_mut(spec).into_iter().enumerate() {
-        check_time(is_late)?;
-        let mut used: Vec<Use> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
-        let mut from = None;
-        if let Some(own) = field_mut(task, "taskSpec") {
-            provenance::strip(own);
-        }
-        if let Some(first) = used.first() {
-            let workspace = first.pipeline.clone();
-            from = inline::inline(task, &used, scope, tasks)?;
-            check_inlined(task, from.as_deref(), name, &mut inlined)?;
-            inline::refuse_windows(task, &workspace, run)?;
-            used = aliases::merge(task, used, &sub_path)?;
-        }
-        embedded.push(values::Inlined { task, from, in_dag: index < graph.dag_len });
-        all_used.push(used);
-    }
-    let renamings = values::keep(&mut embedded, run, &spec_params, &binds);
-    Ok((all_used, renamings))
+    Ok(Rewrite { patch, operations, warnings, run, explanation: Explanation { graph, plan, uses, failures } })
 }
 
 /// The fan-outs of the tasks' matrices, with the values that the run gives the params or the Pipeline's defaults.
@@ -205,54 +153,14 @@ fn fans<'a>(run: Run<'a>, spec: &'a Value) -> Vec<Option<Fan>> {
     all_tasks(spec).map(|task| fan(task, &param)).collect()
 }
 
-/// Refuses a `task` that holds too much, or with which the pipeline holds too much. `from` is the Task that was inlined in it.
-fn check_inlined(
-    task: &Value,
-    from: Option<&str>,
-    pipeline: &str,
-    inlined: &mut bounds::Inlined,
-) -> Result<(), Refusal> {
-    let (Some(from), Some(spec)) = (from, field(task, "taskSpec")) else { return Ok(()) };
-    let shown = format!("task {:?}", text(task, "name"));
-    Exceeded::check(from.len(), MAX_NAME, "bytes in the name of its Task", || shown.clone())?;
-    bounds::check_task_spec(spec, &shown)?;
-    inlined.add(spec);
-    if inlined.bytes > MAX_RUN_BYTES {
-        let pipeline = pipeline.to_owned();
-        return Err(Refusal::TooLarge { pipeline, size: inlined.bytes, limit: MAX_RUN_BYTES });
-    }
-    Ok(Exceeded::check(inlined.values, MAX_VALUES, "values", || format!("pipeline {pipeline:?} with its Tasks"))?)
-}
-
-fn check_time(is_late: IsLate<'_>) -> Result<(), Refusal> {
-    if is_late() { Err(Refusal::Late) } else { Ok(()) }
-}
-
-/// Bytes of a value as JSON.
-fn size(value: &Value) -> usize {
-    struct Counter(usize);
-    impl io::Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut counter = Counter(0);
-    // A counter never fails, and a value is always JSON.
-    serde_json::to_writer(&mut counter, value).map_or(usize::MAX, |()| counter.0)
-}
-
 /// Warnings that name the objects that came through resolvers: if Tekton refuses the run because of one, its message names only
 /// a path in the run.
 fn origins(request: &Request, tasks: &HashMap<Reference, Found>) -> Vec<String> {
-    let remote = |(kind, reference): (&str, &Reference)| {
+    let remote = |kind: &str, reference: &Reference| {
         reference.resolver().map(|_| format!("spec.pipelineSpec has the {kind} {reference} in it"))
     };
-    let mut tasks: Vec<String> = tasks.keys().filter_map(|reference| remote(("task", reference))).collect();
+    let mut tasks: Vec<String> = tasks.keys().filter_map(|reference| remote("task", reference)).collect();
     tasks.sort_unstable();
-    let pipeline = request.pipeline.as_ref().and_then(|reference| remote(("pipeline", reference)));
+    let pipeline = request.pipeline.as_ref().and_then(|reference| remote("pipeline", reference));
     pipeline.into_iter().chain(tasks).collect()
 }

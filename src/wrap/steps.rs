@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
+    failure::{self, Failures},
     known::TaskValues,
     plan::TaskPlan,
     refusal::{Refusal, TaskProblem},
-    request::{Access, Request},
+    request::{RegistryAccess, Request},
     resources, security,
     settings::Settings,
     task_spec::name_steps,
 };
 use crate::{
-    step::{CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
+    step::{AfterFailure, CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, ROOT, STATE_DIR, StepConfig, WorkspaceStep},
     tekton::{
         fields::{field, field_mut, items, items_mut, text},
         run::Run,
@@ -23,13 +24,14 @@ use crate::{
     },
 };
 
-/// With this annotation Tekton runs the steps without network (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go)…
+/// With this annotation Tekton runs the steps without network (Tekton: pkg/pod/pod.go, cmd/entrypoint/runner.go).
 const HERMETIC_ANNOTATION: &str = "experimental.tekton.dev/execution-mode";
 
-/// … but not from a step that has this environment variable.
+/// A step with this environment variable keeps the network.
 const HERMETIC_EXEMPTION: &str = "TEKTON_RESOURCE_NAME";
 
-/// Adds the restore step in front and the save step at the end, each only if there is something for it to do.
+/// Adds the restore step in front and the save step at the end, each only if there is something for it to do. Returns which
+/// failures of the task's own steps the save step saves.
 pub fn inject(
     pipeline_task: &mut Value,
     plan: &TaskPlan,
@@ -38,59 +40,50 @@ pub fn inject(
     request: &Request,
     settings: &Settings,
     scope: &Scope<'_>,
-) -> Result<(), Refusal> {
-    let Some(step) = plan.restore.first().or(plan.save.first()) else { return Ok(()) };
+) -> Result<Failures, Refusal> {
+    let Some(step) = plan.restore.first().or(plan.save.first()) else { return Ok(Failures::default()) };
     let task = text(pipeline_task, "name").to_owned();
     let refused = |problem| Refusal::Task { task: task.clone(), workspace: step.name.clone(), problem };
-    if let Some(path) = mounted_over(pipeline_task, scope) {
-        return Err(refused(TaskProblem::MountPath { path, root: ROOT }));
-    }
     let mounted = mounted_volumes(pipeline_task, scope).map_err(refused)?;
-    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(()) };
-    security::hand_down_rights(spec);
-    let security = security::context(spec, &security::pod_context(run, &task));
-    let own_spec = spec.clone();
-    let Some(spec) = spec.as_object_mut() else { return Ok(()) };
-    let mut mounts = Vec::new();
-    let mut add = |wanted: &str, volume: Value, path: &str, read_only: bool| {
-        let mut mount = json!({"name": add_volume(spec, run, &mounted, wanted, volume), "mountPath": path});
-        if read_only {
-            mount["readOnly"] = json!(true);
-        }
-        mounts.push(mount);
+    let failures = if request.saves_failed && !plan.save.is_empty() {
+        failure::continue_after(pipeline_task, scope)
+    } else {
+        Failures::default()
     };
-    if !plan.restore.is_empty() && !plan.save.is_empty() {
-        add("tekton-wrap-state", json!({"emptyDir": {}}), STATE_DIR, false);
-    }
-    // Optional, so that the step can say what is absent, where the kubelet would wait for it in silence.
-    if let Some(secret) = &request.access.credentials {
-        let volume = json!({"secret": {"secretName": secret, "optional": true}});
-        add("tekton-wrap-credentials", volume, CREDENTIALS_DIR, true);
-    }
-    if let Some(map) = &request.access.ca {
-        add("tekton-wrap-ca", json!({"configMap": {"name": map, "optional": true}}), CA_DIR, true);
-    }
+    let retries = field(pipeline_task, "retries").and_then(Value::as_u64).unwrap_or_default();
+    let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(failures) };
+    security::hand_down_rights(spec);
+    let volumes = own_volumes(plan, &request.access, spec, run, &mounted);
     let context = Context {
         task: &task,
-        spec: &own_spec,
+        spec,
         plan,
         used,
         run,
         request,
         settings,
-        mounts,
-        security,
-        hermetic: is_hermetic(run, &task, &own_spec),
+        volumes: &volumes,
+        security: security::context(spec, &security::pod_context(run, &task)),
+        hermetic: is_hermetic(run, &task, spec),
+        after_failure: (!failures.saved.is_empty()).then(|| AfterFailure {
+            steps: failure::own_steps(&failures.saved),
+            retries: u32::try_from(retries).unwrap_or(u32::MAX),
+            retry: "$(context.task.retry-count)".to_owned(),
+        }),
     };
-    let Some(steps) = items_mut(spec, "steps") else { return Ok(()) };
-    let restore = (!plan.restore.is_empty()).then(|| context.step("restore", &plan.restore, steps));
-    let save = (!plan.save.is_empty()).then(|| context.step("save", &plan.save, steps));
+    let restore = (!plan.restore.is_empty()).then(|| context.step("restore", &plan.restore));
+    let save = (!plan.save.is_empty()).then(|| context.step("save", &plan.save));
+    let Some(spec) = spec.as_object_mut() else { return Ok(failures) };
+    if !volumes.is_empty() {
+        items_mut(spec, "volumes").into_iter().for_each(|all| all.extend(volumes.iter().map(Volume::declaration)));
+    }
+    let Some(steps) = items_mut(spec, "steps") else { return Ok(failures) };
     if let Some(restore) = restore {
         name_steps(steps);
         steps.insert(0, restore);
     }
     steps.extend(save);
-    Ok(())
+    Ok(failures)
 }
 
 /// What the two steps of a task have in common.
@@ -103,30 +96,43 @@ struct Context<'a> {
     run: Run<'a>,
     request: &'a Request,
     settings: &'a Settings,
-    /// Mounts of volumes that only injected steps have.
-    mounts: Vec<Value>,
+    /// Those that only injected steps mount.
+    volumes: &'a [Volume],
     security: Option<Value>,
     hermetic: bool,
+    after_failure: Option<AfterFailure>,
+}
+
+/// A volume that only injected steps mount.
+struct Volume {
+    name: String,
+    /// The field of its kind and the value of that.
+    source: (&'static str, Value),
+    path: &'static str,
+    read_only: bool,
 }
 
 impl Context<'_> {
     /// A step that runs our program. Every field that it could inherit from a stepTemplate is set here (Tekton: v1/merge.go).
-    fn step(&self, verb: &str, workspaces: &[WorkspaceStep], others: &[Value]) -> Value {
+    fn step(&self, verb: &str, workspaces: &[WorkspaceStep]) -> Value {
         let config = StepConfig {
             run: "$(context.pipelineRun.uid)".to_owned(),
             task: self.task.to_owned(),
             order: self.plan.order,
-            matrix: self.plan.numbered.map(|(least, most)| MatrixStep {
+            matrix: self.plan.matrix.map(|fan| MatrixStep {
                 task_run: "$(context.taskRun.name)".to_owned(),
-                single: (least < 2).then(|| format!("$(context.pipelineRun.name)-{}", self.task)),
-                most,
+                single: (fan.least < 2).then(|| format!("$(context.pipelineRun.name)-{}", self.task)),
+                most: fan.most,
             }),
             conflict: self.request.conflict,
             conflict_rules: self.request.conflict_rules.clone(),
             compression: self.request.compression,
-            expires: self.request.expires.clone(),
+            expires: self.request.retention.expires.clone(),
+            target_expires: self.request.retention.target_expires.clone(),
             earlier: Vec::new(),
             results: BTreeMap::new(),
+            keep: self.request.retention.keep,
+            after_failure: self.after_failure.clone().filter(|_| verb == "save"),
             workspaces: workspaces.to_vec(),
         };
         let mut env = vec![
@@ -140,8 +146,8 @@ impl Context<'_> {
         }
         // The whole volume, writable even if the task mounts it readOnly (Tekton: docs/workspaces.md).
         let mut mounts: Vec<Value> = workspaces.iter().map(|step| self.mount(step)).collect();
-        mounts.extend(self.mounts.iter().cloned());
-        let others: Vec<&str> = others.iter().map(|step| text(step, "name")).collect();
+        mounts.extend(self.volumes.iter().map(Volume::mount));
+        let others: Vec<&str> = items(self.spec, "steps").iter().map(|step| text(step, "name")).collect();
         let mut step = json!({
             "name": free_name(&format!("tekton-wrap-{verb}"), &others),
             "image": self.settings.image,
@@ -182,7 +188,7 @@ fn is_hermetic(run: Run<'_>, task: &str, spec: &Value) -> bool {
 }
 
 /// How to reach registries, in the words of the steps' own flags (see [`crate::store`]).
-fn access_variables(access: &Access) -> impl Iterator<Item = Value> {
+fn access_variables(access: &RegistryAccess) -> impl Iterator<Item = Value> {
     let set = |name: &'static str, value: Option<&str>| value.map(|value| json!({"name": name, "value": value}));
     let variables = [
         set("TEKTON_WRAP_REGISTRY_SECRET", access.credentials.as_ref().map(|_| CREDENTIALS_DIR)),
@@ -190,48 +196,76 @@ fn access_variables(access: &Access) -> impl Iterator<Item = Value> {
         set("TEKTON_WRAP_MIRROR", access.mirror.as_deref()),
         set("TEKTON_WRAP_INSECURE", access.insecure.as_deref()),
         set("TEKTON_WRAP_RETRY_FOR", access.retry_for.as_deref()),
+        set("AWS_ENDPOINT_URL_S3", access.endpoint.as_deref()),
+        set("AWS_REGION", access.region.as_deref()),
     ];
     variables.into_iter().flatten()
 }
 
-/// Adds a volume that only injected steps mount; gives its name. The volumes of the pod templates are in the same pod, and a
-/// step of the user may mount a volume that nothing declares: `mounted`.
-fn add_volume(
-    spec: &mut Map<String, Value>,
+/// The volumes that the injected steps of a task with this `spec` need. They have names that no other volume of the pod has:
+/// those of the pod templates are in it too, and a step of the user may mount a volume that nothing declares (`mounted`).
+fn own_volumes(
+    plan: &TaskPlan,
+    access: &RegistryAccess,
+    spec: &Value,
     run: Run<'_>,
     mounted: &[String],
-    wanted: &str,
-    mut volume: Value,
-) -> String {
+) -> Vec<Volume> {
     let of_pods = run.pod_templates().flat_map(|template| items(template, "volumes"));
-    let Some(volumes) = items_mut(spec, "volumes") else { return String::new() };
-    let declared = volumes.iter().chain(of_pods).map(|volume| text(volume, "name"));
+    let declared = items(spec, "volumes").iter().chain(of_pods).map(|volume| text(volume, "name"));
     let others: Vec<&str> = declared.chain(mounted.iter().map(String::as_str)).collect();
-    let name = free_name(wanted, &others);
-    let mut named = Map::from_iter([("name".to_owned(), json!(name))]);
-    named.extend(volume.as_object_mut().map(std::mem::take).unwrap_or_default());
-    volumes.push(Value::Object(named));
-    name
+    let volume = |name: &str, source: &'static str, value: Value, path: &'static str, read_only: bool| Volume {
+        name: free_name(name, &others),
+        source: (source, value),
+        path,
+        read_only,
+    };
+    let state = (!plan.restore.is_empty() && !plan.save.is_empty())
+        .then(|| volume("tekton-wrap-state", "emptyDir", json!({}), STATE_DIR, false));
+    // Optional, so that the step can say what is absent, where the kubelet would wait for it in silence.
+    let credentials = access.credentials.as_ref().map(|secret| {
+        let secret = json!({"secretName": secret, "optional": true});
+        volume("tekton-wrap-credentials", "secret", secret, CREDENTIALS_DIR, true)
+    });
+    let ca = access.ca.as_ref().map(|map| {
+        let map = json!({"name": map, "optional": true});
+        volume("tekton-wrap-ca", "configMap", map, CA_DIR, true)
+    });
+    state.into_iter().chain(credentials).chain(ca).collect()
 }
 
-/// A path that all steps mount and that hides, or may hide, files of the injected ones.
-fn mounted_over(task: &Value, scope: &Scope<'_>) -> Option<String> {
-    let spec = field(task, "taskSpec")?;
-    let workspaces = items(spec, "workspaces").iter().map(mount_path);
-    let template = field(spec, "stepTemplate").map_or(&[][..], |template| items(template, "volumeMounts"));
-    let mounts = template.iter().map(|mount| text(mount, "mountPath").to_owned());
-    let values = TaskValues::new(task, scope);
-    let root = values.path(ROOT);
-    workspaces.chain(mounts).find(|path| values.path(path).may_be_in(&root))
+impl Volume {
+    /// The item of `volumes`.
+    fn declaration(&self) -> Value {
+        let (source, value) = &self.source;
+        json!({"name": self.name, *source: value})
+    }
+
+    /// The item of `volumeMounts`.
+    fn mount(&self) -> Value {
+        let mut mount = json!({"name": self.name, "mountPath": self.path});
+        if self.read_only {
+            mount["readOnly"] = json!(true);
+        }
+        mount
+    }
 }
 
-/// The names of the volumes that the task's own containers mount, declared or not.
+/// The names of the volumes that the task's own containers mount, declared or not. An error is a mount that hides, or may
+/// hide, files of the injected steps.
 fn mounted_volumes(task: &Value, scope: &Scope<'_>) -> Result<Vec<String>, TaskProblem> {
     let Some(spec) = field(task, "taskSpec") else { return Ok(Vec::new()) };
+    let values = TaskValues::new(task, scope);
+    let workspaces = items(spec, "workspaces").iter().map(mount_path);
+    let template = field(spec, "stepTemplate").map_or(&[][..], |template| items(template, "volumeMounts"));
+    let mut paths = workspaces.chain(template.iter().map(|mount| text(mount, "mountPath").to_owned()));
+    let root = values.path(ROOT);
+    if let Some(path) = paths.find(|path| values.path(path).may_be_in(&root)) {
+        return Err(TaskProblem::MountPath { path, root: ROOT });
+    }
     let containers = items(spec, "steps").iter().chain(items(spec, "sidecars")).chain(field(spec, "stepTemplate"));
     let mounts = containers
         .flat_map(|container| ["volumeMounts", "volumeDevices"].into_iter().flat_map(|list| items(container, list)));
-    let values = TaskValues::new(task, scope);
     let name = |mount: &Value| {
         let template = text(mount, "name");
         values.string(template).ok_or_else(|| TaskProblem::LateVolume(template.to_owned()))

@@ -22,7 +22,7 @@ use rename::Names;
 pub use rename::{Renaming, references_in};
 
 /// A task of the pipeline while it is rewritten.
-pub struct Inlined<'a> {
+pub struct PipelineTask<'a> {
     /// The task in the pipeline, with its spec embedded.
     pub task: &'a mut Value,
     /// Name of the Task that was inlined; none where the Pipeline itself embeds it.
@@ -34,7 +34,7 @@ pub struct Inlined<'a> {
 /// Gives every inlined Task the values that it would have had as a reference. `binds`: whether the run binds a
 /// workspace. Returns the params that were renamed, in the order of renaming.
 pub fn keep(
-    tasks: &mut [Inlined<'_>],
+    tasks: &mut [PipelineTask<'_>],
     run: Run<'_>,
     spec_params: &[Value],
     binds: &impl Fn(&str) -> bool,

@@ -10,15 +10,13 @@ use super::{
     known::TaskValues,
     place::Place,
     refusal::{Refusal, TaskProblem},
+    script::with_commands_before,
 };
 use crate::tekton::{
     fields::{field, field_mut, items, items_mut, set, text},
     scope::Scope,
     workspaces::Use,
 };
-
-/// Shells that understand what is put in front of a script.
-const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
 
 /// The environment variable of a step that holds the directory: there a value stays a value, in a script it would be code.
 const ENV: &str = "TEKTON_WRAP_WORKING_DIR";
@@ -31,7 +29,7 @@ pub fn enter_later(task: &mut Value, restored: &[&Use], non_root: bool, scope: &
         return Ok(());
     };
     for (step, entry) in steps.iter_mut().zip(entries) {
-        if let (Some(step), Some(Entry { script, dir, from })) = (step.as_object_mut(), entry) {
+        if let (Some(step), Some(DelayedEntry { script, dir, from })) = (step.as_object_mut(), entry) {
             set(step, "script", json!(script));
             set(step, "workingDir", json!(from));
             items_mut(step, "env").into_iter().for_each(|env| env.push(json!({"name": ENV, "value": dir})));
@@ -41,7 +39,7 @@ pub fn enter_later(task: &mut Value, restored: &[&Use], non_root: bool, scope: &
 }
 
 /// How a step enters its working directory.
-struct Entry {
+struct DelayedEntry {
     script: String,
     dir: String,
     /// Where the runtime starts it.
@@ -49,7 +47,12 @@ struct Entry {
 }
 
 /// One for each step; none for a step that starts in its workingDir as it is.
-fn entries(task: &Value, restored: &[&Use], non_root: bool, scope: &Scope<'_>) -> Result<Vec<Option<Entry>>, Refusal> {
+fn entries(
+    task: &Value,
+    restored: &[&Use],
+    non_root: bool,
+    scope: &Scope<'_>,
+) -> Result<Vec<Option<DelayedEntry>>, Refusal> {
     let Some(spec) = field(task, "taskSpec") else { return Ok(Vec::new()) };
     let values = TaskValues::new(task, scope);
     let places: Vec<Place> = restored.iter().map(|used| Place::new(spec, used)).collect();
@@ -64,7 +67,7 @@ fn entries(task: &Value, restored: &[&Use], non_root: bool, scope: &Scope<'_>) -
         let mut seen = places.iter().filter_map(|place| Some((place, place.path_in(step)?)));
         let Some((place, from)) = seen.find(|(_, path)| known.is_below(&values.path(path))) else { return Ok(None) };
         match entered(text(step, "script"), dir) {
-            Some(script) => Ok(Some(Entry { script, dir: dir.to_owned(), from })),
+            Some(script) => Ok(Some(DelayedEntry { script, dir: dir.to_owned(), from })),
             // Root can still set the directory's mode and owner.
             None if !non_root && !place.read_only => Ok(None),
             None => {
@@ -80,48 +83,19 @@ fn entries(task: &Value, restored: &[&Use], non_root: bool, scope: &Scope<'_>) -
 
 /// `script` that first changes to the directory in [`ENV`], whose template is `dir`; none if it is not a shell script.
 fn entered(script: &str, dir: &str) -> Option<String> {
-    if script.is_empty() {
-        return None;
-    }
-    let relative = match dir.chars().next() {
+    let absolute = match dir.chars().next() {
         Some('/') => String::new(),
         // Whether the value of a variable begins with a slash is known only when the step runs.
         Some('$') => format!("case \"${ENV}\" in /*) ;; *) {ENV}=\"/workspace/${ENV}\" ;; esac\n"),
         _ => format!("{ENV}=\"/workspace/${ENV}\"\n"),
     };
-    let enter = format!("{relative}mkdir -p -- \"${ENV}\" && cd -- \"${ENV}\" || exit 1\n");
-    let Some(shebang) = script.strip_prefix("#!") else { return Some(enter + script) };
-    let (line, rest) = shebang.split_once('\n').unwrap_or((shebang, ""));
-    let mut words = line.split_whitespace().filter(|word| !word.starts_with('-'));
-    let base = |word: &str| word.rsplit('/').next().unwrap_or_default().to_owned();
-    let program = match base(words.next()?).as_str() {
-        "env" => base(words.next()?),
-        program => program.to_owned(),
-    };
-    SHELLS.contains(&program.as_str()).then(|| format!("#!{line}\n{enter}{rest}"))
+    with_commands_before(script, &format!("{absolute}mkdir -p -- \"${ENV}\" && cd -- \"${ENV}\" || exit 1\n"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tekton::run::Run;
-
-    #[test]
-    fn scripts() {
-        let enter = "mkdir -p -- \"$TEKTON_WRAP_WORKING_DIR\" && cd -- \"$TEKTON_WRAP_WORKING_DIR\" || exit 1\n";
-        for (script, expected) in [
-            ("echo\n", Some(format!("{enter}echo\n"))),
-            ("#!/bin/sh\necho\n", Some(format!("#!/bin/sh\n{enter}echo\n"))),
-            ("#!/usr/bin/env bash\nset -e\n", Some(format!("#!/usr/bin/env bash\n{enter}set -e\n"))),
-            ("#!/usr/bin/env -S bash -e\n", Some(format!("#!/usr/bin/env -S bash -e\n{enter}"))),
-            ("#!/bin/bash", Some(format!("#!/bin/bash\n{enter}"))),
-            ("#!/usr/bin/python3\nprint()\n", None),
-            ("#!/usr/bin/env node\n", None),
-            ("", None),
-        ] {
-            assert_eq!(entered(script, "/d"), expected, "{script:?}");
-        }
-    }
 
     #[test]
     fn relative_directories_begin_at_workspace() {

@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 
 use super::scalar;
 
-/// What may be copied for anchors and aliases, so that a few lines can't become gigabytes.
+/// Limits on what anchors and aliases may copy, so that a few lines can't expand to gigabytes.
 const MAX_COPIED: Size = Size { nodes: 100_000, bytes: 1 << 20, height: 0 };
-/// How deep nodes may lie, those that an alias stands for included.
+/// The most levels of nesting, with those behind aliases.
 const MAX_DEPTH: usize = 200;
 
-/// A text that is not YAML, or not YAML that has a form in JSON.
+/// Not YAML, or YAML without a JSON equivalent.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct YamlError {
@@ -22,15 +22,15 @@ pub struct YamlError {
     pub problem: String,
 }
 
-/// The documents of `text`, those without content left out.
+/// The documents of `text`, without empty ones.
 pub fn parse(text: &str) -> Result<Vec<Value>, YamlError> {
     parse_within(text, usize::MAX)
 }
 
-/// The same for a text that may have so many nodes.
+/// The same with a limit on the number of nodes.
 pub fn parse_within(text: &str, nodes: usize) -> Result<Vec<Value>, YamlError> {
     let events = Parser::new_from_str(text);
-    let mut reader = Reader { events, anchors: HashMap::new(), copied: Size::default(), left: nodes };
+    let mut reader = YamlReader { events, anchors: HashMap::new(), copied: Size::default(), left: nodes };
     let mut documents = Vec::new();
     while let Some((event, span)) = reader.next()? {
         match event {
@@ -49,22 +49,28 @@ pub fn parse_within(text: &str, nodes: usize) -> Result<Vec<Value>, YamlError> {
     Ok(documents)
 }
 
-struct Reader<E> {
+struct YamlReader<E> {
     events: E,
-    /// Values of anchors with their size.
-    anchors: HashMap<usize, (Value, Size)>,
+    /// Values of anchors, by the parser's number.
+    anchors: HashMap<usize, Anchored>,
     copied: Size,
-    /// The nodes that there may still be.
+    /// How many more nodes are allowed.
     left: usize,
 }
 
-/// What a value takes.
+/// The value of an anchor.
+struct Anchored {
+    value: Value,
+    size: Size,
+}
+
+/// The size of a value.
 #[derive(Clone, Copy, Default)]
 struct Size {
     nodes: usize,
     /// Of strings and keys.
     bytes: usize,
-    /// How deep its deepest node lies below it.
+    /// Levels of nesting below it.
     height: usize,
 }
 
@@ -73,11 +79,11 @@ impl Size {
         let mut size = Self { nodes: 1, ..Self::default() };
         match value {
             Value::String(text) => size.bytes = text.len(),
-            Value::Array(items) => items.iter().for_each(|item| size.hold(Self::of(item))),
+            Value::Array(items) => items.iter().for_each(|item| size.add(Self::of(item))),
             Value::Object(map) => {
                 for (key, value) in map {
                     size.bytes += key.len();
-                    size.hold(Self::of(value));
+                    size.add(Self::of(value));
                 }
             }
             _ => {}
@@ -85,14 +91,14 @@ impl Size {
         size
     }
 
-    fn hold(&mut self, other: Self) {
+    fn add(&mut self, other: Self) {
         self.nodes += other.nodes;
         self.bytes += other.bytes;
         self.height = self.height.max(other.height + 1);
     }
 }
 
-impl<'input, E> Reader<E>
+impl<'input, E> YamlReader<E>
 where
     E: Iterator<Item = Result<(Event<'input>, Span), granit_parser::ScanError>>,
 {
@@ -126,25 +132,25 @@ where
         if anchor != 0 {
             let size = Size::of(&value);
             self.copy(size, span)?;
-            self.anchors.insert(anchor, (value.clone(), size));
+            self.anchors.insert(anchor, Anchored { value: value.clone(), size });
         }
         Ok(value)
     }
 
     fn alias(&mut self, anchor: usize, span: Span, depth: usize) -> Result<Value, YamlError> {
         let absent = || error(span, "an alias names no earlier anchor");
-        let size = self.anchors.get(&anchor).ok_or_else(absent)?.1;
+        let size = self.anchors.get(&anchor).ok_or_else(absent)?.size;
         if depth + size.height > MAX_DEPTH {
             return Err(too_deep(span));
         }
         self.copy(size, span)?;
         self.left = self.left.checked_sub(size.nodes).ok_or_else(|| error(span, "it has too many values"))?;
-        self.anchors.get(&anchor).map(|(value, _)| value.clone()).ok_or_else(absent)
+        self.anchors.get(&anchor).map(|anchored| anchored.value.clone()).ok_or_else(absent)
     }
 
-    /// Refuses to copy a value where all copies together are too much.
+    /// Counts a copy; an error if all copies together exceed the limits.
     fn copy(&mut self, size: Size, span: Span) -> Result<(), YamlError> {
-        self.copied.hold(size);
+        self.copied.add(size);
         if self.copied.nodes > MAX_COPIED.nodes || self.copied.bytes > MAX_COPIED.bytes {
             return Err(error(span, "the aliases stand for too much"));
         }
@@ -195,7 +201,7 @@ where
     }
 }
 
-/// `<<`: what the map does not have itself (YAML 1.1, "Merge Key Language-Independent Type").
+/// `<<`: adds keys that the map does not have itself (YAML 1.1, "Merge Key Language-Independent Type").
 fn merge(map: &mut Map<String, Value>, value: Value, span: Span) -> Result<(), YamlError> {
     match value {
         Value::Object(other) => {

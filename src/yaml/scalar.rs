@@ -1,4 +1,4 @@
-//! What a plain scalar means (go-yaml v2: resolve.go).
+//! The meaning of plain scalars (go-yaml v2: resolve.go).
 
 use serde_json::{Number, Value};
 
@@ -12,7 +12,7 @@ pub fn resolve(text: &str) -> Value {
     }
 }
 
-/// An integer in base 10, 16 (`0x`), 8 (`0o` or a leading 0) or 2 (`0b`), or a float; underscores between digits are left out.
+/// An integer in base 10, 16 (`0x`), 8 (`0o` or a leading 0) or 2 (`0b`), or a float; underscores between digits are ignored.
 fn number(text: &str) -> Option<Number> {
     if !text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
         return None;
@@ -48,7 +48,7 @@ fn integer(text: &str) -> Option<Number> {
     i64::try_from(-i128::from(magnitude)).ok().map(Number::from)
 }
 
-/// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`; infinities and NaN have no form in JSON and stay texts.
+/// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`; JSON has no infinities and NaN, which stay strings.
 fn float(text: &str) -> Option<Number> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -65,7 +65,7 @@ fn float(text: &str) -> Option<Number> {
         return None;
     }
     let value: f64 = text.strip_prefix('+').unwrap_or(text).parse().ok()?;
-    // JSON knows no difference between 1.0 and 1, and Kubernetes' decoder takes both for an integer field.
+    // JSON does not distinguish 1.0 from 1, and Kubernetes' decoder accepts both for an integer field.
     if value.fract() == 0.0 && value.abs() < 9e15 {
         return Some(Number::from(value as i64));
     }

@@ -41,7 +41,7 @@ fn node(value: &Value, indent: usize, out: &mut String) {
     }
 }
 
-/// What stands behind `key:`. An array is not indented further, as kubectl has it.
+/// What follows `key:`. An array is not indented further, as in kubectl's output.
 fn child(value: &Value, indent: usize, out: &mut String) {
     match value {
         Value::Object(map) if !map.is_empty() => {
@@ -63,7 +63,7 @@ fn child(value: &Value, indent: usize, out: &mut String) {
     }
 }
 
-/// A text of several lines that a literal block gives back exactly.
+/// A string of several lines that a literal block preserves.
 fn is_block(text: &str) -> bool {
     let printable = |c: char| c == '\n' || c == '\t' || (!c.is_control() && !is_break(c));
     text.contains('\n') && !text.starts_with(['\n', ' ', '\t']) && text.chars().all(printable)
@@ -85,7 +85,7 @@ fn block(text: &str, indent: usize, out: &mut String) {
     }
 }
 
-/// A text on one line: plain where that reads back as the same text, else in the quotes that need fewer escapes.
+/// A string on one line: plain if that is read as the same string, else in the quotes that need fewer escapes.
 fn inline(text: &str) -> String {
     let word = |c: char| c.is_ascii_alphanumeric() || "_-./$(){}@+,=%~^ []*:".contains(c);
     let start = |c: char| c.is_ascii_alphanumeric() || "_./$(".contains(c);
@@ -104,7 +104,7 @@ fn inline(text: &str) -> String {
     }
 }
 
-/// JSON escapes are YAML escapes; what JSON leaves alone and YAML takes for a line break is escaped too.
+/// JSON escapes are YAML escapes; characters that are line breaks only in YAML are escaped too.
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in Value::from(text).to_string().chars() {

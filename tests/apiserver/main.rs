@@ -4,5 +4,6 @@ mod clients;
 mod creation;
 mod manifests;
 mod namespaces;
+mod reinvocation;
 mod resolution;
 mod shapes;

@@ -110,6 +110,11 @@ async fn a_label_wraps_all_runs_that_mean_the_same_wrapped() {
             assert_eq!(stored["spec"], spec, "not a byte of it changes");
         }
     }
+    let saving = json!({"tekton-wrap.dev/failed": "save"});
+    assert!(
+        is_wrapped(&namespace.accepts(&run(saving, by_name("reporting"))).await),
+        "it sees what a failed task wrote"
+    );
     let decided = namespace.accepts(&run(json!({}), by_name("decided"))).await;
     assert!(decided["spec"].to_string().contains("quay.io/pipeline/"), "{decided}");
 }

@@ -25,7 +25,7 @@ pub struct Case {
 }
 
 /// The first document of a case.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Head {
     /// What is expected of a run.
@@ -39,7 +39,7 @@ pub struct Head {
 }
 
 /// What is expected of a run.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
     fails: bool,
@@ -50,7 +50,7 @@ pub struct Expect {
 }
 
 /// What a target is expected to hold.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Image {
     /// Exactly what this task listed.
@@ -99,6 +99,12 @@ impl Case {
         let head = serde_saphyr::from_str(head).unwrap_or_else(|e| panic!("{name}: {e}"));
         let common = fs::read_to_string(folder().join("common/list.yaml")).expect("the common Task is there");
         Self { name: name.to_owned(), head, text: format!("{text}---\n{common}") }
+    }
+
+    /// The same case with more objects.
+    pub fn with_objects(&self, objects: &[Value]) -> Self {
+        let more: String = objects.iter().map(|object| format!("\n---\n{object}")).collect();
+        Self { name: self.name.clone(), head: self.head.clone(), text: format!("{}{more}\n", self.text) }
     }
 
     /// The names of all cases.

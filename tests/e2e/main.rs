@@ -30,7 +30,8 @@ macro_rules! cases {
 }
 
 cases! {
-    base beside between conflict conflict_last conflict_rules delete_against_change deleted final_tasks finally isolated join
+    base beside between conflict conflict_last conflict_rules delete_against_change deleted failed_retry failed_saved final_tasks
+    finally isolated join
     long_names matrix matrix_results mounted_below optional own_types parallel_ends paths pod_template propagated read_only result_edge retry same_name
     same_values sequential sidecar skipped step_actions step_errors sub_paths transitive two_names two_workspaces
     working_dir
@@ -53,6 +54,15 @@ fn registry_with_credentials() {
 fn examples() {
     for example in ["files", "build-and-test"] {
         played::play_example(example);
+    }
+}
+
+/// Runs as an earlier version of the webhook stored them, created again (a rerun copies the stored spec): their steps work with
+/// today's program.
+#[test]
+fn stored_runs() {
+    for run in ["join", "matrix"] {
+        played::play_stored(run);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::OnceLock, thread};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -11,13 +11,14 @@ use crate::{
     image,
 };
 use support::{
+    buckets::{ACCESS_KEY, Gcs, S3, all_stores},
     manifests,
     registry::{Registry, USER},
     render::render,
     runner::{Outcome, Runner, Status},
 };
 
-/// Plays a case with each of its stores.
+/// Plays a case with each of its stores, and one that needs no registry with buckets too.
 pub fn play(case: &Case) {
     let registry = &shared().registry;
     let base = format!("{}/base", registry.address);
@@ -38,6 +39,34 @@ pub fn play(case: &Case) {
             }
         }
     }
+    if all_stores() || case.head.stores.contains(&Store::Dir) {
+        play_with_buckets(case);
+    }
+}
+
+/// Plays a case with the buckets that there are.
+fn play_with_buckets(case: &Case) {
+    if let Some(server) = &shared().s3 {
+        let variables = server.variables(&server.address);
+        let keys = json!({"AWS_ACCESS_KEY_ID": ACCESS_KEY.0, "AWS_SECRET_ACCESS_KEY": ACCESS_KEY.1});
+        let defaults = json!({"credentials": "keys", "endpoint": variables["AWS_ENDPOINT_URL_S3"], "region": variables["AWS_REGION"]});
+        play_with_bucket(case, "s3", &keys, &defaults);
+    }
+    if let Some(server) = &shared().gcs {
+        play_with_bucket(case, "gs", &json!(server.variables()), &json!({"credentials": "keys"}));
+    }
+}
+
+/// How to reach the bucket comes from defaults and from a Secret.
+fn play_with_bucket(case: &Case, scheme: &str, keys: &Value, defaults: &Value) {
+    let objects = [
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tekton-wrap"}, "data": defaults}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": keys}),
+    ];
+    let target = format!("{scheme}://{BUCKET}/{}", case.name);
+    let base = format!("{}/base", shared().registry.address);
+    let case = case.with_objects(&objects);
+    play_times(&case, &target, &base, Runner::default()).iter().for_each(|(_, outcome)| case.check(outcome));
 }
 
 /// Plays a case with a registry that knows only its user.
@@ -68,6 +97,17 @@ pub fn play_example(name: &str) {
     assert!(outcome.tasks.iter().all(|task| task.status == Status::Succeeded), "{name}: {:?}", outcome.tasks);
 }
 
+/// Plays a wrapped run of `tests/e2e/stored/`.
+pub fn play_stored(name: &str) {
+    let file = format!("{}/tests/e2e/stored/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(file).expect("the run is there");
+    let text = text.replace("${TARGET}", &format!("{}/stored", shared().registry.address)).replace("${IMAGE}", "sh");
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_tekton-wrap"));
+    let outcome = Runner { program, ..Runner::default() }.play(&manifests::parse(&text)[0]);
+    assert_eq!(outcome.failure, None, "{name}:\n{}", outcome.full_log());
+    assert!(outcome.tasks.iter().all(|task| task.status == Status::Succeeded), "{name}: {:?}", outcome.tasks);
+}
+
 /// Plays a case as often as it wants, all at the same time.
 fn play_times(case: &Case, target: &str, base: &str, mut runner: Runner) -> Vec<(Rendered, Outcome)> {
     let values = Values { target, image: "sh", base, steps: "tekton-wrap" };
@@ -88,14 +128,22 @@ fn play_times(case: &Case, target: &str, base: &str, mut runner: Runner) -> Vec<
 /// What all cases share.
 struct Shared {
     registry: Registry,
+    s3: Option<S3>,
+    gcs: Option<Gcs>,
 }
+
+const BUCKET: &str = "workspaces";
 
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
         let registry = runtime().block_on(Registry::start());
         image::push_base(&format!("{}/base", registry.address), None);
-        Shared { registry }
+        let s3 = runtime().block_on(S3::start());
+        s3.iter().for_each(|server| server.make_bucket(BUCKET));
+        let gcs = runtime().block_on(Gcs::start());
+        gcs.iter().for_each(|server| server.make_bucket(BUCKET));
+        Shared { registry, s3, gcs }
     })
 }
 

@@ -25,6 +25,8 @@ pub struct Pipeline {
     pub base: Option<Vec<Edit>>,
     /// The param `compression`.
     pub compression: &'static str,
+    /// `failed: save`.
+    pub saves_failed: bool,
 }
 
 /// A task of a pipeline.
@@ -138,8 +140,9 @@ pub fn pipelines(last: bool) -> impl Strategy<Value = Pipeline> {
     let base = prop::option::weighted(0.3, edits::edits(10));
     let compression = prop::sample::select(vec!["zstd", "zstd", "gzip", "none"]);
     let first = [edits::edits(25), edits::edits(15)];
-    (tasks, first, 0usize..3, any::<bool>(), base, compression).prop_map(
-        move |(mut tasks, first, finally, reversed, base, compression)| {
+    let flags = (any::<bool>(), any::<bool>());
+    (tasks, first, 0usize..3, flags, base, compression).prop_map(
+        move |(mut tasks, first, finally, (reversed, saves_failed), base, compression)| {
             let finally = finally.min(tasks.len() - 1);
             let dag = tasks.len() - finally;
             // The first task makes a tree that most others start from.
@@ -167,7 +170,7 @@ pub fn pipelines(last: bool) -> impl Strategy<Value = Pipeline> {
                     }
                 }
             }
-            Pipeline { tasks, finally, reversed, last, base, compression }
+            Pipeline { tasks, finally, reversed, last, base, compression, saves_failed }
         },
     )
 }
@@ -332,6 +335,7 @@ impl Pipeline {
             json!({"name": "target", "value": format!("dir://{store}/{{{{workspace}}}}:done")}),
             json!({"name": "conflict", "value": if self.last { "last" } else { "fail" }}),
             json!({"name": "compression", "value": self.compression}),
+            json!({"name": "failed", "value": if self.saves_failed { "save" } else { "discard" }}),
         ];
         // Every other task says it itself.
         let paths: Vec<String> = (0..self.tasks.len()).step_by(2).flat_map(|task| self.paths(task)).collect();
@@ -403,8 +407,9 @@ impl Pipeline {
 /// A line for each task, so that a run that was found wanting can be read.
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tasks, finally, reversed, last, base, compression } = self;
+        let Self { tasks, finally, reversed, last, base, compression, saves_failed } = self;
         writeln!(f, "finally: {finally}, reversed: {reversed}, last: {last}, base: {base:?}, {compression}")?;
+        writeln!(f, "saves failed: {saves_failed}")?;
         for (index, task) in tasks.iter().enumerate() {
             let Task { after, results, uses, when, continues, fails, retries, matrix, scripts, paths, urgency } = task;
             write!(

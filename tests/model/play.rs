@@ -62,9 +62,12 @@ struct Steps {
 /// How a TaskRun ended: what it left of each workspace that it saved.
 enum Ended {
     Saved(Vec<(usize, Left)>),
-    Failed,
+    Failed(Vec<(usize, Left)>),
     NotRestored,
 }
+
+/// The exit code of steps that fail.
+const CODE: u8 = 3;
 
 /// Plays `pipeline`; the error says where the product and the model differ.
 pub fn play(pipeline: &Pipeline) -> Result<(), String> {
@@ -264,13 +267,20 @@ impl<'a> Play<'a> {
                     .collect()
             });
             for (&(task, number), ended) in all.iter().zip(played) {
-                match ended.map_err(|problem| format!("t{task}[{number}]: {problem}"))? {
-                    Ended::Saved(left) => left.into_iter().for_each(|(workspace, left)| {
-                        self.models[workspace].add((self.places[task], number), left);
-                        self.written[workspace] = true;
-                    }),
-                    Ended::Failed => ends[task] = End::Failed,
-                    Ended::NotRestored => ends[task] = End::NotRestored,
+                let left = match ended.map_err(|problem| format!("t{task}[{number}]: {problem}"))? {
+                    Ended::Saved(left) => left,
+                    Ended::Failed(left) => {
+                        ends[task] = End::Failed;
+                        left
+                    }
+                    Ended::NotRestored => {
+                        ends[task] = End::NotRestored;
+                        Vec::new()
+                    }
+                };
+                for (workspace, left) in left {
+                    self.models[workspace].add((self.places[task], number), left);
+                    self.written[workspace] = true;
                 }
             }
             self.check_targets().map_err(|problem| format!("after {all:?}: {problem}"))?;
@@ -290,16 +300,18 @@ impl<'a> Play<'a> {
         let wanted: Vec<Merged> =
             used.iter().map(|&workspace| self.models[workspace].merge(&given(workspace))).collect();
         let in_conflict = !self.pipeline.last && wanted.iter().any(|merged| !merged.conflicts.is_empty());
-        let mut ended = Ended::Failed;
+        let mut ended = Ended::Failed(Vec::new());
         for attempt in 0..=self.pipeline.tasks[task].retries {
             let folder = self.folder.join(format!("{}-t{task}-{number}-{attempt}", self.number));
             let dir = |workspace: usize| folder.join(WORKSPACES[workspace]);
+            fs::create_dir_all(&folder).expect("a new folder");
             used.iter().for_each(|&workspace| fs::create_dir_all(dir(workspace)).expect("a new folder"));
             let state = folder.join("state");
             if self.steps[task].state {
                 fs::create_dir(&state).expect("a new folder");
             }
-            let restore = self.config(&self.steps[task].restore, task, number, &dir);
+            let config = |text: &Option<String>| self.config(text, task, number, attempt, &folder);
+            let restore = config(&self.steps[task].restore);
             let steps = restore.iter().flat_map(|config| &config.workspaces);
             let restores: Vec<String> = steps.map(|workspace| workspace.name.clone()).collect();
             let restored = restore.map_or(Ok(()), |config| workspace::restore_task(config, &state));
@@ -328,20 +340,28 @@ impl<'a> Play<'a> {
                     left.push((workspace, Left::new(given(workspace), wanted, &part, &before, &after)));
                 }
             }
-            if number == 0 && attempt < self.pipeline.tasks[task].fails {
+            let fails = number == 0 && attempt < self.pipeline.tasks[task].fails;
+            if fails && !self.pipeline.saves_failed {
                 continue;
             }
             let refused = left.iter().any(|(workspace, left)| self.refuses(*workspace, task, number, left));
-            let saved = match self.config(&self.steps[task].save, task, number, &dir) {
+            fs::write(folder.join("exitCode"), if fails { CODE.to_string() } else { "0".to_owned() })
+                .expect("a new file");
+            let saved = match config(&self.steps[task].save) {
                 Some(config) => workspace::save_task(config, &state),
-                None if left.is_empty() => Ok(()),
+                None if left.is_empty() => Ok(if fails { CODE } else { 0 }),
                 None => return Err("it has no save step".to_owned()),
             };
             match (saved, refused) {
+                (Ok(CODE), _) if fails => {
+                    let is_last = attempt == self.pipeline.tasks[task].retries;
+                    ended = Ended::Failed(if is_last && !refused { left } else { Vec::new() });
+                }
                 (Err(Error::Conflict { .. }), true) => {}
                 (Err(problem), _) => return Err(format!("attempt {attempt}: save: {problem}")),
-                (Ok(()), true) => return Err("save does not see the conflict".to_owned()),
-                (Ok(()), false) => return Ok(Ended::Saved(left)),
+                (Ok(0), true) => return Err("save does not see the conflict".to_owned()),
+                (Ok(0), false) if !fails => return Ok(Ended::Saved(left)),
+                (Ok(code), _) => return Err(format!("attempt {attempt}: save ends with exit code {code}")),
             }
         }
         Ok(ended)
@@ -397,24 +417,29 @@ impl<'a> Play<'a> {
         Ok(())
     }
 
-    /// The configuration that Tekton would give a step, for workspaces in the folders `dir`.
+    /// The configuration that Tekton would give a step of an attempt, for workspaces in `folder`, where the exit code of the
+    /// task's own step is too.
     fn config(
         &self,
         text: &Option<String>,
         task: usize,
         number: usize,
-        dir: &impl Fn(usize) -> PathBuf,
+        attempt: u32,
+        folder: &Path,
     ) -> Option<StepConfig> {
         let value = |name: &str| match name {
             "TEKTON_WRAP_RUN_UID" => Some(self.uid()),
             "TEKTON_WRAP_TASK_RUN" => Some(self.task_run(task, number)),
             "TEKTON_WRAP_RUN_NAME" => Some("r".to_owned()),
+            "TEKTON_WRAP_RETRY" => Some(attempt.to_string()),
             _ => None,
         };
         let mut config = StepConfig::parse(text.as_ref()?, value).expect("a step's configuration");
         for step in &mut config.workspaces {
-            let workspace = WORKSPACES.iter().position(|name| *name == step.name).expect("one of the workspaces");
-            step.path = dir(workspace).display().to_string();
+            step.path = folder.join(&step.name).display().to_string();
+        }
+        for own in config.after_failure.iter_mut().flat_map(|after| &mut after.steps) {
+            own.exit_code = folder.join("exitCode").display().to_string();
         }
         Some(config)
     }

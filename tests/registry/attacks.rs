@@ -249,10 +249,17 @@ fn prune_deletes_nothing_but_snapshots_whatever_the_target_says() {
     let release = place.image("v1.2.ws");
     assert!(place.program(&["save", &place.tree("release"), &release]).succeeded);
     let target = release.parse::<Target>().unwrap();
-    let digest = store::open_with(&target, &options()).unwrap().manifest("v1.2.ws").unwrap().unwrap().digest;
+    let store = store::open_with(&target, &options()).unwrap();
+    let digest = store.manifest("v1.2.ws").unwrap().unwrap().digest;
+    // Images without a tag that no save step has made.
+    let blob = store.put_bytes(b"{}").unwrap();
+    let foreign = store.put_manifest("foreign", MANIFEST, &manifest(&blob, &blob)).unwrap();
+    let other = store.put_bytes(b"{ }").unwrap();
+    store.put_manifest("foreign", MANIFEST, &manifest(&other, &other)).unwrap();
     let forged = place.image("forged");
     forge(&place.image("done"), &forged, |manifest, config| {
         manifest["annotations"]["dev.tekton-wrap.run"] = "v1".into();
+        manifest["annotations"]["dev.tekton-wrap.replaces"] = format!("{digest},{foreign}").into();
         let writer = &mut config["dev.tekton-wrap.lineage"]["writers"][0];
         writer["order"] = 2.into();
         writer["manifest"] = digest.to_string().into();
@@ -261,6 +268,7 @@ fn prune_deletes_nothing_but_snapshots_whatever_the_target_says() {
     assert!(ended.succeeded && ended.stdout == "0 images deleted\n", "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stderr.contains("v1.2.ws is not the snapshot that the target takes it for"), "{}", ended.stderr);
     assert!(place.program(&["inspect", &release]).succeeded);
+    assert!(store.manifest(&foreign.to_string()).unwrap().is_some());
     // Nor does it ask for anything but tags of the repository.
     forge(&place.image("done"), &forged, |manifest, _| {
         manifest["annotations"]["dev.tekton-wrap.run"] = "../../other/manifests/x".into();

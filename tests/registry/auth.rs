@@ -214,13 +214,13 @@ fn each_credential_is_tried() {
         config(two.path(), &registry.address, json!({"identitytoken": "old"})),
         config(three.path(), &registry.address, user()),
     ];
-    let all = Options { credentials: Credentials::from_files(files), ..options() };
+    let all = StoreOptions { credentials: Credentials::from_files(files), ..options() };
     round_trip(&*open(&registry.address, &repository(), &all));
     let basic = vec![
         config(one.path(), &WITH_USER.address, json!({"username": USER.0, "password": "old"})),
         config(two.path(), &WITH_USER.address, user()),
     ];
-    let all = Options { credentials: Credentials::from_files(basic), ..options() };
+    let all = StoreOptions { credentials: Credentials::from_files(basic), ..options() };
     round_trip(&*open(&WITH_USER.address, &repository(), &all));
 }
 
@@ -294,7 +294,7 @@ fn a_token_server_of_another_site_gets_no_password() {
         assert_eq!(server.seen().len(), 0);
 
         faults.on("GET", "", 1, denied);
-        let listed = Options { token_hosts: vec![host.to_owned()], ..options_with(&config) };
+        let listed = StoreOptions { token_hosts: vec![host.to_owned()], ..options_with(&config) };
         round_trip(&*open(&faults.address, &repository(), &listed));
         let before = server.seen().len();
         assert!(before > 0);

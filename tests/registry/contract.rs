@@ -18,7 +18,7 @@ static SERVERS: LazyLock<Vec<Server>> = LazyLock::new(|| wait_for(Server::start_
 struct Places {
     first: Target,
     second: Target,
-    options: Options,
+    options: StoreOptions,
     mounts: bool,
     complete: bool,
     _folder: tempfile::TempDir,
@@ -35,7 +35,7 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
         let hosts = SERVERS.iter().map(|server| (server.address.clone(), user.clone()));
         let config = secrets.path().join("config.json");
         fs::write(&config, json!({"auths": hosts.collect::<serde_json::Map<_, _>>()}).to_string()).unwrap();
-        let options = options_with(&config);
+        let options = StoreOptions { credentials: options_with(&config).credentials, ..bucket_options() };
         let store = store::open_with(&first, &options).unwrap();
         test(&Places { first, second, options, mounts, complete, _folder: secrets }, &*store);
     };
@@ -47,12 +47,18 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
         let (first, second) = repositories(&server.address);
         run(server.name, first, second, server.mounts, server.complete);
     }
+    if s3().is_some() {
+        run("S3", bucket("s3"), bucket("s3"), true, true);
+    }
+    if gcs().is_some() {
+        run("Google Cloud Storage", bucket("gs"), bucket("gs"), true, true);
+    }
 }
 
 #[test]
 fn blobs_of_every_size_come_back() {
     every_kind(|_, store| {
-        for size in [0, 1, 120 << 10, (120 << 10) + 1, 5_000_000] {
+        for size in [0, 1, 120 << 10, (120 << 10) + 1, 5_000_000, 8 << 20, 20_000_000] {
             let content = content(size as u64, size);
             let blob = put(store, &content).unwrap();
             assert_eq!(blob, Blob { digest: Digest::of(&content), size: size as u64 });
@@ -105,6 +111,7 @@ fn tags_move() {
             let bytes = manifest(&config, &layer);
             let digest = store.put_manifest("v1", MANIFEST, &bytes).unwrap();
             assert_eq!(digest, Digest::of(&bytes));
+            assert_eq!(store.digest("v1").unwrap(), Some(digest));
             for reference in ["v1", &digest.to_string()] {
                 let found = store.manifest(reference).unwrap().unwrap();
                 assert_eq!((found.digest, found.media_type.as_str(), &found.bytes), (digest, MANIFEST, &bytes));
@@ -113,6 +120,7 @@ fn tags_move() {
         }
         assert!(store.manifest(&digests[0].to_string()).unwrap().is_some(), "what had the tag before is still there");
         assert!(store.manifest("v2").unwrap().is_none());
+        assert_eq!(store.digest("v2").unwrap(), None);
     });
 }
 

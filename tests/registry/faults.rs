@@ -231,7 +231,7 @@ fn what_arrives_damaged_is_sent_again() {
     faults.on("PUT", "digest=", usize::MAX, damaged);
     let impatient = open(&faults.address, &repository(), &impatient());
     let error = put(&*impatient, b"x").unwrap_err().to_string();
-    assert!(error.contains("DIGEST_INVALID") && error.contains("damaged on the way"), "{error}");
+    assert!(error.contains("DIGEST_INVALID") && error.contains("damaged in transit"), "{error}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn https_with_an_authority_of_ones_own() {
     let file = folder.path().join("ca.crt");
     fs::write(&file, authority.pem()).unwrap();
     let trusting =
-        Options { http: Some(HttpOptions { authorities: vec![file], ..HttpOptions::default() }), ..options() };
+        StoreOptions { http: Some(HttpOptions { authorities: vec![file], ..HttpOptions::default() }), ..options() };
     let (address, first_bytes) = watch(registry.address.clone());
     let port = address.split_once(':').unwrap().1;
     for host in [address.clone(), format!("localhost:{port}")] {
@@ -161,7 +161,7 @@ fn a_host_that_never_answers() {
     let short = Duration::from_millis(100);
     let http = HttpOptions { connect_timeout: short, stall_timeout: short, ..HttpOptions::default() };
     let error =
-        open(&host, "me/a", &Options { http: Some(http), ..impatient() }).manifest("v1").unwrap_err().to_string();
+        open(&host, "me/a", &StoreOptions { http: Some(http), ..impatient() }).manifest("v1").unwrap_err().to_string();
     assert!(error.contains("in time") || error.contains("timed out"), "{error}");
 }
 
@@ -230,7 +230,7 @@ fn plain_http_is_used_for_near_and_listed_hosts_only() {
         "{host} does not speak HTTPS; where it is meant to be asked over plain HTTP, list it in TEKTON_WRAP_INSECURE or --insecure: {host}"
     );
     assert!(error.contains(&says), "{error}");
-    let listed = Options { insecure: vec![host.clone()], ..options() };
+    let listed = StoreOptions { insecure: vec![host.clone()], ..options() };
     put(&*open(&host, &repository(), &listed), b"x").unwrap();
 }
 

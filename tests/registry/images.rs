@@ -14,6 +14,9 @@ async fn the_products_image_holds_the_binary_and_nothing_else() {
 
     let config: Value = serde_json::from_str(&crane(&["config", &reference])).expect("JSON");
     assert_eq!(config["config"].get("User"), None);
+    let labels = &config["config"]["Labels"];
+    assert_eq!(labels["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(labels["org.opencontainers.image.licenses"], "Apache-2.0");
     assert_eq!(config["config"]["Entrypoint"], json!([tekton_wrap::step::PROGRAM]));
     let layer = crane_export(&reference);
     let mut archive = tar::Archive::new(layer.as_slice());
@@ -28,6 +31,83 @@ async fn the_products_image_holds_the_binary_and_nothing_else() {
         }
     }
     assert_eq!(files, [tekton_wrap::step::PROGRAM]);
+}
+
+/// The header of an ELF program (System V ABI), as far as `images/build` reads it: class, byte order, machine.
+fn stand_in(class_and_order: [u8; 2], machine: [u8; 2]) -> tempfile::NamedTempFile {
+    let mut header = [0; 64];
+    header[..4].copy_from_slice(b"\x7fELF");
+    header[4..6].copy_from_slice(&class_and_order);
+    header[6] = 1;
+    header[18..20].copy_from_slice(&machine);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), header).expect("it is written");
+    file
+}
+
+#[tokio::test]
+async fn an_index_of_a_real_and_of_other_architectures() {
+    let registry = Registry::start().await;
+    let program = env!("CARGO_BIN_EXE_tekton-wrap");
+    let mut images = vec![push(&registry, "build", &["tekton-wrap:real", program])];
+    let real = architecture(&images[0]);
+    let others = [
+        ("amd64", [2, 1], [0x3e, 0]),
+        ("arm64", [2, 1], [0xb7, 0]),
+        ("s390x", [2, 2], [0, 0x16]),
+        ("ppc64le", [2, 1], [0x15, 0]),
+    ];
+    for (name, class_and_order, machine) in others {
+        let file = stand_in(class_and_order, machine);
+        let image = push(&registry, "build", &[&format!("tekton-wrap:{name}"), file.path().to_str().expect("UTF-8")]);
+        assert_eq!(architecture(&image), name);
+        if name != real {
+            images.push(image);
+        }
+    }
+    let index = push(
+        &registry,
+        "index",
+        &[&["tekton-wrap:v1"], &*images.iter().map(String::as_str).collect::<Vec<_>>()].concat(),
+    );
+
+    let manifest: Value = serde_json::from_str(&crane(&["manifest", &index])).expect("JSON");
+    assert_eq!(manifest["mediaType"], "application/vnd.oci.image.index.v1+json");
+    let entries = manifest["manifests"].as_array().expect("manifests");
+    for (entry, image) in entries.iter().zip(&images) {
+        assert_eq!(entry["platform"]["architecture"], architecture(image));
+        assert!(image.ends_with(entry["digest"].as_str().expect("a digest")));
+    }
+    assert_eq!(entries.len(), 4);
+    // What runs here takes what is for here.
+    let folder = tempfile::tempdir().expect("a folder");
+    output(Command::new(program).args(["restore", &index]).arg(folder.path()));
+    let restored = folder.path().join("tekton-wrap/bin/tekton-wrap").metadata().expect("the program").len();
+    assert_eq!(restored, Path::new(program).metadata().expect("the program").len());
+
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/index");
+    let twice = Command::new(script).args([&index, &images[0], &images[0]]).output().expect("it starts");
+    let stderr = String::from_utf8_lossy(&twice.stderr);
+    assert!(!twice.status.success() && stderr.contains(&format!("are both for {real}")), "{stderr}");
+}
+
+#[tokio::test]
+async fn what_is_no_program_makes_no_image() {
+    let registry = Registry::start().await;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/build");
+    for (file, expected) in
+        [("Cargo.toml", "is not a program for amd64, arm64, s390x or ppc64le"), ("no-such-file", "No such file")]
+    {
+        let refused =
+            Command::new(&script).arg(format!("{}/x:v1", registry.address)).arg(file).output().expect("it starts");
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && stderr.contains(expected), "{file}: {stderr}");
+    }
+}
+
+fn architecture(image: &str) -> String {
+    let config: Value = serde_json::from_str(&crane(&["config", image])).expect("JSON");
+    config["architecture"].as_str().expect("an architecture").to_owned()
 }
 
 #[tokio::test]

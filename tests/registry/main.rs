@@ -1,18 +1,23 @@
 //! The stores against real registries, real token servers and real faults, over real sockets; and the images that are
 //! installed, pushed to such a registry.
 
+mod again;
 mod attacks;
 mod auth;
 mod contract;
 mod deletion;
 mod environment;
 mod faults;
+mod gcs;
+mod growth;
 mod hosts;
 mod images;
 mod inspect;
 mod messages;
 mod mirror;
 mod prune;
+mod requests;
+mod s3;
 mod soak;
 mod tools;
 mod uploads;
@@ -29,14 +34,39 @@ use std::{
 };
 
 use serde_json::json;
-use support::registry::Registry;
+use support::{
+    buckets::{Gcs, S3},
+    registry::Registry,
+};
 use tekton_wrap::{
-    store::{self, Blob, Credentials, Options, RetryPolicy, Store, StoreError},
+    store::{self, Blob, Credentials, Environment, RetryPolicy, Store, StoreError, StoreOptions},
     target::Target,
 };
 
 /// The registry that the tests share, open to everybody.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| wait_for(Registry::start()));
+
+/// The buckets that the tests share, where there are any.
+fn s3() -> Option<&'static S3> {
+    static S3: LazyLock<Option<S3>> = LazyLock::new(|| {
+        let server = wait_for(S3::start())?;
+        server.make_bucket(BUCKET);
+        Some(server)
+    });
+    S3.as_ref()
+}
+
+/// The same of Google.
+fn gcs() -> Option<&'static Gcs> {
+    static GCS: LazyLock<Option<Gcs>> = LazyLock::new(|| {
+        let server = wait_for(Gcs::start())?;
+        server.make_bucket(BUCKET);
+        Some(server)
+    });
+    GCS.as_ref()
+}
+
+const BUCKET: &str = "test-bucket";
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -47,25 +77,25 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Anonymous, with short waits.
-fn options() -> Options {
-    Options {
+fn options() -> StoreOptions {
+    StoreOptions {
         retry: RetryPolicy {
             deadline: Duration::from_secs(20),
             first: Duration::from_millis(5),
             longest: Duration::from_millis(20),
         },
-        ..Options::default()
+        ..StoreOptions::default()
     }
 }
 
 /// The same, soon out of patience: for what never goes well.
-fn impatient() -> Options {
-    Options { retry: RetryPolicy { deadline: Duration::from_millis(300), ..options().retry }, ..options() }
+fn impatient() -> StoreOptions {
+    StoreOptions { retry: RetryPolicy { deadline: Duration::from_millis(300), ..options().retry }, ..options() }
 }
 
 /// With the credentials of a `config.json`.
-fn options_with(config: &Path) -> Options {
-    Options { credentials: Credentials::from_files(vec![config.to_owned()]), ..options() }
+fn options_with(config: &Path) -> StoreOptions {
+    StoreOptions { credentials: Credentials::from_files(vec![config.to_owned()]), ..options() }
 }
 
 /// Writes a `config.json` with one entry of `auths`.
@@ -81,11 +111,23 @@ fn repository() -> String {
     format!("test/repo-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// A part of [`BUCKET`] of its own for each call.
+fn bucket(scheme: &str) -> Target {
+    format!("{scheme}://{BUCKET}/{}:v1", repository()).parse().unwrap()
+}
+
+/// [`options`] with what leads to [`s3`] and [`gcs`].
+fn bucket_options() -> StoreOptions {
+    let mut variables = s3().map(|server| server.variables(&server.address)).unwrap_or_default();
+    variables.extend(gcs().map(Gcs::variables).unwrap_or_default());
+    StoreOptions { cloud: Environment::new(variables, None), ..options() }
+}
+
 fn target(host: &str, repository: &str) -> Target {
     format!("{host}/{repository}:v1").parse().unwrap()
 }
 
-fn open(host: &str, repository: &str, options: &Options) -> Box<dyn Store> {
+fn open(host: &str, repository: &str, options: &StoreOptions) -> Box<dyn Store> {
     store::open_with(&target(host, repository), options).unwrap()
 }
 

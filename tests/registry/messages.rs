@@ -1,5 +1,7 @@
 //! The exact answers of registries that cause what a user has to be told, and what they are told.
 
+use tekton_wrap::digest::Digest;
+
 use super::*;
 use support::faults::{Fault, Faults};
 
@@ -14,6 +16,7 @@ const TAG: Action = |store| {
     store.put_manifest("v1", MANIFEST, &manifest(&config, &config)).map(drop)
 };
 const READ: Action = |store| store.manifest("v1").map(drop);
+const DELETE: Action = |store| store.delete_image("v1", &Digest::of(b"v1")).map(drop);
 
 /// Method and part of the address, what comes from there, what is done, and what is said.
 struct Case {
@@ -43,6 +46,54 @@ fn what_users_are_told() {
             body: r#"{"errors":[{"code":"DENIED","message":"quota exceeded"}]}"#,
             action: UPLOAD,
             says: "the storage quota is used up: delete images (tekton-wrap prune does it for runs), or raise it",
+        },
+        Case {
+            on: ("POST", "/uploads/"),
+            status: "403 Forbidden",
+            headers: &[],
+            body: r#"{"errors":[{"code":"DENIED","message":"adding 12.3 MiB of storage resource, which when updated to current usage of 1.0 GiB will exceed the configured upper limit of 1.0 GiB."}]}"#,
+            action: UPLOAD,
+            says: "the storage quota is used up",
+        },
+        Case {
+            on: ("POST", "/uploads/"),
+            status: "405 Method Not Allowed",
+            headers: &[],
+            body: r#"{"errors":[{"code":"UNSUPPORTED","message":"The operation is unsupported."}]}"#,
+            action: UPLOAD,
+            says: "(405 UNSUPPORTED: The operation is unsupported); this registry takes no uploads: name another one",
+        },
+        Case {
+            on: ("DELETE", "/manifests/"),
+            status: "405 Method Not Allowed",
+            headers: &[],
+            body: r#"{"errors":[{"code":"UNSUPPORTED","message":"The operation is unsupported."}]}"#,
+            action: DELETE,
+            says: "it deletes no images; its operator can allow it, or the param expires can limit how long images are kept",
+        },
+        Case {
+            on: ("DELETE", "/manifests/"),
+            status: "403 Forbidden",
+            headers: &[],
+            body: r#"{"errors":[{"code":"DENIED","message":"permission_denied: delete_package"}]}"#,
+            action: DELETE,
+            says: "denied deleting the image (403 DENIED: permission_denied: delete_package); add credentials for HOST",
+        },
+        Case {
+            on: ("GET", "/manifests/"),
+            status: "400 Bad Request",
+            headers: &[],
+            body: r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#,
+            action: READ,
+            says: "the token has expired, and a new one did not help; try again",
+        },
+        Case {
+            on: ("GET", "/manifests/"),
+            status: "403 Forbidden",
+            headers: &[],
+            body: r#"{"message":"You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}"#,
+            action: READ,
+            says: "it asks for fewer requests: try again later",
         },
         Case {
             on: ("GET", "/manifests/"),

@@ -8,9 +8,9 @@ use support::{
     process::free_port,
 };
 
-fn with_mirror(mirror: &str) -> Options {
+fn with_mirror(mirror: &str) -> StoreOptions {
     let mirror: MirrorAddress = mirror.parse().unwrap();
-    Options { mirror: Some(mirror), ..options() }
+    StoreOptions { mirror: Some(mirror), ..options() }
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn a_pull_through_registry_takes_the_load() {
     let mirror = Faults::start(&mirror.address);
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), &upstream.address, json!({"registrytoken": "the-token"}));
-    let options = Options { credentials: options_with(&config).credentials, ..with_mirror(&mirror.address) };
+    let options = StoreOptions { credentials: options_with(&config).credentials, ..with_mirror(&mirror.address) };
     let (repository, large, small) = (repository(), content(1, 3_000_000), content(2, 3000));
     let store = open(&upstream.address, &repository, &options);
     for content in [&large, &small] {
@@ -81,7 +81,7 @@ fn damaged_data_of_a_mirror_never_count() {
     let large = put(&*store, &content).unwrap();
     mirror.on("GET", "/blobs/", usize::MAX, Fault::FlipAnswer(1000));
     let error = get(&*store, &large).unwrap_err();
-    assert!(error.contains(&format!("the mirror {} sent other data than its digest", mirror.address)), "{error}");
+    assert!(error.contains(&format!("the mirror {} sent content with another digest", mirror.address)), "{error}");
     assert!(get(&*store, &large).unwrap() == content, "it is not asked again");
     assert_eq!(large.digest, Digest::of(&content));
 }

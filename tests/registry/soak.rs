@@ -85,7 +85,7 @@ fn one_round(address: &str, round: u64, counts: &Counts) {
         first: Duration::from_millis(20),
         longest: Duration::from_millis(500),
     };
-    let options = Options { retry: patient, ..options_with(&config) };
+    let options = StoreOptions { retry: patient, ..options_with(&config) };
     let repository = format!("soak/{}", round % 7);
     let tag = format!("t{round}");
     let store = open(address, &repository, &options);

@@ -75,6 +75,23 @@ fn no_variable_is_put_together() {
     assert!(refusal.to_string().contains(r#"has "$(tasks.one.results.r)" in it"#), "{refusal}");
 }
 
+/// A tag may be as long as the names in it make it, a repository's name may not.
+#[test]
+fn long_names_of_runs() {
+    let target = |target: &str, prefix: usize| {
+        let metadata = json!({"generateName": "r".repeat(prefix)});
+        wrap(&[(RUN, "/spec/pipelineRef/params/2/value", json!(target)), (RUN, "/metadata", metadata)])
+    };
+    assert!(
+        target("quay.io/me/x:$(context.pipelineRun.uid)-$(context.pipelineRun.uid)-$(context.pipelineRun.name)", 60)
+            .is_ok()
+    );
+    let path = "p".repeat(190);
+    assert!(target(&format!("quay.io/{path}/$(context.pipelineRun.name)"), 58).is_ok());
+    let error = target(&format!("quay.io/{path}/p/$(context.pipelineRun.name)"), 253).unwrap_err().to_string();
+    assert!(error.contains("has 256 characters, more than the 255"), "{error}");
+}
+
 /// What only the rewrite may say about where a run came from is not taken over from anyone else.
 #[test]
 fn forged_provenance_is_replaced() {
@@ -162,7 +179,7 @@ fn refused_with_a_sentence() {
             RUN,
             add,
             param("url", json!("x")),
-            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "expires", "compression", "size", "paths", "credentials", "mirror", "insecure", "ca", "retry-for""#,
+            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "failed", "expires", "target-expires", "keep", "compression", "size", "paths", "credentials", "mirror", "insecure", "ca", "retry-for", "endpoint", "region""#,
         ),
         (RUN, add, param("target", json!("x")), r#"param "target" of resolver wrap is given twice: keep one"#),
         (RUN, add, param("base", json!(["x"])), r#"param "base" of resolver wrap: it must be a string"#),
@@ -177,6 +194,12 @@ fn refused_with_a_sentence() {
             add,
             param("compression", json!("xz")),
             r#"param "compression" of resolver wrap: "xz" is not one of "zstd", "gzip", "none""#,
+        ),
+        (
+            RUN,
+            add,
+            param("failed", json!("keep")),
+            r#"param "failed" of resolver wrap: "keep" is not one of "discard", "save""#,
         ),
         (
             RUN,
@@ -217,6 +240,18 @@ fn refused_with_a_sentence() {
         (
             RUN,
             add,
+            param("target-expires", json!("7 d")),
+            r#"param "target-expires" of resolver wrap: "7 d" is not a duration such as 12h, 7d or 2w"#,
+        ),
+        (
+            RUN,
+            add,
+            param("keep", json!("snapshots")),
+            r#"param "keep" of resolver wrap: "snapshots" is not one of "target", "all", "none""#,
+        ),
+        (
+            RUN,
+            add,
             param("wrapper", json!("s3")),
             r#"param "wrapper" of resolver wrap: "s3" does not agree with the target "quay.io/me/{{workspace}}:v1", which is of kind "oci""#,
         ),
@@ -241,8 +276,26 @@ fn refused_with_a_sentence() {
         (
             RUN,
             target,
-            json!("s3://bucket/x"),
-            r#"param "target" of resolver wrap: "s3://bucket/x" has the scheme s3://, which is not supported; use a registry (quay.io/me/image:tag) or dir:///path"#,
+            json!("azblob://container/x"),
+            r#"param "target" of resolver wrap: "azblob://container/x" has the scheme azblob://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix, gs://bucket/prefix or dir:///path"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("s3://Bucket/x"),
+            r#"param "target" of resolver wrap: "s3://Bucket/x" is not a place in a bucket: the bucket "Bucket" may hold only lower-case letters, digits, '.', '_' and '-', 3 to 63 of them, with a letter or digit at both ends"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("s3://bucket/a//x"),
+            r#"param "target" of resolver wrap: "s3://bucket/a//x" is not a place in a bucket: the prefix "a//x" may hold only letters, digits and !-_.*'()=+,@ in parts that are separated by one '/' and are neither '.' nor '..'"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("s3://bucket/x?region=eu-west-1"),
+            r#"param "target" of resolver wrap: "s3://bucket/x?***" is not a place in a bucket: it has a query; the region and the endpoint are params"#,
         ),
         (
             RUN,

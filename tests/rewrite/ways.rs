@@ -98,6 +98,27 @@ fn a_wrapped_run_says_so_and_is_not_wrapped_again() {
     assert_eq!(embedded["metadata"]["labels"].get("tekton.dev/pipeline"), None);
 }
 
+/// Tekton gives an embedded pipeline the name of its run, which the API server may have yet to generate.
+#[test]
+fn the_name_of_an_embedded_pipeline_is_that_of_its_run() {
+    let mut spec = embedded();
+    spec["tasks"][0]["taskRef"] =
+        json!({"resolver": "hub", "params": [{"name": "name", "value": "t-$(context.pipeline.name)"}]});
+    spec["tasks"][0].as_object_mut().unwrap().remove("taskSpec");
+    let mut ask = run(&[("wrap", "src"), ("target", TARGET)], json!({"pipelineSpec": spec}));
+    ask["metadata"]["generateName"] = json!("r-");
+    ask["metadata"].as_object_mut().unwrap().remove("name");
+    let error = wrap(&ask, &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("its taskRef needs $(context.pipeline.name), which has no value when the run is created"),
+        "{error}"
+    );
+    ask["metadata"]["name"] = json!("r");
+    let task = json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "t-r"},
+        "spec": {"workspaces": [{"name": "src"}], "steps": [{"name": "s", "image": "i"}]}});
+    assert!(wrap(&ask, &[task]).unwrap().is_some());
+}
+
 #[test]
 fn claim_templates_become_empty_dirs_of_their_size() {
     let template = |size: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}});
@@ -118,6 +139,25 @@ fn claim_templates_become_empty_dirs_of_their_size() {
     assert_eq!(step(1, 0)["computeResources"]["requests"], json!({"ephemeral-storage": "5Gi"}));
     // A workspace in memory takes no disk.
     assert_eq!(step(2, 0)["computeResources"]["requests"].get("ephemeral-storage"), None);
+}
+
+#[test]
+fn what_is_kept_and_how_long() {
+    let defaults = [map("tekton-wrap", "ns", json!({"target": "quay.io/ns:{{workspace}}", "expires": "1d"}))];
+    for (annotations, expected) in [
+        (vec![], r#""expires":"1d","workspaces""#),
+        (vec![("keep", "target"), ("target-expires", "4w")], r#""expires":"1d","targetExpires":"4w","workspaces""#),
+        // What is kept does not expire, whatever the defaults say.
+        (vec![("keep", "all"), ("target-expires", "4w")], r#""targetExpires":"4w","keep":"all","workspaces""#),
+    ] {
+        let annotations: Vec<_> = [("wrap", "src")].into_iter().chain(annotations).collect();
+        let run = wrapped(&run(&annotations, json!({"pipelineRef": {"name": "p"}})), &defaults);
+        let steps = &run["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"]["steps"];
+        let step = serde_json::to_string(&steps[1]["env"]).unwrap();
+        let config = step.replace('\\', "");
+        assert!(config.contains(expected), "{expected} is not in {config}");
+        assert_eq!(config.contains("expires\":\"1d"), expected.contains("\"expires"), "{config}");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The reason and the sentence of a refusal.
-fn refusal(answer: &Answer) -> (String, String) {
+fn refusal(answer: &HttpAnswer) -> (String, String) {
     let response = answer.response();
     assert_eq!(response["allowed"], false, "{response}");
     let text = |field: &str| response["status"][field].as_str().unwrap().to_owned();

@@ -73,7 +73,7 @@ pub struct Client<S = TlsStream<TcpStream>> {
 }
 
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpAnswer {
     pub status: u16,
     head: String,
     pub body: String,
@@ -114,7 +114,7 @@ impl Running {
     }
 
     /// The answer of the admin listener.
-    pub async fn admin(&self, path: &str) -> Answer {
+    pub async fn admin(&self, path: &str) -> HttpAnswer {
         let mut client = Client { stream: TcpStream::connect(self.admin).await.unwrap() };
         client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await;
         client.answer().await.unwrap()
@@ -288,18 +288,18 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         self.stream.flush().await.unwrap();
     }
 
-    pub async fn review(&mut self, review: &str) -> io::Result<Answer> {
+    pub async fn review(&mut self, review: &str) -> io::Result<HttpAnswer> {
         self.post("/wrap?timeout=30s", review).await
     }
 
-    pub async fn post(&mut self, path: &str, body: &str) -> io::Result<Answer> {
+    pub async fn post(&mut self, path: &str, body: &str) -> io::Result<HttpAnswer> {
         let head = head("POST", path, "application/json", body.len());
         self.stream.write_all((head + body).as_bytes()).await?;
         self.stream.flush().await?;
         self.answer().await
     }
 
-    pub async fn answer(&mut self) -> io::Result<Answer> {
+    pub async fn answer(&mut self) -> io::Result<HttpAnswer> {
         tokio::time::timeout(FOREVER, self.read_answer()).await.expect("no answer")
     }
 
@@ -309,7 +309,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         !matches!(read, Ok(1))
     }
 
-    async fn read_answer(&mut self) -> io::Result<Answer> {
+    async fn read_answer(&mut self) -> io::Result<HttpAnswer> {
         let mut bytes = Vec::new();
         let end = loop {
             if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -319,7 +319,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         };
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Answer { status, head, body: String::new() };
+        let mut answer = HttpAnswer { status, head, body: String::new() };
         let length: usize = answer.header("content-length").unwrap().parse().unwrap();
         while bytes.len() < end + length {
             self.read_more(&mut bytes).await?;
@@ -343,7 +343,7 @@ impl Client {
     }
 }
 
-impl Answer {
+impl HttpAnswer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
     }

@@ -37,7 +37,7 @@ pub struct RequestStatus {
     pub data: String,
     /// One of them is of type `Succeeded`.
     #[serde(default)]
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<RequestCondition>,
     #[serde(default)]
     ref_source: Option<Value>,
     #[serde(default)]
@@ -46,7 +46,7 @@ pub struct RequestStatus {
 
 /// A condition.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Condition {
+pub struct RequestCondition {
     /// `Succeeded`
     #[serde(rename = "type")]
     pub kind: String,
@@ -77,7 +77,7 @@ struct BoardState {
 }
 
 /// The news of one request, until this is dropped.
-pub struct Expected {
+pub struct RequestEvents {
     board: Arc<Board>,
     key: Key,
     news: mpsc::UnboundedReceiver<RequestStatus>,
@@ -92,11 +92,11 @@ impl RequestStatus {
 
 impl Board {
     /// The news of the request `name`, which is about to be created.
-    pub fn expect(self: &Arc<Self>, namespace: &str, name: &str) -> Expected {
+    pub fn expect(self: &Arc<Self>, namespace: &str, name: &str) -> RequestEvents {
         let key = (namespace.to_owned(), name.to_owned());
         let (sender, news) = mpsc::unbounded_channel();
         self.state().waiting.insert(key.clone(), sender);
-        Expected { board: self.clone(), key, news }
+        RequestEvents { board: self.clone(), key, news }
     }
 
     /// `object` is there, in this state.
@@ -144,14 +144,14 @@ impl Board {
     }
 }
 
-impl Expected {
+impl RequestEvents {
     /// The next state; none when the request is there no more.
     pub async fn next(&mut self) -> Option<RequestStatus> {
         self.news.recv().await
     }
 }
 
-impl Drop for Expected {
+impl Drop for RequestEvents {
     fn drop(&mut self) {
         self.board.state().waiting.remove(&self.key);
     }

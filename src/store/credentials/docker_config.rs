@@ -10,16 +10,16 @@ use super::{
     problem::{InvalidConfig, InvalidEntry},
 };
 
-/// What of the file is about credentials.
+/// The fields of the file that hold credentials.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DockerConfig {
-    auths: Option<BTreeMap<String, Option<Entry>>>,
+    auths: Option<BTreeMap<String, Option<AuthEntry>>>,
     cred_helpers: Option<BTreeMap<String, String>>,
     creds_store: Option<String>,
 }
 
-/// What the file says about one repository.
+/// A result of a lookup.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// The credential itself.
@@ -34,7 +34,7 @@ pub enum Lookup {
 }
 
 #[derive(Debug, Deserialize)]
-struct Entry {
+struct AuthEntry {
     auth: Option<Secret>,
     username: Option<String>,
     password: Option<Secret>,
@@ -43,7 +43,7 @@ struct Entry {
 }
 
 impl DockerConfig {
-    /// Errors have no part of the text, which may be a secret.
+    /// Errors hold no part of the text, which may be a secret.
     pub fn parse(text: &str) -> Result<Self, InvalidConfig> {
         serde_json::from_str(text).map_err(|e| not_understood(&e))
     }
@@ -54,9 +54,9 @@ impl DockerConfig {
         Ok(Self { auths: Some(auths), cred_helpers: None, creds_store: None })
     }
 
-    /// All that fits the repository, the best one first. A helper for the registry wins over `auths`, which win over the
-    /// common helper: `docker login` leaves empty entries in `auths` for what it gave to the common helper. Of `auths`
-    /// the longest key is the best one, and of two that are equally long one without a wildcard.
+    /// All matches for the repository, the best one first. A helper for the registry wins over `auths`, which win over the
+    /// common helper: `docker login` leaves empty entries in `auths` for what it stored with the common helper. The longest
+    /// key of `auths` is the best one, and of two equally long ones the one without a wildcard.
     pub fn lookup(&self, registry: &str, repository: &str) -> Result<Vec<Lookup>, InvalidConfig> {
         let helper = |name: &String, server: &str| {
             let usable = !name.is_empty() && !name.contains('/');
@@ -82,15 +82,12 @@ impl DockerConfig {
 
 fn not_understood(error: &serde_json::Error) -> InvalidConfig {
     let (line, column) = (error.line(), error.column());
-    match error.is_data() {
-        true => InvalidConfig::WrongType { line, column },
-        false => InvalidConfig::NotJson { line, column },
-    }
+    if error.is_data() { InvalidConfig::WrongType { line, column } } else { InvalidConfig::NotJson { line, column } }
 }
 
 const HUB: &str = "index.docker.io";
 
-impl Entry {
+impl AuthEntry {
     fn is_empty(&self) -> bool {
         let none = |secret: &Option<Secret>| secret.as_ref().is_none_or(Secret::is_empty);
         none(&self.auth) && none(&self.password) && none(&self.identitytoken) && none(&self.registrytoken)
@@ -117,10 +114,7 @@ impl Entry {
 impl Credential {
     /// `<token>` as a name marks an identity token (docker/docker-credential-helpers).
     pub(super) fn new(username: String, password: Secret) -> Self {
-        match username == "<token>" {
-            true => Self::IdentityToken(password),
-            false => Self::Basic { username, password },
-        }
+        if username == "<token>" { Self::IdentityToken(password) } else { Self::Basic { username, password } }
     }
 }
 
@@ -134,7 +128,7 @@ fn decode(auth: &Secret) -> Result<Credential, InvalidEntry> {
     let text = String::from_utf8(bytes).map_err(|_| InvalidEntry::NotText)?;
     match text.split_once(':') {
         Some((username, password)) => {
-            Ok(Credential::new(username.to_owned(), Secret(password.trim_end_matches('\0').to_owned())))
+            Ok(Credential::new(username.to_owned(), password.trim_end_matches('\0').to_owned().into()))
         }
         None => Err(InvalidEntry::NoColon),
     }

@@ -1,7 +1,7 @@
 //! Hosts with wildcards, as Kubernetes has them in image pull secrets ("Images", "Interpretation of config.json"): `*` and
 //! `?` stand for parts of one label of a name, never for a dot, and a port has to be the same.
 
-/// Whether `pattern`, which may hold wildcards, is for `host` (both `host[:port]` in lower case).
+/// Whether `pattern`, which may hold wildcards, matches `host` (both `host[:port]` in lower case).
 pub fn matches(pattern: &str, host: &str) -> bool {
     if !pattern.contains(['*', '?']) {
         return pattern == host;
@@ -21,7 +21,7 @@ fn label_matches(pattern: &[u8], label: &[u8]) -> bool {
     match (pattern, label) {
         ([], []) => true,
         ([b'*', rest @ ..], _) => {
-            // A label has at most 63 bytes, so that this is not many.
+            // A label has at most 63 bytes, which bounds the recursion.
             (0..=label.len()).filter_map(|skipped| label.get(skipped..)).any(|label| label_matches(rest, label))
         }
         ([b'?', pattern @ ..], [_, label @ ..]) => label_matches(pattern, label),

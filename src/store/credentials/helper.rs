@@ -12,20 +12,20 @@ use serde::Deserialize;
 
 use super::{Credential, Secret, problem::HelperError};
 
-/// How long a helper may take. Those of clouds ask a metadata server first.
+/// Time limit of a helper. Those of clouds ask a metadata server first.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// An answer is not longer.
-const ANSWER_SIZE: u64 = 1 << 20;
+/// How many bytes of its output are read.
+const OUTPUT_SIZE: u64 = 1 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperOutput {
     username: String,
     secret: Secret,
 }
 
-/// Asks `docker-credential-<name>` for `server`.
+/// Runs `docker-credential-<name> get` for `server`.
 pub fn get(name: &str, server: &str) -> Result<Option<Credential>, HelperError> {
     run(format!("docker-credential-{name}"), server, LIMIT)
 }
@@ -46,12 +46,12 @@ pub(super) fn run(
         _ => HelperError::Io(e),
     })?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read its input tells the rest by its exit code.
+        // A helper that does not read its input reports the rest in its exit code.
         let _ = stdin.write_all(server.as_bytes());
     }
     let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let Some(status) = wait(&mut child, limit).map_err(HelperError::Io)? else {
-        // What it started may still hold the pipes: their readers are left behind.
+        // Its child processes may still hold the pipes: the threads that read them are not joined.
         let _ = child.kill();
         let _ = child.wait();
         return Err(HelperError::Hung(limit));
@@ -59,14 +59,15 @@ pub(super) fn run(
     let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
     if !status.success() {
         // The protocol's way to say "none" is a message on stdout and exit code 1.
-        return match out.starts_with(b"credentials not found") {
-            true => Ok(None),
-            false => Err(HelperError::Failed { status, said: first_line(if out.is_empty() { &err } else { &out }) }),
-        };
+        if out.starts_with(b"credentials not found") {
+            return Ok(None);
+        }
+        let said = first_line(if out.is_empty() { &err } else { &out });
+        return Err(HelperError::Failed { status, said });
     }
     match serde_json::from_slice(&out) {
-        Ok(Answer { secret, .. }) if secret.is_empty() => Ok(None),
-        Ok(Answer { username, secret }) => Ok(Some(Credential::new(username, secret))),
+        Ok(HelperOutput { secret, .. }) if secret.is_empty() => Ok(None),
+        Ok(HelperOutput { username, secret }) => Ok(Some(Credential::new(username, secret))),
         Err(_) => Err(HelperError::Unclear),
     }
 }
@@ -74,13 +75,13 @@ pub(super) fn run(
 fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What was read until a failure is what there is.
-        let _ = pipe.map(|pipe| pipe.take(ANSWER_SIZE).read_to_end(&mut bytes));
+        // The output until an error counts.
+        let _ = pipe.map(|pipe| pipe.take(OUTPUT_SIZE).read_to_end(&mut bytes));
         bytes
     })
 }
 
-/// None: it still runs.
+/// None: it is still running when the limit is reached.
 fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
@@ -94,7 +95,7 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     }
 }
 
-/// What a helper says about its failure; it is not to print secrets there.
+/// The message of a helper that failed. Helpers don't print secrets there.
 fn first_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
@@ -119,7 +120,7 @@ mod tests {
     fn answers() {
         let script = "[ \"$1\" = get ] || exit 1\nread -r server || [ -n \"$server\" ]\n\
                       echo \"{\\\"ServerURL\\\":\\\"$server\\\",\\\"Username\\\":\\\"u@$server\\\",\\\"Secret\\\":\\\"s\\\"}\"";
-        let expected = Credential::Basic { username: "u@quay.io".to_owned(), password: Secret("s".to_owned()) };
+        let expected = Credential::Basic { username: "u@quay.io".to_owned(), password: "s".to_owned().into() };
         assert_eq!(ask(script, LIMIT), Ok(Some(expected)));
         for (script, expected) in [
             ("echo 'credentials not found in native keychain'; exit 1", Ok(None)),

@@ -1,10 +1,10 @@
-//! What can be wrong with credentials. No message has any part of them.
+//! Errors of credentials. No message holds any part of them.
 
 use std::time::Duration;
 
 use crate::units;
 
-/// A file that is no `config.json`.
+/// An invalid `config.json`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidConfig {
     #[error("it is not text")]
@@ -21,7 +21,7 @@ pub enum InvalidConfig {
     NoSecret,
 }
 
-/// An entry of `auths` that makes no sense.
+/// An invalid entry of `auths`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEntry {
     #[error("has an auth that is not base64")]
@@ -34,7 +34,7 @@ pub enum InvalidEntry {
     NoUsername,
 }
 
-/// A credential helper that gave nothing.
+/// A credential helper without a result.
 #[derive(Debug, thiserror::Error)]
 pub enum HelperError {
     #[error("the program is not there")]

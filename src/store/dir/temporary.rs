@@ -1,4 +1,4 @@
-//! A file of the layout while it is written; removed again unless it is renamed.
+//! A temporary file of the layout, removed unless it is renamed.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,10 +13,10 @@ use crate::{
     store::{Blob, StoreError},
 };
 
-/// See the module.
+/// A file while it is written.
 pub struct Temporary {
     file: File,
-    /// Where it is now.
+    /// Its temporary path.
     pub path: PathBuf,
     hasher: Hasher,
     size: u64,
@@ -24,7 +24,7 @@ pub struct Temporary {
 }
 
 impl Temporary {
-    /// It lies beside `index.json` and not among the blobs, where tools expect nothing but digests.
+    /// Beside `index.json` and not among the blobs, where tools expect only digests.
     pub fn new(folder: &Path) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
@@ -32,19 +32,19 @@ impl Temporary {
             let path = folder.join(name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok(Self { file, path, hasher: Hasher::default(), size: 0, renamed: false }),
-                // A process with the same id in another container, or one that was killed.
+                // Left by a process with the same id in another container, or by one that was killed.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
         }
     }
 
-    /// What was written so far.
+    /// Digest and size of what was written.
     pub fn blob(&self) -> Blob {
         Blob { digest: self.hasher.clone().finish(), size: self.size }
     }
 
-    /// Gives it its name.
+    /// Renames it to its final path.
     pub fn rename(mut self, to: &Path) -> Result<(), StoreError> {
         fs::rename(&self.path, to).map_err(|e| at(to, e))?;
         self.renamed = true;
@@ -68,7 +68,7 @@ impl Write for Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.renamed {
-            // An error while cleaning up helps nobody.
+            // An error of the clean-up is ignored.
             let _ = fs::remove_file(&self.path);
         }
     }

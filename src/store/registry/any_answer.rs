@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 
 use super::{
-    action::Action,
     challenge::Challenge,
-    error_response::Asked,
+    error_response::RequestContext,
+    operation::Operation,
     realm::may_get_credentials,
     retry::{Failure, retry_after},
     tags::next_target,
-    token::{TokenAnswer, TokenRequest},
+    token::{TokenRequest, TokenResponse},
 };
 
 /// What no message may repeat.
@@ -31,7 +31,7 @@ pub fn check(bytes: &[u8]) -> bool {
         assert!(request.url.starts_with(realm) && !request.has_credentials());
         check_realm(realm);
     }
-    let token = serde_json::from_slice::<TokenAnswer>(body).ok();
+    let token = serde_json::from_slice::<TokenResponse>(body).ok();
     if let Some(token) = &token {
         assert!(token.token().is_none_or(|token| !token.is_empty()));
         let lifetime = token.lifetime();
@@ -42,14 +42,14 @@ pub fn check(bytes: &[u8]) -> bool {
     for link in headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok()) {
         assert!(link.split(',').find_map(next_target).is_none_or(|target| link.contains(&format!("<{target}>"))));
     }
-    for action in [Action::StoreManifest, Action::ReadBlob] {
+    for operation in [Operation::StoreManifest, Operation::ReadBlob] {
         let place = format!("{REGISTRY}/me/x:tag");
         let (searched, secrets) = ("log in".to_owned(), vec![SECRET.to_owned()]);
-        let asked = Asked {
+        let asked = RequestContext {
             place: place.clone(),
             registry: REGISTRY,
             repository: "me/x",
-            action,
+            operation,
             searched,
             anonymous: true,
             secrets,

@@ -1,4 +1,4 @@
-//! Proving who we are: Basic, and Bearer tokens from a token server.
+//! Authentication: Basic, and Bearer tokens from a token server.
 
 use std::{
     collections::HashMap,
@@ -12,20 +12,20 @@ use super::{
     candidates::{Candidates, basic, secret_header},
     challenge::Challenge,
     retry::Failure,
-    token::{TokenAnswer, TokenFailure, TokenRequest},
+    token::{TokenFailure, TokenRequest, TokenResponse},
 };
 use crate::store::credentials::Credential;
 
-/// What a repository's registry wants to be shown, as far as it has told.
+/// The authentication scheme of a registry, once it has sent a challenge, and the tokens for a repository.
 #[derive(Debug)]
 pub struct Auth {
-    /// What there is to show.
+    /// The credentials.
     pub candidates: Candidates,
-    state: Mutex<State>,
+    state: Mutex<AuthState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct AuthState {
     challenge: Option<Challenge>,
     /// By scope.
     tokens: HashMap<String, Token>,
@@ -38,18 +38,17 @@ struct Token {
 }
 
 impl Auth {
-    /// Nothing is sent before the registry has asked for it.
+    /// Nothing is sent before the registry has sent a challenge.
     pub fn new(candidates: Candidates) -> Self {
         Self { candidates, state: Mutex::default() }
     }
 
-    /// The header `Authorization` for a request that needs `scope`; none where there is nothing to show. `fetch` asks a
-    /// token server, at most once for all threads that need the same token; where it refuses a candidate, the next one is
-    /// tried.
+    /// The header `Authorization` for a request that needs `scope`; none without a challenge or credentials. `fetch` requests
+    /// a token, once for all threads that need the same one; if the token server refuses a candidate, the next one is tried.
     pub fn header(
         &self,
         scope: &str,
-        mut fetch: impl FnMut(TokenRequest) -> Result<TokenAnswer, TokenFailure>,
+        mut fetch: impl FnMut(TokenRequest) -> Result<TokenResponse, TokenFailure>,
     ) -> Result<Option<HeaderValue>, Failure> {
         let mut state = self.lock();
         loop {
@@ -65,33 +64,33 @@ impl Auth {
             if let Some(token) = state.tokens.get(scope).filter(|token| Instant::now() < token.until) {
                 return Ok(Some(token.header.clone()));
             }
-            let answer = match fetch(TokenRequest::new(candidate.as_ref(), realm, service.as_deref(), scope)) {
-                Ok(answer) => answer,
+            let response = match fetch(TokenRequest::new(candidate.as_ref(), realm, service.as_deref(), scope)) {
+                Ok(response) => response,
                 Err(TokenFailure::Refused(_)) if self.candidates.next() => continue,
                 Err(TokenFailure::Refused(failure) | TokenFailure::Other(failure)) => return Err(failure),
             };
-            let token = answer.token().unwrap_or_default();
+            let token = response.token().unwrap_or_default();
             let Some(header) = secret_header(format!("Bearer {token}")) else { return Ok(None) };
             self.candidates.issued(token);
             let now = Instant::now();
-            let until = now.checked_add(answer.lifetime()).unwrap_or(now);
+            let until = now.checked_add(response.lifetime()).unwrap_or(now);
             state.tokens.insert(scope.to_owned(), Token { header: header.clone(), until });
             return Ok(Some(header));
         }
     }
 
-    /// Takes in the challenge of an answer (401) to a request that showed `shown`. True if another attempt would show
-    /// something else.
-    pub fn challenged(&self, headers: &HeaderMap, scope: &str, shown: Option<&HeaderValue>) -> bool {
+    /// Stores the challenge of a response (401) to a request that was sent with the header `sent`. True if another attempt
+    /// would send something else.
+    pub fn challenged(&self, headers: &HeaderMap, scope: &str, sent: Option<&HeaderValue>) -> bool {
         let Some(challenge) = Challenge::find(headers) else { return false };
         let mut state = self.lock();
-        state.forget(scope, shown);
+        state.forget(scope, sent);
         let is_basic = challenge == Challenge::Basic;
         state.challenge = Some(challenge);
         match self.candidates.current() {
             Some(Credential::RegistryToken(_)) => state.next(&self.candidates),
             Some(candidate) if is_basic => match basic(&candidate) {
-                Some(header) if Some(&header) != shown => true,
+                Some(header) if Some(&header) != sent => true,
                 _ => state.next(&self.candidates),
             },
             None if is_basic => false,
@@ -101,29 +100,29 @@ impl Auth {
         }
     }
 
-    /// What was shown has expired, or lacks a right. True if another attempt would show something else.
-    pub fn refused(&self, scope: &str, shown: Option<&HeaderValue>, expired: bool) -> bool {
+    /// The header `sent` has expired, or lacks a right. True if another attempt would send something else.
+    pub fn refused(&self, scope: &str, sent: Option<&HeaderValue>, expired: bool) -> bool {
         let mut state = self.lock();
         let is_basic = state.challenge == Some(Challenge::Basic);
         let was_current = match self.candidates.current() {
             Some(Credential::RegistryToken(_)) => true,
-            Some(candidate) if is_basic => basic(&candidate).as_ref() == shown,
-            _ => state.forget(scope, shown),
+            Some(candidate) if is_basic => basic(&candidate).as_ref() == sent,
+            _ => state.forget(scope, sent),
         };
-        // Another thread has gone on meanwhile; or a new token will do.
+        // Another thread has switched to the next candidate already; or a new token suffices.
         !was_current || (expired && !is_basic) || state.next(&self.candidates)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AuthState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Drops the token for `scope` if it is the one that was shown. Another thread may have got a new token meanwhile:
-    /// that one stays.
-    fn forget(&mut self, scope: &str, shown: Option<&HeaderValue>) -> bool {
-        let was_current = self.tokens.get(scope).is_some_and(|token| Some(&token.header) == shown);
+impl AuthState {
+    /// Drops the token for `scope` if it is the one in the header `sent`. A token that another thread has fetched since then
+    /// stays.
+    fn forget(&mut self, scope: &str, sent: Option<&HeaderValue>) -> bool {
+        let was_current = self.tokens.get(scope).is_some_and(|token| Some(&token.header) == sent);
         if was_current {
             self.tokens.remove(scope);
         }
@@ -139,7 +138,7 @@ impl State {
     }
 }
 
-/// Whether the registry knew the token, and it allows too little (RFC 6750, 3.1).
+/// Whether the token is valid but its scope too small (RFC 6750, 3.1).
 fn lacks_a_right(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::WWW_AUTHENTICATE);
     values.iter().any(|value| value.to_str().is_ok_and(|text| text.contains("insufficient_scope")))

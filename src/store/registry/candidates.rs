@@ -1,51 +1,59 @@
-//! The credentials of a repository, as they are tried one after the other.
+//! The credentials for a repository, tried one after the other.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::HeaderValue;
 
+use super::ambient::Ambient;
 use crate::store::{
     StoreError,
-    credentials::{Credential, Credentials, Found},
+    credentials::{Credential, Credentials, FoundCredentials},
 };
 
-/// How many tokens are remembered so that they are not shown.
+/// How many tokens are kept, to redact them.
 const REMEMBERED: usize = 16;
 
-/// See the module. They are looked for once more when none of them was of use: a mounted Secret, or what a helper gives,
-/// may be another one by then.
+/// See the module. When all were refused, the files are read once more: a mounted Secret, or the result of a helper, may
+/// have changed.
 #[derive(Debug)]
 pub struct Candidates {
     credentials: Credentials,
+    ambient: Option<Ambient>,
     registry: String,
     repository: String,
-    state: Mutex<State>,
+    state: Mutex<CandidateState>,
 }
 
 #[derive(Debug)]
-struct State {
-    found: Found,
+struct CandidateState {
+    found: FoundCredentials,
     turn: usize,
-    /// Whether they were looked for again since one was of use.
+    /// Whether the files were read again since a credential was accepted.
     renewed: bool,
-    /// Tokens that a token server gave.
+    /// Tokens from a token server.
     issued: Vec<String>,
 }
 
 impl Candidates {
-    /// Those of `repository` in `registry`.
-    pub fn find(credentials: &Credentials, registry: &str, repository: &str) -> Result<Self, StoreError> {
-        let found = credentials.find(registry, repository)?;
+    /// Finds those for `repository` in `registry`: of files, or else of the identity that a cloud gives.
+    pub fn find(
+        credentials: &Credentials,
+        ambient: Option<Ambient>,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Self, StoreError> {
+        let found = search(credentials, ambient.as_ref(), registry, repository)?;
         Ok(Self {
             credentials: credentials.clone(),
+            ambient,
             registry: registry.to_owned(),
             repository: repository.to_owned(),
-            state: Mutex::new(State { found, turn: 0, renewed: false, issued: Vec::new() }),
+            state: Mutex::new(CandidateState { found, turn: 0, renewed: false, issued: Vec::new() }),
         })
     }
 
-    /// The one whose turn it is; none: anonymous.
+    /// The one in use; none: anonymous.
     pub fn current(&self) -> Option<Credential> {
         let state = self.lock();
         state.found.candidates.get(state.turn).cloned()
@@ -56,7 +64,7 @@ impl Candidates {
         self.lock().found.candidates.len()
     }
 
-    /// Goes on to the next one. False if none is left.
+    /// Switches to the next one. False if none is left.
     pub fn next(&self) -> bool {
         let mut state = self.lock();
         let next = state.turn.saturating_add(1);
@@ -68,7 +76,7 @@ impl Candidates {
             return false;
         }
         state.renewed = true;
-        match self.credentials.find(&self.registry, &self.repository) {
+        match search(&self.credentials, self.ambient.as_ref(), &self.registry, &self.repository) {
             Ok(found) if !found.candidates.is_empty() && found.candidates != state.found.candidates => {
                 (state.found, state.turn) = (found, 0);
                 true
@@ -77,7 +85,7 @@ impl Candidates {
         }
     }
 
-    /// The current one was of use: a token server gave this for it.
+    /// The current one was accepted by a token server, which issued this token.
     pub fn issued(&self, token: &str) {
         let mut state = self.lock();
         state.renewed = false;
@@ -86,12 +94,12 @@ impl Candidates {
         state.issued.drain(..surplus);
     }
 
-    /// Where they were looked for: a clause for errors that says what to do.
+    /// A clause for errors that says what to do: see [`FoundCredentials::searched`].
     pub fn searched(&self) -> String {
         self.lock().found.searched.clone()
     }
 
-    /// All that must not be shown, in every form in which it is sent.
+    /// All secrets to redact, in every form in which they are sent.
     pub fn secrets(&self) -> Vec<String> {
         let state = self.lock();
         let mut secrets = state.issued.clone();
@@ -109,9 +117,22 @@ impl Candidates {
         secrets
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CandidateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn search(
+    credentials: &Credentials,
+    ambient: Option<&Ambient>,
+    registry: &str,
+    repository: &str,
+) -> Result<FoundCredentials, StoreError> {
+    let found = credentials.find(registry, repository)?;
+    Ok(match ambient {
+        Some(ambient) => ambient.complete(registry, found),
+        None => found,
+    })
 }
 
 /// The header `Authorization` of the scheme Basic; none for credentials of another kind.
@@ -121,7 +142,7 @@ pub fn basic(credential: &Credential) -> Option<HeaderValue> {
     secret_header(format!("Basic {pair}"))
 }
 
-/// None if the text can't stand in a header. `Debug` output does not show it.
+/// A header value that `Debug` does not show. None if the text is not valid in a header.
 pub fn secret_header(text: String) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_str(&text).ok()?;
     header.set_sensitive(true);

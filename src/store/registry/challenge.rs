@@ -1,9 +1,9 @@
-//! What a registry wants to be shown: the header `WWW-Authenticate` (RFC 9110, 11.6.1; distribution, "Token
+//! The authentication challenge of a registry: the header `WWW-Authenticate` (RFC 9110, 11.6.1; distribution, "Token
 //! Authentication Specification").
 
 use http::{HeaderMap, header};
 
-/// The challenge of a registry that we can answer.
+/// A supported challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Challenge {
     /// User name and password with each request.
@@ -12,15 +12,15 @@ pub enum Challenge {
     Bearer {
         /// Address of the token server.
         realm: String,
-        /// The name by which the token server knows the registry.
+        /// The registry's name at the token server.
         service: Option<String>,
-        /// What the registry says is needed for the request.
+        /// The scope that the request needs, according to the registry.
         scope: Option<String>,
     },
 }
 
 impl Challenge {
-    /// The best one of an answer; Bearer before Basic, because a Basic password may be worth more than a token.
+    /// The best one of a response: Bearer before Basic, so that a password is sent to fewer places.
     pub fn find(headers: &HeaderMap) -> Option<Self> {
         let texts = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let mut found: Vec<_> = texts.flat_map(parse).collect();
@@ -32,7 +32,7 @@ impl Challenge {
     }
 }
 
-/// Several challenges may stand in one header, and the commas between them look like those between parameters.
+/// One header may hold several challenges, separated by commas as their parameters are.
 fn parse(text: &str) -> Vec<Challenge> {
     let mut challenges: Vec<(String, Vec<(String, String)>)> = Vec::new();
     let mut rest = text;

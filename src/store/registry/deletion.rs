@@ -1,55 +1,56 @@
-//! Deleting images (OCI distribution-spec, "Content Management"). Registries differ: some take a tag only, some a digest
-//! only, some refuse a digest while a tag points to it, and some say that they did it and did not.
+//! Deleting images (OCI distribution-spec, "Content Management"). Registries differ: some accept only a tag, some only a
+//! digest, some refuse a digest while a tag points to it, and some response 202 and delete nothing.
 
 use std::{thread, time::Duration};
 
 use http::{Method, StatusCode};
 
 use super::{
-    action::Action,
+    drain,
+    operation::Operation,
     retry::Failure,
-    session::{Call, Payload, Session, drain},
+    session::{Payload, RegistryRequest, Session},
 };
 use crate::{digest::Digest, store::StoreError};
 
-/// How often to look, a second apart, before a registry that says that it deleted is not believed.
-const LOOKS: u32 = 4;
+/// How often the image is looked up, a second apart, before a deletion counts as failed.
+const CHECKS: u32 = 4;
 
-/// What a registry made of a request to delete.
-enum Outcome {
+/// The outcome of a DELETE request.
+enum DeleteOutcome {
     Deleted,
     Absent,
-    /// It does not delete what is named like this, or not now.
+    /// The registry does not delete by this kind of reference, or not now.
     Refused(StoreError),
 }
 
 impl Session {
-    /// Deletes the image with this digest, and `tag`, which it was found under. False where nothing was there.
+    /// Deletes the image with this digest, and `tag`, which pointed to it. False if there was none.
     pub fn delete_image(&self, tag: Option<&str>, digest: &Digest) -> Result<bool, StoreError> {
         let by_tag = match tag {
             Some(tag) => self.delete(tag)?,
-            None => Outcome::Absent,
+            None => DeleteOutcome::Absent,
         };
         let by_digest = self.delete(&digest.to_string())?;
         match (&by_tag, by_digest) {
-            (Outcome::Absent, Outcome::Absent) => Ok(false),
-            (Outcome::Deleted, Outcome::Refused(error)) => {
-                // Another tag needs it, or the registry collects it by itself, or its operator does.
+            (DeleteOutcome::Absent, DeleteOutcome::Absent) => Ok(false),
+            (DeleteOutcome::Deleted, DeleteOutcome::Refused(error)) => {
+                // Another tag points to it, or the registry's garbage collection deletes it.
                 tracing::warn!("only the tag is gone: {error}");
                 self.is_gone(tag, digest)
             }
-            (_, Outcome::Refused(error)) => Err(error),
-            (_, Outcome::Deleted) => self.is_gone(None, digest).and_then(|_| self.is_gone(tag, digest)),
-            (Outcome::Deleted, Outcome::Absent) => self.is_gone(tag, digest),
-            (_, Outcome::Absent) => self.is_gone(tag, digest).map(|_| false),
+            (_, DeleteOutcome::Refused(error)) => Err(error),
+            (_, DeleteOutcome::Deleted) => self.is_gone(None, digest).and_then(|_| self.is_gone(tag, digest)),
+            (DeleteOutcome::Deleted, DeleteOutcome::Absent) => self.is_gone(tag, digest),
+            (_, DeleteOutcome::Absent) => self.is_gone(tag, digest).map(|_| false),
         }
     }
 
-    fn delete(&self, reference: &str) -> Result<Outcome, StoreError> {
+    fn delete(&self, reference: &str) -> Result<DeleteOutcome, StoreError> {
         let place = self.place(reference);
         self.backoff().run(|| {
-            let answer = self.call(Call {
-                action: Action::DeleteImage,
+            let response = self.call(RegistryRequest {
+                operation: Operation::DeleteImage,
                 place: &place,
                 method: Method::DELETE,
                 url: self.url(&format!("manifests/{reference}"))?,
@@ -57,36 +58,36 @@ impl Session {
                 body: Payload::None,
                 scope: &self.delete_scope(),
             })?;
-            match answer.status() {
+            match response.status() {
                 StatusCode::NOT_FOUND => {
-                    drain(answer);
-                    Ok(Outcome::Absent)
+                    drain(response);
+                    Ok(DeleteOutcome::Absent)
                 }
                 status if status.is_success() => {
-                    drain(answer);
-                    Ok(Outcome::Deleted)
+                    drain(response);
+                    Ok(DeleteOutcome::Deleted)
                 }
                 StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::CONFLICT => {
-                    match self.refused_to(Action::DeleteImage, &place, answer) {
-                        Failure::Final(error @ StoreError::Registry { .. }) => Ok(Outcome::Refused(error)),
+                    match self.refused_to(Operation::DeleteImage, &place, response) {
+                        Failure::Final(error @ StoreError::Registry { .. }) => Ok(DeleteOutcome::Refused(error)),
                         failure => Err(failure),
                     }
                 }
-                _ => Err(self.refused_to(Action::DeleteImage, &place, answer)),
+                _ => Err(self.refused_to(Operation::DeleteImage, &place, response)),
             }
         })
     }
 
-    /// Looks whether the image is gone; where it stays there, that is an error.
+    /// Checks that the image is gone; an error if it is not.
     fn is_gone(&self, tag: Option<&str>, digest: &Digest) -> Result<bool, StoreError> {
         let name = digest.to_string();
         let reference = tag.unwrap_or(&name);
-        for look in 1..=LOOKS {
+        for check in 1..=CHECKS {
             match self.manifest(reference)? {
                 Some(manifest) if manifest.digest == *digest => {}
                 _ => return Ok(true),
             }
-            if look < LOOKS {
+            if check < CHECKS {
                 thread::sleep(Duration::from_secs(1));
             }
         }

@@ -3,127 +3,59 @@
 use std::{
     io::{self, Read},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
-use http::{Method, Response, StatusCode, header};
-use ureq::Body;
+use http::{Method, StatusCode, header};
 
 use super::{
-    action::Action,
     mirror::Mirror,
-    retry::{Backoff, Failure},
-    session::{Call, Payload, Session},
+    operation::Operation,
+    resume::{Incoming, Resuming, Source, ended},
+    retry::Failure,
+    session::{Payload, RegistryRequest, Session},
 };
-use crate::store::{Blob, StoreError};
+use crate::store::{
+    Blob, StoreError,
+    net::{length, starts_at},
+};
 
-/// A connection that brings less than [`SLOWEST`] bytes in this time counts as broken: one that trickles is never idle.
-const WINDOW: Duration = Duration::from_secs(60);
-const SLOWEST: u64 = 64 << 10;
-
-/// A blob as it comes in. Where the connection breaks it goes on from there over a new one.
-pub struct Download {
+/// A blob of a registry.
+pub struct RegistryBlob {
     session: Arc<Session>,
-    mirror: Option<Arc<Mirror>>,
     blob: Blob,
-    position: u64,
-    source: Source,
-    backoff: Backoff,
-    /// Begin of the time that is looked at, and the position then.
-    window: (Instant, u64),
+    /// Where it comes from now, if not from the registry.
+    mirror: Option<Arc<Mirror>>,
 }
 
-enum Source {
-    Mirror(Incoming),
-    Registry(Incoming),
-    /// To be opened again.
-    Closed,
-}
-
-/// The content of a blob.
-pub type Incoming = Box<dyn Read + Send>;
-
-impl Download {
-    /// Asks for the blob.
-    pub fn open(session: Arc<Session>, mirror: Option<Arc<Mirror>>, blob: Blob) -> Result<Self, StoreError> {
-        let source = match mirror.as_ref().and_then(|mirror| mirror.blob(&blob)) {
-            Some(body) => Source::Mirror(body),
-            None => Source::Registry(session.backoff().run(|| session.blob_from(&blob, "", 0, None))?),
-        };
+impl RegistryBlob {
+    /// Asks for the blob, a mirror first.
+    pub fn open(session: Arc<Session>, mirror: Option<Arc<Mirror>>, blob: Blob) -> Result<Resuming<Self>, StoreError> {
+        let from_mirror = mirror.and_then(|mirror| Some((mirror.blob(&blob)?, mirror)));
         let backoff = session.backoff();
-        Ok(Self { session, mirror, blob, position: 0, source, backoff, window: (Instant::now(), 0) })
+        let (incoming, mirror) = match from_mirror {
+            Some((incoming, mirror)) => (incoming, Some(mirror)),
+            None => (backoff.clone().run(|| session.blob_from(&blob, "", 0, None))?, None),
+        };
+        Ok(Resuming::new(Self { session, blob, mirror }, blob.size, incoming, backoff))
     }
 
-    /// The mirror that it began at.
+    /// The mirror that it comes from.
     pub fn mirror(&self) -> Option<Arc<Mirror>> {
-        match &self.source {
-            Source::Mirror(_) => self.mirror.clone(),
-            _ => None,
-        }
-    }
-
-    fn open_again(&mut self) -> io::Result<()> {
-        match self.session.blob_from(&self.blob, "", self.position, None) {
-            Ok(body) => {
-                self.source = Source::Registry(body);
-                self.window = (Instant::now(), self.position);
-                Ok(())
-            }
-            Err(failure) => self.backoff.wait(failure).map_err(io::Error::other),
-        }
-    }
-
-    /// Takes in what a connection brought; false if that is too little.
-    fn progress(&mut self, count: usize) -> bool {
-        self.position = self.position.saturating_add(count as u64);
-        let (since, from) = self.window;
-        let enough = self.position.saturating_sub(from) >= SLOWEST || self.position == self.blob.size;
-        if enough {
-            // A few bytes would be no sign that the connection is a good one.
-            self.backoff.reset();
-        }
-        if since.elapsed() < WINDOW {
-            return true;
-        }
-        self.window = (Instant::now(), self.position);
-        enough
+        self.mirror.clone()
     }
 }
 
-impl Read for Download {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
+impl Source for RegistryBlob {
+    fn open(&mut self, offset: u64) -> Result<Incoming, Failure> {
+        self.session.blob_from(&self.blob, "", offset, None)
+    }
+
+    fn broken(&mut self, error: io::Error) -> Option<Failure> {
+        if let Some(mirror) = self.mirror.take() {
+            mirror.failed(&error.to_string());
+            return None;
         }
-        loop {
-            let (read, from_mirror) = match &mut self.source {
-                Source::Closed if self.position == self.blob.size => return Ok(0),
-                Source::Closed => {
-                    self.open_again()?;
-                    continue;
-                }
-                Source::Mirror(body) => (body.read(buffer), true),
-                Source::Registry(body) => (body.read(buffer), false),
-            };
-            let error = match read {
-                Ok(0) if self.position < self.blob.size => ended(),
-                Ok(count) => {
-                    if !self.progress(count) {
-                        // The rest comes over a new connection.
-                        self.source = Source::Closed;
-                    }
-                    return Ok(count);
-                }
-                Err(error) => error,
-            };
-            self.source = Source::Closed;
-            if from_mirror {
-                self.mirror.iter().for_each(|mirror| mirror.failed(&error.to_string()));
-                continue;
-            }
-            let failure = self.session.broken_reading(&self.session.place(&self.blob.digest.to_string()), error);
-            self.backoff.wait(failure).map_err(io::Error::other)?;
-        }
+        Some(self.session.broken_reading(&self.session.place(&self.blob.digest.to_string()), error))
     }
 }
 
@@ -142,15 +74,15 @@ impl Session {
         })
     }
 
-    /// The blob from `offset` on, at most `len` bytes of it where that is given. `query` is added to its address.
+    /// The blob from `offset` on, at most `len` bytes of it if that is given. `query` is added to its URL.
     pub fn blob_from(&self, blob: &Blob, query: &str, offset: u64, len: Option<u64>) -> Result<Incoming, Failure> {
         let place = self.place(&blob.digest.to_string());
         let end = len.map_or(blob.size, |len| offset.saturating_add(len));
         let range = format!("bytes={offset}-{}", end.saturating_sub(1));
         let whole = offset == 0 && end == blob.size;
         let headers = [(header::RANGE, range.as_str())];
-        let answer = self.call(Call {
-            action: Action::ReadBlob,
+        let response = self.call(RegistryRequest {
+            operation: Operation::ReadBlob,
             place: &place,
             method: Method::GET,
             url: self.url(&format!("blobs/{}{query}", blob.digest))?,
@@ -158,24 +90,24 @@ impl Session {
             body: Payload::None,
             scope: &self.pull_scope(),
         })?;
-        let (first, last) = match answer.status() {
+        let (first, last) = match response.status() {
             StatusCode::OK => (0, blob.size),
-            StatusCode::PARTIAL_CONTENT if !whole && starts_at(&answer, offset) => (offset, end),
+            StatusCode::PARTIAL_CONTENT if !whole && starts_at(&response, offset) => (offset, end),
             StatusCode::PARTIAL_CONTENT => {
                 let problem =
                     format!("unexpected response from {}: another part than was asked for", self.image.registry);
                 return Err(Failure::transient(StoreError::Content { place, problem }));
             }
-            _ => return Err(self.refused_to(Action::ReadBlob, &place, answer)),
+            _ => return Err(self.refused_to(Operation::ReadBlob, &place, response)),
         };
         let expected = last.saturating_sub(first);
-        if let Some(length) = length(&answer)
+        if let Some(length) = length(&response)
             && length != expected
         {
             return Err(self.unexpected(&place, &format!("{length} bytes where {expected} were expected")));
         }
-        let mut body = answer.into_body().into_reader();
-        // A registry need not know ranges: then what lies before is read and dropped.
+        let mut body = response.into_body().into_reader();
+        // Ranges are optional: without them the bytes before `offset` are read and dropped.
         let before = offset.saturating_sub(first);
         let skipped = io::copy(&mut body.by_ref().take(before), &mut io::sink());
         match skipped {
@@ -184,19 +116,4 @@ impl Session {
             Err(error) => Err(self.broken_reading(&place, error)),
         }
     }
-}
-
-fn ended() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "it ended too early")
-}
-
-/// `Content-Range: bytes <first>-…`
-fn starts_at(answer: &Response<Body>, offset: u64) -> bool {
-    let range = answer.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    let first = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok());
-    first == Some(offset)
-}
-
-fn length(answer: &Response<Body>) -> Option<u64> {
-    answer.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

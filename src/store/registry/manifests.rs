@@ -6,16 +6,17 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use ureq::Body;
 
 use super::{
-    action::Action,
+    drain,
+    operation::Operation,
     retry::Failure,
-    session::{Call, Payload, Session, drain},
+    session::{Payload, RegistryRequest, Session},
 };
 use crate::{
     digest::Digest,
-    store::{Manifest, StoreError, own_media_type},
+    store::{StoreError, StoredManifest, own_media_type},
 };
 
-/// What a manifest may be: images and indexes of OCI and of Docker.
+/// Accepted media types: images and indexes of OCI and of Docker.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                               application/vnd.docker.distribution.manifest.v2+json, \
                               application/vnd.docker.distribution.manifest.list.v2+json";
@@ -23,14 +24,32 @@ const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, applic
 /// Registries refuse manifests of more than 4 MiB (OCI distribution-spec, "Pushing manifests").
 const MANIFEST_SIZE: u64 = 16 << 20;
 
-/// How often a manifest is refused for a blob that was just stored, before that is believed: registries that keep several
-/// copies of what they know need a moment.
+/// How often a manifest is sent again that was refused for a blob that was just stored: registries with several replicas
+/// are eventually consistent.
 const UNKNOWN_BLOB_ATTEMPTS: u32 = 3;
+
+/// The response to HEAD.
+enum Head {
+    Digest(Digest),
+    Absent,
+    /// GET says more.
+    Unsupported,
+}
 
 impl Session {
     /// The manifest under a tag or a digest; none where there is none.
-    pub fn manifest(&self, reference: &str) -> Result<Option<Manifest>, StoreError> {
+    pub fn manifest(&self, reference: &str) -> Result<Option<StoredManifest>, StoreError> {
         self.backoff().run(|| self.read_manifest(reference))
+    }
+
+    /// Its digest; none if there is none. HEAD is cheaper, and no pull where pulls are limited (Docker Hub: "Usage and
+    /// limits").
+    pub fn manifest_digest(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
+        match self.backoff().run(|| self.head_manifest(reference))? {
+            Head::Digest(digest) => Ok(Some(digest)),
+            Head::Absent => Ok(None),
+            Head::Unsupported => Ok(self.manifest(reference)?.map(|manifest| manifest.digest)),
+        }
     }
 
     /// Stores a manifest under a tag.
@@ -45,10 +64,28 @@ impl Session {
         })
     }
 
-    fn read_manifest(&self, reference: &str) -> Result<Option<Manifest>, Failure> {
+    fn head_manifest(&self, reference: &str) -> Result<Head, Failure> {
+        let response = self.call(RegistryRequest {
+            operation: Operation::ReadManifest,
+            place: &self.place(reference),
+            method: Method::HEAD,
+            url: self.url(&format!("manifests/{reference}"))?,
+            headers: &[(header::ACCEPT, MANIFEST_TYPES)],
+            body: Payload::None,
+            scope: &self.pull_scope(),
+        })?;
+        Ok(match (response.status(), told_digest(response.headers())) {
+            (StatusCode::OK, Some(digest)) => Head::Digest(digest),
+            (StatusCode::NOT_FOUND, _) => Head::Absent,
+            // GET has a body with the reason.
+            _ => Head::Unsupported,
+        })
+    }
+
+    fn read_manifest(&self, reference: &str) -> Result<Option<StoredManifest>, Failure> {
         let place = self.place(reference);
-        let answer = self.call(Call {
-            action: Action::ReadManifest,
+        let response = self.call(RegistryRequest {
+            operation: Operation::ReadManifest,
             place: &place,
             method: Method::GET,
             url: self.url(&format!("manifests/{reference}"))?,
@@ -56,19 +93,19 @@ impl Session {
             body: Payload::None,
             scope: &self.pull_scope(),
         })?;
-        match answer.status() {
+        match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
-                let page = is_page(&answer);
-                drain(answer);
-                return match page && !self.is_registry() {
-                    true => Err(self.unexpected(&place, "it answers with pages for people (404): is it a registry?")),
-                    false => Ok(None),
-                };
+                let page = is_html(&response);
+                drain(response);
+                if page && !self.is_registry() {
+                    return Err(self.unexpected(&place, "it responds with an HTML page (404): is it a registry?"));
+                }
+                return Ok(None);
             }
-            _ => return Err(self.refused_to(Action::ReadManifest, &place, answer)),
+            _ => return Err(self.refused_to(Operation::ReadManifest, &place, response)),
         }
-        let (parts, body) = answer.into_parts();
+        let (parts, body) = response.into_parts();
         let mut bytes = Vec::new();
         let read = body.into_reader().take(MANIFEST_SIZE.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|error| self.broken_reading(&place, error))?;
@@ -94,13 +131,13 @@ impl Session {
                 wrong(format!("this is no image manifest but {what}; is {} a registry?", self.image.registry))
             })?,
         };
-        Ok(Some(Manifest { digest, media_type, bytes }))
+        Ok(Some(StoredManifest { digest, media_type, bytes }))
     }
 
     fn write_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, Failure> {
         let place = self.place(tag);
-        let answer = self.call(Call {
-            action: Action::StoreManifest,
+        let response = self.call(RegistryRequest {
+            operation: Operation::StoreManifest,
             place: &place,
             method: Method::PUT,
             url: self.url(&format!("manifests/{tag}"))?,
@@ -108,17 +145,17 @@ impl Session {
             body: Payload::Bytes(bytes),
             scope: &self.push_scope(),
         })?;
-        if !answer.status().is_success() {
-            return Err(self.refused_to(Action::StoreManifest, &place, answer));
+        if !response.status().is_success() {
+            return Err(self.refused_to(Operation::StoreManifest, &place, response));
         }
         let digest = Digest::of(bytes);
-        match told_digest(answer.headers()) {
+        match told_digest(response.headers()) {
             Some(stored) if stored != digest => Err(Failure::Final(StoreError::Content {
                 place,
                 problem: format!("the registry stored the manifest as {stored} instead of {digest}"),
             })),
             _ => {
-                drain(answer);
+                drain(response);
                 Ok(digest)
             }
         }
@@ -130,7 +167,7 @@ fn told_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
-fn is_page(answer: &Response<Body>) -> bool {
-    let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+fn is_html(response: &Response<Body>) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     kind.is_some_and(|kind| kind.starts_with("text/html"))
 }

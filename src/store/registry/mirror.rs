@@ -1,5 +1,5 @@
-//! A pull-through registry near by, which blobs are read from first. It is asked by digest, without credentials, and what
-//! it gives is checked; where it has no answer the registry itself is asked, and nobody learns of it.
+//! A pull-through registry from which blobs are read first: by digest, without credentials, and verified. If it fails, the
+//! blob is read from the registry itself; only the debug log says so.
 
 use std::{
     collections::HashMap,
@@ -11,23 +11,24 @@ use std::{
 use super::{
     auth::Auth,
     candidates::Candidates,
-    http::Client,
+    http::HttpClient,
     origin::PlainHosts,
     retry::RetryPolicy,
     session::{Session, SessionOptions},
 };
 use crate::{
     store::{
-        Blob, HttpOptions, Options, StoreError, credentials::Credentials, settings::MirrorAddress, verify::VerifyReader,
+        Blob, HttpOptions, StoreError, StoreOptions, credentials::Credentials, settings::MirrorAddress,
+        verify::VerifyReader,
     },
     target::ImageReference,
 };
 
-/// How long one that failed is left alone.
-const LEFT_ALONE: Duration = Duration::from_secs(60);
+/// How long a mirror that failed is not used.
+const COOLDOWN: Duration = Duration::from_secs(60);
 
-/// Blobs up to this size are checked before anybody sees them, so that a damaged one is fetched elsewhere.
-const CHECKED_FIRST: u64 = 1 << 20;
+/// Blobs up to this size are verified as a whole before they are returned, so that a damaged one is read from the registry.
+const VERIFIED_FIRST: u64 = 1 << 20;
 
 /// The mirror of a repository.
 pub struct Mirror {
@@ -36,8 +37,8 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// What is at `address` for the repository of `image`.
-    pub fn new(address: &MirrorAddress, image: &ImageReference, options: &Options) -> Result<Self, StoreError> {
+    /// The mirror at `address` of the repository of `image`.
+    pub fn new(address: &MirrorAddress, image: &ImageReference, options: &StoreOptions) -> Result<Self, StoreError> {
         let mut plain = options.insecure.clone();
         plain.extend(address.plain.then(|| address.host.clone()));
         let limits = options.http.clone().unwrap_or_default();
@@ -48,9 +49,9 @@ impl Mirror {
         };
         let repository = format!("{}{}", address.prefix, image.repository);
         let there = ImageReference { registry: address.host.clone(), repository, ..image.clone() };
-        let candidates = Candidates::find(&Credentials::default(), &there.registry, &there.repository)?;
+        let candidates = Candidates::find(&Credentials::default(), None, &there.registry, &there.repository)?;
         let session = SessionOptions {
-            client: Client::new(&http)?,
+            client: HttpClient::new(&http)?,
             auth: Auth::new(candidates),
             retry: RetryPolicy { deadline: Duration::ZERO, ..RetryPolicy::default() },
             plain: PlainHosts::new(&plain),
@@ -59,12 +60,12 @@ impl Mirror {
         Ok(Self { session: Session::new(there, session), registry: image.registry.clone() })
     }
 
-    /// The blob from there; none where it has to come from elsewhere.
+    /// The blob from the mirror; none if it has to be read from the registry.
     pub fn blob(&self, blob: &Blob) -> Option<Box<dyn Read + Send>> {
-        if self.is_left_alone() {
+        if self.is_cooling_down() {
             return None;
         }
-        // containerd asks its mirrors in the same way for the images of several registries.
+        // As containerd does for mirrors of several registries.
         let query = format!("?ns={}", self.registry);
         let body = match self.session.blob_from(blob, &query, 0, None) {
             Ok(body) => body,
@@ -73,7 +74,7 @@ impl Mirror {
                 return None;
             }
         };
-        if blob.size > CHECKED_FIRST {
+        if blob.size > VERIFIED_FIRST {
             return Some(body);
         }
         let mut bytes = Vec::new();
@@ -87,13 +88,13 @@ impl Mirror {
         }
     }
 
-    /// Something went wrong there: it is not asked again for a while.
+    /// Records a failure: the mirror is not used for a while.
     pub fn failed(&self, why: &str) {
         tracing::debug!("the mirror {} is not used: {why}", self.session.image.registry);
-        let until = Instant::now().checked_add(LEFT_ALONE);
+        let until = Instant::now().checked_add(COOLDOWN);
         if let Some(until) = until {
-            let mut alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-            alone.insert(self.session.image.registry.clone(), until);
+            let mut mirrors = COOLING_DOWN.lock().unwrap_or_else(PoisonError::into_inner);
+            mirrors.insert(self.session.image.registry.clone(), until);
         }
     }
 
@@ -102,10 +103,10 @@ impl Mirror {
         &self.session.image.registry
     }
 
-    fn is_left_alone(&self) -> bool {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        alone.get(&self.session.image.registry).is_some_and(|until| Instant::now() < *until)
+    fn is_cooling_down(&self) -> bool {
+        let mirrors = COOLING_DOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        mirrors.get(&self.session.image.registry).is_some_and(|until| Instant::now() < *until)
     }
 }
 
-static ALONE: LazyLock<Arc<Mutex<HashMap<String, Instant>>>> = LazyLock::new(Arc::default);
+static COOLING_DOWN: LazyLock<Arc<Mutex<HashMap<String, Instant>>>> = LazyLock::new(Arc::default);

@@ -1,10 +1,10 @@
-//! Which token servers may get the password of a registry. A registry names its token server itself, in an answer that
-//! anyone on the way can write where TLS is not used, and that a registry which was broken into can write anyway.
+//! Which token servers may get the password of a registry. The registry names its token server in a response, which a
+//! man in the middle can forge without TLS, and a compromised registry can forge anyway.
 
 use super::origin::without_port;
 
-/// Whether credentials of `registry` may go to the token server at `realm`: on the same host, under the same registrable
-/// name, or one that the user lists.
+/// Whether credentials for `registry` may be sent to the token server `realm`: the same host, the same registrable domain,
+/// or listed by the user.
 pub fn may_get_credentials(registry: &str, realm: &str, listed: &[String]) -> bool {
     let registry = without_port(registry).trim_end_matches('.').to_ascii_lowercase();
     let host = without_port(realm).trim_end_matches('.').to_ascii_lowercase();
@@ -14,9 +14,9 @@ pub fn may_get_credentials(registry: &str, realm: &str, listed: &[String]) -> bo
     host == registry || is_listed || same_site
 }
 
-/// The part of a name that one owner has, for example `docker.io` of `auth.docker.io`; none where that can't be told, as
-/// for addresses and for names of services in a cluster. The list of public suffixes is long and changes; where a suffix
-/// is unknown here, names below it count as one owner's, so that those are listed under which registries are rented.
+/// The registrable domain of a name, for example `docker.io` of `auth.docker.io`; none if it is unknown, as for IP addresses
+/// and names of services in a cluster. The public suffix list is long and changes; below a suffix that is not listed here
+/// all names count as one owner's, so the suffixes of hosted registries are listed.
 fn registrable(host: &str) -> Option<&str> {
     const SHARED: [&str; 22] = [
         "amazonaws.com",

@@ -1,80 +1,95 @@
-//! Requests to one repository: with authorization, across redirects, tried again where that may help.
+//! Requests to one repository, with authorization and redirects.
 
-use std::{
-    io::{self, Read},
-    sync::{Arc, OnceLock},
-};
+mod failures;
+mod scheme;
+mod tokens;
+
+use std::{io::Read, sync::Arc};
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use ureq::{Body, SendBody};
 
+use self::{failures::transient, scheme::Scheme};
 use super::{
-    action::Action,
     auth::Auth,
     blocks::BlockReader,
-    error_response::{Asked, says_expired_token},
-    fault::{Fault, FaultKind},
-    http::Client,
-    origin::{Origin, PlainHosts, resolve},
+    drain,
+    error_response::says_expired_token,
+    fault::Fault,
+    http::HttpClient,
+    operation::Operation,
+    origin::{PlainHosts, RegistryOrigin, resolve},
     pressure::Pressure,
-    realm::may_get_credentials,
     retry::{Backoff, Failure, RetryPolicy},
-    token::{TokenAnswer, TokenFailure, TokenRequest},
     upload::Upload,
 };
-use crate::{store::StoreError, target::ImageReference};
+use crate::target::ImageReference;
 
-/// A repository of a registry, and all that was learned about how to talk to it.
+/// How many redirects of one request are followed.
+const MAX_REDIRECTS: usize = 5;
+
+/// A repository of a registry, and what was learned about its registry.
 pub struct Session {
     /// The image that the store was opened for; its tag is only for errors.
     pub image: ImageReference,
-    /// How uploads are made.
+    /// How this registry accepts uploads.
     pub upload: Upload,
-    /// How many requests and uploads this process has under way there.
+    /// Limits the concurrent requests and uploads of this process to the registry.
     pub pressure: Arc<Pressure>,
     options: SessionOptions,
-    origin: OnceLock<Origin>,
+    scheme: Scheme,
 }
 
-/// What a session needs.
+/// Dependencies of a session.
 pub struct SessionOptions {
-    pub client: Client,
+    /// Connections.
+    pub client: HttpClient,
+    /// Credentials and tokens.
     pub auth: Auth,
+    /// Waits between attempts.
     pub retry: RetryPolicy,
+    /// Hosts that may be accessed over plain HTTP.
     pub plain: PlainHosts,
-    /// Token servers that may get credentials wherever they are.
+    /// Token servers that may get credentials although they belong to another site.
     pub token_hosts: Vec<String>,
 }
 
-/// One request. An answer with any status is an answer.
-pub struct Call<'a> {
-    /// For errors.
-    pub action: Action,
+/// One request. Any status is a response, not an error.
+pub struct RegistryRequest<'a> {
+    /// For errors: the purpose.
+    pub operation: Operation,
     /// For errors: the image or blob.
     pub place: &'a str,
+    /// HTTP method.
     pub method: Method,
+    /// Absolute URL.
     pub url: Uri,
+    /// Headers, without `Authorization`.
     pub headers: &'a [(HeaderName, &'a str)],
+    /// Body.
     pub body: Payload<'a>,
-    /// What a token must allow (distribution, "Token Scope Documentation").
+    /// The scope that a token needs (distribution, "Token Scope Documentation").
     pub scope: &'a str,
 }
 
 /// The body of a request.
 pub enum Payload<'a> {
+    /// No body.
     None,
+    /// Can be sent again.
     Bytes(&'a [u8]),
-    /// It can be sent once only.
+    /// Can be sent only once.
     Stream(&'a mut BlockReader),
 }
 
-/// How much of an answer is read to learn what it says.
+/// How many bytes of an error response are read.
 const ERROR_SIZE: u64 = 1 << 16;
 
 impl Session {
+    /// For the repository of `image`. Nothing is sent yet.
     pub fn new(image: ImageReference, options: SessionOptions) -> Self {
         let pressure = Pressure::of(&image.registry);
-        Self { image, upload: Upload::default(), pressure, options, origin: OnceLock::new() }
+        Self { image, upload: Upload::default(), pressure, options, scheme: Scheme::default() }
     }
 
     /// `<registry>/<repository>:<tag>` or `…@<digest>`, for errors.
@@ -83,303 +98,154 @@ impl Session {
         format!("{}/{}{separator}{reference}", self.image.registry, self.image.repository)
     }
 
-    /// The waits of a new operation.
+    /// A new backoff, for one operation.
     pub fn backoff(&self) -> Backoff {
         Backoff::new(&self.options.retry)
     }
 
+    /// The scope for reading.
     pub fn pull_scope(&self) -> String {
         format!("repository:{}:pull", self.image.repository)
     }
 
+    /// The scope for writing.
     pub fn push_scope(&self) -> String {
         format!("repository:{}:pull,push", self.image.repository)
     }
 
-    /// Some registries count that as deleting.
+    /// The scope for cancelling an upload, which some registries treat as deleting.
     pub fn cancel_scope(&self) -> String {
         format!("repository:{}:pull,push,delete", self.image.repository)
     }
 
+    /// The scope for deleting.
     pub fn delete_scope(&self) -> String {
         format!("repository:{}:pull,delete", self.image.repository)
     }
 
-    /// The address of `path` in this repository.
+    /// The URL of `path` in this repository.
     pub fn url(&self, path: &str) -> Result<Uri, Failure> {
         let url = self.origin()?.url(&format!("/v2/{}/{path}", self.image.repository));
         url.map_err(|e| self.failed(&self.image.to_string(), &Fault::of(&ureq::Error::Http(e))))
     }
 
-    /// Whether what answers there is a registry: it says so at the address that all registries have.
-    pub fn is_registry(&self) -> bool {
-        let status = self.origin().ok().and_then(|origin| self.ping(origin).ok());
-        status.is_some_and(|status| status == StatusCode::OK || status == StatusCode::UNAUTHORIZED)
-    }
-
-    /// The address that an answer names, seen from `base`.
+    /// The URL in the header `Location` of a response to a request to `base`.
     pub fn resolve(&self, base: &Uri, location: &str) -> Option<Uri> {
         resolve(base, location, &self.options.plain)
     }
 
-    /// Sends the request; goes along with redirects, and shows what the registry wants to be shown, to the registry only.
-    pub fn call(&self, mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-        const REDIRECTS: usize = 5;
+    /// Sends the request and follows redirects. `Authorization` is sent to the registry only.
+    pub fn call(&self, mut request: RegistryRequest<'_>) -> Result<Response<Body>, Failure> {
         let origin = self.origin()?;
-        let _running = match call.body {
-            // An upload has a permit of its own; and what it sends may have to be requested first.
+        let _permit = match request.body {
+            // An upload holds a permit of its own; and producing its content may take requests.
             Payload::Stream(_) => None,
             _ => Some(self.pressure.request()),
         };
-        let (mut redirects, mut shows) = (0, self.options.auth.candidates.count().max(1));
+        let (mut redirects, mut candidates_left) = (0, self.options.auth.candidates.count().max(1));
         loop {
-            let ours = origin.contains(&call.url);
-            let shown = match ours {
-                true => self.options.auth.header(call.scope, |request| self.token(origin, request))?,
-                false => None,
-            };
-            let answer = self.send(&mut call, shown.as_ref()).map_err(|fault| self.failed(call.place, &fault))?;
-            if answer.status() == StatusCode::TOO_MANY_REQUESTS || answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+            let is_own = origin.contains(&request.url);
+            let authorization = if is_own { self.authorization(origin, &request)? } else { None };
+            let response = self.send(&mut request, authorization.as_ref());
+            let response = response.map_err(|fault| self.failed(request.place, &fault))?;
+            if matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
                 self.pressure.lower();
             }
-            let answer = match answer.status() {
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST if ours => {
-                    let (answer, again) = self.denied(&call, answer, shown.as_ref());
-                    match (again && (shown.is_none() || shows > 0), &call.body) {
-                        (false, _) => return Ok(answer),
-                        // A token that expired: the caller begins again and gets a new one.
-                        (true, Payload::Stream(_)) => return Err(transient(self.refused(&call, answer))),
-                        (true, _) => {
-                            shows = shows.saturating_sub(usize::from(shown.is_some()));
-                            drain(answer);
-                            continue;
-                        }
-                    }
+            let response = if is_own && may_concern_credentials(response.status()) {
+                let (response, retry) = self.rejected(&request, response, authorization.as_ref());
+                if !retry || (authorization.is_some() && candidates_left == 0) {
+                    return Ok(response);
                 }
-                _ => answer,
+                if matches!(request.body, Payload::Stream(_)) {
+                    // An expired token: the caller starts again, with a new one.
+                    return Err(transient(self.refused(&request, response)));
+                }
+                candidates_left = candidates_left.saturating_sub(usize::from(authorization.is_some()));
+                drain(response);
+                continue;
+            } else {
+                response
             };
-            if redirects >= REDIRECTS || !may_follow(answer.status(), &call) {
-                return Ok(answer);
+            if redirects >= MAX_REDIRECTS || !may_follow(response.status(), &request) {
+                return Ok(response);
             }
-            let location = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
-            match location.and_then(|location| self.resolve(&call.url, location)) {
-                Some(url) => call.url = url,
-                None => return Ok(answer),
+            let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
+            match location.and_then(|location| self.resolve(&request.url, location)) {
+                Some(url) => request.url = url,
+                None => return Ok(response),
             }
             redirects = redirects.saturating_add(1);
-            drain(answer);
+            drain(response);
         }
     }
 
-    /// Whether another attempt would show something else. The answer may have been read; what is given back still has
-    /// what it said.
-    fn denied(&self, call: &Call<'_>, answer: Response<Body>, shown: Option<&HeaderValue>) -> (Response<Body>, bool) {
+    fn authorization(
+        &self,
+        origin: &RegistryOrigin,
+        request: &RegistryRequest<'_>,
+    ) -> Result<Option<HeaderValue>, Failure> {
+        self.options.auth.header(request.scope, |token_request| self.token(origin, token_request))
+    }
+
+    /// Whether to send the request again with other credentials or another token. The body of the response may have been
+    /// read; the response that is returned has it again.
+    fn rejected(
+        &self,
+        request: &RegistryRequest<'_>,
+        response: Response<Body>,
+        authorization: Option<&HeaderValue>,
+    ) -> (Response<Body>, bool) {
         let auth = &self.options.auth;
-        if answer.status() == StatusCode::UNAUTHORIZED {
-            let again = auth.challenged(answer.headers(), call.scope, shown);
-            return (answer, again);
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let retry = auth.challenged(response.headers(), request.scope, authorization);
+            return (response, retry);
         }
-        let Some(shown) = shown else { return (answer, false) };
-        let (parts, body) = answer.into_parts();
+        let Some(authorization) = authorization else { return (response, false) };
+        let (parts, body) = response.into_parts();
         let mut text = Vec::new();
-        // What can't be read is not needed: the status says enough.
+        // An unreadable body is ignored: the status says enough.
         let _ = body.into_reader().take(ERROR_SIZE).read_to_end(&mut text);
-        // An answer to HEAD has no room for a reason.
-        let expired = says_expired_token(parts.status, &text) || call.method == Method::HEAD;
+        // A response to HEAD has no body that could give a reason.
+        let expired = says_expired_token(parts.status, &text) || request.method == Method::HEAD;
         let is_forbidden = parts.status == StatusCode::FORBIDDEN && !parts.headers.contains_key(header::RETRY_AFTER);
-        let more = expired || (is_forbidden && auth.candidates.count() > 1);
-        let again = more && auth.refused(call.scope, Some(shown), expired);
-        (Response::from_parts(parts, Body::builder().data(text)), again)
+        let may_help = expired || (is_forbidden && auth.candidates.count() > 1);
+        let retry = may_help && auth.refused(request.scope, Some(authorization), expired);
+        (Response::from_parts(parts, Body::builder().data(text)), retry)
     }
 
-    /// The failure for an answer that `call` can't go on with.
-    pub fn refused(&self, call: &Call<'_>, answer: Response<Body>) -> Failure {
-        self.refused_to(call.action, call.place, answer)
-    }
-
-    /// The same where the request is gone.
-    pub fn refused_to(&self, action: Action, place: &str, answer: Response<Body>) -> Failure {
-        let (parts, body) = answer.into_parts();
-        // What can't be read is not needed: the status says enough.
-        let mut text = Vec::new();
-        let _ = body.into_reader().take(ERROR_SIZE).read_to_end(&mut text);
-        let candidates = &self.options.auth.candidates;
-        let asked = Asked {
-            place: place.to_owned(),
-            registry: &self.image.registry,
-            repository: &self.image.repository,
-            action,
-            searched: candidates.searched(),
-            anonymous: candidates.count() == 0,
-            secrets: candidates.secrets(),
-        };
-        asked.failure(parts.status, &parts.headers, &text)
-    }
-
-    /// The failure for a connection that broke while an answer was read.
-    pub fn broken_reading(&self, place: &str, error: io::Error) -> Failure {
-        self.failed(place, &Fault::of(&ureq::Error::from(error)))
-    }
-
-    /// An answer that makes no sense, as `what` says.
-    pub fn unexpected(&self, place: &str, what: &str) -> Failure {
-        let problem = format!("unexpected response from {}: {what}", self.image.registry);
-        Failure::Final(StoreError::Content { place: place.to_owned(), problem })
-    }
-
-    fn failed(&self, place: &str, fault: &Fault) -> Failure {
-        let advice = match fault.kind {
-            FaultKind::NoTls => format!(
-                "; where it is meant to be asked over plain HTTP, list it in TEKTON_WRAP_INSECURE or --insecure: {}",
-                self.image.registry
-            ),
-            _ => String::new(),
-        };
-        failure(&self.image.registry, place, Fault { clause: format!("{}{advice}", fault.clause), ..fault.clone() })
-    }
-
-    fn send(&self, call: &mut Call<'_>, authorization: Option<&HeaderValue>) -> Result<Response<Body>, Fault> {
-        let mut request = Request::builder().method(call.method.clone()).uri(call.url.clone());
-        for (name, value) in call.headers {
-            request = request.header(name, *value);
+    fn send(
+        &self,
+        request: &mut RegistryRequest<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response<Body>, Fault> {
+        let mut builder = Request::builder().method(request.method.clone()).uri(request.url.clone());
+        for (name, value) in request.headers {
+            builder = builder.header(name, *value);
         }
         if let Some(authorization) = authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
-        let invalid = |error: http::Error| Fault::of(&ureq::Error::Http(error));
-        let client = &self.options.client;
-        match &mut call.body {
-            Payload::None => client.run(request.body(()).map_err(invalid)?),
-            Payload::Bytes(bytes) => client.run(request.body(*bytes).map_err(invalid)?),
-            Payload::Stream(reader) => client.run(request.body(SendBody::from_reader(reader)).map_err(invalid)?),
-        }
-    }
-
-    /// The scheme that the registry speaks. Where plain HTTP is allowed it is asked which one it is, HTTPS first; but one
-    /// that speaks HTTPS and can't be trusted is not asked again without it.
-    fn origin(&self) -> Result<&Origin, Failure> {
-        if let Some(origin) = self.origin.get() {
-            return Ok(origin);
-        }
-        let https = Origin { scheme: "https", host: self.image.registry.clone() };
-        let found = match self.options.plain.allow(&https.host) {
-            false => https,
-            true => match self.ping(&https) {
-                Ok(_) => https,
-                Err(fault) if fault.kind == FaultKind::Untrusted => {
-                    return Err(self.failed(&self.image.to_string(), &fault));
-                }
-                Err(over_tls) => {
-                    let http = Origin { scheme: "http", ..https };
-                    match self.ping(&http) {
-                        // What a server that wants TLS says to one who speaks without it.
-                        Ok(StatusCode::BAD_REQUEST) => return Err(self.failed(&self.image.to_string(), &over_tls)),
-                        Ok(_) => http,
-                        Err(fault) => return Err(self.failed(&self.image.to_string(), &fault)),
-                    }
-                }
-            },
-        };
-        Ok(self.origin.get_or_init(|| found))
-    }
-
-    fn ping(&self, origin: &Origin) -> Result<StatusCode, Fault> {
-        let url = origin.url("/v2/").map_err(|error| Fault::of(&ureq::Error::Http(error)))?;
-        let answer = self.options.client.probe(&url)?;
-        let status = answer.status();
-        if status == StatusCode::UNAUTHORIZED {
-            self.options.auth.challenged(answer.headers(), "", None);
-        }
-        drain(answer);
-        Ok(status)
-    }
-
-    fn token(&self, origin: &Origin, request: TokenRequest) -> Result<TokenAnswer, TokenFailure> {
-        let (place, registry) = (self.image.to_string(), &self.image.registry);
-        let unusable = |problem: String| {
-            let problem = format!("the token server of {registry} {problem}");
-            TokenFailure::Other(Failure::Final(StoreError::Registry { place: place.clone(), problem }))
-        };
-        let url: Uri = request.url.parse().map_err(|_| unusable("has no valid address".to_owned()))?;
-        let host = url.authority().map_or("", |authority| authority.as_str());
-        if host.contains('@') {
-            return Err(unusable("has an address with a user in it; nothing is sent there".to_owned()));
-        }
-        let safe = url.scheme_str() == Some("https") || (origin.scheme == "http" && self.options.plain.allow(host));
-        if !safe {
-            return Err(unusable(format!("is {host:?} without HTTPS; credentials are not sent there")));
-        }
-        if request.has_credentials() && !may_get_credentials(registry, host, &self.options.token_hosts) {
-            return Err(unusable(format!(
-                "is {host:?}, which belongs to another site, so that credentials are not sent there; if that is right, list it in TEKTON_WRAP_TOKEN_HOSTS or --token-hosts"
-            )));
-        }
-        let answer = self.send_token_request(&url, &request);
-        let answer = answer.map_err(|fault| TokenFailure::Other(failure(host, &place, fault)))?;
-        if answer.status() != StatusCode::OK {
-            let refuses = answer.status().is_client_error();
-            return Err(match self.refused_to(Action::GetToken, &place, answer) {
-                // A token server says "wrong password" in several ways.
-                Failure::Final(StoreError::Registry { place, problem }) => {
-                    let problem = format!("{problem}; {}", self.options.auth.candidates.searched());
-                    TokenFailure::Refused(Failure::Final(StoreError::Denied { place, problem }))
-                }
-                failure @ Failure::Final(_) if refuses => TokenFailure::Refused(failure),
-                failure => TokenFailure::Other(failure),
-            });
-        }
-        let mut text = Vec::new();
-        let read = answer.into_body().into_reader().take(1 << 20).read_to_end(&mut text);
-        read.map_err(|error| TokenFailure::Other(failure(host, &place, Fault::of(&ureq::Error::from(error)))))?;
-        match serde_json::from_slice::<TokenAnswer>(&text) {
-            Ok(answer) if answer.token().is_some() => Ok(answer),
-            _ => Err(unusable(format!("gave an unexpected response: no token in what {host} answered"))),
-        }
-    }
-
-    fn send_token_request(&self, url: &Uri, request: &TokenRequest) -> Result<Response<Body>, Fault> {
-        let mut builder = Request::builder().uri(url.clone());
-        builder = match &request.form {
-            Some(_) => builder.method(Method::POST).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded"),
-            None => builder.method(Method::GET),
-        };
-        if let Some(authorization) = &request.authorization {
             builder = builder.header(header::AUTHORIZATION, authorization);
         }
         let invalid = |error: http::Error| Fault::of(&ureq::Error::Http(error));
-        match &request.form {
-            Some(form) => self.options.client.run(builder.body(form.as_str()).map_err(invalid)?),
-            None => self.options.client.run(builder.body(()).map_err(invalid)?),
+        let client = &self.options.client;
+        match &mut request.body {
+            Payload::None => client.run(builder.body(()).map_err(invalid)?),
+            Payload::Bytes(bytes) => client.run(builder.body(*bytes).map_err(invalid)?),
+            Payload::Stream(reader) => client.run(builder.body(SendBody::from_reader(reader)).map_err(invalid)?),
         }
     }
 }
 
-fn failure(host: &str, place: &str, fault: Fault) -> Failure {
-    let error = StoreError::Registry { place: place.to_owned(), problem: format!("{host} {}", fault.clause) };
-    match fault.transient {
-        true => Failure::transient(error),
-        false => Failure::Final(error),
-    }
-}
-
-fn transient(failure: Failure) -> Failure {
-    match failure {
-        Failure::Final(error) => Failure::transient(error),
-        transient => transient,
-    }
+/// Whether the credentials or the token may be the reason for the status.
+fn may_concern_credentials(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST)
 }
 
 /// Redirects keep the method here: one that would turn an upload into a GET is not followed.
-fn may_follow(status: StatusCode, call: &Call<'_>) -> bool {
-    match (status.as_u16(), &call.body) {
+fn may_follow(status: StatusCode, request: &RegistryRequest<'_>) -> bool {
+    match (status.as_u16(), &request.body) {
         (_, Payload::Stream(_)) => false,
         (307 | 308, _) => true,
-        (301..=303, _) => matches!(call.method, Method::GET | Method::HEAD),
+        (301..=303, _) => matches!(request.method, Method::GET | Method::HEAD),
         _ => false,
     }
-}
-
-/// Reads what is left of a short answer, so that the connection can be used again.
-pub fn drain(answer: Response<Body>) {
-    let _ = io::copy(&mut answer.into_body().into_reader().take(1 << 16), &mut io::sink());
 }

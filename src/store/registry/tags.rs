@@ -6,28 +6,29 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde::Deserialize;
 
 use super::{
-    action::Action,
+    drain,
+    operation::Operation,
     retry::Failure,
-    session::{Call, Payload, Session, drain},
+    session::{Payload, RegistryRequest, Session},
 };
 use crate::store::StoreError;
 
-/// Tags to ask for at once; registries may give fewer.
+/// The page size that is requested; registries may return fewer tags.
 const PAGE: usize = 1000;
 
-/// A registry that always has one more page is not followed for ever.
+/// A bound for registries that return endless pages.
 const PAGES: usize = 10_000;
 
-/// A page is not larger than that.
+/// The most bytes of a page.
 const PAGE_SIZE: u64 = 16 << 20;
 
 #[derive(Deserialize)]
-struct Answer {
+struct TagList {
     tags: Option<Vec<String>>,
 }
 
 impl Session {
-    /// All tags, in order; none where there is no such repository.
+    /// All tags, in order; none if the repository does not exist.
     pub fn tags(&self) -> Result<Vec<String>, StoreError> {
         let mut all = BTreeSet::new();
         let mut query = format!("n={PAGE}");
@@ -36,11 +37,11 @@ impl Session {
             let (count, last) = (tags.len(), tags.iter().max().cloned());
             let before = all.len();
             all.extend(tags);
-            // A page without anything new would be the same again.
+            // A page without a new tag would be followed by the same page.
             let grows = all.len() > before;
             query = match (next, last) {
                 (Some(next), _) if grows && next != query => next,
-                // A full page and no word of a next one: some registries forget it.
+                // Some registries omit the header `Link` of a full page.
                 (None, Some(last)) if grows && count >= PAGE && is_plain(&last) => format!("n={PAGE}&last={last}"),
                 _ => break,
             };
@@ -51,8 +52,8 @@ impl Session {
     fn tag_page(&self, query: &str) -> Result<(Vec<String>, Option<String>), Failure> {
         let place = format!("{}/{}", self.image.registry, self.image.repository);
         let url = self.url(&format!("tags/list?{query}"))?;
-        let answer = self.call(Call {
-            action: Action::ListTags,
+        let response = self.call(RegistryRequest {
+            operation: Operation::ListTags,
             place: &place,
             method: Method::GET,
             url: url.clone(),
@@ -60,27 +61,27 @@ impl Session {
             body: Payload::None,
             scope: &self.pull_scope(),
         })?;
-        match answer.status() {
+        match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
-                drain(answer);
+                drain(response);
                 return Ok((Vec::new(), None));
             }
-            _ => return Err(self.refused_to(Action::ListTags, &place, answer)),
+            _ => return Err(self.refused_to(Operation::ListTags, &place, response)),
         }
-        let next = self.next_query(&url, answer.headers());
+        let next = self.next_query(&url, response.headers());
         let mut bytes = Vec::new();
-        let read = answer.into_body().into_reader().take(PAGE_SIZE).read_to_end(&mut bytes);
+        let read = response.into_body().into_reader().take(PAGE_SIZE).read_to_end(&mut bytes);
         read.map_err(|error| self.broken_reading(&place, error))?;
-        let page: Answer =
+        let page: TagList =
             serde_json::from_slice(&bytes).map_err(|_| self.unexpected(&place, "its list of tags is not JSON"))?;
-        // What is no tag can't be one of ours, and must not become a part of an address.
+        // An invalid tag can't be one of ours, and must not become part of a URL.
         let tags = page.tags.unwrap_or_default().into_iter().filter(|tag| is_plain(tag)).collect();
         Ok((tags, next))
     }
 
-    /// The query of the next page. Only that is taken from the header `Link`: it may name no other host and no other path,
-    /// some registries behind a proxy name one that can't be reached.
+    /// The query of the next page, which is all that is used of the header `Link`: registries behind a proxy may name a host
+    /// that can't be reached, and the path is known.
     fn next_query(&self, url: &Uri, headers: &HeaderMap) -> Option<String> {
         let links = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
         let target = links.flat_map(|link| link.split(',')).find_map(next_target)?;

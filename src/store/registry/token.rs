@@ -1,4 +1,4 @@
-//! Requests to token servers and their answers (distribution, "Token Authentication Specification" and "OAuth2 Token
+//! Requests to token servers and their responses (distribution, "Token Authentication Specification" and "OAuth2 Token
 //! Authentication").
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::store::credentials::Credential;
 /// A request to a token server.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TokenRequest {
-    /// Where to.
+    /// The token server.
     pub url: String,
     /// The header `Authorization`.
     pub authorization: Option<HeaderValue>,
@@ -21,11 +21,11 @@ pub struct TokenRequest {
     pub form: Option<String>,
 }
 
-/// A token server's answer. Servers of the older specification call the token `token`, those of OAuth2 `access_token`; for
-/// clients of both some send both, one of which may be empty ("Token Authentication Specification", "Token Response
+/// A token server's response. The older specification calls the token `token`, OAuth2 `access_token`; some servers send
+/// both, one of which may be empty ("Token Authentication Specification", "Token Response
 /// Fields").
 #[derive(Debug, Default, Deserialize)]
-pub struct TokenAnswer {
+pub struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
@@ -34,14 +34,14 @@ pub struct TokenAnswer {
 /// Why there is no token.
 #[derive(Debug)]
 pub enum TokenFailure {
-    /// The token server does not take these credentials.
+    /// The token server rejected these credentials.
     Refused(Failure),
     /// Anything else.
     Other(Failure),
 }
 
 impl TokenRequest {
-    /// For a token that allows `scope`.
+    /// For a token with `scope`.
     pub fn new(credential: Option<&Credential>, realm: &str, service: Option<&str>, scope: &str) -> Self {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let mut query = Vec::new();
@@ -61,19 +61,19 @@ impl TokenRequest {
         Self { url, authorization: credential.and_then(basic), form: None }
     }
 
-    /// Whether something secret goes with it.
+    /// Whether it holds secrets.
     pub fn has_credentials(&self) -> bool {
         self.authorization.is_some() || self.form.is_some()
     }
 }
 
-impl TokenAnswer {
-    /// The token, whatever it is called.
+impl TokenResponse {
+    /// The token, under either name.
     pub fn token(&self) -> Option<&str> {
         [&self.token, &self.access_token].into_iter().flatten().map(String::as_str).find(|token| !token.is_empty())
     }
 
-    /// How long to use the token: a little less than the server grants, and 60 seconds if it does not say ("Token
+    /// How long the token is used: a little less than the server grants, and 60 seconds if it does not say ("Token
     /// Authentication Specification").
     pub fn lifetime(&self) -> Duration {
         let granted = Duration::from_secs(self.expires_in.unwrap_or(60).clamp(1, 24 * 3600));
@@ -110,7 +110,7 @@ mod tests {
     /// Docker Hub and docker_auth send both names; an empty one is none.
     #[test]
     fn takes_a_token_by_either_name() {
-        for (answer, token) in [
+        for (response, token) in [
             (r#"{"token":"t"}"#, Some("t")),
             (r#"{"access_token":"a"}"#, Some("a")),
             (r#"{"token":"t","access_token":"t","expires_in":300,"issued_at":"2026-01-01T00:00:00Z"}"#, Some("t")),
@@ -121,7 +121,7 @@ mod tests {
             (r#"{"token":"","access_token":""}"#, None),
             ("{}", None),
         ] {
-            assert_eq!(serde_json::from_str::<TokenAnswer>(answer).unwrap().token(), token, "{answer}");
+            assert_eq!(serde_json::from_str::<TokenResponse>(response).unwrap().token(), token, "{response}");
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
     fn lifetimes() {
         for (expires_in, used) in [(None, 45), (Some(300), 285), (Some(20), 15), (Some(0), 0), (Some(u64::MAX), 86385)]
         {
-            assert_eq!(TokenAnswer { expires_in, ..TokenAnswer::default() }.lifetime().as_secs(), used);
+            assert_eq!(TokenResponse { expires_in, ..TokenResponse::default() }.lifetime().as_secs(), used);
         }
     }
 }

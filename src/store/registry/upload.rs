@@ -1,56 +1,56 @@
 //! Blobs to a registry (OCI distribution-spec, "Pushing blobs").
 
-mod content;
 mod requests;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use http::StatusCode;
 
-use self::content::{measure, pump};
 use super::{
-    action::Action,
     blocks::BlockReader,
+    drain,
+    operation::Operation,
+    pump::{measure, pump},
     retry::{Backoff, Failure},
-    session::{Session, drain},
+    session::Session,
 };
 use crate::{
     digest::Digest,
     store::{Blob, Produce, StoreError},
 };
 
-/// The largest piece that registries take which want pieces: GitHub's takes no more.
+/// Size of a chunk. GitHub's registry accepts no larger ones.
 const CHUNK: usize = 4 << 20;
 
-/// Each upload in pieces holds one of them in memory.
+/// The most concurrent chunked uploads, each of which holds a chunk in memory.
 const UPLOADS_IN_CHUNKS: usize = 3;
 
-/// What was learned about how a registry takes uploads.
+/// How a registry accepts uploads, as far as it is known.
 #[derive(Debug, Default)]
 pub struct Upload {
     style: AtomicU8,
-    /// Whether a PUT request must not have a body.
+    /// Whether the PUT request that ends an upload must not have a body.
     empty_put: AtomicBool,
 }
 
-/// How a blob is sent whose size is not known when its first byte is there.
+/// How a blob is sent whose size is not known in advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
-    /// In one PATCH request while it is made. A request without `Content-Range` is not in the specification, but nearly
-    /// every registry takes it, as docker, podman and crane send it, and several can't do better (no chunks at all, or
-    /// chunks of certain sizes only).
+    /// In one PATCH request of unknown length. The specification does not describe a request without `Content-Range`, but
+    /// nearly every registry accepts it, as docker, podman and crane send it, and several accept no chunks, or only chunks of
+    /// certain sizes.
     Stream = 0,
-    /// In PATCH requests of some MiB.
+    /// In PATCH requests of some MiB each.
     Chunks = 1,
-    /// In one PUT request: it has to be made twice, as its digest comes before it.
+    /// In one PUT request. The content is produced twice, as its digest is sent before it.
     Single = 2,
 }
 
-/// Why an upload did not come about.
-enum Trouble {
+/// Why an upload failed.
+enum UploadFailure {
     Failed(Failure),
-    /// The registry, or a proxy before it, does not take uploads of this style.
-    Style {
+    /// The registry, or a proxy before it, does not accept uploads of this style.
+    Unsupported {
         error: Failure,
         next: Style,
     },
@@ -70,7 +70,7 @@ impl Upload {
     }
 }
 
-impl From<Failure> for Trouble {
+impl From<Failure> for UploadFailure {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
@@ -86,16 +86,17 @@ impl Session {
             }
             if !self.upload.empty_put.load(Ordering::Relaxed) {
                 let location = self.start()?.location;
-                let answer = self.put(&location, &blob.digest, bytes)?;
-                match answer.status() {
+                let response = self.put(&location, &blob.digest, bytes)?;
+                match response.status() {
                     status if status.is_success() => {
-                        drain(answer);
+                        drain(response);
                         return Ok(blob);
                     }
                     StatusCode::NOT_FOUND => return Err(self.forgotten(&blob.digest)),
-                    // It may be the body that it does not take (container-registry 0.3 says 500).
+                    // It may not accept a body (container-registry 0.3 responds with 500).
                     status if status.is_server_error() || matches!(status.as_u16(), 400 | 405 | 411 | 415) => {
-                        let error = self.refused_to(Action::UploadBlob, &self.place(&blob.digest.to_string()), answer);
+                        let error =
+                            self.refused_to(Operation::UploadBlob, &self.place(&blob.digest.to_string()), response);
                         return match self.put_after_patch(&blob, bytes) {
                             Ok(()) => {
                                 self.upload.empty_put.store(true, Ordering::Relaxed);
@@ -105,7 +106,11 @@ impl Session {
                         };
                     }
                     _ => {
-                        return Err(self.refused_to(Action::UploadBlob, &self.place(&blob.digest.to_string()), answer));
+                        return Err(self.refused_to(
+                            Operation::UploadBlob,
+                            &self.place(&blob.digest.to_string()),
+                            response,
+                        ));
                     }
                 }
             }
@@ -113,7 +118,7 @@ impl Session {
         })
     }
 
-    /// Stores what `produce` writes, in the way that the registry takes.
+    /// Stores what `produce` writes, in a style that the registry accepts.
     pub fn put_blob(&self, produce: &mut Produce<'_>) -> Result<Blob, StoreError> {
         let mut known: Option<Blob> = None;
         let mut backoff = self.backoff();
@@ -149,9 +154,9 @@ impl Session {
                     self.upload.learn(style);
                     return Ok(blob);
                 }
-                Err(Trouble::Failed(failure)) => return Err(failure),
-                Err(Trouble::Style { error, next }) if next == style => return Err(error),
-                Err(Trouble::Style { next, .. }) => style = next,
+                Err(UploadFailure::Failed(failure)) => return Err(failure),
+                Err(UploadFailure::Unsupported { error, next }) if next == style => return Err(error),
+                Err(UploadFailure::Unsupported { next, .. }) => style = next,
             }
         }
     }
@@ -161,7 +166,7 @@ impl Session {
         produce: &mut Produce<'_>,
         known: &mut Option<Blob>,
         backoff: &Backoff,
-    ) -> Result<Blob, Trouble> {
+    ) -> Result<Blob, UploadFailure> {
         let start = self.start()?.location;
         let sent = pump(produce, |body| self.patch_stream(&start, body));
         let (location, blob) = sent.inspect_err(|_| self.cancel(&start))?;
@@ -174,7 +179,7 @@ impl Session {
         produce: &mut Produce<'_>,
         known: &mut Option<Blob>,
         backoff: &Backoff,
-    ) -> Result<Blob, Trouble> {
+    ) -> Result<Blob, UploadFailure> {
         self.pressure.limit_uploads(UPLOADS_IN_CHUNKS);
         let start = self.start()?;
         let size = start.least_chunk.unwrap_or_default().max(CHUNK);
@@ -184,7 +189,7 @@ impl Session {
         Ok(self.end(&location, blob, backoff)?)
     }
 
-    fn put_single(&self, produce: &mut Produce<'_>, known: &mut Option<Blob>) -> Result<Blob, Trouble> {
+    fn put_single(&self, produce: &mut Produce<'_>, known: &mut Option<Blob>) -> Result<Blob, UploadFailure> {
         let blob = match *known {
             Some(blob) => blob,
             None => *known.insert(measure(produce)?),
@@ -195,34 +200,29 @@ impl Session {
         let start = self.start()?.location;
         let sent = pump(produce, |body| self.put_sized(&start, body, &blob));
         let ((), sent) = sent.inspect_err(|_| self.cancel(&start))?;
-        match sent == blob {
-            true => Ok(blob),
-            false => Err(Trouble::Failed(self.unexpected(
-                &self.place(&blob.digest.to_string()),
-                "it took a blob that is not the one that was to be sent",
-            ))),
+        if sent == blob {
+            return Ok(blob);
         }
+        let place = self.place(&blob.digest.to_string());
+        Err(UploadFailure::Failed(self.unexpected(&place, "it took a blob that is not the one that was to be sent")))
     }
 
-    /// The answer to a PUT that was lost may have been a good one: then the next PUT finds no such upload, but the blob is
-    /// there. Looking spares sending everything again.
+    /// Ends an upload. If the response to a PUT is lost, the next PUT finds no such upload although the blob may be stored:
+    /// checking avoids sending it again.
     fn end(&self, location: &http::Uri, blob: Blob, backoff: &Backoff) -> Result<Blob, Failure> {
         let finished = backoff.clone().run(|| self.finish(location, &blob.digest, &[])).map_err(Failure::Final)?;
-        match finished || self.has_blob(&blob.digest, &self.push_scope())? {
-            true => Ok(blob),
-            false => Err(self.forgotten(&blob.digest)),
+        if finished || self.has_blob(&blob.digest, &self.push_scope())? {
+            return Ok(blob);
         }
+        Err(self.forgotten(&blob.digest))
     }
 
     fn put_after_patch(&self, blob: &Blob, bytes: &[u8]) -> Result<(), Failure> {
         let start = self.start()?.location;
-        let location = self.patch_bytes(&start, bytes, None).map_err(|trouble| match trouble {
-            Trouble::Failed(error) | Trouble::Style { error, .. } => error,
+        let location = self.patch_bytes(&start, bytes, None).map_err(|failure| match failure {
+            UploadFailure::Failed(error) | UploadFailure::Unsupported { error, .. } => error,
         })?;
-        match self.finish(&location, &blob.digest, &[])? {
-            true => Ok(()),
-            false => Err(self.forgotten(&blob.digest)),
-        }
+        if self.finish(&location, &blob.digest, &[])? { Ok(()) } else { Err(self.forgotten(&blob.digest)) }
     }
 
     fn forgotten(&self, digest: &Digest) -> Failure {
@@ -230,8 +230,8 @@ impl Session {
         Failure::transient(StoreError::Registry { place: self.place(&digest.to_string()), problem })
     }
 
-    /// Sends what `body` brings in pieces of `size`, the last one smaller.
-    fn patch_chunks(&self, start: &http::Uri, body: &mut BlockReader, size: usize) -> Result<http::Uri, Trouble> {
+    /// Sends `body` in chunks of `size` bytes, the last one smaller.
+    fn patch_chunks(&self, start: &http::Uri, body: &mut BlockReader, size: usize) -> Result<http::Uri, UploadFailure> {
         let (mut location, mut offset, mut chunk) = (start.clone(), 0_u64, Vec::new());
         loop {
             chunk.clear();

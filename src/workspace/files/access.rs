@@ -18,7 +18,7 @@ use super::{
 };
 use crate::workspace::path::{TreePath, shared_prefix};
 
-/// Opens our own directories and files also where their mode forbids it, by changing the mode; by default it is set back
+/// Opens our own directories and files also if their mode forbids it, by changing the mode; by default it is set back
 /// when the last reference goes away. Shared by all threads that work on one tree.
 pub struct DirAccess {
     set_back: bool,

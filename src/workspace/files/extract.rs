@@ -1,4 +1,4 @@
-//! Makes files and directories in a workspace, whoever said what they are: nothing is ever made outside, as every path
+//! Makes files and directories in a workspace, from trusted and untrusted entries: nothing is ever made outside, as every path
 //! is taken name by name from an open directory and no symbolic link is followed.
 
 use std::{
@@ -9,24 +9,22 @@ use std::{
 };
 
 use rustix::{
-    fs::{self as sys, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{self as sys, FileType, Mode, OFlags, RawMode},
     io::Errno,
 };
 
 use super::{
     access::{Cursor, DirAccess},
+    attributes::{is_denied, owner, set_xattrs, times},
     handle::Handle,
     mounts::MountPoints,
     sparse::{SparseFile, fill},
     tree,
 };
-use crate::{
-    quote::Quoted,
-    workspace::{
-        entry::{CAPABILITY, Device, Entry, Node, Time, keeps_xattr},
-        error::Error,
-        path::TreePath,
-    },
+use crate::workspace::{
+    entry::{CAPABILITY, Device, Entry, Node},
+    error::Error,
+    path::TreePath,
 };
 
 /// Makes things in one workspace, on one thread.
@@ -42,7 +40,7 @@ pub struct Extractor {
 }
 
 impl Extractor {
-    /// For the workspace in the directory `root`. Files lose what gives rights to whoever runs them: setuid, setgid and
+    /// For the workspace in the directory `root`. Files lose what gives privileges to a process: setuid, setgid and
     /// capabilities.
     pub fn new(root: &Path) -> Result<Self, Error> {
         let open = || Cursor::new(root, DirAccess::lasting()).map_err(Error::file(root.display(), "can't be opened"));
@@ -85,7 +83,7 @@ impl Extractor {
                 status => {
                     let mode = Mode::from_raw_mode(status.mode as RawMode) | Mode::RWXU;
                     let dir = DirAccess::lasting().dir(parent, name)?;
-                    permitted(sys::fchmod(&dir, mode)).map(drop)
+                    is_denied(sys::fchmod(&dir, mode)).map(drop)
                 }
             },
             other => Ok(other?),
@@ -171,16 +169,16 @@ impl Extractor {
             let mut denied = false;
             if all && is_root && (status.uid, status.gid) != (entry.uid, entry.gid) {
                 let (uid, gid) = owner(entry);
-                denied |= permitted(sys::fchown(dir, uid, gid))?;
+                denied |= is_denied(sys::fchown(dir, uid, gid))?;
             }
             if all && status.mode != entry.mode || is_root {
                 let mode = if all { entry.mode } else { status.mode };
-                denied |= permitted(sys::fchmod(dir, Mode::from_raw_mode(mode as RawMode)))?;
+                denied |= is_denied(sys::fchmod(dir, Mode::from_raw_mode(mode as RawMode)))?;
             }
             if all && is_root {
                 set_xattrs(dir, entry, &|_| true)?;
             }
-            permitted(sys::futimens(dir, &times(entry.mtime)))?;
+            is_denied(sys::futimens(dir, &times(entry.mtime)))?;
             if denied {
                 tracing::warn!("{}: it was there before and belongs to someone else, so it keeps its mode", entry.path);
             }
@@ -198,7 +196,7 @@ impl Extractor {
         self.make(&entry.path, &mut |parent, name| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             made = match sys::openat(parent, name, flags, Mode::RUSR | Mode::WUSR) {
-                // What a container runtime makes as mount point is such a file, whoever has told us of it.
+                // An empty file may be the mount point of a path that the configuration does not name.
                 Err(Errno::EXIST) => Some(tree::emptied(parent, name, is_mounted)?.ok_or(Errno::EXIST)?),
                 other => Some(other?),
             };
@@ -260,7 +258,7 @@ impl Extractor {
         self.unless_mounted(path, made).map_err(Error::file(path, "can't be made"))
     }
 
-    /// Whether something was made. Says so where a mount point is in its place.
+    /// Whether something was made. Warns if a mount point is in its place.
     fn unless_mounted(&self, path: &TreePath, made: io::Result<bool>) -> io::Result<bool> {
         match made {
             Ok(false) => {
@@ -284,7 +282,8 @@ impl Extractor {
         let is_mounted = self.mounts.contains(path);
         let names = self.dirs.parent(path).and_then(|parent| match tree::status(parent, path.name())?.kind {
             FileType::Directory => DirAccess::lasting().dir(parent, path.name())?.names(),
-            _ => tree::emptied(parent, path.name(), is_mounted).map(|_| Vec::new()),
+            _ if is_mounted => tree::emptied(parent, path.name(), true).map(|_| Vec::new()),
+            _ => tree::remove(parent, path.name()).map(|()| Vec::new()),
         });
         match names {
             Err(e) if tree::is_change(&e) => Ok(()),
@@ -305,6 +304,12 @@ impl Extractor {
     }
 }
 
+/// Whether `mounts` need what is at `path` in its directory `parent`: a file can't lead to a mount point.
+fn is_needed(parent: BorrowedFd<'_>, path: &TreePath, mounts: &MountPoints) -> bool {
+    let is_dir = || tree::status(parent, path.name()).is_ok_and(|status| status.kind == FileType::Directory);
+    mounts.contains(path) || mounts.needs(path) && is_dir()
+}
+
 /// Makes something under a name in a directory.
 type Make<'a> = dyn FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<()> + 'a;
 
@@ -312,42 +317,11 @@ type Make<'a> = dyn FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<()> + 'a;
 /// `mounts` need what is there.
 fn replacing(parent: BorrowedFd<'_>, path: &TreePath, mounts: &MountPoints, make: &mut Make<'_>) -> io::Result<bool> {
     match make(parent, path.name()) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && mounts.needs(path) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_needed(parent, path, mounts) => Ok(false),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             tree::remove(parent, path.name())?;
             make(parent, path.name()).map(|()| true)
         }
         other => other.map(|()| true),
     }
-}
-
-fn set_xattrs(fd: BorrowedFd<'_>, entry: &Entry, keeps: &dyn Fn(&[u8]) -> bool) -> io::Result<()> {
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| keeps_xattr(name) && keeps(name)) {
-        match sys::fsetxattr(fd, &name[..], value, XattrFlags::empty()) {
-            Err(Errno::OPNOTSUPP | Errno::PERM) => {
-                let name = Quoted(name);
-                tracing::warn!("{}: the extended attribute {name} can't be set here; it is left out", entry.path);
-            }
-            other => other?,
-        }
-    }
-    Ok(())
-}
-
-/// Whether the call was denied; other errors stay errors.
-fn permitted(result: rustix::io::Result<()>) -> io::Result<bool> {
-    match result {
-        Ok(()) => Ok(false),
-        Err(Errno::PERM | Errno::ACCESS | Errno::ROFS) => Ok(true),
-        Err(e) => Err(e.into()),
-    }
-}
-
-fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-}
-
-fn times(mtime: Time) -> Timestamps {
-    let time = Timespec { tv_sec: mtime.sec, tv_nsec: mtime.nsec.into() };
-    Timestamps { last_access: time, last_modification: time }
 }

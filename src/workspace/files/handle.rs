@@ -19,8 +19,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// A handle of `name` in `parent`, which was just made. Fails where something of another type is there by now, or
-    /// something that has another name: whoever may write to the directory may have put it there.
+    /// A handle of `name` in `parent`, which was just made. Fails if something of another type is there by now, or
+    /// something that has another name: any process that may write to the directory may have put it there.
     pub fn open(parent: BorrowedFd<'_>, name: &[u8], kind: FileType) -> io::Result<Self> {
         let handle = Self::of(parent, name)?;
         if handle.status.kind != kind || kind != FileType::RegularFile && handle.status.nlink != 1 {

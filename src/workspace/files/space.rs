@@ -12,14 +12,14 @@ const SPARSE: u64 = 100;
 /// The room of a volume before anything is written. An emptyDir's `sizeLimit` is not visible, except with `medium: Memory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes, where the file system says so.
+    /// Bytes, if the file system reports them.
     bytes: Option<u64>,
-    /// Files and directories, where the file system says so.
+    /// Files and directories, if the file system reports them.
     files: Option<u64>,
 }
 
 impl Space {
-    /// The room of the volume that the directory `root` is on. Unknown where files are there that may be replaced.
+    /// The room of the volume that the directory `root` is on. Unknown if there are files that may be replaced.
     pub fn of(root: &Path) -> Result<Self, Error> {
         let dir = Dir::open_root(root).map_err(Error::file(root.display(), "can't be read"))?;
         if has_files(root) {

@@ -13,7 +13,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-/// Zeros become a hole where a whole block of this size, at a multiple of it, holds nothing else.
+/// Zeros become a hole if a whole block of this size, at a multiple of it, holds nothing else.
 const BLOCK: usize = 64 * 1024;
 
 /// A new, empty file that is written from its beginning to its end.

@@ -158,7 +158,7 @@ pub fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, Statu
     Ok((fd.into(), status))
 }
 
-/// Removes `name` in `parent`, and everything in it where it is a directory. Nothing there is fine.
+/// Removes `name` in `parent`, and everything in it if it is a directory. It may be absent.
 pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     match sys::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -176,8 +176,8 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     Ok(sys::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
-/// Opens the regular file `name` in `parent` to be written anew, without content and attributes of its own, if nobody else has
-/// a part in it: it is ours and has one name, and it is empty or `has_content` may be. None where it is not such a file.
+/// Opens the regular file `name` in `parent` to be overwritten, without content and extended attributes, if it belongs to this
+/// process alone: its owner is our user, it has one name, and it is empty unless `has_content`. None if it is another file.
 pub fn emptied(parent: BorrowedFd<'_>, name: &[u8], has_content: bool) -> io::Result<Option<OwnedFd>> {
     if status(parent, name).map_or(true, |status| status.kind != FileType::RegularFile) {
         return Ok(None);

@@ -1,6 +1,6 @@
 //! The tar format of our layers: what stands in front of an entry's content, as a pure function of the entry.
 //!
-//! POSIX ustar headers, with an extended header (pax) in front where a value does not fit: POSIX.1-2024, pax, "pax
+//! POSIX ustar headers, with an extended header (pax) in front if a value does not fit: POSIX.1-2024, pax, "pax
 //! Interchange Format". Because the same entry always gives the same bytes, a reader that has the table of contents need
 //! not parse an archive: it knows what must stand there.
 

@@ -30,7 +30,12 @@ pub fn read_toc(store: &dyn Store, layer: &Descriptor) -> Result<Toc, Error> {
     if info.toc_size > MAX_TOC || info.toc_offset.checked_add(info.toc_size).is_none_or(|end| end > layer.size) {
         return Err(Error::damaged(layer.place(), "its table of contents is not within it"));
     }
-    let stored = store.blob_range(&layer.blob(), info.toc_offset, info.toc_size)?;
+    let fetch = || store.blob_range(&layer.blob(), info.toc_offset, info.toc_size);
+    let mut stored = fetch()?;
+    if Digest::of(&stored) != info.toc_digest {
+        // Damaged in transit, perhaps.
+        stored = fetch()?;
+    }
     if Digest::of(&stored) != info.toc_digest {
         return Err(Error::damaged(
             layer.place(),
@@ -88,7 +93,7 @@ pub fn read(store: &dyn Store, layer: &Descriptor, toc: &Toc, visit: &mut VisitE
         let filler = filler.get_mut(..archive::padding(size)).unwrap_or_default();
         input.read_exact(filler).map_err(unreadable)?;
     }
-    // Only the end and, where a decoder sees it, the table may follow.
+    // Only the end and, if a decoder sees it, the table may follow.
     let mut end = [0; END.len()];
     input.read_exact(&mut end).map_err(unreadable)?;
     let table = if compression == Compression::Zstd { 0 } else { layer.info()?.toc_size };

@@ -7,7 +7,7 @@ use std::{
 
 use super::prepare::Winners;
 use crate::{
-    store::Store,
+    store::{Store, StoreError},
     workspace::{
         base::Made,
         entry::{Entry, Node},
@@ -39,11 +39,21 @@ pub fn extract(
         Ok(Made { stripped: making.extractor.stripped(), ..making.made })
     };
     match attempt() {
-        Err(error @ Error::Damaged { .. }) => {
+        Err(error) if is_damage(&error) => {
             tracing::warn!("{error}; fetching it once more");
             attempt()
         }
         other => other,
+    }
+}
+
+/// Whether the content of a layer was wrong, as opposed to a failure of its store or of the system.
+fn is_damage(error: &Error) -> bool {
+    let Error::File { source, .. } = error else { return matches!(error, Error::Damaged { .. }) };
+    match source.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>()) {
+        Some(error) => matches!(error, StoreError::Content { .. }),
+        // What a decoder says is no error of the system.
+        None => source.raw_os_error().is_none(),
     }
 }
 

@@ -89,7 +89,7 @@ fn restored(
         (Node::File(Content { size, .. }), Some(expected)) => {
             let Some(content) = expected.content() else { return Ok(None) };
             if is_mount_point && (content.size > 0 || expected.mtime != entry.mtime) {
-                // It could not be restored: this is not what the earlier tasks left.
+                // It could not be restored: this is the mount point alone.
                 return Ok(None);
             }
             // Someone may have written to it since it was made.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
-    step::{Compression, StepConfig, WorkspaceStep},
+    step::{Compression, Keep, StepConfig, WorkspaceStep},
     store::{self, Store},
     target::Target,
     units,
@@ -34,6 +34,8 @@ pub struct ImageLabels {
     pub annotations: Annotations,
     /// How long to keep it.
     pub expires: Option<String>,
+    /// Images that this one replaces under its tag.
+    pub replaces: Vec<Digest>,
 }
 
 /// What the config of an image says about where it comes from.
@@ -45,13 +47,24 @@ enum About {
 }
 
 impl ImageLabels {
-    /// For the images of a step.
-    pub fn of_step(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
-        let mut labels = Self { expires: step.expires.clone(), ..Self::default() };
-        for (name, value) in [(image::RUN, &step.run), (image::TASK, &step.task), (image::WORKSPACE, &workspace.name)] {
-            labels.annotations.insert(name.to_owned(), value.clone());
+    /// For the snapshot of a step.
+    pub fn of_snapshot(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
+        let mut labels = Self { expires: step.expires.clone(), ..Self::of_step(step, workspace) };
+        if step.keep == Keep::All {
+            labels.annotations.insert(image::KEEP.to_owned(), "all".to_owned());
         }
         labels
+    }
+
+    /// For the target of a step. It does not go when the snapshots do.
+    pub fn of_target(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
+        Self { expires: step.target_expires.clone(), ..Self::of_step(step, workspace) }
+    }
+
+    fn of_step(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
+        let origin = [(image::RUN, &step.run), (image::TASK, &step.task), (image::WORKSPACE, &workspace.name)];
+        let annotations = origin.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        Self { annotations, ..Self::default() }
     }
 }
 
@@ -65,6 +78,22 @@ pub fn put_snapshot(
 ) -> Result<Digest, Error> {
     let layers = layers.iter().cloned().map(with_diff_id).collect::<Result<_, Error>>()?;
     put_image(store, tag, layers, About::Task(snapshot), labels)
+}
+
+/// Stores the image `snapshot` again under `tag`, with the list `replaced`.
+pub fn put_replaced(store: &dyn Store, tag: &str, snapshot: &Digest, replaced: &[Digest]) -> Result<(), Error> {
+    let Some(found) = store.manifest(&snapshot.to_string())? else { return Ok(()) };
+    let mut manifest: Manifest =
+        serde_json::from_slice(&found.bytes).map_err(|e| Error::damaged(tag, e.to_string()))?;
+    manifest.annotations.extend(replaces(replaced));
+    store.put_manifest(tag, image::MANIFEST, &to_json(&manifest)?)?;
+    Ok(())
+}
+
+/// The annotation that names replaced images; none without any.
+fn replaces(digests: &[Digest]) -> Option<(String, String)> {
+    let list: Vec<String> = digests.iter().map(ToString::to_string).collect();
+    (!list.is_empty()).then(|| (image::REPLACES.to_owned(), list.join(",")))
 }
 
 /// Stores the workspace that `lineage` makes under `tag` as an ordinary image, whatever conflicts it has: the later task
@@ -200,6 +229,7 @@ fn put_image(
     let mut annotations = labels.annotations.clone();
     annotations.insert(image::CREATED.to_owned(), created);
     annotations.extend(labels.expires.clone().map(|value| (image::EXPIRES.to_owned(), value)));
+    annotations.extend(replaces(&labels.replaces));
     let manifest = Manifest {
         schema_version: 2,
         media_type: image::MANIFEST.to_owned(),

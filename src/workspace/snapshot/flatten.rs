@@ -8,7 +8,7 @@
 //! `crane export` does not apply layers but goes through them from the top (go-containerregistry, mutate.Extract), and overlooks
 //! a whiteout of a directory that a higher layer has again: what was in it is deleted once more, path by path.
 //!
-//! Layers can be left out of the stack, where an image would have too many: the correction then has what they alone had.
+//! Layers can be left out of the stack, if an image would have too many: the correction then has what they alone had.
 
 #![allow(
     clippy::indexing_slicing,

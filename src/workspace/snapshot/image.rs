@@ -25,6 +25,10 @@ pub const RUN: &str = "dev.tekton-wrap.run";
 pub const TASK: &str = "dev.tekton-wrap.task";
 /// Annotation: the workspace in the Pipeline.
 pub const WORKSPACE: &str = "dev.tekton-wrap.workspace";
+/// Annotation: digests of the images that this one replaced under its tag, or that it lists, separated by commas.
+pub const REPLACES: &str = "dev.tekton-wrap.replaces";
+/// Annotation: what a run keeps, where it is more than its target: `all`.
+pub const KEEP: &str = "dev.tekton-wrap.keep";
 
 /// An image manifest, of either kind (`schemaVersion` 2).
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use crate::{
 /// Largest number of tasks: a merge takes memory for each pair of them.
 const MAX_TASKS: usize = 8192;
 
-/// A base and the tasks that wrote on it, by pipeline order; whoever is an ancestor of one of them is one of them.
+/// A base and the tasks that wrote on it, in pipeline order, with all their ancestors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lineage {
@@ -19,7 +19,7 @@ pub struct Lineage {
     pub base: Option<Base>,
     /// By pipeline order, which is unique.
     pub writers: Vec<Writer>,
-    /// The image that the layers of `writers` are in, where that is not the repository that they are used for.
+    /// The image that the layers of `writers` are in, if that is not the repository that they are used for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
 }
@@ -30,7 +30,7 @@ pub struct Lineage {
 pub struct Base {
     /// Where it is, as the user wrote it.
     pub image: String,
-    /// Digest of its manifest: that of the platform, where it has several.
+    /// Digest of its manifest: that of the platform, if it has several.
     pub manifest: Digest,
     /// Its layers, the lowest first.
     pub layers: Vec<Descriptor>,
@@ -54,7 +54,7 @@ pub struct Writer {
     pub manifest: Option<Digest>,
     /// The order of all its ancestors, ascending.
     pub ancestors: Vec<u32>,
-    /// What it changed: layers with disjoint paths. None where it changed nothing.
+    /// What it changed: layers with disjoint paths. None if it changed nothing.
     pub layers: Vec<Descriptor>,
 }
 
@@ -173,7 +173,7 @@ impl Lineage {
         Ok(())
     }
 
-    /// Adds what `other` is made of. Both are of one run, so that they must agree where they overlap.
+    /// Adds what `other` is made of. Both are of one run, so that they must agree on what they both have.
     pub fn join(&mut self, other: Self) -> Result<(), Error> {
         match (&self.base, other.base) {
             (Some(ours), Some(theirs)) if *ours != theirs => {

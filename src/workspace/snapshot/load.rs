@@ -113,7 +113,10 @@ pub fn is_trusted(lineage: &Lineage, base: &Target) -> Result<bool, Error> {
     Ok(match (origin.parse::<Target>()?, base) {
         (Target::Registry(origin), Target::Registry(base)) => origin.registry == base.registry,
         (Target::Dir { .. }, Target::Dir { .. }) => true,
-        (Target::Registry(_), Target::Dir { .. }) | (Target::Dir { .. }, Target::Registry(_)) => false,
+        (Target::S3(origin), Target::S3(base)) | (Target::Gcs(origin), Target::Gcs(base)) => {
+            origin.bucket == base.bucket
+        }
+        (Target::Registry(_) | Target::Dir { .. } | Target::S3(_) | Target::Gcs(_), _) => false,
     })
 }
 

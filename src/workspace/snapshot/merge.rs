@@ -80,9 +80,9 @@ pub struct Resolver<'a> {
     contributors: &'a [Contributor],
     revived: &'a BTreeSet<TreePath>,
     scopes: Vec<Scope>,
-    /// The conflicts so far; in each the later task got its way.
+    /// The conflicts so far; in each the later task wins.
     pub conflicts: Conflicts,
-    /// Those that the policy settles: the later task got its way in them too.
+    /// Those that the policy settles: the later task wins in them too.
     pub settled: Conflicts,
     policy: Option<&'a ConflictPolicy>,
     /// Paths that must be directories because a descendant won, although they did not: directories to recreate.
@@ -220,7 +220,7 @@ impl<'a> Resolver<'a> {
         let cut = inherited.iter().filter(|&&contributor| group.iter().all(|change| change.contributor != contributor));
         let mut effects: Vec<Effect> = direct.into_iter().map(effect).collect();
         effects.extend(cut.map(|&contributor| Effect { contributor, keeps: None }));
-        // A contributor that has a directory where its ancestors left none brings it back. It never was away for a task that started
+        // A contributor that has a directory, of which its ancestors left none, restores it. It never was away for a task that started
         // from a conflict which went against this directory; and in a stack of layers it just is so.
         let left = |contributor| {
             effects

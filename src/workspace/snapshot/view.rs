@@ -32,7 +32,7 @@ pub type Stream<'a> = iter::Flatten<option::IntoIter<Entries<'a>>>;
 pub type VisitPath<'a> = dyn FnMut(&[Change], Outcome) -> Result<(), Error> + 'a;
 
 impl<'a> View<'a> {
-    /// The view of `lineage` on top of the entries of its base (none where the base does not matter). `tocs` are those
+    /// The view of `lineage` on top of the entries of its base (none if the base does not matter). `tocs` are those
     /// of [`Lineage::layers`]. In a group the base is layer 0, the layers of tasks count from 1.
     pub fn new(lineage: &Lineage, base: Option<&'a Toc>, tocs: &'a [Toc]) -> Result<Self, Error> {
         Self::judged(lineage, base, tocs, None)

@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::{
     digest::Digest,
-    store::{Blob, Manifest, Produce, StoreError},
+    store::{Blob, Produce, StoreError, StoredManifest},
 };
 
 /// A store that gives layers damaged the first times.
@@ -33,7 +33,7 @@ impl Store for Damaging {
         Ok(Box::new(std::io::Cursor::new(bytes)))
     }
 
-    fn manifest(&self, reference: &str) -> Result<Option<Manifest>, StoreError> {
+    fn manifest(&self, reference: &str) -> Result<Option<StoredManifest>, StoreError> {
         self.inner.manifest(reference)
     }
 

@@ -10,7 +10,7 @@ use std::{
 use super::{Descriptor, Run, Store, Task, load, restore_workspace, seen, task};
 use crate::{
     digest::Digest,
-    store::{Blob, Manifest, Produce, StoreError},
+    store::{Blob, Produce, StoreError, StoredManifest},
     target::Target,
 };
 
@@ -115,7 +115,7 @@ fn a_conflict_is_found_without_reading_layers() {
 }
 
 impl Store for Counted {
-    fn manifest(&self, tag: &str) -> Result<Option<Manifest>, StoreError> {
+    fn manifest(&self, tag: &str) -> Result<Option<StoredManifest>, StoreError> {
         self.store.manifest(tag)
     }
 

@@ -159,6 +159,26 @@ fn what_does_not_fit_a_mount_point_is_left_out_and_not_deleted() {
     assert_eq!(first, seen::see(&last));
 }
 
+/// The container with the mount may start after the restore.
+#[test]
+fn a_mount_point_that_is_not_there_yet_is_in_the_way_of_nothing() {
+    let maker = Run::new();
+    maker.play(&task(0, &[]), |dir| fs::write(dir.join("conf"), "a file").unwrap());
+    let mut run = Run::new();
+    run.base = Some(maker.target());
+    let next = mounted(task(1, &[0]), &["conf/app.json"]);
+    let first = run.play(&task(0, &[]), |dir| {
+        fs::remove_file(dir.join("conf")).unwrap();
+        fs::create_dir(dir.join("conf")).unwrap();
+        fs::write(dir.join("conf/other"), "x").unwrap();
+    });
+    assert_eq!(seen::see(&first), seen::see(&run.restore(&next).unwrap()));
+    mount_point(&run.dir(1), "conf/app.json");
+    run.save(&next).unwrap();
+    // The runtime changed when the folder was changed last, and nothing else.
+    assert!(run.layers(1).is_empty() || paths_of(&run.restore(&task(2, &[1])).unwrap()) == ["", "conf", "conf/other"]);
+}
+
 #[test]
 fn what_a_step_without_the_mount_writes_there_is_saved() {
     let run = Run::new();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use super::{ConflictRule, Error, OnConflict, Run, Task, seen, task};
+use super::{ConflictRule, Error, Keep, OnConflict, Run, Task, seen, task};
 
 type Contents = BTreeMap<String, String>;
 
@@ -335,15 +335,30 @@ fn by_hand_only_what_changed_is_stored_on_top() {
 }
 
 #[test]
-fn images_say_when_they_expire() {
-    let run = Run::new();
-    run.play(&task(0, &[]), |_| {});
-    for tag in ["done", "run.0.ws"] {
-        let image = super::load::image(&*run.store(), tag, tag).unwrap().unwrap();
-        assert_eq!(image.config.config.labels.unwrap()["quay.expires-after"], "1d");
-        assert_eq!(image.manifest.annotations["quay.expires-after"], "1d");
-        assert_eq!(image.manifest.annotations["dev.tekton-wrap.task"], "t0");
+fn images_say_how_long_they_are_kept() {
+    for (keep, target_expires) in [(Keep::Target, None), (Keep::Target, Some("30d".to_owned())), (Keep::All, None)] {
+        let mut run = Run::new();
+        (run.keep, run.target_expires) = (keep, target_expires.clone());
+        run.play(&task(0, &[]), |_| {});
+        for (tag, expires) in [("done", target_expires.as_deref()), ("run.0.ws", Some("1d"))] {
+            let image = super::load::image(&*run.store(), tag, tag).unwrap().unwrap();
+            let label = image.config.config.labels.as_ref().map(|labels| labels["quay.expires-after"].as_str());
+            let annotation = |name: &str| image.manifest.annotations.get(name).map(String::as_str);
+            assert_eq!(label, expires, "{keep:?} {tag}");
+            assert_eq!(annotation("quay.expires-after"), expires, "{keep:?} {tag}");
+            assert_eq!(annotation("dev.tekton-wrap.task"), Some("t0"));
+            let keeps = (keep == Keep::All && tag == "run.0.ws").then_some("all");
+            assert_eq!(annotation("dev.tekton-wrap.keep"), keeps, "{keep:?} {tag}");
+        }
     }
+}
+
+#[test]
+fn a_run_that_keeps_nothing_writes_no_target() {
+    let mut run = Run::new();
+    run.keep = Keep::None;
+    run.play(&task(0, &[]), |dir| fs::write(dir.join("a"), "good").unwrap());
+    assert_eq!(run.store().tags().unwrap(), ["run.0.ws"]);
 }
 
 #[test]

@@ -150,6 +150,17 @@ fn a_base_is_restored_in_part_too() {
 }
 
 #[test]
+fn a_base_that_does_not_list_its_root_is_restored_in_part_too() {
+    let mut run = Run::new();
+    put_foreign(&*run.store(), "foreign");
+    run.base = Some(run.target().replace(":done", ":foreign"));
+    for (order, paths, expected) in [(0, "g", &[""][..]), (1, "f", &["", "f"])] {
+        let dir = run.restore(&part(task(order, &[]), &[paths])).unwrap();
+        assert_eq!(paths_of(&dir), expected, "{paths}");
+    }
+}
+
+#[test]
 fn the_log_says_what_is_left_out() {
     let run = Run::new();
     run.play(&task(0, &[]), first);

@@ -18,7 +18,9 @@ fn of_a_real_save_and_restore() {
         fs::write(dir.join(i.to_string()), vec![i as u8; 100_000]).unwrap();
     }
     fs::hard_link(tree.join("00/0"), tree.join("00/link")).unwrap();
-    let all = (201, 200 * 100_000);
+    // Everything that is no directory counts as a file.
+    std::os::unix::fs::symlink("0", tree.join("00/symlink")).unwrap();
+    let all = (202, 200 * 100_000);
     let interval = Duration::from_micros(500);
     let told = Mutex::new(Vec::<Moment>::new());
     let tell = |_, now| told.lock().unwrap().push(now);
@@ -38,7 +40,8 @@ fn of_a_real_save_and_restore() {
     let options = RestoreOptions::whole(ConflictPolicy::last(), None);
     fs::create_dir(&dir).unwrap();
     let restore = || restore::restore(&*run.store(), &input, &dir, &options, &progress);
-    progress.every(interval, &tell, restore).unwrap();
+    let restored = progress.every(interval, &tell, restore).unwrap();
+    assert_eq!((restored.files, restored.bytes), all);
     check(&told, progress.now(), all);
     assert_eq!(seen::see(&tree), seen::see(&dir));
 }

@@ -24,7 +24,7 @@ struct Part {
 }
 
 /// An `#[error("…")]` attribute, with the variant that has it.
-struct Sentence {
+struct ErrorSentence {
     variant: String,
     text: String,
 }
@@ -435,7 +435,7 @@ fn sentences(part: &Part) -> BTreeMap<String, Vec<String>> {
 }
 
 /// The `#[error("…")]` attributes of `source`.
-fn attributes(source: &str) -> Vec<Sentence> {
+fn attributes(source: &str) -> Vec<ErrorSentence> {
     let mut found = Vec::new();
     for rest in source.split("#[error(").skip(1) {
         let Some(rest) = rest.trim_start().strip_prefix('"') else { continue };
@@ -450,7 +450,7 @@ fn attributes(source: &str) -> Vec<Sentence> {
         }
         let after = chars.as_str().split_once(")]").map_or("", |(_, after)| after);
         let variant = after.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
-        found.push(Sentence { variant, text: readable(&literal) });
+        found.push(ErrorSentence { variant, text: readable(&literal) });
     }
     found
 }

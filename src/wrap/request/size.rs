@@ -44,6 +44,12 @@ impl Sizes {
         Ok(sizes)
     }
 
+    /// Whether something says how much room `workspace` has: this, or the run's `binding`.
+    pub fn is_sized(&self, workspace: &str, binding: Option<&Value>) -> bool {
+        let has_limit = |binding| field(binding, "emptyDir").is_some_and(|dir| field(dir, "sizeLimit").is_some());
+        self.of(workspace, binding).is_some() || binding.is_some_and(has_limit)
+    }
+
     /// That of `workspace`; `binding` is the run's, in which a claim template may say how much it wants.
     pub fn of(&self, workspace: &str, binding: Option<&Value>) -> Option<String> {
         let single = self.single.iter().find(|(name, _)| name == workspace).map(|(_, size)| size.clone());

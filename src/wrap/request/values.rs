@@ -1,6 +1,8 @@
 //! The values that decide how a run is wrapped, each with where it came from: params of the resolver, annotations of the run,
 //! ConfigMaps with defaults.
 
+mod variables;
+
 use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde_json::Value;
@@ -12,7 +14,6 @@ use crate::{
         fields::{field, items, text},
         run::Run,
         scope::Scope,
-        variables::{references, substitute},
     },
     wrap::{
         provenance::{PREFIX, WRAP, is_provenance},
@@ -21,14 +22,17 @@ use crate::{
 };
 
 /// All params, in the order of the documentation.
-pub const PARAMS: [&str; 15] = [
+pub const PARAMS: [&str; 20] = [
     "pipelineref",
     "workspaces",
     "target",
     "base",
     "wrapper",
     "conflict",
+    "failed",
     "expires",
+    "target-expires",
+    "keep",
     "compression",
     "size",
     "paths",
@@ -37,17 +41,16 @@ pub const PARAMS: [&str; 15] = [
     "insecure",
     "ca",
     "retry-for",
+    "endpoint",
+    "region",
 ];
 
 /// The placeholder in `target` and `base` for the name of a workspace.
 pub const WORKSPACE: &str = "{{workspace}}";
 
-/// The same for manifests that go through Helm, Ansible or Pipelines-as-Code, which take braces for their own.
-const WORKSPACE_VARIABLE: &str = "workspace";
-
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin<'a> {
+pub enum ValueOrigin<'a> {
     /// A param of the resolver.
     Param,
     /// An annotation of the run.
@@ -60,35 +63,36 @@ pub enum Origin<'a> {
 
 /// A value's name and origin, for sentences.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct ValuePlace<'a> {
     name: &'a str,
-    origin: Origin<'a>,
+    origin: ValueOrigin<'a>,
 }
 
 /// All values of a run, and what variables in them stand for.
 pub struct Values<'a> {
-    given: Vec<Given<'a>>,
+    given: Vec<GivenValue<'a>>,
+    run: Run<'a>,
     scope: Scope<'a>,
     /// Where the run itself says such things.
-    own: Origin<'a>,
+    own: ValueOrigin<'a>,
 }
 
-struct Given<'a> {
+struct GivenValue<'a> {
     name: &'static str,
     value: Cow<'a, Value>,
-    origin: Origin<'a>,
+    origin: ValueOrigin<'a>,
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for ValuePlace<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name;
         match self.origin {
-            Origin::Param => write!(f, "param {name:?} of resolver wrap"),
-            Origin::Annotation if name == "workspaces" => write!(f, "annotation {WRAP:?}"),
-            Origin::Annotation => write!(f, "annotation \"{PREFIX}{name}\""),
-            Origin::PipelineAnnotation if name == "workspaces" => write!(f, "annotation {WRAP:?} of the Pipeline"),
-            Origin::PipelineAnnotation => write!(f, "annotation \"{PREFIX}{name}\" of the Pipeline"),
-            Origin::Default(Defaults { name: map, namespace, .. }) => {
+            ValueOrigin::Param => write!(f, "param {name:?} of resolver wrap"),
+            ValueOrigin::Annotation if name == "workspaces" => write!(f, "annotation {WRAP:?}"),
+            ValueOrigin::Annotation => write!(f, "annotation \"{PREFIX}{name}\""),
+            ValueOrigin::PipelineAnnotation if name == "workspaces" => write!(f, "annotation {WRAP:?} of the Pipeline"),
+            ValueOrigin::PipelineAnnotation => write!(f, "annotation \"{PREFIX}{name}\" of the Pipeline"),
+            ValueOrigin::Default(Defaults { name: map, namespace, .. }) => {
                 write!(f, "{name:?} of ConfigMap {map:?} in namespace {namespace:?}")
             }
         }
@@ -115,8 +119,8 @@ impl<'a> Values<'a> {
         of_pipeline: Option<&'a Value>,
         defaults: &'a [Defaults],
     ) -> Result<Self, Refusal> {
-        let own = if params.is_some() { Origin::Param } else { Origin::Annotation };
-        let mut values = Self { given: Vec::new(), scope: Scope::of_run(run, namespace), own };
+        let own = if params.is_some() { ValueOrigin::Param } else { ValueOrigin::Annotation };
+        let mut values = Self { given: Vec::new(), run, scope: Scope::of_run(run, namespace), own };
         for param in params.map_or(&[][..], |reference| items(reference, "params")) {
             let name = text(param, "name");
             let Some(known) = known(name) else {
@@ -125,21 +129,21 @@ impl<'a> Values<'a> {
             if values.find(known).is_some() {
                 return Err(Refusal::DuplicateParam(name.to_owned()));
             }
-            values.add(known, Cow::Borrowed(field(param, "value").unwrap_or(&Value::Null)), Origin::Param);
+            values.add(known, Cow::Borrowed(field(param, "value").unwrap_or(&Value::Null)), ValueOrigin::Param);
         }
-        values.add_annotations(run.metadata("annotations"), Origin::Annotation)?;
-        values.add_annotations(of_pipeline, Origin::PipelineAnnotation)?;
+        values.add_annotations(run.metadata("annotations"), ValueOrigin::Annotation)?;
+        values.add_annotations(of_pipeline, ValueOrigin::PipelineAnnotation)?;
         for map in defaults {
             for (name, value) in &map.values {
                 if let Some(name) = known(name).filter(|name| is_default(name)) {
-                    values.add(name, Cow::Owned(Value::String(value.clone())), Origin::Default(map));
+                    values.add(name, Cow::Owned(Value::String(value.clone())), ValueOrigin::Default(map));
                 }
             }
         }
         Ok(values)
     }
 
-    fn add_annotations(&mut self, annotations: Option<&'a Value>, origin: Origin<'a>) -> Result<(), Refusal> {
+    fn add_annotations(&mut self, annotations: Option<&'a Value>, origin: ValueOrigin<'a>) -> Result<(), Refusal> {
         for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
             let Some(name) = key.strip_prefix(PREFIX).filter(|_| !is_provenance(key)) else { continue };
             let name = match known(name).filter(|name| is_annotation(name)) {
@@ -151,7 +155,7 @@ impl<'a> Values<'a> {
                 }
             };
             if let Some(param) = self.find(name)
-                && param.origin == Origin::Param
+                && param.origin == ValueOrigin::Param
                 && *param.value != *value
             {
                 return Err(Refusal::Contradiction { name, annotation: key.clone() });
@@ -162,13 +166,13 @@ impl<'a> Values<'a> {
     }
 
     /// Adds a value unless there is one already.
-    fn add(&mut self, name: &'static str, value: Cow<'a, Value>, origin: Origin<'a>) {
+    fn add(&mut self, name: &'static str, value: Cow<'a, Value>, origin: ValueOrigin<'a>) {
         if self.find(name).is_none() {
-            self.given.push(Given { name, value, origin });
+            self.given.push(GivenValue { name, value, origin });
         }
     }
 
-    fn find(&self, name: &str) -> Option<&Given<'a>> {
+    fn find(&self, name: &str) -> Option<&GivenValue<'a>> {
         self.given.iter().find(|given| given.name == name)
     }
 
@@ -192,11 +196,11 @@ impl<'a> Values<'a> {
         Refusal::MissingParam { place: self.place(name).to_string(), hint }
     }
 
-    fn place<'n>(&self, name: &'n str) -> Place<'n>
+    fn place<'n>(&self, name: &'n str) -> ValuePlace<'n>
     where
         'a: 'n,
     {
-        Place { name, origin: self.find(name).map_or(self.own, |given| given.origin) }
+        ValuePlace { name, origin: self.find(name).map_or(self.own, |given| given.origin) }
     }
 
     /// The string `name`, its variables resolved; none where it is absent or empty.
@@ -248,59 +252,10 @@ impl<'a> Values<'a> {
         Ok(list.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
     }
 
-    /// `value` with `$(params.x)` of the run resolved. `$(context.pipelineRun.…)` is left to run time, where the name and
-    /// the uid exist; its older spelling `$(context.run.…)`, which Tekton does not know, becomes it.
-    fn resolve(&self, param: &str, value: &str) -> Result<String, Refusal> {
-        let late = matches!(param, "target" | "base");
-        let mut length = value.len();
-        for reference in references(value) {
-            let known = match run_context(reference) {
-                Some(_) if late => true,
-                Some(_) => {
-                    let problem = format!("$({reference}) is not known when a run is created, only in target and base");
-                    return Err(self.invalid(param, problem));
-                }
-                None if late && reference == WORKSPACE_VARIABLE => true,
-                None => {
-                    let value = self.run_param(reference);
-                    length += value.map_or(0, str::len);
-                    value.is_some()
-                }
-            };
-            if !known {
-                let problem = format!(
-                    "$({reference}) is not a param that the run gives as a string; $(params.x) of the run and $(context.pipelineRun.name|namespace|uid) can be used"
-                );
-                return Err(self.invalid(param, problem));
-            }
-        }
-        self.check_length(param, length)?;
-        let new = |reference: &str| match run_context(reference) {
-            Some(field) => Some(format!("$(context.pipelineRun.{field})")),
-            None if late && reference == WORKSPACE_VARIABLE => Some(WORKSPACE.to_owned()),
-            None => self.run_param(reference).map(str::to_owned),
-        };
-        let resolved = substitute(value, new).unwrap_or_else(|| value.to_owned());
-        // A value may look like a variable, or make one together with what stands around it: Tekton would substitute it later.
-        match leftover(&resolved, late) {
-            Some(found) => Err(self.invalid(
-                param,
-                format!(
-                    "the value {resolved:?} has {found:?} in it, which would be taken for a variable: change the run's param"
-                ),
-            )),
-            None => Ok(resolved),
-        }
-    }
-
     /// Refuses a value of `length` bytes that is too long for `name`.
     pub fn check_length(&self, name: &str, length: usize) -> Result<(), Refusal> {
         let limit = if ["pipelineref", "workspaces", "size"].contains(&name) { MAX_STRING } else { MAX_PARAM };
         Ok(Exceeded::check(length, limit, "bytes", || self.place(name).to_string())?)
-    }
-
-    fn run_param(&self, reference: &str) -> Option<&str> {
-        reference.starts_with("params").then(|| self.scope.text(reference))?
     }
 }
 
@@ -322,25 +277,6 @@ fn is_annotation(name: &str) -> bool {
 /// Words in quotes with commas.
 pub fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
-}
-
-/// The field of the PipelineRun in `context.pipelineRun.name` and its kind, or in the older spelling `context.run.name`.
-fn run_context(reference: &str) -> Option<&str> {
-    let field = reference.strip_prefix("context.pipelineRun.").or_else(|| reference.strip_prefix("context.run."))?;
-    ["name", "namespace", "uid"].contains(&field).then_some(field)
-}
-
-/// The beginning of the first `$(` in `value` that is not one of the variables left to run time, where there may be such.
-fn leftover(value: &str, late: bool) -> Option<&str> {
-    let starts = value.match_indices("$(").map(|(start, _)| value.get(start..).unwrap_or_default());
-    let is_late = |rest: &str| {
-        let reference = rest.strip_prefix("$(").and_then(|rest| rest.split_once(')'));
-        reference.is_some_and(|(reference, _)| {
-            reference.starts_with("context.pipelineRun.") && run_context(reference).is_some()
-        })
-    };
-    let mut unwanted = starts.filter(|rest| !(late && is_late(rest)));
-    unwanted.next().map(|rest| rest.split_inclusive(')').next().unwrap_or(rest))
 }
 
 fn nearest(name: &str, known: &[&str]) -> String {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{
-    Inlined, declared,
+    PipelineTask, declared,
     params::{Scoped, Type, declared_type, type_of},
 };
 use crate::tekton::fields::{field, items, text};
@@ -14,7 +14,7 @@ use crate::tekton::fields::{field, items, text};
 /// about the type for all tasks (Tekton: pipelinerun_validation.go `validateInlineParameters`, which does not look at
 /// `finally`).
 pub fn resolve(
-    tasks: &mut [Inlined<'_>],
+    tasks: &mut [PipelineTask<'_>],
     scope: &HashMap<String, Scoped>,
     rename: &mut impl FnMut(&mut Value, &[String]),
 ) {
@@ -94,8 +94,8 @@ mod tests {
             default.map(|default| json!({"name": "p", "default": default})).into_iter().collect();
         let scope = params::scope(Run::new(&json!({})), &spec_params);
         let from = |task: &Value| inlined.contains(&text(task, "name")).then(|| "t".to_owned());
-        let mut tasks: Vec<Inlined<'_>> =
-            tasks.iter_mut().map(|task| Inlined { from: from(task), task, in_dag: true }).collect();
+        let mut tasks: Vec<PipelineTask<'_>> =
+            tasks.iter_mut().map(|task| PipelineTask { from: from(task), task, in_dag: true }).collect();
         let mut renamed = Vec::new();
         resolve(&mut tasks, &scope, &mut |task, names| {
             renamed.extend(names.iter().map(|name| format!("{} {name}", text(task, "name"))));

@@ -1,6 +1,6 @@
 //! A Kubernetes API: etcd and kube-apiserver with RBAC. Nothing reconciles, no pod ever runs.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kube::{
@@ -119,6 +119,17 @@ impl Cluster {
                 }
             })
             .await;
+    }
+
+    /// kubectl, as the administrator.
+    pub fn kubectl(&self) -> Command {
+        let file = self.apiserver.dir().join("admin.kubeconfig");
+        if !file.exists() {
+            fs::write(&file, self.kubeconfig(ADMIN_TOKEN).to_string()).expect("the folder is writable");
+        }
+        let mut command = assets::command("kubectl");
+        command.env("KUBECONFIG", file);
+        command
     }
 
     /// A client of the administrator.

@@ -17,6 +17,7 @@ use std::{
 };
 
 pub mod assets;
+pub mod buckets;
 pub mod certificate;
 pub mod cluster;
 pub mod crds;

@@ -1,6 +1,6 @@
 //! A registry on the loopback interface.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use super::{
     assets,
@@ -19,6 +19,18 @@ pub struct Registry {
     /// Host and port.
     pub address: String,
     program: Program,
+    folder: PathBuf,
+}
+
+/// What a registry has on its disk: hexadecimal digests, and tags.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Tags of a repository.
+    pub tags: BTreeSet<String>,
+    /// Manifests of the repository, with a tag or without.
+    pub revisions: BTreeSet<String>,
+    /// Blobs of all repositories, manifests among them.
+    pub blobs: BTreeSet<String>,
 }
 
 impl Registry {
@@ -72,6 +84,33 @@ impl Registry {
         self.program.log()
     }
 
+    /// Deletes blobs that no manifest needs, as its operator does: `registry garbage-collect`, without `-m`.
+    pub fn collect_garbage(&self) {
+        let config = self.folder.join("config.yml");
+        let mut command = assets::command("registry");
+        let output = command.arg("garbage-collect").arg(config).env("OTEL_TRACES_EXPORTER", "none").output();
+        let output = output.expect("the registry's garbage collection");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// What is on its disk (distribution: registry/storage/paths.go).
+    pub fn stored(&self, repository: &str) -> Stored {
+        let root = self.folder.join("data/docker/registry/v2");
+        let manifests = root.join("repositories").join(repository).join("_manifests");
+        let with = |folder: PathBuf, file: &str| {
+            let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("entry"));
+            entries.filter(|entry| entry.path().join(file).exists()).collect::<Vec<_>>()
+        };
+        let names =
+            |entries: Vec<fs::DirEntry>| entries.iter().map(|e| e.file_name().into_string().expect("UTF-8")).collect();
+        let folders = with(root.join("blobs/sha256"), "");
+        Stored {
+            tags: names(with(manifests.join("tags"), "current/link")),
+            revisions: names(with(manifests.join("revisions/sha256"), "link")),
+            blobs: names(folders.into_iter().flat_map(|folder| with(folder.path(), "data")).collect()),
+        }
+    }
+
     /// `more` is added to the configuration, the last part of which is `http`.
     async fn start_in(dir: PathBuf, more: &str, deletes: bool) -> Self {
         let address = format!("127.0.0.1:{}", process::free_port());
@@ -90,13 +129,13 @@ impl Registry {
         let args = ["serve".to_owned(), dir.join("config.yml").display().to_string()];
         // It would look for a collector of traces.
         let env = [("OTEL_TRACES_EXPORTER", "none")];
-        let program = Program::start(dir, &assets::path("registry"), &args, &env);
+        let program = Program::start(dir.clone(), &assets::path("registry"), &args, &env);
         let url = format!("http://{address}/v2/");
         // 401 is an answer too.
         let answers =
             async || !matches!(ureq::get(&url).call(), Err(error) if !matches!(error, ureq::Error::StatusCode(_)));
         program.wait_until("registry", answers).await;
-        Self { address, program }
+        Self { address, program, folder: dir }
     }
 }
 

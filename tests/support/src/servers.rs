@@ -22,7 +22,7 @@ pub struct Server {
 
 impl Server {
     /// Those that can be had: `crane registry serve`, distribution 2 where it is installed (Debian: docker-registry), and
-    /// container-registry where `TEKTON_WRAP_ALL_REGISTRIES` is set, as it takes minutes to build.
+    /// container-registry and cuelabs' ocimem where `TEKTON_WRAP_ALL_REGISTRIES` is set, as they take minutes to build.
     pub async fn start_all() -> Vec<Self> {
         let mut all = vec![Self::crane().await];
         if Command::new("docker-registry").arg("--version").output().is_ok() {
@@ -31,8 +31,8 @@ impl Server {
             eprintln!("skipped: docker-registry (distribution 2) is not installed");
         }
         match std::env::var_os("TEKTON_WRAP_ALL_REGISTRIES") {
-            Some(_) => all.push(Self::container_registry().await),
-            None => eprintln!("skipped: container-registry, which TEKTON_WRAP_ALL_REGISTRIES=1 builds"),
+            Some(_) => all.extend([Self::container_registry().await, Self::ocimem().await]),
+            None => eprintln!("skipped: container-registry and ocimem, which TEKTON_WRAP_ALL_REGISTRIES=1 builds"),
         }
         all
     }
@@ -62,6 +62,12 @@ impl Server {
         let args = ["--bind", &address, "--storage", &storage].map(str::to_owned);
         let program = Program::start(dir, &assets::path("container-registry"), &args, &[]);
         Self::ready("container-registry", address, program, false, false).await
+    }
+
+    async fn ocimem() -> Self {
+        let (dir, address) = place();
+        let program = Program::start(dir, &assets::path("ocimem"), std::slice::from_ref(&address), &[]);
+        Self::ready("ocimem", address, program, true, true).await
     }
 
     async fn ready(name: &'static str, address: String, program: Program, mounts: bool, complete: bool) -> Self {

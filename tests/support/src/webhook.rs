@@ -1,6 +1,6 @@
 //! The product's webhook as a process, registered with a [`Cluster`].
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
@@ -22,6 +22,8 @@ pub const IMAGE: &str = "registry.example.com/tekton-wrap:v1";
 pub struct Webhook {
     /// Where its metrics are.
     pub admin: String,
+    /// Where it answers reviews, on the loopback interface.
+    pub port: u16,
     url: String,
     ca: String,
     program: Program,
@@ -48,9 +50,21 @@ impl Webhook {
 
     /// The same with further arguments.
     pub async fn start_with(cluster: &Cluster, more: &[String]) -> Self {
+        let mut args = vec![format!("--image={IMAGE}")];
+        args.extend_from_slice(more);
+        Self::start_exactly(cluster, &args).await
+    }
+
+    /// The same with these arguments beside those for what the tests themselves set up: not even an image.
+    pub async fn start_exactly(cluster: &Cluster, more: &[String]) -> Self {
         let dir = process::folder("webhook");
         let authority = Authority::new();
         authority.issue(&dir.join("tls"));
+        Self::start_in(dir, authority.pem(), cluster, more).await
+    }
+
+    /// The same in a folder that has the certificate already, in `tls`; `ca` is who is trusted when it is registered.
+    pub async fn start_in(dir: PathBuf, ca: String, cluster: &Cluster, more: &[String]) -> Self {
         let kubeconfig = cluster.kubeconfig(&account_token(cluster).await);
         fs::write(dir.join("kubeconfig"), kubeconfig.to_string()).expect("the kubeconfig");
         let (port, admin) = (process::free_port(), process::free_port());
@@ -59,7 +73,6 @@ impl Webhook {
             format!("--listen=127.0.0.1:{port}"),
             format!("--admin-listen=127.0.0.1:{admin}"),
             format!("--tls-dir={}", dir.join("tls").display()),
-            format!("--image={IMAGE}"),
             format!("--kubeconfig={}", dir.join("kubeconfig").display()),
         ];
         args.extend_from_slice(more);
@@ -69,7 +82,8 @@ impl Webhook {
         Self {
             admin: format!("http://127.0.0.1:{admin}"),
             url: format!("https://127.0.0.1:{port}/wrap"),
-            ca: authority.pem(),
+            port,
+            ca,
             program,
         }
     }
@@ -142,6 +156,11 @@ impl Webhook {
             configuration["metadata"]["name"] = json!(format!("only-{}", namespace.name));
         }
         manifests::apply(&namespace.client, &configuration).await.expect("the registration is accepted");
+    }
+
+    /// The folder of its certificate.
+    pub fn tls_dir(&self) -> PathBuf {
+        self.program.dir().join("tls")
     }
 
     /// What the webhook printed so far.

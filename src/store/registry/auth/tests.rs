@@ -10,7 +10,7 @@ fn auth(folder: &tempfile::TempDir, entries: &[&str]) -> Auth {
         std::fs::write(&file, format!(r#"{{"auths":{{"r.io":{entry}}}}}"#)).unwrap();
         file
     });
-    Auth::new(Candidates::find(&Credentials::from_files(files.collect()), "r.io", "a").unwrap())
+    Auth::new(Candidates::find(&Credentials::from_files(files.collect()), None, "r.io", "a").unwrap())
 }
 
 fn folder() -> tempfile::TempDir {
@@ -21,7 +21,7 @@ fn challenge(text: &str) -> HeaderMap {
     HeaderMap::from_iter([(header::WWW_AUTHENTICATE, text.parse().unwrap())])
 }
 
-fn token(text: &str, expires_in: Option<u64>) -> TokenAnswer {
+fn token(text: &str, expires_in: Option<u64>) -> TokenResponse {
     serde_json::from_value(serde_json::json!({"token": text, "expires_in": expires_in})).unwrap()
 }
 

@@ -5,7 +5,12 @@ use super::*;
 const IN_FILE: &str = "check the credentials for r.io in /x/config.json";
 
 /// Error, and whether it may pass and after how many seconds.
-fn failure(asked: &Asked<'_>, status: u16, headers: &[(&str, &str)], body: &str) -> (String, Option<Option<u64>>) {
+fn failure(
+    asked: &RequestContext<'_>,
+    status: u16,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (String, Option<Option<u64>>) {
     let headers = headers.iter().map(|(name, value)| {
         (name.parse::<header::HeaderName>().unwrap(), value.parse::<http::HeaderValue>().unwrap())
     });
@@ -16,12 +21,12 @@ fn failure(asked: &Asked<'_>, status: u16, headers: &[(&str, &str)], body: &str)
     }
 }
 
-fn asked(action: Action, anonymous: bool) -> Asked<'static> {
-    Asked {
+fn asked(operation: Operation, anonymous: bool) -> RequestContext<'static> {
+    RequestContext {
         place: "r.io/me/a:b".to_owned(),
         registry: "r.io",
         repository: "me/a",
-        action,
+        operation,
         searched: if anonymous { "add credentials for r.io".to_owned() } else { IN_FILE.to_owned() },
         anonymous,
         secrets: vec!["hunter2".to_owned()],
@@ -34,9 +39,9 @@ fn errors(code: &str, message: &str) -> String {
 
 #[test]
 fn one_sentence_each() {
-    use Action::*;
+    use Operation::*;
     let denied = errors("DENIED", "requested access to the resource is denied");
-    for (action, anonymous, status, body, says) in [
+    for (operation, anonymous, status, body, says) in [
         // Docker Hub, with and without an account; rights that are missing.
         (
             UploadBlob,
@@ -167,7 +172,7 @@ fn one_sentence_each() {
         (ReadManifest, false, 400, r#"{"message":"no such thing"}"#.to_owned(), "(400: no such thing)"),
         (ReadManifest, false, 307, String::new(), "redirect"),
     ] {
-        let (error, transient) = failure(&asked(action, anonymous), status, &[], &body);
+        let (error, transient) = failure(&asked(operation, anonymous), status, &[], &body);
         assert!(
             error.starts_with("r.io/me/a:b: ") && error.contains(says) && !error.contains('\n'),
             "{error}\nnot: {says}"
@@ -179,13 +184,13 @@ fn one_sentence_each() {
 #[test]
 fn a_token_that_allows_less_than_was_asked_for() {
     let challenge = r#"Bearer realm="https://r.io/t",error="insufficient_scope""#;
-    let (error, _) = failure(&asked(Action::StoreManifest, false), 401, &[("WWW-Authenticate", challenge)], "");
+    let (error, _) = failure(&asked(Operation::StoreManifest, false), 401, &[("WWW-Authenticate", challenge)], "");
     assert!(error.ends_with("they need the right to push to me/a"), "{error}");
 }
 
 #[test]
 fn what_may_pass_is_tried_again() {
-    let asked = asked(Action::UploadBlob, false);
+    let asked = asked(Operation::UploadBlob, false);
     for (status, headers, body, after, says) in [
         (
             429,
@@ -234,7 +239,7 @@ fn what_may_pass_is_tried_again() {
 #[test]
 fn a_rate_limit_says_until_when_and_who_has_a_higher_one() {
     let body = errors("TOOMANYREQUESTS", "You have reached your unauthenticated pull rate limit.");
-    let (error, transient) = failure(&asked(Action::ReadBlob, true), 429, &[("Retry-After", "900")], &body);
+    let (error, transient) = failure(&asked(Operation::ReadBlob, true), 429, &[("Retry-After", "900")], &body);
     assert_eq!(transient, Some(Some(900)));
     let (before, after) = error.split_once(", until ").unwrap();
     assert!(before.ends_with("rate limit); it asks to wait 15 min"), "{error}");

@@ -1,0 +1,108 @@
+//! What an image says about the run that it belongs to.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use crate::{
+    digest::Digest,
+    step::StepConfig,
+    store::{Store, StoredManifest},
+    workspace::{
+        Error,
+        snapshot::{
+            image::{self, CREATED, KEEP, REPLACES, RUN, WORKSPACE},
+            load,
+        },
+    },
+};
+
+/// An image of a run, as its annotations describe it.
+#[derive(Clone, Debug)]
+pub struct RunImage {
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// UID of the run; none for an image that was saved by hand.
+    pub run: Option<String>,
+    /// The workspace in the Pipeline, likewise.
+    workspace: Option<String>,
+    /// When it was made; none if it does not say.
+    pub created: Option<Timestamp>,
+    /// Whether the run keeps its snapshots.
+    pub keeps_all: bool,
+    /// The images that were under its tag before, or that it lists.
+    pub replaces: Vec<Digest>,
+}
+
+/// Digests that have a name, and must stay for it.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// Digests under tags that are not those of tasks.
+    pub digests: HashSet<Digest>,
+    /// Digests with signatures or attestations, which are attached by the tag `sha256-<hex>…` (OCI distribution-spec,
+    /// "Referrers Tag Schema"; cosign).
+    attached: HashSet<String>,
+}
+
+impl RunImage {
+    /// From an image manifest; none if it is not one.
+    pub fn parse(manifest: &StoredManifest) -> Option<Self> {
+        let image: image::Manifest = serde_json::from_slice(&manifest.bytes).ok()?;
+        let annotation = |name: &str| image.annotations.get(name).cloned();
+        let replaces = annotation(REPLACES).unwrap_or_default();
+        Some(Self {
+            digest: manifest.digest,
+            run: annotation(RUN),
+            workspace: annotation(WORKSPACE),
+            created: annotation(CREATED).and_then(|text| text.parse().ok()),
+            keeps_all: annotation(KEEP).is_some_and(|keep| keep == "all"),
+            replaces: replaces.split(',').filter_map(|digest| digest.parse().ok()).collect(),
+        })
+    }
+
+    /// Whether `tag` is the one that the image's own run gives to the snapshot of a task, or to its list of replaced images.
+    pub fn is_of_task(&self, tag: &str) -> bool {
+        let (Some(run), Some(workspace)) = (&self.run, &self.workspace) else { return false };
+        let place = tag.strip_prefix(run.as_str()).and_then(|rest| rest.strip_prefix('.')?.split_once('.'));
+        let order = place.and_then(|(order, _)| order.trim_start_matches('r').parse().ok());
+        order.is_some_and(|order| {
+            tag == StepConfig::tag(run, order, workspace) || tag == StepConfig::replaced_tag(run, order, workspace)
+        })
+    }
+}
+
+/// The config of the image under `reference`; none if there is no such image, or if it is none of ours.
+pub fn config(store: &dyn Store, reference: &str) -> Result<Option<image::Config>, Error> {
+    match load::image(store, reference, reference) {
+        Ok(found) => Ok(found.map(|found| found.config)),
+        Err(Error::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Named {
+    /// Notes the attachments among `tags`.
+    pub fn new<'a>(tags: impl IntoIterator<Item = &'a String>) -> Self {
+        let attached = tags.into_iter().filter_map(|tag| tag.get(..ATTACHED.len().checked_add(HEX)?));
+        let attached = attached.filter(|tag| tag.starts_with(ATTACHED)).map(str::to_owned).collect();
+        Self { digests: HashSet::new(), attached }
+    }
+
+    /// Whether the digest has another name, or something is attached to it.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.digests.contains(digest) || self.attached.contains(&format!("{ATTACHED}{}", digest.hex()))
+    }
+}
+
+const ATTACHED: &str = "sha256-";
+
+/// Digits of a SHA-256.
+const HEX: usize = 64;
+
+/// Whether the tag is that of a task of some run, as its form says: a UID and an order.
+pub fn looks_like_task(tag: &str) -> bool {
+    let Some((uid, rest)) = tag.split_once('.') else { return false };
+    let is_uid = uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    let order = rest.split_once('.').map(|(order, _)| order.trim_start_matches('r'));
+    is_uid && order.is_some_and(|order| !order.is_empty() && order.bytes().all(|b| b.is_ascii_digit()))
+}

@@ -1,0 +1,124 @@
+//! What many runs left in a repository, found from its tags.
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    Doomed,
+    image::{self, Named, RunImage},
+    replaced,
+};
+use crate::{
+    store::Store,
+    workspace::{Error, threads},
+};
+
+/// Which runs.
+#[derive(Debug)]
+pub enum Selection {
+    /// Those whose last image was made before this time.
+    Before(Timestamp),
+    /// The one with this UID.
+    Run(String),
+}
+
+/// An image and its tag.
+struct Tagged {
+    tag: String,
+    image: RunImage,
+}
+
+impl Selection {
+    /// Runs whose last image is older than `age`.
+    pub fn older_than(age: Duration) -> Self {
+        Self::Before(Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN))
+    }
+
+    /// Whether a run is selected whose last image was made at `created`; one that does not say never is by its age.
+    fn selects(&self, run: Option<&str>, created: Option<Timestamp>) -> bool {
+        match self {
+            Self::Before(time) => created.is_some_and(|created| created < *time),
+            Self::Run(uid) => run == Some(uid),
+        }
+    }
+}
+
+/// What the selected runs left: images of tasks, and images that were replaced; targets only if `all`.
+pub fn left_in(store: &dyn Store, selection: &Selection, all: bool) -> Result<Vec<Doomed>, Error> {
+    let tags = store.tags()?;
+    let mut named = Named::new(&tags);
+    let (of_tasks, others) = read(store, tags, &mut named)?;
+    let last = last_images(&of_tasks);
+    let is_selected = |image: &RunImage| {
+        let uid = image.run.as_deref();
+        selection.selects(uid, uid.and_then(|uid| last.get(uid).copied().flatten()))
+    };
+    let by_uid = matches!(selection, Selection::Run(_));
+    let mut doomed = Vec::new();
+    for Tagged { tag, image } in of_tasks.iter().filter(|tagged| is_selected(&tagged.image)) {
+        if image.keeps_all && !all && !by_uid {
+            continue;
+        }
+        if named.contains(&image.digest) {
+            tracing::warn!("{tag} ({}) has another tag or a signature and stays", image.digest);
+            continue;
+        }
+        doomed.push(Doomed { tag: Some(tag.clone()), digest: image.digest });
+    }
+    let heads = of_tasks.iter().chain(&others).map(|tagged| &tagged.image);
+    let heads = heads.filter(|image| !by_uid || is_selected(image)).flat_map(|image| image.replaces.iter().copied());
+    let is_old = |image: &RunImage| by_uid || selection.selects(None, image.created);
+    // First, as the tagged images say where they are.
+    doomed.splice(..0, replaced::behind(store, heads, &named, is_old)?);
+    if all {
+        doomed.extend(targets(store, &others, selection)?);
+    }
+    Ok(doomed)
+}
+
+/// Images of tasks, and all others; the digests of these are `named`.
+fn read(store: &dyn Store, tags: Vec<String>, named: &mut Named) -> Result<(Vec<Tagged>, Vec<Tagged>), Error> {
+    let manifests = threads::for_each(&tags, |_, tag| Ok::<_, Error>(store.manifest(tag)?))?;
+    let (mut of_tasks, mut others) = (Vec::new(), Vec::new());
+    for (tag, manifest) in tags.into_iter().zip(manifests) {
+        let Some(manifest) = manifest else { continue };
+        match RunImage::parse(&manifest) {
+            Some(image) if image.is_of_task(&tag) => of_tasks.push(Tagged { tag, image }),
+            image => {
+                named.digests.insert(manifest.digest);
+                others.extend(image.map(|image| Tagged { tag, image }));
+            }
+        }
+    }
+    Ok((of_tasks, others))
+}
+
+/// When the last image of each run was made; none if one of its images does not say.
+fn last_images(of_tasks: &[Tagged]) -> HashMap<&str, Option<Timestamp>> {
+    let mut last: HashMap<&str, Option<Timestamp>> = HashMap::new();
+    for Tagged { image, .. } in of_tasks {
+        let Some(uid) = &image.run else { continue };
+        let known = last.entry(uid).or_insert(image.created);
+        *known = known.zip(image.created).map(|(known, created)| known.max(created));
+    }
+    last
+}
+
+/// Targets that are selected themselves and have one tag only.
+fn targets(store: &dyn Store, others: &[Tagged], selection: &Selection) -> Result<Vec<Doomed>, Error> {
+    let mut doomed = Vec::new();
+    for Tagged { tag, image } in others {
+        if image.run.is_none() || !selection.selects(image.run.as_deref(), image.created) {
+            continue;
+        }
+        if others.iter().any(|other| other.tag != *tag && other.image.digest == image.digest) {
+            tracing::warn!("{tag} ({}) has another tag and stays", image.digest);
+            continue;
+        }
+        if image::config(store, tag)?.is_some_and(|config| config.lineage.is_some()) {
+            doomed.push(Doomed { tag: Some(tag.clone()), digest: image.digest });
+        }
+    }
+    Ok(doomed)
+}

@@ -1,0 +1,163 @@
+//! Which images are deleted, in a folder.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Args, Doomed, PruneError,
+    image::{RunImage, looks_like_task},
+    parse_repository, prune,
+    repository::{self, Selection},
+};
+use crate::{
+    store::{Store, StoredManifest},
+    workspace::{
+        snapshot::image::{CREATED, KEEP, Manifest},
+        tests::{Run, Task, task},
+    },
+};
+
+/// Two tasks after each other.
+fn played() -> Run {
+    let run = Run::new();
+    for order in 0..2 {
+        run.play(&task(order, if order == 0 { &[] } else { &[0] }), |dir| {
+            std::fs::write(dir.join(format!("f{order}")), "text").unwrap();
+        });
+    }
+    run
+}
+
+/// A time that is later than every image.
+fn later() -> Selection {
+    Selection::Before(Timestamp::now() + SignedDuration::from_hours(1))
+}
+
+fn tags(doomed: &[Doomed]) -> Vec<&str> {
+    doomed.iter().map(|image| image.tag.as_deref().unwrap_or("replaced")).collect()
+}
+
+/// Changes the annotations of the image under `tag`.
+fn annotate(store: &dyn Store, tag: &str, name: &str, value: &str) {
+    let StoredManifest { media_type, bytes, digest } = store.manifest(tag).unwrap().unwrap();
+    let mut manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
+    manifest.annotations.insert(name.to_owned(), value.to_owned());
+    store.put_manifest(tag, &media_type, &serde_json::to_vec(&manifest).unwrap()).unwrap();
+    store.delete_manifest(&digest).unwrap();
+}
+
+#[test]
+fn a_repository_is_pruned_of_runs_that_are_old() {
+    let run = played();
+    let store = run.store();
+    let left = |selection: &Selection, all: bool| repository::left_in(&*store, selection, all).unwrap();
+    assert_eq!(tags(&left(&later(), false)), ["replaced", "run.0.ws", "run.1.ws"]);
+    assert_eq!(tags(&left(&later(), true)), ["replaced", "run.0.ws", "run.1.ws", "done"]);
+    assert_eq!(left(&Selection::older_than(std::time::Duration::from_secs(3600)), true), []);
+    assert_eq!(left(&Selection::Run("other".to_owned()), true), []);
+    assert_eq!(tags(&left(&Selection::Run("run".to_owned()), false)), ["replaced", "run.0.ws", "run.1.ws"]);
+    // The run is as old as its last image; one that does not say how old it is stays.
+    annotate(&*store, "run.0.ws", CREATED, "2020-01-01T00:00:00Z");
+    let hour_ago = Selection::older_than(std::time::Duration::from_secs(3600));
+    assert_eq!(left(&hour_ago, false), []);
+    annotate(&*store, "run.1.ws", CREATED, "2020-01-01T00:00:00Z");
+    assert_eq!(tags(&left(&hour_ago, false)), ["run.0.ws", "run.1.ws"]);
+    annotate(&*store, "run.1.ws", CREATED, "yesterday");
+    assert_eq!(left(&hour_ago, false), []);
+}
+
+#[test]
+fn images_with_another_name_stay() {
+    let run = played();
+    let store = run.store();
+    for (tag, name) in [("run.0.ws", "copy"), ("done", "release")] {
+        let StoredManifest { media_type, bytes, .. } = store.manifest(tag).unwrap().unwrap();
+        store.put_manifest(name, &media_type, &bytes).unwrap();
+    }
+    let left = |all| repository::left_in(&*store, &later(), all).unwrap();
+    assert_eq!(tags(&left(true)), ["replaced", "run.1.ws"], "done and release are one image");
+    // What was signed is not replaced.
+    let StoredManifest { media_type, bytes, .. } = store.manifest("copy").unwrap().unwrap();
+    let signature = format!("sha256-{}.sig", left(true)[0].digest.hex());
+    store.put_manifest(&signature, &media_type, &bytes).unwrap();
+    assert_eq!(tags(&left(true)), ["run.1.ws"]);
+}
+
+#[test]
+fn a_run_that_keeps_all_is_deleted_only_if_asked_for() {
+    let run = played();
+    let store = run.store();
+    annotate(&*store, "run.0.ws", KEEP, "all");
+    assert_eq!(tags(&repository::left_in(&*store, &later(), false).unwrap()), ["replaced", "run.1.ws"]);
+    let all = repository::left_in(&*store, &later(), true).unwrap();
+    assert_eq!(tags(&all), ["replaced", "run.0.ws", "run.1.ws", "done"]);
+    let named = repository::left_in(&*store, &Selection::Run("run".to_owned()), false).unwrap();
+    assert_eq!(tags(&named), ["replaced", "run.0.ws", "run.1.ws"]);
+}
+
+#[test]
+fn what_parallel_tasks_replaced_without_having_seen_it_is_found() {
+    let run = Run::new();
+    let parallel = |order, other| Task { parallel: vec![(other, other)], ..task(order, &[]) };
+    run.play(&parallel(0, 1), |dir| std::fs::write(dir.join("a"), "a").unwrap());
+    let store = run.store();
+    let lost = store.digest("done").unwrap().unwrap();
+    // The second task has read the tag before the first one wrote it.
+    run.play(&parallel(1, 0), |dir| std::fs::write(dir.join("b"), "b").unwrap());
+    annotate(&*store, "done", "dev.tekton-wrap.replaces", "");
+    let args = |target: &str| Args {
+        target: Some(target.to_owned()),
+        repository: None,
+        older_than: None,
+        run: None,
+        all: false,
+        dry_run: false,
+    };
+    let mut out = Vec::new();
+    prune(&args(&run.target()), &mut out).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    assert!(
+        out.contains(&format!("deleted: dir://{}@{lost} (replaced)", run.folder.path().join("store").display())),
+        "{out}"
+    );
+    assert!(out.ends_with("5 images deleted\n"), "{out}");
+    assert_eq!(store.tags().unwrap(), ["done"]);
+}
+
+#[test]
+fn tags_of_tasks() {
+    let uid = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
+    for (tag, looks, is) in [
+        (format!("{uid}.3.ws"), true, true),
+        (format!("{uid}.r3.ws"), true, true),
+        (format!("{uid}.3.other"), true, false),
+        (format!("{uid}.x3.ws"), false, false),
+        ("v1.2.3".to_owned(), false, false),
+        ("latest".to_owned(), false, false),
+        (uid.to_owned(), false, false),
+    ] {
+        let annotations = serde_json::json!({"dev.tekton-wrap.run": uid, "dev.tekton-wrap.workspace": "ws"});
+        let config =
+            serde_json::json!({"mediaType": "x", "digest": crate::digest::Digest::of(b"").to_string(), "size": 0});
+        let manifest =
+            serde_json::json!({"schemaVersion": 2, "config": config, "layers": [], "annotations": annotations});
+        let bytes = manifest.to_string().into_bytes();
+        let stored = StoredManifest { digest: crate::digest::Digest::of(&bytes), media_type: String::new(), bytes };
+        assert_eq!((looks_like_task(&tag), RunImage::parse(&stored).unwrap().is_of_task(&tag)), (looks, is), "{tag}");
+    }
+}
+
+#[test]
+fn a_repository_has_no_tag() {
+    for (text, valid) in [
+        ("quay.io/me/build", true),
+        ("dir:///tmp/a", true),
+        ("localhost:5000/a", true),
+        ("quay.io/me/build:v1", false),
+        ("quay.io/me/build:latest", false),
+    ] {
+        match parse_repository(text) {
+            Ok(_) => assert!(valid, "{text}"),
+            Err(error) => assert!(!valid && matches!(error, PruneError::NotARepository(_)), "{text}: {error}"),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What the tests of both clouds stand on.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    sync::mpsc::{Receiver, channel},
+    thread,
+};
+
+/// A server that answers each request line that begins so with the text. The address, and the requests with their bodies.
+pub fn server(answers: &'static [(&'static str, u16, &'static str)]) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut reader = BufReader::new(connection.unwrap());
+            let (mut head, mut length) = (String::new(), 0);
+            while reader.read_line(&mut head).unwrap() > 2 {
+                let line = head.lines().last().unwrap().to_ascii_lowercase();
+                length = line.strip_prefix("content-length:").map_or(length, |l| l.trim().parse().unwrap());
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let answer = answers.iter().find(|(start, ..)| head.starts_with(start));
+            let (_, status, text) = answer.unwrap_or(&("", 404, ""));
+            let answer =
+                format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len());
+            let _ = sender.send(head + &String::from_utf8(body).unwrap());
+            reader.get_mut().write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    (address, receiver)
+}

@@ -1,0 +1,267 @@
+//! A bucket of Google Cloud Storage (its JSON API).
+//!
+//! | module | contents |
+//! |---|---|
+//! | `session` | one request, with an access token |
+//! | `refusal` | what to say when it fails |
+//! | `resumable` | what is too large for one request |
+
+mod refusal;
+mod resumable;
+mod session;
+
+use std::{
+    io::{self, Read},
+    time::SystemTime,
+};
+
+use http::{Method, Response, StatusCode, Uri, header};
+use serde::Deserialize;
+use ureq::Body;
+
+use self::{
+    refusal::Refusal,
+    session::{Call, Session},
+};
+use super::{
+    StoreError, StoreOptions,
+    cloud::aws::encode,
+    layout::{Action, Entry, Found, Objects, Opened},
+    net::{
+        self,
+        blocks::BlockReader,
+        drain,
+        pressure::Permit,
+        retry::{Backoff, Failure},
+    },
+};
+use crate::target::{Bucket, Target};
+
+/// See the module.
+pub struct GcsObjects {
+    session: Session,
+}
+
+/// An object's metadata, as far as it concerns us (JSON API, "Objects").
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    size: String,
+    #[serde(default)]
+    generation: String,
+    time_created: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    #[serde(default)]
+    items: Vec<Metadata>,
+    next_page_token: Option<String>,
+}
+
+/// The answer to a part of a copy.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rewritten {
+    #[serde(default)]
+    done: bool,
+    rewrite_token: Option<String>,
+}
+
+/// An answer is read up to this size: a list of 1000 objects.
+const ANSWER_SIZE: u64 = 8 << 20;
+
+impl GcsObjects {
+    /// What is in `bucket`. Nothing is sent yet.
+    pub fn new(bucket: &Bucket, options: &StoreOptions) -> Result<Self, StoreError> {
+        Ok(Self { session: Session::new(bucket, options)? })
+    }
+
+    fn find_once(&self, key: &str) -> Result<Option<Found>, Failure> {
+        let url = self.session.object_url(key, "fields=size,generation,timeCreated")?;
+        match self.session.call(&Call::of(&Method::GET, key, url))? {
+            Ok(answer) => {
+                let found: Metadata = self.parse(key, answer)?;
+                let size = found.size.parse().map_err(|_| self.session.unexpected(key, "its size is missing"))?;
+                Ok(Some(Found { size, modified: found.time_created.as_deref().and_then(time) }))
+            }
+            Err(refusal) if refusal.is_absent() => Ok(None),
+            Err(refusal) => Err(self.session.failure(Action::Find, key, &refusal)),
+        }
+    }
+
+    fn list_page(&self, prefix: &str, token: Option<&str>) -> Result<Page, Failure> {
+        let token = token.map(|token| format!("&pageToken={}", encode(token, false))).unwrap_or_default();
+        let query = format!(
+            "prefix={}&fields=items(name,generation,timeCreated),nextPageToken{token}",
+            encode(&self.session.key(prefix), false)
+        );
+        let url = self.session.url(&format!("/storage/v1/b/{}/o?{query}", self.session.bucket()))?;
+        let answer = self.session.call(&Call::of(&Method::GET, prefix, url))?;
+        let answer = answer.map_err(|refusal| self.session.failure(Action::List, prefix, &refusal))?;
+        self.parse(prefix, answer)
+    }
+
+    /// Copies; `source` is a bucket and a key in it. Large objects take several requests.
+    fn rewrite(&self, bucket: &str, source: &str, to: &str) -> Result<Result<(), Refusal>, Failure> {
+        let path = format!(
+            "/storage/v1/b/{bucket}/o/{}/rewriteTo/b/{}/o/{}",
+            encode(source, false),
+            self.session.bucket(),
+            encode(&self.session.key(to), false)
+        );
+        let mut token = String::new();
+        loop {
+            let url = self.session.url(&format!("{path}{token}"))?;
+            let answer = match self.session.call(&Call { body: Some(b""), ..Call::of(&Method::POST, to, url) })? {
+                Ok(answer) => answer,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            let Rewritten { done, rewrite_token } = self.parse(to, answer)?;
+            match rewrite_token {
+                _ if done => return Ok(Ok(())),
+                Some(next) => token = format!("?rewriteToken={}", encode(&next, false)),
+                None => return Err(self.session.unexpected(to, "it neither copied nor said how to go on")),
+            }
+        }
+    }
+
+    fn copy_own(&self, from: &str, to: &str) -> Result<bool, StoreError> {
+        self.session.backoff().run(|| match self.rewrite(self.session.bucket(), &self.session.key(from), to)? {
+            Ok(()) => Ok(true),
+            Err(refusal) if refusal.is_absent() => Ok(false),
+            Err(refusal) => Err(self.session.failure(Action::Copy, to, &refusal)),
+        })
+    }
+
+    fn parse<T: for<'de> Deserialize<'de>>(&self, key: &str, answer: Response<Body>) -> Result<T, Failure> {
+        let mut bytes = Vec::new();
+        let read = answer.into_body().into_reader().take(ANSWER_SIZE).read_to_end(&mut bytes);
+        read.map_err(|error| self.session.broken(key, error))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|_| self.session.unexpected(key, "no JSON in it; is it Google Cloud Storage?"))
+    }
+
+    fn upload_url(&self, key: &str, kind: &str) -> Result<Uri, Failure> {
+        let name = encode(&self.session.key(key), false);
+        self.session.url(&format!("/upload/storage/v1/b/{}/o?uploadType={kind}&name={name}", self.session.bucket()))
+    }
+}
+
+impl Objects for GcsObjects {
+    fn place(&self, key: &str) -> String {
+        self.session.place(key)
+    }
+
+    fn backoff(&self) -> Backoff {
+        self.session.backoff()
+    }
+
+    fn upload_permit(&self) -> Permit<'_> {
+        self.session.pressure.upload()
+    }
+
+    fn broken(&self, key: &str, error: io::Error) -> Failure {
+        self.session.broken(key, error)
+    }
+
+    fn find(&self, key: &str) -> Result<Option<Found>, StoreError> {
+        self.session.backoff().run(|| self.find_once(key))
+    }
+
+    fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure> {
+        let last = len.map(|len| offset.saturating_add(len).saturating_sub(1).to_string()).unwrap_or_default();
+        let range = (offset > 0 || len.is_some()).then(|| format!("bytes={offset}-{last}"));
+        let range = range.as_deref().map(|range| (header::RANGE, range));
+        let url = self.session.object_url(key, "alt=media")?;
+        let answer = match self.session.call(&Call { headers: range.as_slice(), ..Call::of(&Method::GET, key, url) })? {
+            Ok(answer) => answer,
+            Err(refusal) if refusal.is_absent() => return Ok(None),
+            // There is nothing behind the end.
+            Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => {
+                return Ok(Some(Opened { incoming: Box::new(io::empty()), size: 0, version: String::new() }));
+            }
+            Err(refusal) => return Err(self.session.failure(Action::Read, key, &refusal)),
+        };
+        if range.is_some() && !net::starts_at(&answer, offset) {
+            return Err(self.session.unexpected(key, "another part than was asked for"));
+        }
+        let Some(size) = net::length(&answer) else {
+            return Err(self.session.unexpected(key, "its length is missing"));
+        };
+        let version = net::text(&answer, "x-goog-generation").unwrap_or_default().to_owned();
+        Ok(Some(Opened { size, version, incoming: Box::new(answer.into_body().into_reader()) }))
+    }
+
+    fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.session.backoff().run(|| {
+            let url = self.upload_url(key, "media")?;
+            let answer = self.session.call(&Call { body: Some(bytes), ..Call::of(&Method::POST, key, url) })?;
+            answer.map(drain).map_err(|refusal| self.session.failure(Action::Store, key, &refusal))
+        })
+    }
+
+    fn put_stream(&self, key: &str, first: Vec<u8>, body: &mut BlockReader) -> Result<(), Failure> {
+        self.upload_in_parts(key, first, body)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        let folder = self.session.key("");
+        let entry = |item: Metadata| {
+            let key = item.name.strip_prefix(&folder)?.to_owned();
+            Some(Entry { key, modified: item.time_created.as_deref().and_then(time), version: item.generation })
+        };
+        let (mut entries, mut token) = (Vec::new(), None);
+        loop {
+            let page = self.session.backoff().run(|| self.list_page(prefix, token.as_deref()))?;
+            entries.extend(page.items.into_iter().filter_map(entry));
+            token = page.next_page_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(entries);
+            }
+        }
+    }
+
+    fn copy(&self, from: &str, to: &str, _size: u64) -> Result<bool, StoreError> {
+        self.copy_own(from, to)
+    }
+
+    fn copy_from(&self, from: &Target, key: &str) -> Result<bool, StoreError> {
+        let Target::Gcs(from) = from else { return Ok(false) };
+        self.session.backoff().run(|| match self.rewrite(&from.bucket, &from.key(key), key)? {
+            Ok(()) => Ok(true),
+            // What we may not read there comes by way of this machine.
+            Err(refusal) if refusal.status.is_client_error() && refusal.status != StatusCode::TOO_MANY_REQUESTS => {
+                Ok(false)
+            }
+            Err(refusal) => Err(self.session.failure(Action::Copy, key, &refusal)),
+        })
+    }
+
+    fn touch(&self, key: &str, _size: u64) -> Result<bool, StoreError> {
+        self.copy_own(key, key)
+    }
+
+    fn delete(&self, key: &str, only: Option<&str>) -> Result<bool, StoreError> {
+        let condition = only.map(|version| format!("ifGenerationMatch={version}")).unwrap_or_default();
+        self.session.backoff().run(|| {
+            let url = self.session.object_url(key, &condition)?;
+            match self.session.call(&Call::of(&Method::DELETE, key, url))? {
+                Ok(answer) => {
+                    drain(answer);
+                    Ok(true)
+                }
+                Err(refusal) if refusal.is_absent() || refusal.is_stale() => Ok(false),
+                Err(refusal) => Err(self.session.failure(Action::Delete, key, &refusal)),
+            }
+        })
+    }
+}
+
+fn time(text: &str) -> Option<SystemTime> {
+    text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
+}

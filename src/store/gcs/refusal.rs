@@ -1,0 +1,167 @@
+//! An answer of Google Cloud Storage that is not what was hoped for, turned into one sentence (JSON API, "HTTP status and error
+//! codes").
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header};
+use serde_json::Value;
+
+use crate::{
+    redact::redact,
+    store::{
+        StoreError,
+        layout::Action,
+        net::retry::{Failure, retry_after},
+    },
+    target::Bucket,
+};
+
+/// An answer, as far as it says something.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: StatusCode,
+    reason: String,
+    message: String,
+    /// How long the server asks to wait.
+    after: Option<Duration>,
+    /// Whether the answer is a page for people.
+    page: bool,
+}
+
+/// What was asked for, for the sentence.
+pub struct Asked<'a> {
+    /// The object.
+    pub place: String,
+    pub server: String,
+    pub bucket: &'a Bucket,
+    pub action: Action,
+    /// Where credentials were looked for: a clause that says what to do.
+    pub searched: String,
+    /// Whether there were none.
+    pub anonymous: bool,
+    /// What must not be repeated.
+    pub secrets: Vec<String>,
+}
+
+/// What a role has to allow.
+fn rights(action: Action) -> &'static str {
+    match action {
+        Action::Find | Action::Read => "storage.objects.get",
+        Action::Store => "storage.objects.create and storage.objects.delete",
+        Action::List => "storage.objects.list",
+        Action::Copy => "storage.objects.get, storage.objects.create and storage.objects.delete",
+        Action::Delete => "storage.objects.delete",
+    }
+}
+
+impl Refusal {
+    /// What an answer with this beginning of its body says.
+    pub fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let json: Value = serde_json::from_slice(body).unwrap_or_default();
+        let error = json.get("error").unwrap_or(&Value::Null);
+        let text = String::from_utf8_lossy(body);
+        let plain =
+            || if text.trim_start().starts_with(['<', '{', '[']) { String::new() } else { text.trim().to_owned() };
+        let message = error.get("message").and_then(Value::as_str).map(str::to_owned).unwrap_or_else(plain);
+        let reason = error.pointer("/errors/0/reason").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let after = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        Self {
+            status,
+            reason,
+            message,
+            after: after.and_then(|value| retry_after(value, SystemTime::now())),
+            page: text.trim_start().starts_with('<'),
+        }
+    }
+
+    /// Whether there is no such object.
+    pub fn is_absent(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND && !self.page && !self.lacks_bucket()
+    }
+
+    /// Whether the object is not the one of the condition any more.
+    pub fn is_stale(&self) -> bool {
+        self.status == StatusCode::PRECONDITION_FAILED
+    }
+
+    fn lacks_bucket(&self) -> bool {
+        self.message.to_lowercase().contains("bucket does not exist")
+    }
+
+    /// Status, reason and message in one line, and no more of it than one reads.
+    pub fn said(&self, secrets: &[String]) -> String {
+        let clean = |text: &str| redact(text, secrets, 200).trim_end_matches('.').to_owned();
+        let number = self.status.as_u16();
+        match (clean(&self.reason), clean(&self.message)) {
+            (_, message) if message.is_empty() => {
+                format!("{number} {}", self.status.canonical_reason().unwrap_or("unknown status"))
+            }
+            (reason, message) if reason.is_empty() => format!("{number}: {message}"),
+            (reason, message) => format!("{number} {reason}: {message}"),
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// The failure for `refusal`.
+    pub fn failure(&self, refusal: &Refusal) -> Failure {
+        let waits =
+            |verb, advice: &str| Failure::Transient { error: self.error(verb, refusal, advice), after: refusal.after };
+        let ends = |advice: &str| Failure::Final(self.error("refused", refusal, advice));
+        match (refusal.status.as_u16(), refusal.reason.as_str()) {
+            (429, _) | (403, "rateLimitExceeded" | "userRateLimitExceeded") => {
+                waits("rate limited", "it asks for fewer requests: try again later")
+            }
+            (404, _) if refusal.lacks_bucket() => {
+                ends(&format!("there is no bucket {:?}: create it, or name another one", self.bucket.bucket))
+            }
+            (403, "quotaExceeded") => {
+                ends("the quota is used up: delete images (tekton-wrap prune does it for runs), or raise it")
+            }
+            (403, "retentionPolicyNotMet" | "objectUnderActiveHold") => {
+                ends("the bucket keeps its objects for a time: name another one, or change its retention policy")
+            }
+            (403, "accountDisabled" | "billingNotEnabled" | "userProjectAccountProblem") => {
+                ends("look at the billing of the bucket's project")
+            }
+            (401 | 403, _) => self.denied(refusal),
+            (408, _) => waits("refused", "it took too long"),
+            (412, _) => waits("refused", "another request changed the same object"),
+            (413, _) => ends("it is too large for the server or for a proxy before it: raise their limit"),
+            (500.., _) => waits("failed", "this is a fault of the server: look at its log"),
+            _ if refusal.page || (refusal.message.is_empty() && refusal.reason.is_empty()) => {
+                Failure::Final(StoreError::Registry {
+                    place: self.place.clone(),
+                    problem: format!(
+                        "unexpected response from {} ({}): is it Google Cloud Storage?",
+                        self.server,
+                        refusal.said(&self.secrets)
+                    ),
+                })
+            }
+            _ => ends("the server does not understand the request"),
+        }
+    }
+
+    fn denied(&self, refusal: &Refusal) -> Failure {
+        let rights = match refusal.status == StatusCode::FORBIDDEN && !self.anonymous {
+            true => {
+                format!(": a role has to give them {} for the bucket {:?}", rights(self.action), self.bucket.bucket)
+            }
+            false => String::new(),
+        };
+        let problem = self.problem("denied", refusal, &format!("{}{rights}", self.searched));
+        Failure::Final(StoreError::Denied { place: self.place.clone(), problem })
+    }
+
+    fn error(&self, verb: &str, refusal: &Refusal, advice: &str) -> StoreError {
+        StoreError::Registry { place: self.place.clone(), problem: self.problem(verb, refusal, advice) }
+    }
+
+    fn problem(&self, verb: &str, refusal: &Refusal, advice: &str) -> String {
+        format!("{} {verb} {} ({}); {advice}", self.server, self.action.gerund(), refusal.said(&self.secrets))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The object that is a tag.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
+
+use super::super::{StoredManifest, own_media_type};
+use crate::digest::Digest;
+
+/// Where tags are.
+pub const FOLDER: &str = "manifests/";
+
+/// An OCI descriptor (OCI image-spec, descriptor.md).
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    data: String,
+}
+
+/// Where the tag is.
+pub fn key(tag: &str) -> String {
+    format!("{FOLDER}{tag}")
+}
+
+/// The tag that is there.
+pub fn of_key(key: &str) -> Option<String> {
+    key.strip_prefix(FOLDER).filter(|tag| !tag.is_empty() && !tag.contains('/')).map(str::to_owned)
+}
+
+/// The content of the object.
+pub fn render(media_type: &str, digest: &Digest, manifest: &[u8]) -> Vec<u8> {
+    let descriptor = Descriptor {
+        media_type: media_type.to_owned(),
+        digest: *digest,
+        size: manifest.len() as u64,
+        data: BASE64_STANDARD.encode(manifest),
+    };
+    // Such a structure can always be written.
+    serde_json::to_vec(&descriptor).unwrap_or_default()
+}
+
+/// The manifest in it, checked; or what is wrong with it.
+pub fn parse(bytes: &[u8]) -> Result<StoredManifest, String> {
+    let descriptor: Descriptor =
+        serde_json::from_slice(bytes).map_err(|error| format!("it is no descriptor: {error}"))?;
+    let manifest =
+        BASE64_STANDARD.decode(&descriptor.data).map_err(|error| format!("its data can't be read: {error}"))?;
+    if manifest.len() as u64 != descriptor.size {
+        return Err(format!("it has a manifest of {} bytes instead of {}", manifest.len(), descriptor.size));
+    }
+    of_bytes(descriptor.digest, Some(descriptor.media_type), manifest)
+}
+
+/// A manifest that has to have `digest`.
+pub fn of_bytes(digest: Digest, media_type: Option<String>, bytes: Vec<u8>) -> Result<StoredManifest, String> {
+    let found = Digest::of(&bytes);
+    if found != digest {
+        return Err(format!("its content has the digest {found}"));
+    }
+    let media_type = media_type.or_else(|| own_media_type(&bytes)).ok_or("it is not a manifest")?;
+    Ok(StoredManifest { digest, media_type, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back() {
+        let bytes = br#"{"config":{}}"#;
+        let manifest = parse(&render("application/x", &Digest::of(bytes), bytes)).unwrap();
+        assert_eq!(
+            (manifest.digest, manifest.media_type.as_str(), &manifest.bytes[..]),
+            (Digest::of(bytes), "application/x", &bytes[..])
+        );
+    }
+
+    #[test]
+    fn what_is_damaged_is_refused() {
+        let digest = Digest::of(b"{}");
+        let text =
+            |size: u64, data: &str| format!(r#"{{"mediaType":"a","digest":"{digest}","size":{size},"data":"{data}"}}"#);
+        for (text, says) in [
+            (String::new(), "it is no descriptor"),
+            ("{}".to_owned(), "it is no descriptor"),
+            (text(2, "?"), "its data can't be read"),
+            (text(3, "e30="), "it has a manifest of 2 bytes instead of 3"),
+            (text(2, "ZTMw"), "it has a manifest of 3 bytes instead of 2"),
+            (text(2, "W10="), "its content has the digest"),
+        ] {
+            assert!(parse(text.as_bytes()).unwrap_err().starts_with(says), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys() {
+        assert_eq!(of_key(&key("v1")).as_deref(), Some("v1"));
+        assert_eq!(of_key("manifests/"), None);
+        assert_eq!(of_key("blobs/sha256/a"), None);
+    }
+}

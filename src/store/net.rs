@@ -1,0 +1,47 @@
+//! HTTP and what goes with it, for every kind of store that is reached over the network.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `http`, `early`, `proxy`, `trust` | connections, and whom they trust |
+//! | `origin` | addresses |
+//! | `fault` | what a failed connection is about |
+//! | `retry`, `pressure` | what to try again, and how much at once |
+//! | `blocks`, `pump`, `resume` | a blob on its way from where it is made to where it is sent, and back |
+
+pub mod blocks;
+mod early;
+pub mod fault;
+pub mod http;
+pub mod origin;
+pub mod pressure;
+mod proxy;
+pub mod pump;
+pub mod resume;
+pub mod retry;
+mod trust;
+
+use std::io::{self, Read};
+
+use ureq::Body;
+
+/// Reads what is left of a short answer, so that the connection can be used again.
+pub fn drain(answer: ::http::Response<Body>) {
+    let _ = io::copy(&mut answer.into_body().into_reader().take(1 << 16), &mut io::sink());
+}
+
+/// The header `name` of an answer.
+pub fn text<'a>(answer: &'a ::http::Response<Body>, name: &str) -> Option<&'a str> {
+    answer.headers().get(name)?.to_str().ok()
+}
+
+/// The length that an answer states.
+pub fn length(answer: &::http::Response<Body>) -> Option<u64> {
+    text(answer, "content-length")?.parse().ok()
+}
+
+/// Whether a part of something begins at `offset` (`Content-Range: bytes <first>-…`).
+pub fn starts_at(answer: &::http::Response<Body>, offset: u64) -> bool {
+    let range = text(answer, "content-range");
+    let first = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok());
+    first == Some(offset)
+}

@@ -1,0 +1,188 @@
+//! The identities of three clouds, from fakes of their endpoints on the loopback interface.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    sync::mpsc::{Receiver, channel},
+    thread,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use super::*;
+
+/// A response to requests whose first line begins with `start`.
+struct Response {
+    start: &'static str,
+    status: u16,
+    body: String,
+}
+
+fn ok(start: &'static str, body: &str) -> Response {
+    Response { start, status: 200, body: body.to_owned() }
+}
+
+/// A server; its host and port, and the requests that it gets.
+fn server(responses: Vec<Response>) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sender, requests) = channel();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut reader = BufReader::new(connection.unwrap());
+            let (mut head, mut length) = (String::new(), 0);
+            while reader.read_line(&mut head).unwrap() > 2 {
+                let line = head.lines().last().unwrap().to_ascii_lowercase();
+                length = line.strip_prefix("content-length:").map_or(length, |l| l.trim().parse().unwrap());
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let found = responses.iter().find(|response| head.starts_with(response.start));
+            let (status, text) = found.map_or((404, ""), |response| (response.status, &response.body));
+            let _ = sender.send(head + &String::from_utf8(body).unwrap());
+            let response =
+                format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len());
+            reader.get_mut().write_all(response.as_bytes()).unwrap();
+        }
+    });
+    (address, requests)
+}
+
+fn ambient(variables: &[(&str, &str)]) -> Ambient {
+    // Nothing outside of the test is asked.
+    let disabled = [("AWS_EC2_METADATA_DISABLED", "true")];
+    let all = disabled.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Ambient::with(Environment::new(all.collect(), None), &HttpOptions::default()).unwrap()
+}
+
+fn none() -> FoundCredentials {
+    FoundCredentials { candidates: Vec::new(), searched: "add credentials".to_owned() }
+}
+
+fn basic(username: &str, password: &str) -> Credential {
+    Credential::Basic { username: username.to_owned(), password: password.to_owned().into() }
+}
+
+#[test]
+fn google() {
+    let path = "GET /computeMetadata/v1/instance/service-accounts/default/token ";
+    let (host, requests) = server(vec![ok(path, r#"{"access_token":"ya29","expires_in":3599,"token_type":"Bearer"}"#)]);
+    let found = ambient(&[("GCE_METADATA_HOST", &host)]).complete("europe-docker.pkg.dev", none());
+    assert_eq!(found.candidates, [basic("oauth2accesstoken", "ya29")]);
+    assert_eq!(found.searched, "check the rights of the identity of this workload (its Google service account)");
+    assert!(requests.recv().unwrap().to_ascii_lowercase().contains("metadata-flavor: google"));
+    // A server that is not one, and none at all.
+    let (host, _requests) = server(vec![ok("GET", "<html>")]);
+    let found = ambient(&[("GCE_METADATA_HOST", &host)]).complete("gcr.io", none());
+    assert!(found.candidates.is_empty());
+    assert_eq!(
+        found.searched,
+        "add credentials; the metadata server of Google Cloud gave an unexpected response: there is no access_token in it"
+    );
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    assert_eq!(ambient(&[("GCE_METADATA_HOST", &nobody)]).complete("gcr.io", none()).searched, "add credentials");
+}
+
+#[test]
+fn azure() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, "a.federated.token\n").unwrap();
+    let (host, requests) = server(vec![
+        ok("POST /the-tenant/oauth2/v2.0/token ", r#"{"access_token":"entra","token_type":"Bearer"}"#),
+        ok("POST /oauth2/exchange ", r#"{"refresh_token":"refresh"}"#),
+    ]);
+    let authority = format!("http://{host}/");
+    let variables = [
+        ("AZURE_CLIENT_ID", "the-client"),
+        ("AZURE_TENANT_ID", "the-tenant"),
+        ("AZURE_FEDERATED_TOKEN_FILE", file.to_str().unwrap()),
+        ("AZURE_AUTHORITY_HOST", &authority),
+    ];
+    let Ambient { environment, fetch } = ambient(&variables);
+    let identity =
+        azure::credential(&format!("http://{host}"), "mine.azurecr.io", &environment, &fetch).unwrap().unwrap();
+    assert_eq!(identity.credential, Credential::IdentityToken("refresh".to_owned().into()));
+    let (first, second) = (requests.recv().unwrap(), requests.recv().unwrap());
+    assert!(
+        first.contains("client_id=the-client&") && first.contains("client_assertion=a.federated.token&"),
+        "{first}"
+    );
+    assert!(first.ends_with("scope=https%3A%2F%2Fcontainerregistry.azure.net%2F.default"), "{first}");
+    assert!(
+        second.ends_with("grant_type=access_token&service=mine.azurecr.io&tenant=the-tenant&access_token=entra"),
+        "{second}"
+    );
+    // The token is not in what is said of a refusal.
+    let refusal =
+        r#"{"error":"invalid_client","error_description":"AADSTS70021: No matching federated identity record"}"#;
+    let (host, _requests) = server(vec![Response { start: "POST", status: 401, body: refusal.to_owned() }]);
+    let authority = format!("http://{host}");
+    let variables = [variables[0], variables[1], variables[2], ("AZURE_AUTHORITY_HOST", &authority)];
+    let found = ambient(&variables).complete("mine.azurecr.io", none());
+    assert_eq!(
+        found.searched,
+        "add credentials; Microsoft Entra ID, asked for a token of the client the-client, refuses (401: AADSTS70021: No matching federated identity record)"
+    );
+    assert_eq!(ambient(&variables[..2]).complete("mine.azurecr.io", none()).searched, "add credentials");
+}
+
+#[test]
+fn aws() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, "the.web.identity").unwrap();
+    let keys = "<R><Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>s1</SecretAccessKey>\
+                <SessionToken>t1</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></R>";
+    let (sts, identities) = server(vec![ok("POST / ", keys)]);
+    let token = BASE64_STANDARD.encode("AWS:the-password");
+    let body = format!(r#"{{"authorizationData":[{{"authorizationToken":"{token}","expiresAt":1.8E9}}]}}"#);
+    let (ecr, requests) = server(vec![ok("POST / ", &body)]);
+    let (sts, ecr) = (format!("http://{sts}"), format!("http://{ecr}"));
+    let variables = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/builds"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", file.to_str().unwrap()),
+        ("AWS_ENDPOINT_URL_STS", &sts),
+        ("AWS_ENDPOINT_URL_ECR", &ecr),
+    ];
+    let found = ambient(&variables).complete("123456789012.dkr.ecr.eu-west-1.amazonaws.com", none());
+    assert_eq!(found.candidates, [basic("AWS", "the-password")], "{}", found.searched);
+    assert!(identities.recv().unwrap().contains("WebIdentityToken=the.web.identity"));
+    let request = requests.recv().unwrap().to_ascii_lowercase();
+    for part in [
+        "x-amz-target: amazonec2containerregistry_v20150921.getauthorizationtoken",
+        "/eu-west-1/ecr/aws4_request",
+        "x-amz-security-token: t1",
+    ] {
+        assert!(request.contains(part), "{part} is not in {request}");
+    }
+    assert_eq!(ambient(&[]).complete("123456789012.dkr.ecr.eu-west-1.amazonaws.com", none()).candidates, []);
+}
+
+#[test]
+fn only_registries_of_that_cloud_get_an_identity() {
+    let registry = |region: &str, domain: &str| {
+        Some(aws::Registry::parse(&format!("123456789012.dkr.ecr.{region}.{domain}")).is_some())
+    };
+    assert_eq!(registry("us-east-1", "amazonaws.com"), Some(true));
+    assert_eq!(registry("cn-north-1", "amazonaws.com.cn"), Some(true));
+    for host in
+        ["123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.com", "1.dkr.ecr.us-east-1.amazonaws.com", "public.ecr.aws"]
+    {
+        assert_eq!(aws::Registry::parse(host), None, "{host}");
+    }
+    for (host, is_azure, is_google) in [
+        ("mine.azurecr.io", true, false),
+        ("azurecr.io.evil.com", false, false),
+        ("europe-docker.pkg.dev", false, true),
+        ("eu.gcr.io", false, true),
+        ("evilgcr.io", false, false),
+        ("quay.io", false, false),
+    ] {
+        assert_eq!((azure::is_registry(host), google::is_registry(host)), (is_azure, is_google), "{host}");
+    }
+    // What a file has goes first.
+    let own = || FoundCredentials { candidates: vec![basic("me", "p")], searched: "check".to_owned() };
+    assert_eq!(ambient(&[]).complete("gcr.io", own()).candidates, [basic("me", "p")]);
+}

@@ -1,0 +1,219 @@
+//! An answer of S3 that is not what was hoped for, turned into one sentence (Amazon S3 API Reference, "Error responses").
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header};
+
+use crate::{
+    redact::redact,
+    store::{
+        StoreError,
+        layout::Action,
+        net::retry::{Failure, retry_after},
+        xml::Element,
+    },
+    target::Bucket,
+};
+
+/// An answer, as far as it says something.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: StatusCode,
+    /// For example `NoSuchKey`; empty where there is none, as in answers to HEAD.
+    pub code: String,
+    message: String,
+    /// The region that the bucket is in, where the answer tells.
+    pub region: Option<String>,
+    /// How long the server asks to wait.
+    after: Option<Duration>,
+    /// Whether the answer is no XML: a page for people.
+    page: bool,
+}
+
+/// What was asked for, for the sentence.
+pub struct Asked<'a> {
+    /// The object.
+    pub place: String,
+    pub server: String,
+    pub bucket: &'a Bucket,
+    pub region: String,
+    pub action: Action,
+    /// Where credentials were looked for: a clause that says what to do.
+    pub searched: String,
+    /// Whether there were none.
+    pub anonymous: bool,
+    /// What must not be repeated.
+    pub secrets: Vec<String>,
+}
+
+/// What a policy has to allow. Without the right to list, what is not there is denied as well.
+fn rights(action: Action) -> &'static str {
+    match action {
+        Action::Find | Action::Read => "s3:GetObject and s3:ListBucket",
+        Action::Store => "s3:PutObject and s3:AbortMultipartUpload",
+        Action::List => "s3:ListBucket",
+        Action::Copy => "s3:GetObject and s3:PutObject",
+        Action::Delete => "s3:DeleteObject",
+    }
+}
+
+impl Refusal {
+    /// What an answer with this beginning of its body says.
+    pub fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let text = String::from_utf8_lossy(body);
+        let error = Element::parse(&text).filter(|error| error.name() == "Error");
+        let said = |name: &str| error.as_ref().and_then(|error| error.text(name)).unwrap_or_default().to_owned();
+        let region = header("x-amz-bucket-region").map(str::to_owned).or_else(|| Some(said("Region")));
+        Self {
+            status,
+            code: said("Code"),
+            message: said("Message"),
+            region: region.filter(|region| !region.is_empty()),
+            after: header(header::RETRY_AFTER.as_str()).and_then(|value| retry_after(value, SystemTime::now())),
+            page: error.is_none() && !text.trim().is_empty(),
+        }
+    }
+
+    /// What the body of a good answer says after all: some are sent before the work is done.
+    pub fn in_body(status: StatusCode, text: &str) -> Option<Self> {
+        let error = Element::parse(text).is_some_and(|answer| answer.name() == "Error");
+        error.then(|| Self::new(status, &HeaderMap::new(), text.as_bytes()))
+    }
+
+    /// Whether there is no such object.
+    pub fn is_absent(&self) -> bool {
+        let says_so = ["", "NoSuchKey", "NotFound", "NoSuchVersion"].contains(&self.code.as_str()) && !self.page;
+        self.status == StatusCode::NOT_FOUND && says_so
+    }
+
+    /// Whether the object is not the one of the condition any more.
+    pub fn is_stale(&self) -> bool {
+        self.status == StatusCode::PRECONDITION_FAILED || self.code == "ConditionalRequestConflict"
+    }
+
+    /// Whether the server does not know what it is asked for.
+    pub fn is_unknown(&self) -> bool {
+        self.status == StatusCode::NOT_IMPLEMENTED || self.code == "NotImplemented"
+    }
+
+    /// Whether the bucket has to be asked in another region.
+    pub fn is_other_region(&self) -> bool {
+        let codes = [
+            "PermanentRedirect",
+            "AuthorizationHeaderMalformed",
+            "TemporaryRedirect",
+            "IllegalLocationConstraintException",
+        ];
+        codes.contains(&self.code.as_str()) || (self.code.is_empty() && matches!(self.status.as_u16(), 301 | 307 | 400))
+    }
+
+    /// Whether the keys were good once. An answer to HEAD has no room to say so.
+    pub fn is_expired(&self) -> bool {
+        let codes = ["ExpiredToken", "TokenRefreshRequired", "ExpiredTokenException"];
+        codes.contains(&self.code.as_str()) || (self.code.is_empty() && matches!(self.status.as_u16(), 400 | 403))
+    }
+
+    /// Status, code and message in one line, and no more of it than one reads.
+    pub fn said(&self, secrets: &[String]) -> String {
+        const LENGTH: usize = 200;
+        let clean = |text: &str| redact(text, secrets, LENGTH).trim_end_matches('.').to_owned();
+        let number = self.status.as_u16();
+        match (clean(&self.code), clean(&self.message)) {
+            (code, _) if code.is_empty() => {
+                format!("{number} {}", self.status.canonical_reason().unwrap_or("unknown status"))
+            }
+            (code, message) if message.is_empty() => format!("{number} {code}"),
+            (code, message) => format!("{number} {code}: {message}"),
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// The failure for `refusal`.
+    pub fn failure(&self, refusal: &Refusal) -> Failure {
+        let waits =
+            |verb, advice: &str| Failure::Transient { error: self.error(verb, refusal, advice), after: refusal.after };
+        let ends = |advice: &str| Failure::Final(self.error("refused", refusal, advice));
+        match (refusal.code.as_str(), refusal.status.as_u16()) {
+            ("SlowDown" | "SlowDownRead" | "SlowDownWrite" | "RequestLimitExceeded" | "TooManyRequests", _)
+            | (_, 429) => {
+                waits("rate limited", "it asks for fewer requests: try again later, or spread runs over more prefixes")
+            }
+            ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => {
+                self.denied(refusal, "the credentials have expired: renew them; ")
+            }
+            ("InvalidAccessKeyId", _) => self.denied(refusal, "there is no such access key: "),
+            ("SignatureDoesNotMatch", _) => {
+                self.denied(refusal, "the secret access key is not that of the access key: ")
+            }
+            ("RequestTimeTooSkewed", _) => ends("the clock of this machine is wrong: set it"),
+            ("NoSuchBucket", _) => {
+                ends(&format!("there is no bucket {:?}: create it, or name another one", self.bucket.bucket))
+            }
+            ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _) => ends(
+                &format!("the bucket is not in the region {:?}: set AWS_REGION to the one that it is in", self.region),
+            ),
+            ("XMinioStorageFull" | "QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" | "InsufficientCapacity", _)
+            | (_, 507) => {
+                ends("there is no room left: delete images (tekton-wrap prune does it for runs), or raise the quota")
+            }
+            ("InvalidObjectState", _) => {
+                ends("the object was moved to an archive: let no lifecycle rule of the bucket do that with this prefix")
+            }
+            ("BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody", _) => {
+                waits("refused", "the data were damaged on the way")
+            }
+            ("NoSuchUpload", _) => {
+                waits("refused", "the upload was forgotten; does a lifecycle rule of the bucket end uploads too soon?")
+            }
+            ("EntityTooLarge", _) | (_, 413) => {
+                ends("it is too large for the server or for a proxy before it: raise their limit")
+            }
+            ("RequestTimeout", _) | (_, 408) => waits("refused", "it took too long"),
+            ("OperationAborted" | "ConditionalRequestConflict", _) => {
+                waits("refused", "another request changes the same object")
+            }
+            (_, 401 | 403) => self.denied(refusal, ""),
+            (_, 500..) if refusal.code == "NotImplemented" => ends("the server does not know this kind of request"),
+            (_, 500..) => waits("failed", "this is a fault of the server: look at its log"),
+            // An error in the body of a good answer.
+            (_, 200..=299) => waits("failed", "this is a fault of the server: look at its log"),
+            (_, 405) => ends("the server does not allow that: is the bucket read-only?"),
+            _ if refusal.page || refusal.code.is_empty() => Failure::Final(StoreError::Registry {
+                place: self.place.clone(),
+                problem: format!(
+                    "unexpected response from {} ({}): is it S3?",
+                    self.server,
+                    refusal.said(&self.secrets)
+                ),
+            }),
+            _ => ends("the server does not understand the request"),
+        }
+    }
+
+    fn denied(&self, refusal: &Refusal, why: &str) -> Failure {
+        let known = !self.anonymous && why.is_empty();
+        let prefix = self.bucket.key("");
+        let rights = match known {
+            true => {
+                format!(": a policy has to allow {} for s3://{}/{prefix}*", rights(self.action), self.bucket.bucket)
+            }
+            false => String::new(),
+        };
+        let advice = format!("{why}{}{rights}", self.searched);
+        let problem = self.problem("denied", refusal, &advice);
+        Failure::Final(StoreError::Denied { place: self.place.clone(), problem })
+    }
+
+    fn error(&self, verb: &str, refusal: &Refusal, advice: &str) -> StoreError {
+        StoreError::Registry { place: self.place.clone(), problem: self.problem(verb, refusal, advice) }
+    }
+
+    fn problem(&self, verb: &str, refusal: &Refusal, advice: &str) -> String {
+        format!("{} {verb} {} ({}); {advice}", self.server, self.action.gerund(), refusal.said(&self.secrets))
+    }
+}
+
+#[cfg(test)]
+mod tests;

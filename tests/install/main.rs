@@ -1,0 +1,13 @@
+//! What an operator applies: overlays, components, the chart, certificates without cert-manager, and what watches over it.
+//! With the real kubectl, against a real kube-apiserver.
+
+mod authority;
+mod chart;
+mod first_run;
+mod kubectl;
+mod monitoring;
+mod namespaces;
+mod overlays;
+mod own_image;
+mod release;
+mod strict;
