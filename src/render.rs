@@ -1,6 +1,7 @@
 //! `tekton-wrap render`: the webhook's rewrite over files, without a cluster.
 
 mod diff;
+mod graphs;
 mod objects;
 
 use std::{
@@ -218,8 +219,8 @@ fn elsewhere(objects: &Objects, refusal: &Refusal) -> String {
 
 fn print_wrapped(args: &Args, run: &Value, rewrite: &Rewrite, found: &[(Kind, Value)]) -> String {
     match args.output {
-        RenderOutput::Mermaid => return explain::mermaid(&rewrite.explanation.notes()),
-        RenderOutput::Dot => return explain::dot(&rewrite.explanation.notes()),
+        RenderOutput::Mermaid => return graphs::mermaid(&rewrite.explanation.notes()),
+        RenderOutput::Dot => return graphs::dot(&rewrite.explanation.notes()),
         _ if args.explain => return explain::table(&rewrite.explanation.notes()),
         _ => {}
     }

@@ -24,6 +24,8 @@ mod steps;
 mod tests;
 mod values;
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use self::{
@@ -111,9 +113,14 @@ pub fn plan(run: &Value, children: &[Value], scope: &Scope, params: &[(String, V
     }
     let told = steps::Told::new(&first, &tasks, &split)?;
     let mut spec = first.pipeline.clone();
+    // Of tasks that run again only those count that still come before.
+    let rest = Graph::new(&json!({"tasks": dag, "finally": finally})).map_err(Refusal::Graph)?;
+    let before = |index: usize| -> HashSet<&str> {
+        rest.ancestors.get(index).map(|all| all.ones().map(|task| &*rest.names[task]).collect()).unwrap_or_default()
+    };
     let results = results::of_rerun(&first, &known, only_finally, &dag, &finally, &mut notes)?;
-    for task in dag.iter_mut().chain(&mut finally) {
-        told.tell(task, results.given_by(text(task, "name")))?;
+    for (index, task) in dag.iter_mut().chain(&mut finally).enumerate() {
+        told.tell(task, &before(index), results.given_by(text(task, "name")))?;
     }
     let needs = told.needs(&first, &tasks, &split, dag.iter().chain(&finally), &mut notes)?;
     let map = spec.as_object_mut().ok_or_else(|| Refusal::NotWrapped(first.name.to_owned()))?;

@@ -1,6 +1,6 @@
 //! What the injected steps of a rerun are told: whose snapshots stand for tasks that are left out, and where they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Value, json};
 
@@ -67,8 +67,14 @@ impl<'a> Told<'a> {
         Ok(Self { earlier, first: Identity::of(first.object), certain })
     }
 
-    /// Tells the injected steps of `task`, and the first of them to give these results.
-    pub fn tell(&self, task: &mut Value, results: Option<&BTreeMap<String, Value>>) -> Result<(), Refusal> {
+    /// Tells the injected steps of `task`, which comes after the tasks `before` of the rerun, and the first of them to give these
+    /// results.
+    pub fn tell(
+        &self,
+        task: &mut Value,
+        before: &HashSet<&str>,
+        results: Option<&BTreeMap<String, Value>>,
+    ) -> Result<(), Refusal> {
         let mut configs = configs(task)?.into_iter();
         let Some(spec) = field_mut(task, "taskSpec").and_then(Value::as_object_mut) else { return Ok(()) };
         let mut results = results.filter(|results| !results.is_empty());
@@ -81,7 +87,7 @@ impl<'a> Told<'a> {
                 continue;
             }
             let Some(Injected { config, .. }) = configs.next() else { continue };
-            let mut config = self.changed(config);
+            let mut config = self.changed(config, before);
             config.results.extend(results.take().cloned().unwrap_or_default());
             write(env, &config);
         }
@@ -90,7 +96,7 @@ impl<'a> Told<'a> {
 
     /// A step's configuration for the rerun. The repository of a target stays that of the first run, where the snapshots are;
     /// its tag is that of the new run.
-    fn changed(&self, mut config: StepConfig) -> StepConfig {
+    fn changed(&self, mut config: StepConfig, before: &HashSet<&str>) -> StepConfig {
         if self.earlier.is_empty() {
             return config;
         }
@@ -98,6 +104,9 @@ impl<'a> Told<'a> {
         for workspace in &mut config.workspaces {
             workspace.target = pinned(self.first, &workspace.target);
             workspace.base = workspace.base.as_ref().map(|base| self.first.resolved(base));
+            // One that was skipped, and came before only by way of a task that is left out, left nothing.
+            let is_earlier = |order| self.earlier.iter().any(|run| StepConfig::in_ranges(&run.tasks, order));
+            workspace.after.retain(|task| is_earlier(task.order) || before.contains(&*task.task));
             for before in workspace.after.iter_mut().filter(|before| self.certain.contains(&before.task)) {
                 before.optional = false;
             }

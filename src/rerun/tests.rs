@@ -252,6 +252,34 @@ fn snapshots_of_earlier_runs() {
     assert_eq!(json!(configs(named(&rerun, "c"))[0].earlier), json!([{"run": "u1", "tasks": [[0, 4]]}]));
 }
 
+/// What was skipped comes before only by way of a task that is left out.
+#[test]
+fn a_webhook_takes_every_rerun() {
+    let when =
+        |holds: bool| json!({"when": [{"input": "x", "operator": "in", "values": [if holds { "x" } else { "y" }]}]});
+    let spec = pipeline(vec![
+        task("a", &[], json!({})),
+        task("w", &["a"], when(false)),
+        task("b", &["w"], when(true)),
+        task("c", &["b"], json!({})),
+        task("d", &["c", "w"], json!({})),
+    ]);
+    let run = wrapped(spec, TARGET);
+    let end =
+        ["a", "b"].iter().fold(End(vec![]), |end, name| end.task(name, true, json!({}))).task("c", false, json!({}));
+    let skipped = json!([{"name": "w", "reason": "When Expressions evaluated to false"}, {"name": "d", "reason": "PipelineRun was stopping"}]);
+    let rerun = plan(&end.of(&run, skipped), &end.0, &Scope::Failed, &[]).unwrap();
+    assert_eq!((rerun.left_out.join(" "), names(&rerun, "tasks").join(" ")), ("a b".to_owned(), "w c d".to_owned()));
+    let after = |name: &str| -> String {
+        let config = configs(named(&rerun, name)).remove(0);
+        config.workspaces[0].after.iter().map(|before| before.task.clone()).collect::<Vec<_>>().join(" ")
+    };
+    assert!(!after("c").contains('w') && after("c").contains('b'), "{}", after("c"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let settings = Settings { image: "i".to_owned() };
+    assert!(runtime.block_on(wrap_run(&Objects::default(), &rerun.run, "ns", &settings)).unwrap().is_none());
+}
+
 #[test]
 fn finally_alone_becomes_the_tasks() {
     let mut spec = pipeline(vec![task("a", &[], json!({}))]);

@@ -106,50 +106,6 @@ pub fn table(notes: &[TaskNote]) -> String {
     table
 }
 
-/// The graph as Mermaid draws it (mermaid.js.org, "Flowcharts").
-pub fn mermaid(notes: &[TaskNote]) -> String {
-    let quoted = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
-    let mut text = "flowchart TD\n".to_owned();
-    let node = |index: usize, note: &TaskNote| {
-        let lines = [format!("<b>{}</b>", quoted(&note.task)), quoted(&note.restores), quoted(&note.saves)];
-        let [name, restores, saves] = lines;
-        format!("t{index}[\"{name}<br/>restores {restores}<br/>saves {saves}\"]\n")
-    };
-    for (index, note) in notes.iter().enumerate().filter(|(_, note)| !note.finally) {
-        text += &format!("    {}", node(index, note));
-    }
-    if notes.iter().any(|note| note.finally) {
-        text += "    subgraph finally\n";
-        for (index, note) in notes.iter().enumerate().filter(|(_, note)| note.finally) {
-            text += &format!("        {}", node(index, note));
-        }
-        text += "    end\n";
-    }
-    edges(notes).for_each(|(from, to)| text += &format!("    t{from} --> t{to}\n"));
-    text
-}
-
-/// The graph as Graphviz draws it (graphviz.org, "DOT Language").
-pub fn dot(notes: &[TaskNote]) -> String {
-    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-    let mut text = "digraph run {\n  node [shape=box]\n".to_owned();
-    for (index, TaskNote { task, restores, saves, finally, .. }) in notes.iter().enumerate() {
-        let style = if *finally { ", style=dashed" } else { "" };
-        let [task, restores, saves] = [task, restores, saves].map(|text| quoted(text));
-        text += &format!("  t{index} [label=\"{task}\\nrestores {restores}\\nsaves {saves}\"{style}]\n");
-    }
-    edges(notes).for_each(|(from, to)| text += &format!("  t{from} -> t{to}\n"));
-    text + "}\n"
-}
-
-/// The edges between tasks, by their places in `notes`.
-fn edges(notes: &[TaskNote]) -> impl Iterator<Item = (usize, usize)> {
-    let place = |name: &String| notes.iter().position(|note| note.task == *name);
-    notes.iter().enumerate().flat_map(move |(to, note)| {
-        note.dependencies.iter().filter_map(place).map(move |from| (from, to)).collect::<Vec<_>>()
-    })
-}
-
 /// Each cell as lines of its column.
 fn wrapped(row: &[String; 4], widest: [usize; 4]) -> [Vec<String>; 4] {
     std::array::from_fn(|column| {

@@ -136,10 +136,10 @@ impl Context<'_> {
             compression: self.request.compression,
             expires: self.request.retention.expires.clone(),
             target_expires: self.request.retention.target_expires.clone(),
-            keep: self.request.retention.keep,
-            after_failure: self.after_failure.clone().filter(|_| verb == "save"),
             earlier: Vec::new(),
             results: BTreeMap::new(),
+            keep: self.request.retention.keep,
+            after_failure: self.after_failure.clone().filter(|_| verb == "save"),
             workspaces: workspaces.to_vec(),
         };
         let mut env = vec![

@@ -11,7 +11,24 @@ use tekton_wrap::{
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md");
 
 /// Commands, in the order of `tekton-wrap --help`.
-const COMMANDS: [&str; 6] = ["webhook", "render", "restore", "save", "inspect", "prune"];
+const COMMANDS: [&str; 16] = [
+    "webhook",
+    "render",
+    "restore",
+    "save",
+    "inspect",
+    "prune",
+    "start",
+    "list",
+    "describe",
+    "cp",
+    "cat",
+    "ls",
+    "diff",
+    "rerun",
+    "completion",
+    "man",
+];
 
 #[test]
 fn the_page_is_up_to_date() {

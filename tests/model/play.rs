@@ -142,6 +142,13 @@ impl<'a> Play<'a> {
             }
         }
         Graph::new(&rerun.run["spec"]["pipelineSpec"]).map_err(|e| e.to_string())?;
+        // Once more through the webhook, which must leave it alone.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let settings = Settings { image: "i".to_owned() };
+        let again = runtime.block_on(wrap_run(&Objects::default(), &rerun.run, "ns", &settings));
+        if again.map_err(|refusal| format!("the webhook refuses the rerun: {refusal}"))?.is_some() {
+            return Err("the webhook wraps the rerun again".to_owned());
+        }
         Ok(Some(rerun))
     }
 

@@ -156,7 +156,7 @@ pub fn unwrap_sizes(stored: &[u8], count: usize, len: u64) -> Option<Vec<u64>> {
         return Some(vec![0, len]);
     }
     let mut numbers = stored.chunks_exact(4).map(|bytes| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default());
-    if numbers.next() != Some(SIZES) || numbers.next().map(u64::from) != Some((count as u64).saturating_mul(4)) {
+    if numbers.next() != Some(SIZES) || numbers.next().map(u64::from) != sizes_len(count).checked_sub(SKIPPABLE_HEAD) {
         return None;
     }
     let mut starts = vec![0_u64];

@@ -174,7 +174,7 @@ impl<'a> Source<'a> {
             let len = end.saturating_sub(at).min(READ).min(self.layer.size.saturating_sub(at));
             return Ok((at, self.range(at, len)?));
         };
-        let number = |at: u64| usize::try_from(at.checked_div(FRAME as u64).unwrap_or_default()).unwrap_or(usize::MAX);
+        let number = |at: u64| usize::try_from(at >> FRAME.trailing_zeros()).unwrap_or(usize::MAX);
         let frame = number(at);
         let bounds = |frame: usize| Some((*frames.get(frame)?, *frames.get(frame.checked_add(1)?)?));
         let (start, mut stop) = bounds(frame).ok_or(io::ErrorKind::UnexpectedEof)?;
