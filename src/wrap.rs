@@ -30,7 +30,9 @@ mod security;
 mod settings;
 mod steps;
 mod task_spec;
+mod template;
 mod values;
+mod volumes;
 mod working_dir;
 
 pub use self::{

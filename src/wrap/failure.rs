@@ -83,7 +83,7 @@ pub fn warnings(names: &[String], failures: &[Failures]) -> impl Iterator<Item =
 
 fn on_errors(task: &Value, scope: &Scope<'_>) -> Vec<OnError> {
     let values = TaskValues::new(task, scope);
-    let on_error = |step: &Value| match values.string(text(step, "onError")).as_deref() {
+    let on_error = |step: &Value| match values.text(text(step, "onError")).whole() {
         Some("" | "stopAndFail") => OnError::Stop,
         Some("continue") => OnError::Continue,
         _ => OnError::Unknown,
