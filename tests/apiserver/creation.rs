@@ -78,7 +78,10 @@ fn name_steps(value: &mut Value) {
             for step in fields.get_mut("steps").and_then(Value::as_array_mut).into_iter().flatten() {
                 step.as_object_mut().unwrap().entry("name").or_insert(json!(""));
                 for used in step.get_mut("workspaces").and_then(Value::as_array_mut).into_iter().flatten() {
-                    used.as_object_mut().unwrap().entry("mountPath").or_insert(json!(""));
+                    let used = used.as_object_mut().unwrap();
+                    // Tekton's webhook reads any case and writes this one.
+                    let path = used.shift_remove("mountpath").unwrap_or(json!(""));
+                    used.entry("mountPath").or_insert(path);
                 }
             }
             fields.values_mut().for_each(name_steps);
