@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Refusal;
+use super::{RERUN_OF, Refusal};
 use crate::{
     step::stored::injected,
     tekton::{
@@ -46,7 +46,11 @@ impl<'a> FirstRun<'a> {
         let metadata = field(object, "metadata").unwrap_or(&Value::Null);
         let name = text(metadata, "name");
         let pipeline = field(object, "spec").and_then(|spec| field(spec, "pipelineSpec"));
-        let pipeline = pipeline.filter(|spec| is_wrapped(spec)).ok_or_else(|| Refusal::NotWrapped(name.to_owned()))?;
+        // All that runs again in a rerun may be tasks without a wrapped workspace.
+        let is_rerun =
+            field(metadata, "annotations").is_some_and(|annotations| !text(annotations, RERUN_OF).is_empty());
+        let pipeline = pipeline.filter(|spec| is_rerun || is_wrapped(spec));
+        let pipeline = pipeline.ok_or_else(|| Refusal::NotWrapped(name.to_owned()))?;
         if status::state(object) == State::Running {
             return Err(Refusal::Running(name.to_owned()));
         }
