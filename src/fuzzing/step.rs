@@ -1,7 +1,5 @@
 //! The configuration of an injected step, as it is in the environment of a container.
 
-use std::path::Path;
-
 use crate::{
     globs::Glob,
     step::{ENV, StepConfig},
@@ -51,8 +49,10 @@ fn judge(config: StepConfig) {
     }
     for step in &config.workspaces {
         let _ = step.target.parse::<Target>();
-        let tag = StepConfig::tag(&config.run, config.order, &step.name);
-        assert!(!tag.contains(&step.name) || Path::new(&step.name).components().count() < 2, "{tag:?}");
+        // The UID itself is Kubernetes'.
+        let tag = StepConfig::tag("0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b", config.order, &step.name);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        assert!(tag.len() <= 128 && tag.chars().all(is_plain), "{tag:?}");
         let mounts = MountPoints::new(&step.mounts);
         assert!(step.mounts.is_empty() || !mounts.contains(&TreePath::root()));
         if let Ok(selection) = Selection::new(&step.paths) {
