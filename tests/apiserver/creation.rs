@@ -98,6 +98,12 @@ async fn render(objects: &Objects, run: &Value, namespace: &Namespace) -> Value 
     rewrite.expect("a run for the resolver wrap").run
 }
 
+/// The webhook adds to the names of its volumes what nobody can guess; `render` has no review to make it of.
+fn with_plain_names(spec: &Value) -> Value {
+    let names = regex::Regex::new("(tekton-wrap-[a-z]+)-[0-9a-f]{16}").unwrap();
+    serde_json::from_str(&names.replace_all(&spec.to_string(), "$1")).unwrap()
+}
+
 #[tokio::test]
 async fn stored_as_render_says() {
     Webhook::shared().await;
@@ -116,7 +122,7 @@ async fn stored_as_render_says() {
         let run = yaml::parse(&text).unwrap().into_iter().find(|object| object["kind"] == "PipelineRun").unwrap();
         let stored = namespace.accepts(&run).await;
         let rendered = render(&objects, &run, &namespace).await;
-        assert_eq!(stored["spec"], rendered["spec"], "{}", file.display());
+        assert_eq!(with_plain_names(&stored["spec"]), rendered["spec"], "{}", file.display());
         for field in ["labels", "annotations"] {
             assert_eq!(stored["metadata"][field], rendered["metadata"][field], "{}", file.display());
         }
