@@ -14,6 +14,7 @@
     )
 )]
 
+mod bucket;
 mod cloud;
 mod credentials;
 mod dir;

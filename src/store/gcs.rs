@@ -10,10 +10,7 @@ mod refusal;
 mod resumable;
 mod session;
 
-use std::{
-    io::{self, Read},
-    time::SystemTime,
-};
+use std::io;
 
 use http::{Method, Response, StatusCode, Uri, header};
 use serde::Deserialize;
@@ -25,6 +22,7 @@ use self::{
 };
 use super::{
     StoreError, StoreOptions,
+    bucket::{BucketSession, byte_range, time},
     cloud::aws::encode,
     layout::{Action, Entry, Found, Objects, Opened},
     net::{
@@ -139,9 +137,7 @@ impl GcsObjects {
     }
 
     fn parse<T: for<'de> Deserialize<'de>>(&self, key: &str, answer: Response<Body>) -> Result<T, Failure> {
-        let mut bytes = Vec::new();
-        let read = answer.into_body().into_reader().take(ANSWER_SIZE).read_to_end(&mut bytes);
-        read.map_err(|error| self.session.broken(key, error))?;
+        let bytes = self.session.body(key, answer, ANSWER_SIZE)?;
         serde_json::from_slice(&bytes)
             .map_err(|_| self.session.unexpected(key, "no JSON in it; is it Google Cloud Storage?"))
     }
@@ -162,7 +158,7 @@ impl Objects for GcsObjects {
     }
 
     fn upload_permit(&self) -> Permit<'_> {
-        self.session.pressure.upload()
+        self.session.access().pressure.upload()
     }
 
     fn broken(&self, key: &str, error: io::Error) -> Failure {
@@ -174,27 +170,17 @@ impl Objects for GcsObjects {
     }
 
     fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure> {
-        let last = len.map(|len| offset.saturating_add(len).saturating_sub(1).to_string()).unwrap_or_default();
-        let range = (offset > 0 || len.is_some()).then(|| format!("bytes={offset}-{last}"));
+        let range = byte_range(offset, len);
         let range = range.as_deref().map(|range| (header::RANGE, range));
         let url = self.session.object_url(key, "alt=media")?;
         let answer = match self.session.call(&Call { headers: range.as_slice(), ..Call::of(&Method::GET, key, url) })? {
             Ok(answer) => answer,
             Err(refusal) if refusal.is_absent() => return Ok(None),
-            // There is nothing behind the end.
-            Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => {
-                return Ok(Some(Opened { incoming: Box::new(io::empty()), size: 0, version: String::new() }));
-            }
+            Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => return Ok(Some(Opened::nothing())),
             Err(refusal) => return Err(self.session.failure(Action::Read, key, &refusal)),
         };
-        if range.is_some() && !net::starts_at(&answer, offset) {
-            return Err(self.session.unexpected(key, "another part than was asked for"));
-        }
-        let Some(size) = net::length(&answer) else {
-            return Err(self.session.unexpected(key, "its length is missing"));
-        };
         let version = net::text(&answer, "x-goog-generation").unwrap_or_default().to_owned();
-        Ok(Some(Opened { size, version, incoming: Box::new(answer.into_body().into_reader()) }))
+        self.session.opened(key, answer, offset, range.is_some(), version).map(Some)
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
@@ -260,8 +246,4 @@ impl Objects for GcsObjects {
             }
         })
     }
-}
-
-fn time(text: &str) -> Option<SystemTime> {
-    text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
 }

@@ -29,6 +29,21 @@ pub fn drain(answer: ::http::Response<Body>) {
     let _ = io::copy(&mut answer.into_body().into_reader().take(1 << 16), &mut io::sink());
 }
 
+/// A body that is held in memory, at most its first `most` bytes.
+pub fn read_up_to(body: Body, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    body.into_reader().take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The beginning of what an answer says that is not what was hoped for. What can't be read is left out: the status says enough.
+pub fn read_reason(answer: ::http::Response<Body>, most: u64) -> (::http::response::Parts, Vec<u8>) {
+    let (parts, body) = answer.into_parts();
+    let mut bytes = Vec::new();
+    let _ = body.into_reader().take(most).read_to_end(&mut bytes);
+    (parts, bytes)
+}
+
 /// The header `name` of an answer.
 pub fn text<'a>(answer: &'a ::http::Response<Body>, name: &str) -> Option<&'a str> {
     answer.headers().get(name)?.to_str().ok()

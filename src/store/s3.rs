@@ -12,10 +12,7 @@ mod multipart;
 mod refusal;
 mod session;
 
-use std::{
-    io::{self, Read},
-    time::SystemTime,
-};
+use std::{io, time::SystemTime};
 
 use http::{HeaderName, Method, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
@@ -27,6 +24,7 @@ use self::{
 };
 use super::{
     StoreError, StoreOptions,
+    bucket::{BucketSession, byte_range, time},
     cloud::aws::encode,
     layout::{Action, Entry, Found, Objects, Opened},
     net::{
@@ -35,7 +33,6 @@ use super::{
         drain, length,
         pressure::Permit,
         retry::{Backoff, Failure},
-        starts_at,
     },
     xml::Element,
 };
@@ -177,9 +174,7 @@ impl S3Objects {
 
     /// The text of a good answer.
     fn text(&self, key: &str, answer: Response<Body>) -> Result<String, Failure> {
-        let mut bytes = Vec::new();
-        let read = answer.into_body().into_reader().take(ANSWER_SIZE).read_to_end(&mut bytes);
-        read.map_err(|error| self.session.broken(key, error))?;
+        let bytes = self.session.body(key, answer, ANSWER_SIZE)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -199,7 +194,7 @@ impl Objects for S3Objects {
     }
 
     fn upload_permit(&self) -> Permit<'_> {
-        self.session.pressure.upload()
+        self.session.access().pressure.upload()
     }
 
     fn broken(&self, key: &str, error: io::Error) -> Failure {
@@ -211,24 +206,17 @@ impl Objects for S3Objects {
     }
 
     fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure> {
-        let last = len.map(|len| offset.saturating_add(len).saturating_sub(1).to_string()).unwrap_or_default();
-        let range = (offset > 0 || len.is_some()).then(|| format!("bytes={offset}-{last}"));
+        let range = byte_range(offset, len);
         let range = range.as_deref().map(|range| (header::RANGE, range));
         let call = Call { headers: range.as_slice(), ..Call::of(&Method::GET, key) };
         let answer = match self.session.call(&call)? {
             Ok(answer) => answer,
             Err(refusal) if refusal.is_absent() => return Ok(None),
-            // There is nothing behind the end.
-            Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => {
-                return Ok(Some(Opened { incoming: Box::new(io::empty()), size: 0, version: String::new() }));
-            }
+            Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => return Ok(Some(Opened::nothing())),
             Err(refusal) => return Err(self.session.failure(Action::Read, key, &refusal)),
         };
-        if range.is_some() && !starts_at(&answer, offset) {
-            return Err(self.session.unexpected(key, "another part than was asked for"));
-        }
-        let Some(size) = length(&answer) else { return Err(self.session.unexpected(key, "its length is missing")) };
-        Ok(Some(Opened { size, version: etag(&answer), incoming: Box::new(answer.into_body().into_reader()) }))
+        let version = etag(&answer);
+        self.session.opened(key, answer, offset, range.is_some(), version).map(Some)
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
@@ -291,8 +279,4 @@ fn modified(answer: &Response<Body>) -> Option<SystemTime> {
 
 fn etag(answer: &Response<Body>) -> String {
     net::text(answer, "etag").unwrap_or_default().to_owned()
-}
-
-fn time(text: &str) -> Option<SystemTime> {
-    text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
 }

@@ -1,6 +1,6 @@
 //! Short requests to the servers that hand out credentials.
 
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
 use http::{Request, Response};
 use ureq::Body;
@@ -12,6 +12,7 @@ use crate::{
         net::{
             fault::Fault,
             http::{HttpClient, HttpOptions},
+            read_up_to,
         },
     },
 };
@@ -77,9 +78,8 @@ fn read(what: &str, answer: Result<Response<Body>, Fault>) -> Result<Fetched, Pr
     let problem = |clause: String, transient| Problem { clause: format!("{what} {clause}"), transient };
     let answer = answer.map_err(|fault| problem(fault.clause, fault.transient))?;
     let status = answer.status();
-    let mut bytes = Vec::new();
-    let read = answer.into_body().into_reader().take(ANSWER_SIZE).read_to_end(&mut bytes);
-    read.map_err(|error| problem(Fault::of(&ureq::Error::from(error)).clause, true))?;
+    let bytes = read_up_to(answer.into_body(), ANSWER_SIZE);
+    let bytes = bytes.map_err(|error| problem(Fault::of(&ureq::Error::from(error)).clause, true))?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     if status.is_success() {
         return Ok(Fetched { text });

@@ -9,11 +9,10 @@ use serde_json::Value;
 use crate::{
     redact::redact,
     store::{
-        StoreError,
+        bucket::{Asked, Said},
         layout::Action,
         net::retry::{Failure, retry_after},
     },
-    target::Bucket,
 };
 
 /// An answer, as far as it says something.
@@ -26,21 +25,6 @@ pub struct Refusal {
     after: Option<Duration>,
     /// Whether the answer is a page for people.
     page: bool,
-}
-
-/// What was asked for, for the sentence.
-pub struct Asked<'a> {
-    /// The object.
-    pub place: String,
-    pub server: String,
-    pub bucket: &'a Bucket,
-    pub action: Action,
-    /// Where credentials were looked for: a clause that says what to do.
-    pub searched: String,
-    /// Whether there were none.
-    pub anonymous: bool,
-    /// What must not be repeated.
-    pub secrets: Vec<String>,
 }
 
 /// What a role has to allow.
@@ -100,20 +84,18 @@ impl Refusal {
             (reason, message) => format!("{number} {reason}: {message}"),
         }
     }
-}
 
-impl Asked<'_> {
-    /// The failure for `refusal`.
-    pub fn failure(&self, refusal: &Refusal) -> Failure {
-        let waits =
-            |verb, advice: &str| Failure::Transient { error: self.error(verb, refusal, advice), after: refusal.after };
-        let ends = |advice: &str| Failure::Final(self.error("refused", refusal, advice));
-        match (refusal.status.as_u16(), refusal.reason.as_str()) {
+    /// The failure for what was asked.
+    pub fn failure(&self, asked: &Asked<'_>) -> Failure {
+        let said = self.for_sentence(&asked.secrets);
+        let waits = |verb, advice: &str| asked.waits(verb, &said, advice);
+        let ends = |advice: &str| asked.ends(&said, advice);
+        match (self.status.as_u16(), self.reason.as_str()) {
             (429, _) | (403, "rateLimitExceeded" | "userRateLimitExceeded") => {
                 waits("rate limited", "it asks for fewer requests: try again later")
             }
-            (404, _) if refusal.lacks_bucket() => {
-                ends(&format!("there is no bucket {:?}: create it, or name another one", self.bucket.bucket))
+            (404, _) if self.lacks_bucket() => {
+                ends(&format!("there is no bucket {:?}: create it, or name another one", asked.bucket.bucket))
             }
             (403, "quotaExceeded") => {
                 ends("the quota is used up: delete images (tekton-wrap prune does it for runs), or raise it")
@@ -124,42 +106,29 @@ impl Asked<'_> {
             (403, "accountDisabled" | "billingNotEnabled" | "userProjectAccountProblem") => {
                 ends("look at the billing of the bucket's project")
             }
-            (401 | 403, _) => self.denied(refusal),
+            (401 | 403, _) => self.denied(asked, &said),
             (408, _) => waits("refused", "it took too long"),
             (412, _) => waits("refused", "another request changed the same object"),
             (413, _) => ends("it is too large for the server or for a proxy before it: raise their limit"),
             (500.., _) => waits("failed", "this is a fault of the server: look at its log"),
-            _ if refusal.page || (refusal.message.is_empty() && refusal.reason.is_empty()) => {
-                Failure::Final(StoreError::Registry {
-                    place: self.place.clone(),
-                    problem: format!(
-                        "unexpected response from {} ({}): is it Google Cloud Storage?",
-                        self.server,
-                        refusal.said(&self.secrets)
-                    ),
-                })
+            _ if self.page || (self.message.is_empty() && self.reason.is_empty()) => {
+                asked.unexpected(&said, "Google Cloud Storage")
             }
             _ => ends("the server does not understand the request"),
         }
     }
 
-    fn denied(&self, refusal: &Refusal) -> Failure {
-        let rights = match refusal.status == StatusCode::FORBIDDEN && !self.anonymous {
-            true => {
-                format!(": a role has to give them {} for the bucket {:?}", rights(self.action), self.bucket.bucket)
-            }
-            false => String::new(),
+    fn denied(&self, asked: &Asked<'_>, said: &Said) -> Failure {
+        let rights = if self.status == StatusCode::FORBIDDEN && !asked.anonymous {
+            format!(": a role has to give them {} for the bucket {:?}", rights(asked.action), asked.bucket.bucket)
+        } else {
+            String::new()
         };
-        let problem = self.problem("denied", refusal, &format!("{}{rights}", self.searched));
-        Failure::Final(StoreError::Denied { place: self.place.clone(), problem })
+        asked.denied(said, &format!("{}{rights}", asked.searched))
     }
 
-    fn error(&self, verb: &str, refusal: &Refusal, advice: &str) -> StoreError {
-        StoreError::Registry { place: self.place.clone(), problem: self.problem(verb, refusal, advice) }
-    }
-
-    fn problem(&self, verb: &str, refusal: &Refusal, advice: &str) -> String {
-        format!("{} {verb} {} ({}); {advice}", self.server, self.action.gerund(), refusal.said(&self.secrets))
+    fn for_sentence(&self, secrets: &[String]) -> Said {
+        Said { text: self.said(secrets), after: self.after }
     }
 }
 

@@ -4,6 +4,7 @@ use http::{Method, StatusCode, Uri, header};
 
 use super::{GcsObjects, refusal::Refusal, session::Call};
 use crate::store::{
+    bucket::BucketSession,
     layout::Action,
     net::{self, blocks::BlockReader, drain, retry::Failure},
 };
@@ -71,10 +72,11 @@ impl<'a> Upload<'a> {
                 .ok()
                 .and_then(|skip| bytes.get(skip..))
                 .unwrap_or_default();
-            let range = match ask || rest.is_empty() {
+            let range = if ask || rest.is_empty() {
                 // How far did it come?
-                true => format!("bytes */{total}"),
-                false => format!("bytes {from}-{}/{total}", end.saturating_sub(1)),
+                format!("bytes */{total}")
+            } else {
+                format!("bytes {from}-{}/{total}", end.saturating_sub(1))
             };
             let body: &[u8] = if ask { &[] } else { rest };
             let headers = [(header::CONTENT_RANGE, range.as_str())];
@@ -120,10 +122,7 @@ impl<'a> Upload<'a> {
 
     /// The whole is sent again.
     fn lost(&self, refusal: &Refusal) -> Failure {
-        match self.objects.session.failure(Action::Store, self.key, refusal) {
-            Failure::Final(error) => Failure::transient(error),
-            transient => transient,
-        }
+        self.objects.session.failure(Action::Store, self.key, refusal).of_part()
     }
 }
 
@@ -137,11 +136,7 @@ impl Drop for Upload<'_> {
             Ok(Ok(answer)) => drain(answer),
             Ok(Err(refusal)) if refusal.status.as_u16() == CANCELLED => {}
             // It ends by itself after a week.
-            Ok(Err(refusal)) => tracing::warn!(
-                "an upload to {} could not be cancelled: {}",
-                self.objects.session.place(self.key),
-                refusal.said(&[])
-            ),
+            Ok(Err(refusal)) => self.objects.session.not_cancelled(self.key, &refusal.said(&[])),
             Err(_) => {}
         }
     }

@@ -1,25 +1,18 @@
 //! Requests to one bucket, with an access token.
 
-use std::{
-    io::{self, Read},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use ureq::Body;
 
-use super::refusal::{Asked, Refusal};
+use super::refusal::Refusal;
 use crate::{
     store::{
         StoreError, StoreOptions,
-        cloud::{Environment, Fetch, Found, Problem, aws::encode, google},
+        bucket::{Access, BucketSession, Kind, REFUSAL_SIZE},
+        cloud::{Found, Problem, aws::encode, google},
         layout::Action,
-        net::{
-            fault::Fault,
-            http::HttpClient,
-            pressure::Pressure,
-            retry::{Backoff, Failure, RetryPolicy},
-        },
+        net::{fault::Fault, read_reason, retry::Failure},
     },
     target::Bucket,
 };
@@ -27,20 +20,11 @@ use crate::{
 /// Each upload holds two parts of it in memory.
 const UPLOADS: usize = 3;
 
-/// How much of an answer is read to learn what it says.
-const REFUSAL_SIZE: u64 = 1 << 16;
-
 /// A part of a bucket.
 pub struct Session {
-    bucket: Bucket,
+    access: Access,
     /// The address of the service, without a slash at the end.
     service: String,
-    environment: Environment,
-    client: HttpClient,
-    fetch: Fetch,
-    retry: RetryPolicy,
-    /// How many requests and uploads this process has under way there.
-    pub pressure: Arc<Pressure>,
 }
 
 /// One request.
@@ -64,33 +48,15 @@ impl Session {
             Some(host) => format!("http://{host}"),
             None => "https://storage.googleapis.com".to_owned(),
         };
-        let http = options.http.clone().unwrap_or_default();
-        let pressure = Pressure::of(&format!("{service}/{}", bucket.bucket));
-        pressure.limit_uploads(UPLOADS);
-        Ok(Self {
-            pressure,
-            bucket: bucket.clone(),
-            service,
-            environment,
-            client: HttpClient::new(&http)?,
-            fetch: Fetch::new(&http)?,
-            retry: options.retry.clone(),
-        })
-    }
-
-    /// How errors name an object.
-    pub fn place(&self, key: &str) -> String {
-        format!("gs://{}/{}", self.bucket.bucket, self.bucket.key(key))
+        let kind = Kind { scheme: "gs", service: "Google Cloud Storage" };
+        let address = format!("{service}/{}", bucket.bucket);
+        let access = Access::new(kind, bucket, environment, &address, UPLOADS, options)?;
+        Ok(Self { access, service })
     }
 
     /// The bucket's name.
     pub fn bucket(&self) -> &str {
-        &self.bucket.bucket
-    }
-
-    /// The whole key of an object.
-    pub fn key(&self, key: &str) -> String {
-        self.bucket.key(key)
+        &self.access.bucket.bucket
     }
 
     /// The address of an object, with a query that is encoded already.
@@ -111,26 +77,23 @@ impl Session {
         own.is_ok_and(|own| (own.scheme(), own.authority()) == (url.scheme(), url.authority()))
     }
 
-    /// The waits of a new operation.
-    pub fn backoff(&self) -> Backoff {
-        Backoff::new(&self.retry)
-    }
-
     /// Sends the request: a good answer (308 is one, to a part of an upload), or what was said instead.
     pub fn call(&self, call: &Call<'_>) -> Result<Result<Response<Body>, Refusal>, Failure> {
-        let _running = self.pressure.request();
+        let _running = self.access.pressure.request();
         let mut again = true;
         loop {
-            let token = self.token().map_err(|problem| self.without_token(call.key, problem))?;
+            let token = self.token().map_err(|problem| self.without_credentials(call.key, problem))?;
             let answer = self.send(call, token.keys.as_ref()).map_err(|fault| self.failed(call.key, fault))?;
             if answer.status().is_success() || answer.status() == StatusCode::PERMANENT_REDIRECT {
                 return Ok(Ok(answer));
             }
-            let refusal = read(answer);
+            let (parts, text) = read_reason(answer, REFUSAL_SIZE);
+            let refusal = Refusal::new(parts.status, &parts.headers, &text);
             if matches!(refusal.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-                self.pressure.lower();
+                self.access.pressure.lower();
             }
-            let expired = refusal.status == StatusCode::UNAUTHORIZED && self.environment.google_cache().expired(&token);
+            let expired =
+                refusal.status == StatusCode::UNAUTHORIZED && self.access.environment.google_cache().expired(&token);
             if !expired || !std::mem::take(&mut again) {
                 return Ok(Err(refusal));
             }
@@ -141,27 +104,7 @@ impl Session {
     pub fn failure(&self, action: Action, key: &str, refusal: &Refusal) -> Failure {
         // It was there a moment ago.
         let found = self.token().ok();
-        let asked = Asked {
-            place: self.place(key),
-            server: self.name().to_owned(),
-            bucket: &self.bucket,
-            action,
-            searched: found.as_ref().map(|found| found.searched.clone()).unwrap_or_default(),
-            anonymous: found.as_ref().is_none_or(|found| found.keys.is_none()),
-            secrets: found.map(|found| found.secrets.clone()).unwrap_or_default(),
-        };
-        asked.failure(refusal)
-    }
-
-    /// The failure for a connection that broke while an answer was read.
-    pub fn broken(&self, key: &str, error: io::Error) -> Failure {
-        self.failed(key, Fault::of(&ureq::Error::from(error)))
-    }
-
-    /// An answer that makes no sense, as `what` says.
-    pub fn unexpected(&self, key: &str, what: &str) -> Failure {
-        let problem = format!("unexpected response from {}: {what}", self.name());
-        Failure::transient(StoreError::Content { place: self.place(key), problem })
+        refusal.failure(&self.asked(action, key, found.as_deref()))
     }
 
     fn send(&self, call: &Call<'_>, token: Option<&google::Token>) -> Result<Response<Body>, Fault> {
@@ -177,29 +120,23 @@ impl Session {
             request = request.header(header::AUTHORIZATION, value);
         }
         match call.body {
-            None => self.client.run(request.body(()).map_err(invalid)?),
-            Some(body) => self.client.run(request.body(body).map_err(invalid)?),
+            None => self.access.client.run(request.body(()).map_err(invalid)?),
+            Some(body) => self.access.client.run(request.body(body).map_err(invalid)?),
         }
     }
 
     fn token(&self) -> Result<Arc<Found<google::Token>>, Problem> {
-        google::token(&self.environment, &self.fetch)
+        google::token(&self.access.environment, &self.access.fetch)
+    }
+}
+
+impl BucketSession for Session {
+    fn access(&self) -> &Access {
+        &self.access
     }
 
-    fn without_token(&self, key: &str, problem: Problem) -> Failure {
-        let sentence = format!("the credentials for Google Cloud Storage can't be had: {}", problem.clause);
-        let error = StoreError::Denied { place: self.place(key), problem: sentence };
-        if problem.transient { Failure::transient(error) } else { Failure::Final(error) }
-    }
-
-    fn failed(&self, key: &str, fault: Fault) -> Failure {
-        let problem = format!("{} {}", self.name(), fault.clause);
-        let error = StoreError::Registry { place: self.place(key), problem };
-        if fault.transient { Failure::transient(error) } else { Failure::Final(error) }
-    }
-
-    fn name(&self) -> &str {
-        self.service.split_once("://").map_or(&self.service, |(_, host)| host)
+    fn server(&self) -> String {
+        self.service.split_once("://").map_or(&*self.service, |(_, host)| host).to_owned()
     }
 }
 
@@ -208,12 +145,4 @@ impl<'a> Call<'a> {
     pub fn of(method: &'a Method, key: &'a str, url: Uri) -> Self {
         Self { method, key, url, headers: &[], body: None }
     }
-}
-
-fn read(answer: Response<Body>) -> Refusal {
-    let (parts, body) = answer.into_parts();
-    let mut text = Vec::new();
-    // What can't be read is not needed: the status says enough.
-    let _ = body.into_reader().take(REFUSAL_SIZE).read_to_end(&mut text);
-    Refusal::new(parts.status, &parts.headers, &text)
 }

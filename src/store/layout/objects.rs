@@ -100,6 +100,13 @@ pub struct Opened {
     pub version: String,
 }
 
+impl Opened {
+    /// What is behind the end.
+    pub fn nothing() -> Self {
+        Self { incoming: Box::new(io::empty()), size: 0, version: String::new() }
+    }
+}
+
 /// An object of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

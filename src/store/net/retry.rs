@@ -56,6 +56,26 @@ impl Failure {
     pub fn transient(error: StoreError) -> Self {
         Self::Transient { error, after: None }
     }
+
+    /// A failure that is transient if `transient`.
+    pub fn of(error: StoreError, transient: bool) -> Self {
+        if transient { Self::transient(error) } else { Self::Final(error) }
+    }
+
+    /// The same as one of a part of an operation, which is begun again as a whole.
+    pub fn of_part(self) -> Self {
+        match self {
+            Self::Final(error) => Self::transient(error),
+            transient => transient,
+        }
+    }
+
+    /// The error.
+    pub fn into_error(self) -> StoreError {
+        match self {
+            Self::Final(error) | Self::Transient { error, .. } => error,
+        }
+    }
 }
 
 impl Backoff {

@@ -1,7 +1,5 @@
 //! Manifests of a registry (OCI distribution-spec, "Pulling manifests", "Pushing manifests").
 
-use std::io::Read;
-
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use ureq::Body;
 
@@ -13,7 +11,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
-    store::{StoreError, StoredManifest, own_media_type},
+    store::{StoreError, StoredManifest, net::read_up_to, own_media_type},
 };
 
 /// Accepted media types: images and indexes of OCI and of Docker.
@@ -106,9 +104,8 @@ impl Session {
             _ => return Err(self.refused_to(Operation::ReadManifest, &place, response)),
         }
         let (parts, body) = response.into_parts();
-        let mut bytes = Vec::new();
-        let read = body.into_reader().take(MANIFEST_SIZE.saturating_add(1)).read_to_end(&mut bytes);
-        read.map_err(|error| self.broken_reading(&place, error))?;
+        let bytes = read_up_to(body, MANIFEST_SIZE.saturating_add(1));
+        let bytes = bytes.map_err(|error| self.broken_reading(&place, error))?;
         let wrong = |problem: String| Failure::Final(StoreError::Content { place: place.clone(), problem });
         if bytes.len() as u64 > MANIFEST_SIZE {
             return Err(wrong(format!("its manifest is larger than {} MiB", MANIFEST_SIZE >> 20)));

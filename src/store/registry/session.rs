@@ -4,7 +4,7 @@ mod failures;
 mod scheme;
 mod tokens;
 
-use std::{io::Read, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use ureq::{Body, SendBody};
@@ -23,7 +23,7 @@ use super::{
     retry::{Backoff, Failure, RetryPolicy},
     upload::Upload,
 };
-use crate::target::ImageReference;
+use crate::{store::net::read_reason, target::ImageReference};
 
 /// How many redirects of one request are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -207,10 +207,7 @@ impl Session {
             return (response, retry);
         }
         let Some(authorization) = authorization else { return (response, false) };
-        let (parts, body) = response.into_parts();
-        let mut text = Vec::new();
-        // An unreadable body is ignored: the status says enough.
-        let _ = body.into_reader().take(ERROR_SIZE).read_to_end(&mut text);
+        let (parts, text) = read_reason(response, ERROR_SIZE);
         // A response to HEAD has no body that could give a reason.
         let expired = says_expired_token(parts.status, &text) || request.method == Method::HEAD;
         let is_forbidden = parts.status == StatusCode::FORBIDDEN && !parts.headers.contains_key(header::RETRY_AFTER);

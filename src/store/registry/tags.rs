@@ -1,6 +1,6 @@
 //! The tags of a repository (OCI distribution-spec, "Listing Tags").
 
-use std::{collections::BTreeSet, io::Read};
+use std::collections::BTreeSet;
 
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use super::{
     retry::Failure,
     session::{Payload, RegistryRequest, Session},
 };
-use crate::store::StoreError;
+use crate::store::{StoreError, net::read_up_to};
 
 /// The page size that is requested; registries may return fewer tags.
 const PAGE: usize = 1000;
@@ -70,9 +70,8 @@ impl Session {
             _ => return Err(self.refused_to(Operation::ListTags, &place, response)),
         }
         let next = self.next_query(&url, response.headers());
-        let mut bytes = Vec::new();
-        let read = response.into_body().into_reader().take(PAGE_SIZE).read_to_end(&mut bytes);
-        read.map_err(|error| self.broken_reading(&place, error))?;
+        let bytes = read_up_to(response.into_body(), PAGE_SIZE);
+        let bytes = bytes.map_err(|error| self.broken_reading(&place, error))?;
         let page: TagList =
             serde_json::from_slice(&bytes).map_err(|_| self.unexpected(&place, "its list of tags is not JSON"))?;
         // An invalid tag can't be one of ours, and must not become part of a URL.

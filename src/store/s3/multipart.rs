@@ -7,6 +7,7 @@ use http::{HeaderName, Method};
 use super::{COPY_SOURCE, Refusal, S3Objects, session::Call};
 use crate::store::{
     StoreError,
+    bucket::BucketSession,
     cloud::aws::encode,
     layout::{Action, Objects},
     net::{blocks::BlockReader, drain, retry::Failure},
@@ -56,9 +57,7 @@ impl S3Objects {
             }
             offset = end;
         }
-        upload.complete().map_err(|failure| match failure {
-            Failure::Final(error) | Failure::Transient { error, .. } => error,
-        })?;
+        upload.complete().map_err(Failure::into_error)?;
         Ok(true)
     }
 }
@@ -158,10 +157,10 @@ impl<'a> Upload<'a> {
                 Ok(None) => break,
                 // The answer that was lost may have been a good one.
                 Ok(Some(refusal)) if refusal.code == "NoSuchUpload" => {
-                    match asked_before && objects.find(key).map_err(Failure::Final)?.is_some() {
-                        true => break,
-                        false => return Err(self.forgotten(&refusal)),
+                    if asked_before && objects.find(key).map_err(Failure::Final)?.is_some() {
+                        break;
                     }
+                    return Err(self.forgotten(&refusal));
                 }
                 Ok(Some(refusal)) => objects.session.failure(Action::Store, key, &refusal),
                 Err(failure) => failure,
@@ -179,10 +178,7 @@ impl<'a> Upload<'a> {
 
     /// The whole is sent again.
     fn forgotten(&self, refusal: &Refusal) -> Failure {
-        match self.objects.session.failure(Action::Store, self.key, refusal) {
-            Failure::Final(error) => Failure::transient(error),
-            transient => transient,
-        }
+        self.objects.session.failure(Action::Store, self.key, refusal).of_part()
     }
 }
 
@@ -195,11 +191,7 @@ impl Drop for Upload<'_> {
         match self.objects.session.call(&call) {
             Ok(Ok(answer)) => drain(answer),
             // A rule of the bucket has to take it back.
-            Ok(Err(refusal)) => tracing::warn!(
-                "an upload to {} could not be cancelled: {}",
-                self.objects.place(self.key),
-                refusal.said(&[])
-            ),
+            Ok(Err(refusal)) => self.objects.session.not_cancelled(self.key, &refusal.said(&[])),
             Err(_) => {}
         }
     }

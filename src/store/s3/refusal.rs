@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode, header};
 use crate::{
     redact::redact,
     store::{
-        StoreError,
+        bucket::{Asked, Said},
         layout::Action,
         net::retry::{Failure, retry_after},
         xml::Element,
@@ -28,22 +28,6 @@ pub struct Refusal {
     after: Option<Duration>,
     /// Whether the answer is no XML: a page for people.
     page: bool,
-}
-
-/// What was asked for, for the sentence.
-pub struct Asked<'a> {
-    /// The object.
-    pub place: String,
-    pub server: String,
-    pub bucket: &'a Bucket,
-    pub region: String,
-    pub action: Action,
-    /// Where credentials were looked for: a clause that says what to do.
-    pub searched: String,
-    /// Whether there were none.
-    pub anonymous: bool,
-    /// What must not be repeated.
-    pub secrets: Vec<String>,
 }
 
 /// What a policy has to allow. Without the right to list, what is not there is denied as well.
@@ -127,33 +111,31 @@ impl Refusal {
             (code, message) => format!("{number} {code}: {message}"),
         }
     }
-}
 
-impl Asked<'_> {
-    /// The failure for `refusal`.
-    pub fn failure(&self, refusal: &Refusal) -> Failure {
-        let waits =
-            |verb, advice: &str| Failure::Transient { error: self.error(verb, refusal, advice), after: refusal.after };
-        let ends = |advice: &str| Failure::Final(self.error("refused", refusal, advice));
-        match (refusal.code.as_str(), refusal.status.as_u16()) {
+    /// The failure for what was asked in `region`.
+    pub fn failure(&self, asked: &Asked<'_>, region: &str) -> Failure {
+        let said = self.for_sentence(&asked.secrets);
+        let waits = |verb, advice: &str| asked.waits(verb, &said, advice);
+        let ends = |advice: &str| asked.ends(&said, advice);
+        match (self.code.as_str(), self.status.as_u16()) {
             ("SlowDown" | "SlowDownRead" | "SlowDownWrite" | "RequestLimitExceeded" | "TooManyRequests", _)
             | (_, 429) => {
                 waits("rate limited", "it asks for fewer requests: try again later, or spread runs over more prefixes")
             }
             ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => {
-                self.denied(refusal, "the credentials have expired: renew them; ")
+                denied(asked, &said, "the credentials have expired: renew them; ")
             }
-            ("InvalidAccessKeyId", _) => self.denied(refusal, "there is no such access key: "),
+            ("InvalidAccessKeyId", _) => denied(asked, &said, "there is no such access key: "),
             ("SignatureDoesNotMatch", _) => {
-                self.denied(refusal, "the secret access key is not that of the access key: ")
+                denied(asked, &said, "the secret access key is not that of the access key: ")
             }
             ("RequestTimeTooSkewed", _) => ends("the clock of this machine is wrong: set it"),
             ("NoSuchBucket", _) => {
-                ends(&format!("there is no bucket {:?}: create it, or name another one", self.bucket.bucket))
+                ends(&format!("there is no bucket {:?}: create it, or name another one", asked.bucket.bucket))
             }
-            ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _) => ends(
-                &format!("the bucket is not in the region {:?}: set AWS_REGION to the one that it is in", self.region),
-            ),
+            ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _) => {
+                ends(&format!("the bucket is not in the region {:?}: set AWS_REGION to the one that it is in", region))
+            }
             ("XMinioStorageFull" | "QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" | "InsufficientCapacity", _)
             | (_, 507) => {
                 ends("there is no room left: delete images (tekton-wrap prune does it for runs), or raise the quota")
@@ -174,45 +156,31 @@ impl Asked<'_> {
             ("OperationAborted" | "ConditionalRequestConflict", _) => {
                 waits("refused", "another request changes the same object")
             }
-            (_, 401 | 403) => self.denied(refusal, ""),
-            (_, 500..) if refusal.code == "NotImplemented" => ends("the server does not know this kind of request"),
+            (_, 401 | 403) => denied(asked, &said, ""),
+            (_, 500..) if self.code == "NotImplemented" => ends("the server does not know this kind of request"),
             (_, 500..) => waits("failed", "this is a fault of the server: look at its log"),
             // An error in the body of a good answer.
             (_, 200..=299) => waits("failed", "this is a fault of the server: look at its log"),
             (_, 405) => ends("the server does not allow that: is the bucket read-only?"),
-            _ if refusal.page || refusal.code.is_empty() => Failure::Final(StoreError::Registry {
-                place: self.place.clone(),
-                problem: format!(
-                    "unexpected response from {} ({}): is it S3?",
-                    self.server,
-                    refusal.said(&self.secrets)
-                ),
-            }),
+            _ if self.page || self.code.is_empty() => asked.unexpected(&said, "S3"),
             _ => ends("the server does not understand the request"),
         }
     }
 
-    fn denied(&self, refusal: &Refusal, why: &str) -> Failure {
-        let known = !self.anonymous && why.is_empty();
-        let prefix = self.bucket.key("");
-        let rights = match known {
-            true => {
-                format!(": a policy has to allow {} for s3://{}/{prefix}*", rights(self.action), self.bucket.bucket)
-            }
-            false => String::new(),
-        };
-        let advice = format!("{why}{}{rights}", self.searched);
-        let problem = self.problem("denied", refusal, &advice);
-        Failure::Final(StoreError::Denied { place: self.place.clone(), problem })
+    fn for_sentence(&self, secrets: &[String]) -> Said {
+        Said { text: self.said(secrets), after: self.after }
     }
+}
 
-    fn error(&self, verb: &str, refusal: &Refusal, advice: &str) -> StoreError {
-        StoreError::Registry { place: self.place.clone(), problem: self.problem(verb, refusal, advice) }
-    }
-
-    fn problem(&self, verb: &str, refusal: &Refusal, advice: &str) -> String {
-        format!("{} {verb} {} ({}); {advice}", self.server, self.action.gerund(), refusal.said(&self.secrets))
-    }
+fn denied(asked: &Asked<'_>, said: &Said, why: &str) -> Failure {
+    let Bucket { bucket, .. } = asked.bucket;
+    let rights = if !asked.anonymous && why.is_empty() {
+        let prefix = asked.bucket.key("");
+        format!(": a policy has to allow {} for s3://{bucket}/{prefix}*", rights(asked.action))
+    } else {
+        String::new()
+    };
+    asked.denied(said, &format!("{why}{}{rights}", asked.searched))
 }
 
 #[cfg(test)]

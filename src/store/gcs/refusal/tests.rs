@@ -1,6 +1,10 @@
 //! Answers as Google Cloud Storage gives them, and the sentences that they become.
 
 use super::*;
+use crate::{
+    store::bucket::tests::{headers, outcome},
+    target::Bucket,
+};
 
 /// Error, and whether it may pass and after how many seconds.
 fn failure(action: Action, anonymous: bool, refusal: &Refusal) -> (String, Option<Option<u64>>) {
@@ -15,17 +19,11 @@ fn failure(action: Action, anonymous: bool, refusal: &Refusal) -> (String, Optio
         anonymous,
         secrets: vec!["hunter2".to_owned()],
     };
-    match asked.failure(refusal) {
-        Failure::Final(error) => (error.to_string(), None),
-        Failure::Transient { error, after } => (error.to_string(), Some(after.map(|after| after.as_secs()))),
-    }
+    outcome(refusal.failure(&asked))
 }
 
-fn refusal(status: u16, headers: &[(&str, &str)], body: &str) -> Refusal {
-    let headers = headers.iter().map(|(name, value)| {
-        (name.parse::<header::HeaderName>().unwrap(), value.parse::<http::HeaderValue>().unwrap())
-    });
-    Refusal::new(StatusCode::from_u16(status).unwrap(), &HeaderMap::from_iter(headers), body.as_bytes())
+fn refusal(status: u16, fields: &[(&str, &str)], body: &str) -> Refusal {
+    Refusal::new(StatusCode::from_u16(status).unwrap(), &headers(fields), body.as_bytes())
 }
 
 fn error(code: u16, reason: &str, message: &str) -> String {

@@ -1,6 +1,6 @@
 //! Failed requests as errors.
 
-use std::io::{self, Read};
+use std::io;
 
 use http::Response;
 use ureq::Body;
@@ -8,6 +8,7 @@ use ureq::Body;
 use super::{ERROR_SIZE, RegistryRequest, Session};
 use crate::store::{
     StoreError,
+    net::read_reason,
     registry::{
         error_response::RequestContext,
         fault::{Fault, FaultKind},
@@ -24,10 +25,7 @@ impl Session {
 
     /// The same without the request.
     pub fn refused_to(&self, operation: Operation, place: &str, response: Response<Body>) -> Failure {
-        let (parts, body) = response.into_parts();
-        // An unreadable body is ignored: the status says enough.
-        let mut text = Vec::new();
-        let _ = body.into_reader().take(ERROR_SIZE).read_to_end(&mut text);
+        let (parts, text) = read_reason(response, ERROR_SIZE);
         let candidates = &self.options.auth.candidates;
         let context = RequestContext {
             place: place.to_owned(),

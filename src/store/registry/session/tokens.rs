@@ -1,13 +1,12 @@
 //! Token requests of a session.
 
-use std::io::Read;
-
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use ureq::Body;
 
 use super::{Session, failures::failure};
 use crate::store::{
     StoreError,
+    net::read_up_to,
     registry::{
         fault::Fault,
         operation::Operation,
@@ -32,9 +31,8 @@ impl Session {
         if response.status() != StatusCode::OK {
             return Err(self.token_refused(response));
         }
-        let mut text = Vec::new();
-        let read = response.into_body().into_reader().take(MAX_RESPONSE).read_to_end(&mut text);
-        read.map_err(|error| fails(&Fault::of(&ureq::Error::from(error))))?;
+        let text = read_up_to(response.into_body(), MAX_RESPONSE);
+        let text = text.map_err(|error| fails(&Fault::of(&ureq::Error::from(error))))?;
         match serde_json::from_slice::<TokenResponse>(&text) {
             Ok(response) if response.token().is_some() => Ok(response),
             _ => {

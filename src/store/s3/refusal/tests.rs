@@ -1,6 +1,7 @@
 //! Answers as S3 and its relatives give them, and the sentences that they become.
 
 use super::*;
+use crate::store::bucket::tests::{headers, outcome};
 
 const FOUND: &str = "check the credentials of AWS_ACCESS_KEY_ID";
 const NONE: &str = "add credentials: there are none in AWS_ACCESS_KEY_ID";
@@ -16,23 +17,16 @@ fn failure(action: Action, anonymous: bool, refusal: &Refusal) -> (String, Optio
         place: "s3://ci/team/a/x".to_owned(),
         server: "s3.eu-west-1.amazonaws.com".to_owned(),
         bucket: &bucket,
-        region: "eu-west-1".to_owned(),
         action,
         searched: if anonymous { NONE.to_owned() } else { FOUND.to_owned() },
         anonymous,
         secrets: vec!["hunter2".to_owned()],
     };
-    match asked.failure(refusal) {
-        Failure::Final(error) => (error.to_string(), None),
-        Failure::Transient { error, after } => (error.to_string(), Some(after.map(|after| after.as_secs()))),
-    }
+    outcome(refusal.failure(&asked, "eu-west-1"))
 }
 
-fn refusal(status: u16, headers: &[(&str, &str)], body: &str) -> Refusal {
-    let headers = headers.iter().map(|(name, value)| {
-        (name.parse::<header::HeaderName>().unwrap(), value.parse::<http::HeaderValue>().unwrap())
-    });
-    Refusal::new(StatusCode::from_u16(status).unwrap(), &HeaderMap::from_iter(headers), body.as_bytes())
+fn refusal(status: u16, fields: &[(&str, &str)], body: &str) -> Refusal {
+    Refusal::new(StatusCode::from_u16(status).unwrap(), &headers(fields), body.as_bytes())
 }
 
 fn error(code: &str, message: &str) -> String {

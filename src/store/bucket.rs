@@ -1,0 +1,230 @@
+//! What clients of buckets have in common, whichever cloud these are in: what they talk with, and the sentences about what
+//! went wrong.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::Response;
+use ureq::Body;
+
+use super::{
+    StoreError, StoreOptions,
+    cloud::{Environment, Fetch, Found, Problem},
+    layout::{Action, Opened},
+    net::{
+        self,
+        fault::Fault,
+        http::HttpClient,
+        pressure::Pressure,
+        retry::{Backoff, Failure, RetryPolicy},
+    },
+};
+use crate::target::Bucket;
+
+/// How much of an answer is read to learn what it says.
+pub const REFUSAL_SIZE: u64 = 1 << 16;
+
+/// A part of a bucket, and what requests to it are sent with.
+pub struct Access {
+    pub bucket: Bucket,
+    pub environment: Environment,
+    pub client: HttpClient,
+    pub fetch: Fetch,
+    /// How many requests and uploads this process has under way there.
+    pub pressure: Arc<Pressure>,
+    kind: Kind,
+    retry: RetryPolicy,
+}
+
+/// Whose buckets they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The scheme of targets.
+    pub scheme: &'static str,
+    /// The name of the service in sentences.
+    pub service: &'static str,
+}
+
+/// What was asked for, and of whom, for the sentence about a refusal.
+pub struct Asked<'a> {
+    /// The object.
+    pub place: String,
+    pub server: String,
+    pub bucket: &'a Bucket,
+    pub action: Action,
+    /// Where credentials were looked for: a clause that says what to do.
+    pub searched: String,
+    /// Whether there were none.
+    pub anonymous: bool,
+    /// What must not be repeated.
+    pub secrets: Vec<String>,
+}
+
+/// What was said in place of a good answer, for the sentence.
+pub struct Said {
+    /// Status, code and message in one line.
+    pub text: String,
+    /// How long the server asks to wait.
+    pub after: Option<Duration>,
+}
+
+impl Access {
+    /// To `bucket` at `address`, where up to `uploads` of its uploads run at a time.
+    pub fn new(
+        kind: Kind,
+        bucket: &Bucket,
+        environment: Environment,
+        address: &str,
+        uploads: usize,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let http = options.http.clone().unwrap_or_default();
+        let pressure = Pressure::of(address);
+        pressure.limit_uploads(uploads);
+        Ok(Self {
+            bucket: bucket.clone(),
+            environment,
+            client: HttpClient::new(&http)?,
+            fetch: Fetch::new(&http)?,
+            pressure,
+            kind,
+            retry: options.retry.clone(),
+        })
+    }
+}
+
+/// Requests to a bucket, as far as all clouds make them alike.
+pub trait BucketSession {
+    /// What they are sent with.
+    fn access(&self) -> &Access;
+
+    /// How errors name the server.
+    fn server(&self) -> String;
+
+    /// How errors name an object.
+    fn place(&self, key: &str) -> String {
+        let Access { bucket, kind, .. } = self.access();
+        format!("{}://{}/{}", kind.scheme, bucket.bucket, bucket.key(key))
+    }
+
+    /// The whole key of an object.
+    fn key(&self, key: &str) -> String {
+        self.access().bucket.key(key)
+    }
+
+    /// The waits of a new operation.
+    fn backoff(&self) -> Backoff {
+        Backoff::new(&self.access().retry)
+    }
+
+    /// What was asked for, with the credentials that were `found` for it.
+    fn asked<K>(&self, action: Action, key: &str, found: Option<&Found<K>>) -> Asked<'_> {
+        Asked {
+            place: self.place(key),
+            server: self.server(),
+            bucket: &self.access().bucket,
+            action,
+            searched: found.map(|found| found.searched.clone()).unwrap_or_default(),
+            anonymous: found.is_none_or(|found| found.keys.is_none()),
+            secrets: found.map(|found| found.secrets.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The failure for a request without an answer.
+    fn failed(&self, key: &str, fault: Fault) -> Failure {
+        let problem = format!("{} {}", self.server(), fault.clause);
+        Failure::of(StoreError::Registry { place: self.place(key), problem }, fault.transient)
+    }
+
+    /// The failure for a connection that broke while an answer was read.
+    fn broken(&self, key: &str, error: io::Error) -> Failure {
+        self.failed(key, Fault::of(&ureq::Error::from(error)))
+    }
+
+    /// An answer that makes no sense, as `what` says.
+    fn unexpected(&self, key: &str, what: &str) -> Failure {
+        let problem = format!("unexpected response from {}: {what}", self.server());
+        Failure::transient(StoreError::Content { place: self.place(key), problem })
+    }
+
+    /// The failure for credentials that can't be had.
+    fn without_credentials(&self, key: &str, problem: Problem) -> Failure {
+        let sentence = format!("the credentials for {} can't be had: {}", self.access().kind.service, problem.clause);
+        Failure::of(StoreError::Denied { place: self.place(key), problem: sentence }, problem.transient)
+    }
+
+    /// The body of a good answer, at most its first `most` bytes.
+    fn body(&self, key: &str, answer: Response<Body>, most: u64) -> Result<Vec<u8>, Failure> {
+        net::read_up_to(answer.into_body(), most).map_err(|error| self.broken(key, error))
+    }
+
+    /// The content that a good answer brings, from `offset` on; `is_part`: a part was asked for.
+    fn opened(
+        &self,
+        key: &str,
+        answer: Response<Body>,
+        offset: u64,
+        is_part: bool,
+        version: String,
+    ) -> Result<Opened, Failure> {
+        if is_part && !net::starts_at(&answer, offset) {
+            return Err(self.unexpected(key, "another part than was asked for"));
+        }
+        let size = net::length(&answer).ok_or_else(|| self.unexpected(key, "its length is missing"))?;
+        Ok(Opened { size, version, incoming: Box::new(answer.into_body().into_reader()) })
+    }
+
+    /// Warns of an upload that stays behind.
+    fn not_cancelled(&self, key: &str, said: &str) {
+        tracing::warn!("an upload to {} could not be cancelled: {said}", self.place(key));
+    }
+}
+
+impl Asked<'_> {
+    /// The server may do it later.
+    pub fn waits(&self, verb: &str, said: &Said, advice: &str) -> Failure {
+        Failure::Transient { error: self.error(verb, said, advice), after: said.after }
+    }
+
+    /// It is no use to ask again.
+    pub fn ends(&self, said: &Said, advice: &str) -> Failure {
+        Failure::Final(self.error("refused", said, advice))
+    }
+
+    /// The credentials don't allow it, or there are none.
+    pub fn denied(&self, said: &Said, advice: &str) -> Failure {
+        let problem = self.problem("denied", said, advice);
+        Failure::Final(StoreError::Denied { place: self.place.clone(), problem })
+    }
+
+    /// What answers is perhaps no `service`.
+    pub fn unexpected(&self, said: &Said, service: &str) -> Failure {
+        let problem = format!("unexpected response from {} ({}): is it {service}?", self.server, said.text);
+        Failure::Final(StoreError::Registry { place: self.place.clone(), problem })
+    }
+
+    fn error(&self, verb: &str, said: &Said, advice: &str) -> StoreError {
+        StoreError::Registry { place: self.place.clone(), problem: self.problem(verb, said, advice) }
+    }
+
+    fn problem(&self, verb: &str, said: &Said, advice: &str) -> String {
+        format!("{} {verb} {} ({}); {advice}", self.server, self.action.gerund(), said.text)
+    }
+}
+
+/// The value of `Range` for at most `len` bytes from `offset` on; none for everything.
+pub fn byte_range(offset: u64, len: Option<u64>) -> Option<String> {
+    let last = len.map(|len| offset.saturating_add(len).saturating_sub(1).to_string()).unwrap_or_default();
+    (offset > 0 || len.is_some()).then(|| format!("bytes={offset}-{last}"))
+}
+
+/// A time as both clouds write it (RFC 3339).
+pub fn time(text: &str) -> Option<SystemTime> {
+    text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
+}
+
+#[cfg(test)]
+pub mod tests;
