@@ -11,6 +11,7 @@
 mod matrix;
 mod options;
 pub mod stored;
+mod tags;
 
 use std::collections::BTreeMap;
 
@@ -254,31 +255,6 @@ impl StepConfig {
     pub fn in_ranges(ranges: &[(u32, u32)], order: u32) -> bool {
         ranges.iter().any(|&(first, last)| (first..=last).contains(&order))
     }
-
-    /// Tag of the snapshot that the task at `order` leaves of `workspace` in run `run`, in the repository of the target:
-    /// `<run uid>.<order>.<workspace>`. Characters that a tag can't hold become `-`; a name that had to be changed or cut
-    /// carries a part of its digest, so that two workspaces never share a tag
-    /// (OCI distribution-spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
-    pub fn tag(run: &str, order: u32, workspace: &str) -> String {
-        task_tag(run, &order.to_string(), workspace)
-    }
-
-    /// Tag of the image by which a task with parallel ones says which images it wrote under the tag of the target, where
-    /// another task may have replaced them without having seen them: `<run uid>.r<order>.<workspace>`.
-    pub fn replaced_tag(run: &str, order: u32, workspace: &str) -> String {
-        task_tag(run, &format!("r{order}"), workspace)
-    }
-}
-
-fn task_tag(run: &str, place: &str, workspace: &str) -> String {
-    const ROOM: usize = 64;
-    let plain: String =
-        workspace.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
-    if plain == workspace && plain.len() <= ROOM {
-        return format!("{run}.{place}.{plain}");
-    }
-    let digest = crate::digest::Digest::of(workspace.as_bytes()).hex();
-    format!("{run}.{place}.{}-{}", &plain[..plain.len().min(ROOM - 9)], &digest[..8])
 }
 
 impl AfterFailure {
@@ -343,16 +319,5 @@ mod tests {
         let config: StepConfig = serde_json::from_str(json).unwrap();
         assert_eq!([0, 1, 2, 3, 4, 7].map(|order| config.run_of(order)), ["one", "one", "two", "new", "one", "new"]);
         assert_eq!(serde_json::to_string(&config).unwrap(), json);
-    }
-
-    #[test]
-    fn tags() {
-        let uid = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
-        assert_eq!(StepConfig::tag(uid, 3, "sources"), format!("{uid}.3.sources"));
-        assert_eq!(StepConfig::replaced_tag(uid, 3, "sources"), format!("{uid}.r3.sources"));
-        let (one, other) = (StepConfig::tag(uid, 3, "a b"), StepConfig::tag(uid, 3, "a/b"));
-        assert!(one.starts_with(&format!("{uid}.3.a-b-")) && one != other);
-        let long = StepConfig::tag(uid, 3000, &"w".repeat(300));
-        assert!(long.len() <= 128 && format!("quay.io/a/b:{long}").parse::<crate::target::Target>().is_ok());
     }
 }

@@ -63,11 +63,7 @@ impl RunImage {
     /// Whether `tag` is the one that the image's own run gives to the snapshot of a task, or to its list of replaced images.
     pub fn is_of_task(&self, tag: &str) -> bool {
         let (Some(run), Some(workspace)) = (&self.run, &self.workspace) else { return false };
-        let place = tag.strip_prefix(run.as_str()).and_then(|rest| rest.strip_prefix('.')?.split_once('.'));
-        let order = place.and_then(|(order, _)| order.trim_start_matches('r').parse().ok());
-        order.is_some_and(|order| {
-            tag == StepConfig::tag(run, order, workspace) || tag == StepConfig::replaced_tag(run, order, workspace)
-        })
+        StepConfig::is_tag_of(run, workspace, tag)
     }
 }
 
@@ -98,11 +94,3 @@ const ATTACHED: &str = "sha256-";
 
 /// Digits of a SHA-256.
 const HEX: usize = 64;
-
-/// Whether the tag is that of a task of some run, as its form says: a UID and an order.
-pub fn looks_like_task(tag: &str) -> bool {
-    let Some((uid, rest)) = tag.split_once('.') else { return false };
-    let is_uid = uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    let order = rest.split_once('.').map(|(order, _)| order.trim_start_matches('r'));
-    is_uid && order.is_some_and(|order| !order.is_empty() && order.bytes().all(|b| b.is_ascii_digit()))
-}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Doomed,
-    image::{Named, RunImage, looks_like_task},
+    image::{Named, RunImage},
     replaced,
 };
 use crate::{
@@ -127,7 +127,7 @@ fn tags(store: &dyn Store) -> Option<BTreeSet<String>> {
 fn named(store: &dyn Store, run: &Run, tags: Option<&BTreeSet<String>>) -> Result<Option<Named>, Error> {
     let Some(tags) = tags else { return Ok(None) };
     let prefix = format!("{}.", run.uid);
-    let others: Vec<&String> = tags.iter().filter(|tag| !looks_like_task(tag)).collect();
+    let others: Vec<&String> = tags.iter().filter(|tag| !StepConfig::is_task_tag(tag)).collect();
     let digests = threads::for_each(&others, |_, tag| {
         if !tag.starts_with(&prefix) {
             return Ok(store.digest(tag)?);

@@ -4,11 +4,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Args, Doomed, PruneError,
-    image::{RunImage, looks_like_task},
+    image::RunImage,
     parse_repository, prune,
     repository::{self, Selection},
 };
 use crate::{
+    step::StepConfig,
     store::{Store, StoredManifest},
     workspace::{
         snapshot::image::{CREATED, KEEP, Manifest},
@@ -142,7 +143,11 @@ fn tags_of_tasks() {
             serde_json::json!({"schemaVersion": 2, "config": config, "layers": [], "annotations": annotations});
         let bytes = manifest.to_string().into_bytes();
         let stored = StoredManifest { digest: crate::digest::Digest::of(&bytes), media_type: String::new(), bytes };
-        assert_eq!((looks_like_task(&tag), RunImage::parse(&stored).unwrap().is_of_task(&tag)), (looks, is), "{tag}");
+        assert_eq!(
+            (StepConfig::is_task_tag(&tag), RunImage::parse(&stored).unwrap().is_of_task(&tag)),
+            (looks, is),
+            "{tag}"
+        );
     }
 }
 

@@ -1,0 +1,64 @@
+//! The tags of what a task leaves beside the target, and how they are known again.
+
+use super::StepConfig;
+use crate::digest::Digest;
+
+impl StepConfig {
+    /// Tag of the snapshot that the task at `order` leaves of `workspace` in run `run`, in the repository of the target:
+    /// `<run uid>.<order>.<workspace>`. Characters that a tag can't hold become `-`; a name that had to be changed or cut
+    /// carries a part of its digest, so that two workspaces never share a tag
+    /// (OCI distribution-spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
+    pub fn tag(run: &str, order: u32, workspace: &str) -> String {
+        task_tag(run, &order.to_string(), workspace)
+    }
+
+    /// Tag of the image by which a task with parallel ones says which images it wrote under the tag of the target, where
+    /// another task may have replaced them without having seen them: `<run uid>.r<order>.<workspace>`.
+    pub fn replaced_tag(run: &str, order: u32, workspace: &str) -> String {
+        task_tag(run, &format!("r{order}"), workspace)
+    }
+
+    /// Whether `tag` is one of these two, of some task of `run` and of `workspace`.
+    pub fn is_tag_of(run: &str, workspace: &str, tag: &str) -> bool {
+        let place = tag.strip_prefix(run).and_then(|rest| rest.strip_prefix('.')?.split_once('.'));
+        let order = place.and_then(|(order, _)| order.trim_start_matches('r').parse().ok());
+        order.is_some_and(|order| {
+            tag == Self::tag(run, order, workspace) || tag == Self::replaced_tag(run, order, workspace)
+        })
+    }
+
+    /// Whether `tag` has the form of one of these two, of whatever run: a UID and an order.
+    pub fn is_task_tag(tag: &str) -> bool {
+        let Some((uid, rest)) = tag.split_once('.') else { return false };
+        let is_uid = uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        let order = rest.split_once('.').map(|(order, _)| order.trim_start_matches('r'));
+        is_uid && order.is_some_and(|order| !order.is_empty() && order.bytes().all(|b| b.is_ascii_digit()))
+    }
+}
+
+fn task_tag(run: &str, place: &str, workspace: &str) -> String {
+    const ROOM: usize = 64;
+    let plain: String =
+        workspace.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+    if plain == workspace && plain.len() <= ROOM {
+        return format!("{run}.{place}.{plain}");
+    }
+    let digest = Digest::of(workspace.as_bytes()).hex();
+    format!("{run}.{place}.{}-{}", &plain[..plain.len().min(ROOM - 9)], &digest[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags() {
+        let uid = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
+        assert_eq!(StepConfig::tag(uid, 3, "sources"), format!("{uid}.3.sources"));
+        assert_eq!(StepConfig::replaced_tag(uid, 3, "sources"), format!("{uid}.r3.sources"));
+        let (one, other) = (StepConfig::tag(uid, 3, "a b"), StepConfig::tag(uid, 3, "a/b"));
+        assert!(one.starts_with(&format!("{uid}.3.a-b-")) && one != other);
+        let long = StepConfig::tag(uid, 3000, &"w".repeat(300));
+        assert!(long.len() <= 128 && format!("quay.io/a/b:{long}").parse::<crate::target::Target>().is_ok());
+    }
+}
