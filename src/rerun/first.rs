@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{RERUN_OF, Refusal};
 use crate::{
-    step::stored::injected,
+    step::stored::is_wrapped,
     tekton::{
         fields::{field, items, text},
         status::{self, Child, Skip, State},
@@ -93,10 +93,4 @@ impl<'a> FirstRun<'a> {
         })
         .collect()
     }
-}
-
-/// Whether a pipeline's spec has injected steps.
-fn is_wrapped(spec: &Value) -> bool {
-    let mut tasks = items(spec, "tasks").iter().chain(items(spec, "finally"));
-    tasks.any(|task| injected(task).map_or(true, |steps| !steps.is_empty()))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ENV, InvalidStepConfig, StepConfig};
+use super::{ENV, InvalidStepConfig, PROGRAM, StepConfig};
 use crate::tekton::{
     fields::{field, items, text},
     variables::substitute,
@@ -26,6 +26,18 @@ pub struct Identity<'a> {
     pub uid: &'a str,
     /// `$(context.pipelineRun.namespace)`
     pub namespace: &'a str,
+}
+
+/// Whether a Pipeline's spec has injected steps in it, of whatever version.
+pub fn is_wrapped(spec: &Value) -> bool {
+    let tasks = items(spec, "tasks").iter().chain(items(spec, "finally"));
+    let specs = tasks.filter_map(|task| field(task, "taskSpec"));
+    specs.flat_map(|spec| items(spec, "steps")).any(is_injected)
+}
+
+/// Whether the step is an injected one, whatever it is told.
+pub fn is_injected(step: &Value) -> bool {
+    items(step, "command").first().is_some_and(|program| program == PROGRAM)
 }
 
 /// The injected steps of a pipeline's task.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{refusal::Refusal, task_spec::all_tasks};
 use crate::{
     limits::{Exceeded, MAX_TASKS, MAX_USES},
-    step::{ENV, EarlierRun, PROGRAM, StepConfig},
+    step::{ENV, EarlierRun, StepConfig, stored::is_injected},
     tekton::{
         fields::{field, items, text},
         graph::Graph,
@@ -59,12 +59,6 @@ struct ConfigWorkspace {
 struct ConfigPredecessor {
     task: String,
     order: u32,
-}
-
-/// Whether a Pipeline's spec has our steps in it already.
-pub fn is_wrapped(spec: &Value) -> bool {
-    let tasks = all_tasks(spec).filter_map(|task| field(task, "taskSpec"));
-    tasks.flat_map(|spec| items(spec, "steps")).any(is_injected)
 }
 
 /// Refuses `run`, whose embedded pipeline is wrapped, if a task would not see what it should.
@@ -167,15 +161,12 @@ impl<'a> Injected<'a> {
     }
 }
 
-fn is_injected(step: &Value) -> bool {
-    items(step, "command").first().is_some_and(|program| program == PROGRAM)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::step::{PROGRAM, stored::is_wrapped};
 
     /// How a list of tasks is changed.
     type Change<'a> = &'a dyn Fn(&mut Vec<Value>);

@@ -6,7 +6,7 @@ use super::{Paths, Request, Retention, Sizes, access::RegistryAccess, auto, chec
 use crate::{
     limits::MAX_VALUES,
     source::{Defaults, OptInBy},
-    step::Compression,
+    step::{Compression, stored::is_wrapped},
     tekton::{
         fields::{field, text},
         reference::{Reference, is_object_name},
@@ -63,7 +63,7 @@ impl<'a> OptIn<'a> {
                 name => Err(Refusal::NamedTwice(name.to_owned())),
             },
             // What was wrapped before may be created again, as reruns do, or be shown to us a second time.
-            _ if run.pipeline_spec().is_some_and(intact::is_wrapped) => intact::check(run).map(|()| None),
+            _ if run.pipeline_spec().is_some_and(is_wrapped) => intact::check(run).map(|()| None),
             _ if annotation.is_some_and(|workspaces| workspaces == NONE) => Ok(None),
             _ if opt_in_by == OptInBy::Namespace && !annotated => Ok(Self::of_namespace(run, namespace)),
             _ if !annotated => Ok(None),
