@@ -21,4 +21,4 @@ pub use self::{
 };
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

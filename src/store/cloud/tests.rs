@@ -7,10 +7,24 @@ use std::{
     thread,
 };
 
+/// A response to requests whose first line begins with `start`.
+pub struct Response {
+    pub start: &'static str,
+    pub status: u16,
+    pub body: String,
+}
+
 /// A server that answers each request line that begins so with the text. The address, and the requests with their bodies.
 pub fn server(answers: &'static [(&'static str, u16, &'static str)]) -> (String, Receiver<String>) {
+    let responses = answers.iter().map(|&(start, status, text)| Response { start, status, body: text.to_owned() });
+    let (host, requests) = serve(responses.collect());
+    (format!("http://{host}"), requests)
+}
+
+/// The same; its host and port, and the requests with their bodies.
+pub fn serve(responses: Vec<Response>) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
+    let host = listener.local_addr().unwrap().to_string();
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for connection in listener.incoming() {
@@ -22,13 +36,13 @@ pub fn server(answers: &'static [(&'static str, u16, &'static str)]) -> (String,
             }
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
-            let answer = answers.iter().find(|(start, ..)| head.starts_with(start));
-            let (_, status, text) = answer.unwrap_or(&("", 404, ""));
+            let found = responses.iter().find(|response| head.starts_with(response.start));
+            let (status, text) = found.map_or((404, ""), |response| (response.status, &response.body));
             let answer =
                 format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len());
             let _ = sender.send(head + &String::from_utf8(body).unwrap());
             reader.get_mut().write_all(answer.as_bytes()).unwrap();
         }
     });
-    (address, receiver)
+    (host, receiver)
 }

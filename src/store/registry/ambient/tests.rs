@@ -1,52 +1,14 @@
 //! The identities of three clouds, from fakes of their endpoints on the loopback interface.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-    sync::mpsc::{Receiver, channel},
-    thread,
-};
+use std::{fs, net::TcpListener};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::*;
-
-/// A response to requests whose first line begins with `start`.
-struct Response {
-    start: &'static str,
-    status: u16,
-    body: String,
-}
+use crate::store::cloud::tests::{Response, serve};
 
 fn ok(start: &'static str, body: &str) -> Response {
     Response { start, status: 200, body: body.to_owned() }
-}
-
-/// A server; its host and port, and the requests that it gets.
-fn server(responses: Vec<Response>) -> (String, Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (sender, requests) = channel();
-    thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut reader = BufReader::new(connection.unwrap());
-            let (mut head, mut length) = (String::new(), 0);
-            while reader.read_line(&mut head).unwrap() > 2 {
-                let line = head.lines().last().unwrap().to_ascii_lowercase();
-                length = line.strip_prefix("content-length:").map_or(length, |l| l.trim().parse().unwrap());
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).unwrap();
-            let found = responses.iter().find(|response| head.starts_with(response.start));
-            let (status, text) = found.map_or((404, ""), |response| (response.status, &response.body));
-            let _ = sender.send(head + &String::from_utf8(body).unwrap());
-            let response =
-                format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len());
-            reader.get_mut().write_all(response.as_bytes()).unwrap();
-        }
-    });
-    (address, requests)
 }
 
 fn ambient(variables: &[(&str, &str)]) -> Ambient {
@@ -67,13 +29,13 @@ fn basic(username: &str, password: &str) -> Credential {
 #[test]
 fn google() {
     let path = "GET /computeMetadata/v1/instance/service-accounts/default/token ";
-    let (host, requests) = server(vec![ok(path, r#"{"access_token":"ya29","expires_in":3599,"token_type":"Bearer"}"#)]);
+    let (host, requests) = serve(vec![ok(path, r#"{"access_token":"ya29","expires_in":3599,"token_type":"Bearer"}"#)]);
     let found = ambient(&[("GCE_METADATA_HOST", &host)]).complete("europe-docker.pkg.dev", none());
     assert_eq!(found.candidates, [basic("oauth2accesstoken", "ya29")]);
     assert_eq!(found.searched, "check the rights of the identity of this workload (its Google service account)");
     assert!(requests.recv().unwrap().to_ascii_lowercase().contains("metadata-flavor: google"));
     // A server that is not one, and none at all.
-    let (host, _requests) = server(vec![ok("GET", "<html>")]);
+    let (host, _requests) = serve(vec![ok("GET", "<html>")]);
     let found = ambient(&[("GCE_METADATA_HOST", &host)]).complete("gcr.io", none());
     assert!(found.candidates.is_empty());
     assert_eq!(
@@ -89,7 +51,7 @@ fn azure() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     fs::write(&file, "a.federated.token\n").unwrap();
-    let (host, requests) = server(vec![
+    let (host, requests) = serve(vec![
         ok("POST /the-tenant/oauth2/v2.0/token ", r#"{"access_token":"entra","token_type":"Bearer"}"#),
         ok("POST /oauth2/exchange ", r#"{"refresh_token":"refresh"}"#),
     ]);
@@ -117,7 +79,7 @@ fn azure() {
     // The token is not in what is said of a refusal.
     let refusal =
         r#"{"error":"invalid_client","error_description":"AADSTS70021: No matching federated identity record"}"#;
-    let (host, _requests) = server(vec![Response { start: "POST", status: 401, body: refusal.to_owned() }]);
+    let (host, _requests) = serve(vec![Response { start: "POST", status: 401, body: refusal.to_owned() }]);
     let authority = format!("http://{host}");
     let variables = [variables[0], variables[1], variables[2], ("AZURE_AUTHORITY_HOST", &authority)];
     let found = ambient(&variables).complete("mine.azurecr.io", none());
@@ -135,10 +97,10 @@ fn aws() {
     fs::write(&file, "the.web.identity").unwrap();
     let keys = "<R><Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>s1</SecretAccessKey>\
                 <SessionToken>t1</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></R>";
-    let (sts, identities) = server(vec![ok("POST / ", keys)]);
+    let (sts, identities) = serve(vec![ok("POST / ", keys)]);
     let token = BASE64_STANDARD.encode("AWS:the-password");
     let body = format!(r#"{{"authorizationData":[{{"authorizationToken":"{token}","expiresAt":1.8E9}}]}}"#);
-    let (ecr, requests) = server(vec![ok("POST / ", &body)]);
+    let (ecr, requests) = serve(vec![ok("POST / ", &body)]);
     let (sts, ecr) = (format!("http://{sts}"), format!("http://{ecr}"));
     let variables = [
         ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/builds"),
