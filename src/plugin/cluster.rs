@@ -95,9 +95,10 @@ impl Cluster {
     /// The wrapped PipelineRuns, the oldest first.
     pub fn wrapped_runs(&self, all_namespaces: bool) -> Result<Vec<Value>, Error> {
         const WRAPPED: &str = "labelSelector=tekton-wrap.dev%2Fwrapped%3Dtrue&limit=500";
-        let path = match all_namespaces {
-            true => format!("{}/{}", PIPELINE_RUN.path, PIPELINE_RUN.plural),
-            false => self.path(PIPELINE_RUN),
+        let path = if all_namespaces {
+            format!("{}/{}", PIPELINE_RUN.path, PIPELINE_RUN.plural)
+        } else {
+            self.path(PIPELINE_RUN)
         };
         let (mut runs, mut next) = (Vec::new(), String::new());
         loop {

@@ -79,10 +79,10 @@ impl<O: Objects> Layout<O> {
             }
             let mut bytes = Vec::new();
             incoming.take(size).read_to_end(&mut bytes).map_err(|error| self.objects.broken(key, error))?;
-            match bytes.len() as u64 == size {
-                true => Ok(Some((bytes, version))),
-                false => Err(self.objects.broken(key, ended())),
+            if bytes.len() as u64 != size {
+                return Err(self.objects.broken(key, ended()));
             }
+            Ok(Some((bytes, version)))
         })
     }
 
@@ -118,21 +118,15 @@ impl<O: Objects> Layout<O> {
         if self.keep(&blob.digest)? {
             return Ok(());
         }
-        match self.objects.copy(from, &key(&blob.digest), blob.size)? {
-            true => Ok(()),
-            false => {
-                let problem =
-                    "it was deleted while it was being stored; exempt tmp/ from whatever deletes there".to_owned();
-                Err(StoreError::Content { place: self.objects.place(from), problem })
-            }
+        if self.objects.copy(from, &key(&blob.digest), blob.size)? {
+            return Ok(());
         }
+        let problem = "it was deleted while it was being stored; exempt tmp/ from whatever deletes there".to_owned();
+        Err(StoreError::Content { place: self.objects.place(from), problem })
     }
 
     fn put_named(&self, blob: &Blob, bytes: &[u8]) -> Result<(), StoreError> {
-        match self.keep(&blob.digest)? {
-            true => Ok(()),
-            false => self.objects.put(&key(&blob.digest), bytes),
-        }
+        if self.keep(&blob.digest)? { Ok(()) } else { self.objects.put(&key(&blob.digest), bytes) }
     }
 
     /// Whether the blob is there. One that is old is made young again, so that neither a rule of the bucket nor [`garbage`]

@@ -26,15 +26,14 @@ impl Endpoint {
                 && url.query().is_none()
                 && !address.contains('@')
         });
-        match valid {
-            true => Ok(Self::Named(address.trim_end_matches('/').to_owned())),
-            false => Err(StoreError::Settings {
-                problem: format!(
-                    "{}: it has to be the address of the service, for example http://minio.tools.svc:9000",
-                    environment.name_of(variable)
-                ),
-            }),
+        if !valid {
+            let problem = format!(
+                "{}: it has to be the address of the service, for example http://minio.tools.svc:9000",
+                environment.name_of(variable)
+            );
+            return Err(StoreError::Settings { problem });
         }
+        Ok(Self::Named(address.trim_end_matches('/').to_owned()))
     }
 
     /// The address of `bucket`, without a slash at the end.

@@ -80,10 +80,8 @@ fn with_value(pair: &str) -> String {
 /// Everything but letters, digits and `-._~` as `%XX`; a slash too unless it separates parts of a path.
 pub fn encode(text: &str, is_path: bool) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (is_path && byte == b'/');
-    let encoded = text.bytes().map(|byte| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    });
+    let encoded =
+        text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") });
     encoded.collect()
 }
 

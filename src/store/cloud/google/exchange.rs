@@ -175,10 +175,10 @@ impl Exchange<'_> {
         let url: Uri = address.parse().map_err(|_| self.problem(&format!("{address:?} is no address")))?;
         let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let own = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-        match url.scheme_str() == Some("https") || own {
-            true => Ok(url),
-            false => Err(self.problem(&format!("{address:?} is without HTTPS; credentials are not sent there"))),
+        if url.scheme_str() != Some("https") && !own {
+            return Err(self.problem(&format!("{address:?} is without HTTPS; credentials are not sent there")));
         }
+        Ok(url)
     }
 
     fn problem(&self, why: &str) -> Problem {
