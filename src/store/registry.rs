@@ -44,10 +44,7 @@ use self::{
 };
 use super::{
     Blob, Produce, Store, StoreError, StoreOptions, StoredManifest,
-    net::{
-        blocks, drain, fault, http, http::HttpClient, origin, origin::PlainHosts, pressure, pump, resume,
-        resume::Resuming, retry,
-    },
+    net::{http::HttpClient, origin::PlainHosts, resume::Resuming},
     verify::VerifyReader,
 };
 use crate::{

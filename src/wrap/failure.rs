@@ -47,10 +47,10 @@ pub fn continue_after(task: &mut Value, scope: &Scope<'_>) -> Failures {
     let not_scripts = steps.iter().rposition(|step| with_commands_before(text(step, "script"), "").is_none());
     for (index, (step, on_error)) in steps.iter_mut().zip(all_on_errors).enumerate() {
         let name = text(step, "name").to_owned();
-        let Some(step) = step.as_object_mut() else { continue };
         if !failures.saved.is_empty() {
             skip_after(&failures.saved, step);
         }
+        let Some(step) = step.as_object_mut() else { continue };
         match on_error {
             OnError::Stop if not_scripts.is_none_or(|last| last <= index) => {
                 set(step, "onError", json!("continue"));
@@ -93,7 +93,7 @@ fn on_errors(task: &Value, scope: &Scope<'_>) -> Vec<OnError> {
 }
 
 /// Makes the shell script of `step` end at once if one of the steps `before` failed. Their names are DNS labels.
-fn skip_after(before: &[String], step: &mut serde_json::Map<String, Value>) {
+fn skip_after(before: &[String], step: &mut Value) {
     let before = before.join(" ");
     let commands = format!(
         "for TEKTON_WRAP_STEP in {before}; do\n  \
@@ -102,9 +102,8 @@ fn skip_after(before: &[String], step: &mut serde_json::Map<String, Value>) {
          done\n",
         exit_code("$TEKTON_WRAP_STEP")
     );
-    let script =
-        step.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case("script")).and_then(|(_, script)| script.as_str());
-    if let Some(script) = script.and_then(|script| with_commands_before(script, &commands)) {
+    let script = with_commands_before(text(step, "script"), &commands);
+    if let (Some(script), Some(step)) = (script, step.as_object_mut()) {
         set(step, "script", json!(script));
     }
 }

@@ -9,10 +9,10 @@ use super::{
     error_response::RequestContext,
     operation::Operation,
     realm::may_get_credentials,
-    retry::{Failure, retry_after},
     tags::next_target,
     token::{TokenRequest, TokenResponse},
 };
+use crate::store::net::retry::{Failure, retry_after};
 
 /// What no message may repeat.
 const SECRET: &str = "secret-of-the-test";

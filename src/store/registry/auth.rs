@@ -11,10 +11,9 @@ use http::{HeaderMap, HeaderValue, header};
 use super::{
     candidates::{Candidates, basic, secret_header},
     challenge::Challenge,
-    retry::Failure,
     token::{TokenFailure, TokenRequest, TokenResponse},
 };
-use crate::store::credentials::Credential;
+use crate::store::{credentials::Credential, net::retry::Failure};
 
 /// The authentication scheme of a registry, once it has sent a challenge, and the tokens for a repository.
 #[derive(Debug)]

@@ -6,12 +6,16 @@ use std::{thread, time::Duration};
 use http::{Method, StatusCode};
 
 use super::{
-    drain,
     operation::Operation,
-    retry::Failure,
     session::{Payload, RegistryRequest, Session},
 };
-use crate::{digest::Digest, store::StoreError};
+use crate::{
+    digest::Digest,
+    store::{
+        StoreError,
+        net::{drain, retry::Failure},
+    },
+};
 
 /// How often the image is looked up, a second apart, before a deletion counts as failed.
 const CHECKS: u32 = 4;

@@ -10,13 +10,16 @@ use http::{Method, StatusCode, header};
 use super::{
     mirror::Mirror,
     operation::Operation,
-    resume::{Incoming, Resuming, Source, ended},
-    retry::Failure,
     session::{Payload, RegistryRequest, Session},
 };
 use crate::store::{
     Blob, StoreError,
-    net::{length, starts_at},
+    net::{
+        length,
+        resume::{Incoming, Resuming, Source, ended},
+        retry::Failure,
+        starts_at,
+    },
 };
 
 /// A blob of a registry.

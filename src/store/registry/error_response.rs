@@ -6,11 +6,15 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    operation::Operation,
-    retry::{Failure, retry_after},
+use super::operation::Operation;
+use crate::{
+    redact::redact,
+    store::{
+        StoreError,
+        net::retry::{Failure, retry_after},
+    },
+    units,
 };
-use crate::{redact::redact, store::StoreError, units};
 
 /// The request, for the sentence.
 #[derive(Debug)]

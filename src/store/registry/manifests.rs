@@ -4,14 +4,16 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use ureq::Body;
 
 use super::{
-    drain,
     operation::Operation,
-    retry::Failure,
     session::{Payload, RegistryRequest, Session},
 };
 use crate::{
     digest::Digest,
-    store::{StoreError, StoredManifest, net::read_up_to, own_media_type},
+    store::{
+        StoreError, StoredManifest,
+        net::{drain, read_up_to, retry::Failure},
+        own_media_type,
+    },
 };
 
 /// Accepted media types: images and indexes of OCI and of Docker.

@@ -11,14 +11,14 @@ use std::{
 use super::{
     auth::Auth,
     candidates::Candidates,
-    http::HttpClient,
-    origin::PlainHosts,
-    retry::RetryPolicy,
     session::{Session, SessionOptions},
 };
 use crate::{
     store::{
-        Blob, HttpOptions, StoreError, StoreOptions, credentials::Credentials, settings::MirrorAddress,
+        Blob, HttpOptions, StoreError, StoreOptions,
+        credentials::Credentials,
+        net::{http::HttpClient, origin::PlainHosts, retry::RetryPolicy},
+        settings::MirrorAddress,
         verify::VerifyReader,
     },
     target::ImageReference,

@@ -1,7 +1,7 @@
 //! Which token servers may get the password of a registry. The registry names its token server in a response, which a
 //! man in the middle can forge without TLS, and a compromised registry can forge anyway.
 
-use super::origin::without_port;
+use crate::store::net::origin::without_port;
 
 /// Whether credentials for `registry` may be sent to the token server `realm`: the same host, the same registrable domain,
 /// or listed by the user.

@@ -10,20 +10,20 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, 
 use ureq::{Body, SendBody};
 
 use self::{failures::transient, scheme::Scheme};
-use super::{
-    auth::Auth,
-    blocks::BlockReader,
-    drain,
-    error_response::says_expired_token,
-    fault::Fault,
-    http::HttpClient,
-    operation::Operation,
-    origin::{PlainHosts, RegistryOrigin, resolve},
-    pressure::Pressure,
-    retry::{Backoff, Failure, RetryPolicy},
-    upload::Upload,
+use super::{auth::Auth, error_response::says_expired_token, operation::Operation, upload::Upload};
+use crate::{
+    store::net::{
+        blocks::BlockReader,
+        drain,
+        fault::Fault,
+        http::HttpClient,
+        origin::{PlainHosts, RegistryOrigin, resolve},
+        pressure::Pressure,
+        read_reason,
+        retry::{Backoff, Failure, RetryPolicy},
+    },
+    target::ImageReference,
 };
-use crate::{store::net::read_reason, target::ImageReference};
 
 /// How many redirects of one request are followed.
 const MAX_REDIRECTS: usize = 5;

@@ -6,12 +6,13 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde::Deserialize;
 
 use super::{
-    drain,
     operation::Operation,
-    retry::Failure,
     session::{Payload, RegistryRequest, Session},
 };
-use crate::store::{StoreError, net::read_up_to};
+use crate::store::{
+    StoreError,
+    net::{drain, read_up_to, retry::Failure},
+};
 
 /// The page size that is requested; registries may return fewer tags.
 const PAGE: usize = 1000;

@@ -7,8 +7,8 @@ use http::HeaderValue;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::{candidates::basic, retry::Failure};
-use crate::store::credentials::Credential;
+use super::candidates::basic;
+use crate::store::{credentials::Credential, net::retry::Failure};
 
 /// A request to a token server.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use http::StatusCode;
 
-use super::{
-    blocks::BlockReader,
-    drain,
-    operation::Operation,
-    pump::{measure, pump},
-    retry::{Backoff, Failure},
-    session::Session,
-};
+use super::{operation::Operation, session::Session};
 use crate::{
     digest::Digest,
-    store::{Blob, Produce, StoreError},
+    store::{
+        Blob, Produce, StoreError,
+        net::{
+            blocks::BlockReader,
+            drain,
+            pump::{measure, pump},
+            retry::{Backoff, Failure},
+        },
+    },
 };
 
 /// Size of a chunk. GitHub's registry accepts no larger ones.

@@ -8,13 +8,12 @@ use ureq::Body;
 use super::{ERROR_SIZE, RegistryRequest, Session};
 use crate::store::{
     StoreError,
-    net::read_reason,
-    registry::{
-        error_response::RequestContext,
+    net::{
         fault::{Fault, FaultKind},
-        operation::Operation,
+        read_reason,
         retry::Failure,
     },
+    registry::{error_response::RequestContext, operation::Operation},
 };
 
 impl Session {

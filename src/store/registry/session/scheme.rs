@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use http::StatusCode;
 
 use super::Session;
-use crate::store::registry::{
+use crate::store::net::{
     drain,
     fault::{Fault, FaultKind},
     origin::RegistryOrigin,

@@ -6,13 +6,10 @@ use ureq::Body;
 use super::{Session, failures::failure};
 use crate::store::{
     StoreError,
-    net::read_up_to,
+    net::{fault::Fault, origin::RegistryOrigin, read_up_to, retry::Failure},
     registry::{
-        fault::Fault,
         operation::Operation,
-        origin::RegistryOrigin,
         realm::may_get_credentials,
-        retry::Failure,
         token::{TokenFailure, TokenRequest, TokenResponse},
     },
 };

@@ -10,12 +10,9 @@ use crate::{
     digest::Digest,
     store::{
         Blob, StoreError,
+        net::{blocks::BlockReader, drain, origin::with_query, retry::Failure},
         registry::{
-            blocks::BlockReader,
-            drain,
             operation::Operation,
-            origin::with_query,
-            retry::Failure,
             session::{Payload, RegistryRequest, Session},
         },
     },
