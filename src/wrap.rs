@@ -2,7 +2,6 @@
 //! wrapped pipeline inlined. Pure: no I/O, no clock, no cluster.
 
 mod absence;
-mod after_failure;
 mod aliases;
 mod bindings;
 mod bounds;
@@ -25,6 +24,7 @@ mod refusal;
 mod request;
 mod resources;
 mod rewrite;
+mod same_on_volume;
 mod script;
 mod security;
 mod settings;

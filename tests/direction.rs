@@ -62,7 +62,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["values", "pipeline_name", "resources", "security", "place"],
             &["plan"],
             &["request"],
-            &["after_failure", "intact"],
+            &["same_on_volume", "intact"],
             &["bounds", "refusal"],
             &["absence", "known", "provenance", "script", "settings", "task_spec"],
         ],

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{
-    after_failure, bindings,
+    bindings,
     embed::{Embedded, Embedding, IsLate, check_time},
     explain::Explanation,
     failure, inline, mounts, patch, paths, pipeline_name,
@@ -13,7 +13,7 @@ use super::{
     pod_template,
     refusal::Refusal,
     request::Request,
-    security,
+    same_on_volume, security,
     settings::Settings,
     steps,
     task_spec::{all_tasks, all_tasks_mut},
@@ -94,7 +94,7 @@ pub fn rewrite(
     let embedding = Embedding { run, request, pipeline: name, scope: &scope, tasks, is_late };
     let Embedded { uses, renamings } = embedding.apply_to(&mut spec, &graph)?;
     if request.only_if_same {
-        after_failure::check(&spec, &graph, &uses)?;
+        same_on_volume::check(&spec, &graph, &uses)?;
     }
     let count = uses.iter().map(Vec::len).sum();
     Exceeded::check(count, MAX_USES, "uses of wrapped workspaces", || format!("pipeline {name:?}"))?;

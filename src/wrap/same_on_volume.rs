@@ -1,8 +1,8 @@
 //! Whether a pipeline could mean something else wrapped than on a volume.
 //!
-//! Without `failed: save` a task saves only if it succeeds. So where the run goes on after a task that failed, on a volume the tasks after it see what
-//! it had written by then, and wrapped they don't. Whoever asks for a run to be wrapped knows that; a namespace that has all
-//! its runs wrapped must not change what they do.
+//! Without `failed: save` a task saves only if it succeeds. So if the run goes on after a task that failed, on a volume the tasks
+//! after it see what it had written by then, and wrapped they don't. Whoever asks for a run to be wrapped knows that; a namespace
+//! that has all its runs wrapped must not change what they do.
 
 use serde_json::Value;
 
