@@ -24,6 +24,7 @@
 //! docs/architecture.md follows one run through all of it.
 
 pub mod admission;
+mod annotations;
 mod arguments;
 pub mod digest;
 #[cfg(any(test, fuzzing))]

@@ -34,19 +34,13 @@ use self::{
     values::{Known, Missing},
 };
 pub use self::{refusal::Refusal, steps::Need};
-use crate::tekton::{
-    fields::{field, items, remove, set, text},
-    graph::Graph,
+use crate::{
+    annotations::{RERUN_OF, is_ours, is_provenance_of_run},
+    tekton::{
+        fields::{field, items, remove, set, text},
+        graph::Graph,
+    },
 };
-
-/// Annotation of a rerun: the run that it goes on from.
-pub const RERUN_OF: &str = "tekton-wrap.dev/rerun-of";
-
-/// The prefix of all our annotations. Those that ask for wrapping don't go into a rerun, which is wrapped already.
-const OURS: &str = "tekton-wrap.dev/";
-
-/// Annotations of a wrapped run that say where its pipeline came from.
-const ORIGIN: [&str; 4] = ["pipeline", "workspaces", "pipeline-ref", "pipeline-source"];
 
 /// Annotations that others made for the first run alone.
 const OF_ONE_RUN: [&str; 3] =
@@ -150,9 +144,9 @@ fn build(first: &FirstRun<'_>, pipeline: Value, params: &[(String, Value)], left
     let metadata = field(first.object, "metadata").unwrap_or(&Value::Null);
     let map = |name: &str| field(metadata, name).and_then(Value::as_object).cloned().unwrap_or_default();
     let mut annotations = map("annotations");
-    annotations.retain(|name, _| match name.strip_prefix(OURS) {
-        Some(own) => ORIGIN.contains(&own),
-        None => !OF_ONE_RUN.iter().any(|other| name.starts_with(other)),
+    // Those that ask for wrapping are not for a rerun, which is wrapped already.
+    annotations.retain(|name, _| {
+        if is_ours(name) { is_provenance_of_run(name) } else { !OF_ONE_RUN.iter().any(|other| name.starts_with(other)) }
     });
     annotations.insert(RERUN_OF.to_owned(), json!(first.name));
     let generate_name = match text(metadata, "generateName") {

@@ -19,7 +19,6 @@ mod place;
 mod plan;
 mod pod_template;
 mod policy;
-mod provenance;
 mod refusal;
 mod request;
 mod resources;

@@ -14,7 +14,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["source"],
             &["inspect", "prune", "rerun"],
             &["workspace"],
-            &["step", "arguments"],
+            &["step", "arguments", "annotations"],
             &["tekton", "store"],
             &["metrics", "yaml", "target"],
             &["digest", "health", "limits", "log", "redact", "units"],
@@ -64,7 +64,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["request"],
             &["same_on_volume", "intact"],
             &["bounds", "refusal"],
-            &["absence", "known", "provenance", "script", "settings", "task_spec"],
+            &["absence", "known", "script", "settings", "task_spec"],
         ],
     ),
 ];

@@ -11,6 +11,7 @@ use super::{
     review::{ReviewError, ReviewRequest},
 };
 use crate::{
+    annotations::{WORKSPACES, WRAP},
     limits::{Budget, Exceeded, MAX_SENT_BYTES, Weight},
     quote::Line,
     resolve::wrap_run_on,
@@ -171,7 +172,7 @@ async fn take(budget: &Budget, object: &str) -> Result<(), Exceeded> {
 
 /// Whether a run that is too large to be read asks to be wrapped, as far as can be seen.
 fn asks(object: &str) -> bool {
-    object.contains("\"wrap") || object.contains("tekton-wrap.dev/wrap")
+    object.contains("\"wrap") || object.contains(WRAP)
 }
 
 fn refused(refusal: Refusal) -> Verdict {
@@ -213,7 +214,7 @@ fn wrapped(version: &str, run: &Value, rewrite: Rewrite) -> Verdict {
     }
     match check(run, &rewrite) {
         Ok(()) => {
-            let workspaces = &rewrite.run["metadata"]["annotations"]["tekton-wrap.dev/workspaces"];
+            let workspaces = &rewrite.run["metadata"]["annotations"][WORKSPACES];
             let workspaces = workspaces.as_str().unwrap_or_default().to_owned();
             let Rewrite { patch, operations, warnings, .. } = rewrite;
             Verdict::Wrapped(Patched { patch: patch.into_bytes(), operations, workspaces, warnings })

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::Error;
-use crate::tekton::fields::items;
+use crate::{annotations::WRAPPED, tekton::fields::items};
 
 /// Which cluster and namespace, as kubectl has it.
 #[derive(Clone, Debug, clap::Args)]
@@ -94,7 +94,7 @@ impl Cluster {
 
     /// The wrapped PipelineRuns, the oldest first.
     pub fn wrapped_runs(&self, all_namespaces: bool) -> Result<Vec<Value>, Error> {
-        const WRAPPED: &str = "labelSelector=tekton-wrap.dev%2Fwrapped%3Dtrue&limit=500";
+        let label = utf8_percent_encode(WRAPPED, NON_ALPHANUMERIC);
         let path = if all_namespaces {
             format!("{}/{}", PIPELINE_RUN.path, PIPELINE_RUN.plural)
         } else {
@@ -102,7 +102,11 @@ impl Cluster {
         };
         let (mut runs, mut next) = (Vec::new(), String::new());
         loop {
-            let part = self.request(http::Method::GET, &format!("{path}?{WRAPPED}{next}"), Vec::new())?;
+            let part = self.request(
+                http::Method::GET,
+                &format!("{path}?labelSelector={label}%3Dtrue&limit=500{next}"),
+                Vec::new(),
+            )?;
             runs.extend(items(&part, "items").iter().cloned());
             match part["metadata"]["continue"].as_str().filter(|next| !next.is_empty()) {
                 Some(more) => next = format!("&continue={}", utf8_percent_encode(more, NON_ALPHANUMERIC)),

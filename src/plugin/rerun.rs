@@ -11,6 +11,7 @@ use super::{
     params, snapshots, stored,
 };
 use crate::{
+    annotations,
     rerun::{self, Rerun, Scope},
     tekton::fields::{field, items, text},
 };
@@ -94,8 +95,8 @@ fn told(rerun: &Rerun) -> String {
 fn check_pipeline(cluster: &Cluster, run: &Value) -> Result<(), Error> {
     let metadata = &run["metadata"];
     let annotation = |name: &str| field(metadata, "annotations").map_or("", |all| text(all, name));
-    let pipeline = annotation("tekton-wrap.dev/pipeline");
-    if pipeline.is_empty() || !annotation("tekton-wrap.dev/pipeline-ref").is_empty() {
+    let pipeline = annotation(annotations::PIPELINE);
+    if pipeline.is_empty() || !annotation(annotations::PIPELINE_REF).is_empty() {
         return Ok(());
     }
     let Ok(Some(found)) = cluster.find(PIPELINE, pipeline) else { return Ok(()) };

@@ -7,7 +7,7 @@ use super::{
     cluster::{CUSTOM_RUN, Cluster, PIPELINE_RUN, TASK_RUN},
 };
 use crate::{
-    rerun::RERUN_OF,
+    annotations::RERUN_OF,
     step::{
         StepConfig, WorkspaceStep,
         stored::{Identity, Injected, injected},

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{RERUN_OF, Refusal};
+use super::Refusal;
 use crate::{
+    annotations::RERUN_OF,
     step::stored::is_wrapped,
     tekton::{
         fields::{field, items, text},

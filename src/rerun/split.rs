@@ -9,12 +9,15 @@ use super::{
     first::{Ended, FirstRun},
     refusal::list,
 };
-use crate::tekton::{
-    fields::{field, items, text, texts},
-    graph::Graph,
-    run::Run,
-    variables::{param_names, references},
-    workspaces::uses,
+use crate::{
+    annotations::RERUN_OF,
+    tekton::{
+        fields::{field, items, text, texts},
+        graph::Graph,
+        run::Run,
+        variables::{param_names, references},
+        workspaces::uses,
+    },
 };
 
 /// The tasks of a pipeline in two parts.
@@ -108,7 +111,7 @@ fn start(first: &FirstRun<'_>, graph: &Graph, scope: &Scope) -> Result<Option<us
         return Ok(found);
     }
     let annotations = Run::new(first.object).metadata("annotations");
-    let hint = match annotations.map_or("", |annotations| text(annotations, super::RERUN_OF)) {
+    let hint = match annotations.map_or("", |annotations| text(annotations, RERUN_OF)) {
         "" => String::new(),
         earlier => format!("; it is a rerun of {earlier:?}, which may have it"),
     };

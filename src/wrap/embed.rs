@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    aliases, bounds, inline, provenance,
+    aliases, bounds, inline,
     refusal::Refusal,
     request::{Request, check_keys},
     task_spec::all_tasks_mut,
     values::{self, PipelineTask, Renaming},
 };
 use crate::{
+    annotations,
     limits::{Exceeded, MAX_NAME, MAX_RUN_BYTES, MAX_VALUES},
     source::Found,
     tekton::{
@@ -71,7 +72,7 @@ impl Embedding<'_> {
             let mut used: Vec<Use> = uses(task).into_iter().filter(|used| request.wraps(&used.pipeline)).collect();
             let mut from = None;
             if let Some(own) = field_mut(task, "taskSpec") {
-                provenance::strip(own);
+                annotations::strip(own);
             }
             if let Some(first) = used.first() {
                 let workspace = first.pipeline.clone();

@@ -4,11 +4,9 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    provenance::{PATHS, is_ours, origin},
-    refusal::{Refusal, TaskProblem},
-};
+use super::refusal::{Refusal, TaskProblem};
 use crate::{
+    annotations::{PATHS, is_ours, origin},
     source::Found,
     tekton::{
         fields::{field, field_mut, items, items_mut, remove, text},

@@ -6,20 +6,13 @@ use serde::{Serialize, ser::Error};
 use serde_json::{Map, Value, json};
 
 use super::{
-    bindings::Binding,
-    inline::copied_annotations,
-    pipeline_name::Replacement,
-    provenance::{self, is_provenance},
-    refusal::Refusal,
-    request::Request,
+    bindings::Binding, inline::copied_annotations, pipeline_name::Replacement, refusal::Refusal, request::Request,
 };
 use crate::{
+    annotations::{self, WRAPPED, is_provenance},
     source::Found,
     tekton::{fields::field, run::Run},
 };
-
-/// The label of wrapped runs, for dashboards and policies.
-const WRAPPED: &str = "tekton-wrap.dev/wrapped";
 
 /// The field of a run's spec that holds its pipeline.
 const PIPELINE_SPEC: &str = "pipelineSpec";
@@ -95,17 +88,17 @@ fn metadata(pipeline: &Found, request: &Request) -> (Map<String, Value>, Map<Str
     let metadata = field(&pipeline.object, "metadata").unwrap_or(&Value::Null);
     let name = request.pipeline_name(&pipeline.object);
     let mut labels = field(metadata, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
-    let mut annotations = copied_annotations(metadata);
+    let mut copied = copied_annotations(metadata);
     // The label that Tekton would set for a referenced pipeline; without it the run would be labelled with its own name.
     let referenced = request.pipeline.as_ref().map(|_| name);
     labels.extend(referenced.map(|name| ("tekton.dev/pipeline".to_owned(), json!(name))));
     labels.insert(WRAPPED.to_owned(), json!("true"));
-    annotations.extend(provenance::of_run(referenced, &request.workspaces));
+    copied.extend(annotations::of_run(referenced, &request.workspaces));
     if let Some(reference) = &request.pipeline {
-        annotations.extend(provenance::origin("pipeline", reference, pipeline.source.as_ref()));
+        copied.extend(annotations::origin("pipeline", reference, pipeline.source.as_ref()));
     }
     labels.retain(|_, value| value.as_str().is_some_and(|value| value.len() <= 63));
-    (labels, annotations)
+    (labels, copied)
 }
 
 /// Adds those of `wanted` that the run's metadata does not have: the run's own values win (Tekton: pipelinerun.go), except for

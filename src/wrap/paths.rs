@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::{
     plan::TaskPlan,
-    provenance::PATHS,
     refusal::{Refusal, TaskProblem},
     request::Request,
 };
 use crate::{
+    annotations::PATHS,
     globs::Globs,
     tekton::fields::{field, text},
 };

@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     bounds::InlinedSize,
-    provenance::strip,
     values::{Renaming, references_in},
 };
 use crate::{
+    annotations::strip,
     limits::MAX_RUN_BYTES,
     tekton::{
         fields::{field, field_mut, set, text},

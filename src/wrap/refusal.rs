@@ -5,8 +5,8 @@ mod catalog;
 mod task;
 
 pub use self::task::TaskProblem;
-use super::provenance::WRAP;
 use crate::{
+    annotations::WRAP,
     limits::{Exceeded, MAX_TASK_RUNS},
     source::SourceError,
     tekton::graph::GraphError,

@@ -2,12 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// Annotation: which workspaces to wrap.
-const WRAP: &str = "tekton-wrap.dev/wrap";
-/// Annotation: where they go.
-const TARGET: &str = "tekton-wrap.dev/target";
-/// Annotation: what they start with.
-const BASE: &str = "tekton-wrap.dev/base";
+use crate::annotations::{BASE, TARGET, WRAP};
 
 /// What the user wants of a run.
 pub struct Wanted<'a> {

@@ -474,7 +474,7 @@ fn readable(format: &str) -> String {
         let (name, quoted) = field.split_once(":?").map_or((field, false), |(name, _)| (name, true));
         let shown = match name {
             "" | "0" => "…".to_owned(),
-            "WRAP" => super::super::provenance::WRAP.to_owned(),
+            "WRAP" => crate::annotations::WRAP.to_owned(),
             "MAX_TASK_RUNS" => super::MAX_TASK_RUNS.to_string(),
             "PATH" => "/wrap".to_owned(),
             "NAMESPACE_PATH" => "/wrap-namespace".to_owned(),

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Paths, Request, Retention, Sizes, access::RegistryAccess, auto, check_keys, conflict, values::Values};
 use crate::{
+    annotations::WRAP,
     limits::MAX_VALUES,
     source::{Defaults, OptInBy},
     step::{Compression, stored::is_wrapped},
@@ -13,7 +14,7 @@ use crate::{
         run::Run,
         scope::{Scope, VariableError},
     },
-    wrap::{bounds, intact, provenance::WRAP, refusal::Refusal},
+    wrap::{bounds, intact, refusal::Refusal},
 };
 
 /// The word for the workspaces that tasks share, in the place of their names.

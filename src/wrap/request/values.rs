@@ -8,6 +8,7 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 use serde_json::Value;
 
 use crate::{
+    annotations::{PREFIX, WRAP, is_provenance},
     limits::{Exceeded, MAX_NAME, MAX_PARAM, MAX_STRING, MAX_WORKSPACES},
     source::Defaults,
     tekton::{
@@ -15,10 +16,7 @@ use crate::{
         run::Run,
         scope::Scope,
     },
-    wrap::{
-        provenance::{PREFIX, WRAP, is_provenance},
-        refusal::Refusal,
-    },
+    wrap::refusal::Refusal,
 };
 
 /// All params, in the order of the documentation.

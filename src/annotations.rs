@@ -1,5 +1,5 @@
-//! Annotations that say where a wrapped run came from. Only this program writes them: values that a run, a Pipeline or a Task
-//! has under these names are overwritten or removed, since others trust them.
+//! Our annotations and our label: their names, and those that say where a wrapped run came from. Only this program writes the
+//! latter: values that a run, a Pipeline or a Task has under these names are overwritten or removed, since others trust them.
 
 use serde_json::{Map, Value, json};
 
@@ -17,11 +17,30 @@ pub const WRAP: &str = "tekton-wrap.dev/wrap";
 /// The annotation of a Task, or of an embedded one, with what it restores: patterns with commas.
 pub const PATHS: &str = "tekton-wrap.dev/paths";
 
-/// Annotations of the wrapped run.
-const OF_A_RUN: [&str; 4] = ["pipeline", "workspaces", "pipeline-ref", "pipeline-source"];
+/// Annotations of a run with the values of params `target` and `base`.
+pub const TARGET: &str = "tekton-wrap.dev/target";
+pub const BASE: &str = "tekton-wrap.dev/base";
+
+/// The label of wrapped runs, for dashboards and policies.
+pub const WRAPPED: &str = "tekton-wrap.dev/wrapped";
+
+/// The annotation of a wrapped run with the Pipeline's name, if it is not the run's own.
+pub const PIPELINE: &str = "tekton-wrap.dev/pipeline";
+
+/// The annotation of a wrapped run with the reference of a Pipeline that a resolver brought.
+pub const PIPELINE_REF: &str = "tekton-wrap.dev/pipeline-ref";
+
+/// The annotation of a wrapped run with the names of the wrapped workspaces, with commas.
+pub const WORKSPACES: &str = "tekton-wrap.dev/workspaces";
+
+/// The annotation of a rerun: the run that it goes on from.
+pub const RERUN_OF: &str = "tekton-wrap.dev/rerun-of";
+
+/// Annotations that say where a wrapped run came from.
+const OF_A_RUN: [&str; 4] = [PIPELINE, WORKSPACES, PIPELINE_REF, "tekton-wrap.dev/pipeline-source"];
 
 /// Annotations of an inlined Task.
-const OF_A_TASK: [&str; 2] = ["task-ref", "task-source"];
+const OF_A_TASK: [&str; 2] = ["tekton-wrap.dev/task-ref", "tekton-wrap.dev/task-source"];
 
 /// Where the inlined `kind`, a pipeline or a task, came from, if not from the run's namespace: Tekton keeps that in a run's
 /// status only for what it resolves itself (Tekton: pipelinespec.go, taskspec.go).
@@ -39,14 +58,19 @@ pub fn origin(kind: &str, reference: &Reference, source: Option<&Value>) -> Map<
 /// What a run says of its pipeline `name`, unless that is its own, and of the workspaces that are wrapped.
 pub fn of_run(name: Option<&str>, workspaces: &[String]) -> Map<String, Value> {
     let mut annotations = Map::new();
-    annotations.extend(name.map(|name| (format!("{PREFIX}pipeline"), json!(name))));
-    annotations.insert(format!("{PREFIX}workspaces"), json!(workspaces.join(",")));
+    annotations.extend(name.map(|name| (PIPELINE.to_owned(), json!(name))));
+    annotations.insert(WORKSPACES.to_owned(), json!(workspaces.join(",")));
     annotations
 }
 
 /// Whether only this program may write an annotation of this name.
 pub fn is_provenance(name: &str) -> bool {
-    name.strip_prefix(PREFIX).is_some_and(|name| OF_A_RUN.iter().chain(&OF_A_TASK).any(|own| *own == name))
+    is_provenance_of_run(name) || OF_A_TASK.contains(&name)
+}
+
+/// The same of a run.
+pub fn is_provenance_of_run(name: &str) -> bool {
+    OF_A_RUN.contains(&name)
 }
 
 /// Whether it is one of ours at all: what a Pipeline or a Task has is not for its runs.
