@@ -38,11 +38,29 @@ pub struct Health {
 
 #[derive(Debug)]
 struct HealthState {
-    /// Why each condition fails; none where it holds.
-    failures: BTreeMap<Condition, Option<String>>,
+    conditions: BTreeMap<Condition, Status>,
     api_answered: Option<Instant>,
     /// Sentences by what they are about.
     notes: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Status {
+    Unknown,
+    Holds,
+    /// And why.
+    Fails(String),
+}
+
+impl Status {
+    /// Why it does not hold, if so.
+    fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Unknown => Some("not known yet"),
+            Self::Holds => None,
+            Self::Fails(why) => Some(why),
+        }
+    }
 }
 
 impl Condition {
@@ -76,11 +94,11 @@ impl Condition {
 impl Default for Health {
     fn default() -> Self {
         let unknown = |condition| match condition {
-            Condition::Shutdown => (condition, None),
-            _ => (condition, Some("not known yet".to_owned())),
+            Condition::Shutdown => (condition, Status::Holds),
+            _ => (condition, Status::Unknown),
         };
-        let failures = Condition::ALL.into_iter().map(unknown).collect();
-        Self { state: Mutex::new(HealthState { failures, api_answered: None, notes: BTreeMap::new() }) }
+        let conditions = Condition::ALL.into_iter().map(unknown).collect();
+        Self { state: Mutex::new(HealthState { conditions, api_answered: None, notes: BTreeMap::new() }) }
     }
 }
 
@@ -88,13 +106,11 @@ impl Health {
     /// Records that `condition` holds, or why it does not.
     pub fn set(&self, condition: Condition, result: Result<(), String>) {
         let name = condition.name();
-        let failure = result.err();
-        let before = self.state().failures.insert(condition, failure.clone()).flatten();
-        let was_unknown = before.as_deref() == Some("not known yet");
-        match (before, failure) {
-            (None, Some(why)) => log_failure(condition, &why),
-            (Some(_), Some(why)) if was_unknown => log_failure(condition, &why),
-            (Some(_), None) if !was_unknown => tracing::info!(condition = name, "{name} is well again"),
+        let status = result.map_or_else(Status::Fails, |()| Status::Holds);
+        let before = self.state().conditions.insert(condition, status.clone());
+        match (before, status) {
+            (Some(Status::Holds | Status::Unknown), Status::Fails(why)) => log_failure(condition, &why),
+            (Some(Status::Fails(_)), Status::Holds) => tracing::info!(condition = name, "{name} is well again"),
             _ => {}
         }
     }
@@ -133,22 +149,22 @@ impl Health {
 
     /// Why `condition` fails, if it does.
     pub fn failure(&self, condition: Condition) -> Option<String> {
-        self.state().failures.get(&condition).cloned().flatten()
+        self.state().conditions.get(&condition)?.failure().map(str::to_owned)
     }
 
     /// Whether all conditions hold.
     pub fn is_ready(&self) -> bool {
-        self.state().failures.values().all(Option::is_none)
+        self.state().is_ready()
     }
 
     /// A line for each condition and note, as kube-apiserver's own `/readyz?verbose` has them.
     pub fn report(&self) -> String {
         let state = self.state();
         let mut report = String::new();
-        for (condition, failure) in &state.failures {
+        for (condition, status) in &state.conditions {
             let name = condition.name();
             // Writing to a string does not fail.
-            let _ = match failure {
+            let _ = match status.failure() {
                 None => writeln!(report, "[+]{name} ok"),
                 Some(why) => writeln!(report, "[-]{name} failed: {why}"),
             };
@@ -156,12 +172,17 @@ impl Health {
         for (subject, sentence) in &state.notes {
             let _ = writeln!(report, "[!]{subject}: {sentence}");
         }
-        let passed = state.failures.values().all(Option::is_none);
-        report + if passed { "readyz check passed\n" } else { "readyz check failed\n" }
+        report + if state.is_ready() { "readyz check passed\n" } else { "readyz check failed\n" }
     }
 
     fn state(&self) -> MutexGuard<'_, HealthState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HealthState {
+    fn is_ready(&self) -> bool {
+        self.conditions.values().all(|status| status.failure().is_none())
     }
 }
 
