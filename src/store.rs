@@ -38,9 +38,9 @@ pub use self::{
     cloud::Environment,
     credentials::{Credentials, TEKTON_CREDENTIALS},
     net::{http::HttpOptions, retry::RetryPolicy},
-    settings::{MirrorAddress, RegistrySettings},
+    settings::RegistrySettings,
 };
-use crate::{digest::Digest, target::Target, units};
+use crate::{digest::Digest, mirror::MirrorAddress, target::Target, units};
 
 /// How stores are accessed.
 #[derive(Clone, Debug, Default)]

@@ -174,7 +174,7 @@ pub trait BucketSession {
             return Err(self.unexpected(key, "another part than was asked for"));
         }
         let size = net::length(&answer).ok_or_else(|| self.unexpected(key, "its length is missing"))?;
-        Ok(Opened { size, version, incoming: Box::new(answer.into_body().into_reader()) })
+        Ok(Opened { size, version, incoming: Box::new(net::content(answer.into_body())) })
     }
 
     /// Warns of an upload that stays behind.

@@ -187,6 +187,18 @@ fn refused_with_a_sentence() {
             param("url", json!("x")),
             r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "failed", "expires", "target-expires", "keep", "compression", "size", "paths", "credentials", "mirror", "insecure", "ca", "retry-for", "endpoint", "region""#,
         ),
+        (
+            RUN,
+            add,
+            param("mirror", json!("https://user:pw@mirror.tools.svc")),
+            r#"param "mirror" of resolver wrap: "https://***@mirror.tools.svc": it has to be [http://]host[:port][/prefix]"#,
+        ),
+        (
+            RUN,
+            add,
+            param("retry-for", json!("5 minutes")),
+            r#"param "retry-for" of resolver wrap: it has to be a number with s, m, h, d or w behind it, for example 90s, 5m or 7d"#,
+        ),
         (RUN, add, param("target", json!("x")), r#"param "target" of resolver wrap is given twice: keep one"#),
         (RUN, add, param("base", json!(["x"])), r#"param "base" of resolver wrap: it must be a string"#),
         (

@@ -15,7 +15,7 @@ use super::{
 use crate::store::{
     Blob, StoreError,
     net::{
-        length,
+        content, length,
         resume::{Incoming, Resuming, Source, ended},
         retry::Failure,
         starts_at,
@@ -109,7 +109,7 @@ impl Session {
         {
             return Err(self.unexpected(&place, &format!("{length} bytes where {expected} were expected")));
         }
-        let mut body = response.into_body().into_reader();
+        let mut body = content(response.into_body());
         // Ranges are optional: without them the bytes before `offset` are read and dropped.
         let before = offset.saturating_sub(first);
         let skipped = io::copy(&mut body.by_ref().take(before), &mut io::sink());

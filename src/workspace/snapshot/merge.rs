@@ -238,7 +238,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn latest(&self, effects: &[Effect]) -> Vec<Effect> {
-        let superseded = |effect: &Effect| effects.iter().any(|e| self.precedes(effect.contributor, e.contributor));
+        // From the latest on: in a chain of tasks it has seen all others.
+        let superseded = |effect: &Effect| effects.iter().rev().any(|e| self.precedes(effect.contributor, e.contributor));
         effects.iter().filter(|effect| !superseded(effect)).copied().collect()
     }
 
@@ -272,7 +273,7 @@ impl<'a> Resolver<'a> {
     /// The latest mtime that a directory has in a contributor that is no ancestor of another one which has the directory.
     fn dir_mtime(&self, group: &[Change]) -> Time {
         let dirs = || group.iter().filter(|change| change.entry.is_dir());
-        let last = dirs().filter(|change| !dirs().any(|other| self.precedes(change.contributor, other.contributor)));
+        let last = dirs().filter(|change| !dirs().rev().any(|other| self.precedes(change.contributor, other.contributor)));
         last.map(|change| change.entry.mtime).max().unwrap_or_default()
     }
 
