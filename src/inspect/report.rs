@@ -23,11 +23,7 @@ use crate::{
         entry::{Entry, Node},
         layer::descriptor::Descriptor,
         path::TreePath,
-        snapshot::{
-            lineage::Writer,
-            merge::Outcome,
-            view::View,
-        },
+        snapshot::{lineage::Writer, merge::Outcome, view::View},
     },
 };
 

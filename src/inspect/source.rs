@@ -88,7 +88,8 @@ impl InspectedImage {
             }
             (None, Some(lineage)) => {
                 let base = lineage.base.iter().flat_map(|base| &base.layers);
-                let known: HashSet<_> = base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();
+                let known: HashSet<_> =
+                    base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();
                 let other = found.manifest.layers.into_iter().filter(|layer| !known.contains(&layer.digest));
                 let other = other.filter(|layer| layer.has_toc() || layer.escapes_names()).collect();
                 (ImageKind::Run, lineage, other)

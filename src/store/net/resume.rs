@@ -11,7 +11,7 @@ use super::{
 pub type Incoming = Box<dyn Read + Send>;
 
 /// Where content comes from.
-pub trait Source: Send {
+pub trait ContentSource: Send {
     /// The content from `offset` to its end, over a new connection.
     fn open(&mut self, offset: u64) -> Result<Incoming, Failure>;
 
@@ -31,7 +31,7 @@ pub struct Resuming<S> {
     begin: u64,
 }
 
-impl<S: Source> Resuming<S> {
+impl<S: ContentSource> Resuming<S> {
     /// `incoming` is the beginning of the content of `source`, which has `size` bytes.
     pub fn new(source: S, size: u64, incoming: Incoming, backoff: Backoff) -> Self {
         Self { source, size, position: 0, incoming: Some(incoming), backoff, begin: 0 }
@@ -63,7 +63,7 @@ impl<S: Source> Resuming<S> {
     }
 }
 
-impl<S: Source> Read for Resuming<S> {
+impl<S: ContentSource> Read for Resuming<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);

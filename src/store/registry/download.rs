@@ -16,7 +16,7 @@ use crate::store::{
     Blob, StoreError,
     net::{
         content, length,
-        resume::{Incoming, Resuming, Source, ended},
+        resume::{ContentSource, Incoming, Resuming, ended},
         retry::Failure,
         starts_at,
     },
@@ -48,7 +48,7 @@ impl RegistryBlob {
     }
 }
 
-impl Source for RegistryBlob {
+impl ContentSource for RegistryBlob {
     fn open(&mut self, offset: u64) -> Result<Incoming, Failure> {
         self.session.blob_from(&self.blob, "", offset, None)
     }

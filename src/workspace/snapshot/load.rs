@@ -45,11 +45,11 @@ struct Index {
 #[derive(Deserialize)]
 struct Platform {
     digest: Digest,
-    platform: Option<Named>,
+    platform: Option<PlatformName>,
 }
 
 #[derive(Deserialize)]
-struct Named {
+struct PlatformName {
     architecture: String,
     os: String,
 }
