@@ -103,7 +103,7 @@ const PARTS: [Part; 4] = [
             ),
             help(
                 "UndeclaredWorkspace",
-                "The Pipeline does not declare a workspace that is to be wrapped.",
+                "The Pipeline does not declare a workspace that is to be wrapped, and no embedded task uses it.",
                 "Correct the name, or declare the workspace in the Pipeline.",
             ),
             help(
