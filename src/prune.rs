@@ -23,6 +23,8 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use self::repository::Selection;
 use crate::{
     digest::Digest,
@@ -39,7 +41,7 @@ pub struct Args {
     /// The target of a run that is over: deletes the snapshots of the run, and the images that the target replaced
     #[arg(required_unless_present = "repository", conflicts_with = "repository")]
     target: Option<String>,
-    /// A repository (without a tag): deletes the same for the runs that --older-than or --run selects
+    /// A repository (without a tag): deletes the same for the runs that --older-than or --run selects, or what --expired does
     #[arg(long, value_name = "REPOSITORY", requires = "runs")]
     repository: Option<String>,
     /// Runs whose last snapshot is older than this, for example 12h, 7d or 2w; take more than the longest run needs
@@ -48,6 +50,9 @@ pub struct Args {
     /// The run with this UID, for one without a target
     #[arg(long, value_name = "UID", group = "runs", requires = "repository", conflicts_with = "target")]
     run: Option<String>,
+    /// Images whose own time is over, as the params expires and target-expires say it: for stores that don't delete them themselves
+    #[arg(long, group = "runs", requires = "repository", conflicts_with = "target")]
+    expired: bool,
     /// Delete targets too, and the snapshots of runs with `keep: all`
     #[arg(long)]
     all: bool,
@@ -100,6 +105,7 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
     };
     let store = store::open(&target)?;
     let doomed = match (args.older_than, &args.run) {
+        (None, None) if args.expired => repository::left_in(&*store, &Selection::Expired(Timestamp::now()), args.all)?,
         (None, None) => run::left_by(&*store, &target, args.all)?,
         (Some(age), _) => repository::left_in(&*store, &Selection::older_than(age), args.all)?,
         (None, Some(uid)) => repository::left_in(&*store, &Selection::Run(uid.clone()), args.all)?,
