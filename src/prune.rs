@@ -25,7 +25,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use self::repository::Selection;
+use self::repository::RunSelection;
 use crate::{
     digest::Digest,
     quote::Quoted,
@@ -105,10 +105,12 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
     };
     let store = store::open(&target)?;
     let doomed = match (args.older_than, &args.run) {
-        (None, None) if args.expired => repository::left_in(&*store, &Selection::Expired(Timestamp::now()), args.all)?,
+        (None, None) if args.expired => {
+            repository::left_in(&*store, &RunSelection::Expired(Timestamp::now()), args.all)?
+        }
         (None, None) => run::left_by(&*store, &target, args.all)?,
-        (Some(age), _) => repository::left_in(&*store, &Selection::older_than(age), args.all)?,
-        (None, Some(uid)) => repository::left_in(&*store, &Selection::Run(uid.clone()), args.all)?,
+        (Some(age), _) => repository::left_in(&*store, &RunSelection::older_than(age), args.all)?,
+        (None, Some(uid)) => repository::left_in(&*store, &RunSelection::Run(uid.clone()), args.all)?,
     };
     delete(&*store, &target, &doomed, args.dry_run, out)
 }

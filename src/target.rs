@@ -4,7 +4,7 @@ mod rsync;
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-pub use self::rsync::{RsyncPlace, Transport};
+pub use self::rsync::{RsyncPlace, RsyncTransport};
 use crate::{digest::Digest, redact};
 
 /// The longest tag and the longest name of a repository (OCI distribution-spec, "Pulling manifests"; the second one is what
@@ -129,8 +129,8 @@ impl FromStr for Target {
             "dir" => parse_dir(rest),
             "s3" => parse_bucket(scheme, rest).map(Self::S3),
             "gs" => parse_bucket(scheme, rest).map(Self::Gcs),
-            "rsync" => RsyncPlace::parse(Transport::Daemon, rest).map(Self::Rsync),
-            "rsync+ssh" => RsyncPlace::parse(Transport::Ssh, rest).map(Self::Rsync),
+            "rsync" => RsyncPlace::parse(RsyncTransport::Daemon, rest).map(Self::Rsync),
+            "rsync+ssh" => RsyncPlace::parse(RsyncTransport::Ssh, rest).map(Self::Rsync),
             _ => Err(InvalidTarget(format!(
                 "{} has the scheme {}://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix, gs://bucket/prefix, rsync://host/module/path, rsync+ssh://user@host/path or dir:///path",
                 redact::reference(text),

@@ -83,25 +83,34 @@ pub fn of_tasks(view: &View<'_>) -> Result<Vec<Summary>, Error> {
     // Sources that left no directory at a path: what was below it is gone.
     let mut cuts: Vec<(usize, TreePath)> = Vec::new();
     let (mut groups, mut group) = (view.groups()?, Vec::new());
+    let (mut before, mut after) = (Vec::new(), Vec::new());
     while groups.next(&mut group)? {
         let path = &group[0].entry.path;
         cuts.retain(|(_, cut)| cut.contains(path));
         let mut touching: BTreeSet<usize> = group.iter().map(|write| write.contributor).collect();
         touching.extend(cuts.iter().map(|(source, _)| *source));
         for &source in touching.iter().filter(|&&source| source > 0) {
-            let precedes = |write: &&Change| sources[source].ancestors.get(write.contributor).copied().unwrap_or(false);
+            let ancestors = &sources[source].ancestors;
+            let precedes = |write: &Change| ancestors.get(write.contributor).copied().unwrap_or(false);
             tasks[source - 1].add(
-                &group.iter().filter(precedes).cloned().collect::<Vec<_>>(),
-                &group
-                    .iter()
-                    .filter(|write| precedes(write) || write.contributor == source)
-                    .cloned()
-                    .collect::<Vec<_>>(),
+                those(&group, precedes, &mut before),
+                those(&group, |write| precedes(write) || write.contributor == source, &mut after),
             );
         }
         cuts.extend(group.iter().filter(|w| !w.entry.is_dir()).map(|w| (w.contributor, w.entry.path.clone())));
     }
     Ok(tasks.into_iter().map(|task| task.summary).collect())
+}
+
+/// Those of `group` that `wanted` names. In a chain of tasks they are its beginning, and need no `copy`.
+fn those<'a>(group: &'a [Change], wanted: impl Fn(&Change) -> bool, copy: &'a mut Vec<Change>) -> &'a [Change] {
+    let (begin, rest) = group.split_at(group.iter().take_while(|change| wanted(change)).count());
+    if !rest.iter().any(&wanted) {
+        return begin;
+    }
+    copy.clear();
+    copy.extend(group.iter().filter(|change| wanted(change)).cloned());
+    copy
 }
 
 impl TaskChanges<'_> {

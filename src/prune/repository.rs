@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Doomed,
-    image::{self, Named, RunImage},
+    image::{self, KeptDigests, RunImage},
     replaced,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 
 /// Which runs, or which images.
 #[derive(Debug)]
-pub enum Selection {
+pub enum RunSelection {
     /// Images that were to be kept until a time before this one, by what they say themselves; targets too.
     Expired(Timestamp),
     /// Those whose last image was made before this time.
@@ -31,7 +31,7 @@ struct Tagged {
     image: RunImage,
 }
 
-impl Selection {
+impl RunSelection {
     /// Runs whose last image is older than `age`.
     pub fn older_than(age: Duration) -> Self {
         Self::Before(Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN))
@@ -48,16 +48,16 @@ impl Selection {
 }
 
 /// What the selected runs left: images of tasks, and images that were replaced; targets only if `all`.
-pub fn left_in(store: &dyn Store, selection: &Selection, all: bool) -> Result<Vec<Doomed>, Error> {
+pub fn left_in(store: &dyn Store, selection: &RunSelection, all: bool) -> Result<Vec<Doomed>, Error> {
     let tags = store.tags()?;
-    let mut named = Named::new(&tags);
+    let mut named = KeptDigests::new(&tags);
     let (of_tasks, others) = read(store, tags, &mut named)?;
     let last = last_images(&of_tasks);
     let is_selected = |image: &RunImage| {
         let last = image.run.as_deref().and_then(|uid| last.get(uid).copied().flatten());
         selection.selects(image, last)
     };
-    let by_uid = matches!(selection, Selection::Run(_));
+    let by_uid = matches!(selection, RunSelection::Run(_));
     let mut doomed = Vec::new();
     for Tagged { tag, image } in of_tasks.iter().filter(|tagged| is_selected(&tagged.image)) {
         if image.keeps_all && !all && !by_uid {
@@ -74,14 +74,14 @@ pub fn left_in(store: &dyn Store, selection: &Selection, all: bool) -> Result<Ve
     let is_old = |image: &RunImage| by_uid || selection.selects(image, image.created);
     // First, as the tagged images say where they are.
     doomed.splice(..0, replaced::behind(store, heads, &named, is_old)?);
-    if all || matches!(selection, Selection::Expired(_)) {
+    if all || matches!(selection, RunSelection::Expired(_)) {
         doomed.extend(targets(store, &others, selection)?);
     }
     Ok(doomed)
 }
 
 /// Images of tasks, and all others; the digests of these are `named`.
-fn read(store: &dyn Store, tags: Vec<String>, named: &mut Named) -> Result<(Vec<Tagged>, Vec<Tagged>), Error> {
+fn read(store: &dyn Store, tags: Vec<String>, named: &mut KeptDigests) -> Result<(Vec<Tagged>, Vec<Tagged>), Error> {
     let manifests = threads::for_each(&tags, |_, tag| Ok::<_, Error>(store.manifest(tag)?))?;
     let (mut of_tasks, mut others) = (Vec::new(), Vec::new());
     for (tag, manifest) in tags.into_iter().zip(manifests) {
@@ -109,7 +109,7 @@ fn last_images(of_tasks: &[Tagged]) -> HashMap<&str, Option<Timestamp>> {
 }
 
 /// Targets that are selected themselves and have one tag only.
-fn targets(store: &dyn Store, others: &[Tagged], selection: &Selection) -> Result<Vec<Doomed>, Error> {
+fn targets(store: &dyn Store, others: &[Tagged], selection: &RunSelection) -> Result<Vec<Doomed>, Error> {
     let mut doomed = Vec::new();
     for Tagged { tag, image } in others {
         if image.run.is_none() || !selection.selects(image, image.created) {

@@ -28,13 +28,13 @@ use std::{
 
 pub use self::{login::SECRET_KEYS, process::is_installed};
 use self::{
-    process::Ended,
+    process::RunEnd,
     spool::{Spool, SpoolFile},
-    transfer::{Kind, Transfer},
+    transfer::{ObjectKind, Transfer},
 };
 use super::{
     StoreError, StoreOptions,
-    layout::{Action, Entry, Found, Objects, Opened},
+    layout::{FoundObject, ListedObject, ObjectAction, Objects, Opened},
     net::{
         blocks::BlockReader,
         pressure::Permit,
@@ -80,8 +80,8 @@ impl RsyncObjects {
         &self.transfer.spool
     }
 
-    fn failure(&self, action: Action, key: &str, ended: &Ended) -> Failure {
-        refusal::failure(&refusal::Asked {
+    fn failure(&self, action: ObjectAction, key: &str, ended: &RunEnd) -> Failure {
+        refusal::failure(&refusal::FailedRun {
             place: self.place(key),
             at: &self.place,
             action,
@@ -97,7 +97,7 @@ impl RsyncObjects {
         if let Some(file) = spool.get(key, offset, len.is_none()).map_err(|error| self.local(key, error))? {
             return Ok(Some(file));
         }
-        let failed = |ended: &Ended| self.failure(Action::Read, key, ended);
+        let failed = |ended: &RunEnd| self.failure(ObjectAction::Read, key, ended);
         // A second part is a sign of more to come.
         let part = (offset >= SHORT && !spool.has_part(key)).then_some(offset);
         let brought = match part {
@@ -121,9 +121,9 @@ impl RsyncObjects {
 
     /// Stores a file of the spool.
     fn send(&self, key: &str, file: &SpoolFile) -> Result<(), StoreError> {
-        let kind = if key.starts_with(BLOBS) { Kind::Blob } else { Kind::Tag };
+        let kind = if key.starts_with(BLOBS) { ObjectKind::Blob } else { ObjectKind::Tag };
         self.backoff()
-            .run(|| self.transfer.send(kind, key, file).map_err(|ended| self.failure(Action::Store, key, &ended)))
+            .run(|| self.transfer.send(kind, key, file).map_err(|ended| self.failure(ObjectAction::Store, key, &ended)))
     }
 }
 
@@ -148,8 +148,8 @@ impl Objects for RsyncObjects {
         self.local(key, error)
     }
 
-    fn find(&self, key: &str) -> Result<Option<Found>, StoreError> {
-        self.backoff().run(|| self.transfer.find(key).map_err(|ended| self.failure(Action::Find, key, &ended)))
+    fn find(&self, key: &str) -> Result<Option<FoundObject>, StoreError> {
+        self.backoff().run(|| self.transfer.find(key).map_err(|ended| self.failure(ObjectAction::Find, key, &ended)))
     }
 
     fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure> {
@@ -180,11 +180,12 @@ impl Objects for RsyncObjects {
         Ok(())
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         if prefix == TEMPORARY {
             return Ok(Vec::new());
         }
-        self.backoff().run(|| self.transfer.list(prefix).map_err(|ended| self.failure(Action::List, prefix, &ended)))
+        self.backoff()
+            .run(|| self.transfer.list(prefix).map_err(|ended| self.failure(ObjectAction::List, prefix, &ended)))
     }
 
     fn copy(&self, from: &str, to: &str, _: u64) -> Result<bool, StoreError> {
@@ -205,7 +206,7 @@ impl Objects for RsyncObjects {
         let file = self.spool().empty(size).map_err(|error| self.local(key, error).into_error())?;
         self.backoff().run(|| {
             let touched = self.transfer.touch(key, &file);
-            touched.map(|()| true).map_err(|ended| self.failure(Action::Store, key, &ended))
+            touched.map(|()| true).map_err(|ended| self.failure(ObjectAction::Store, key, &ended))
         })
     }
 
@@ -222,14 +223,14 @@ impl Objects for RsyncObjects {
         }
         self.backoff().run(|| {
             let deleted = self.transfer.delete(&[key.to_owned()]);
-            deleted.map(|count| count > 0).map_err(|ended| self.failure(Action::Delete, key, &ended))
+            deleted.map(|count| count > 0).map_err(|ended| self.failure(ObjectAction::Delete, key, &ended))
         })
     }
 
-    fn delete_all(&self, keys: &[String], may_go: &dyn Fn(&Found) -> bool) -> Result<(), StoreError> {
+    fn delete_all(&self, keys: &[String], may_go: &dyn Fn(&FoundObject) -> bool) -> Result<(), StoreError> {
         for keys in keys.chunks(DELETIONS) {
             self.backoff().run(|| {
-                let failed = |ended: std::sync::Arc<Ended>| self.failure(Action::Delete, BLOBS, &ended);
+                let failed = |ended: std::sync::Arc<RunEnd>| self.failure(ObjectAction::Delete, BLOBS, &ended);
                 let found = self.transfer.find_all(keys).map_err(failed)?;
                 let old: Vec<String> = keys.iter().filter(|key| found.get(*key).is_some_and(may_go)).cloned().collect();
                 self.transfer.delete(&old).map(drop).map_err(failed)

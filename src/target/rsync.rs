@@ -9,7 +9,7 @@ use crate::redact;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RsyncPlace {
     /// What answers there.
-    pub transport: Transport,
+    pub transport: RsyncTransport,
     /// The user there, if the string named one.
     pub user: Option<String>,
     /// Name or address of the machine; an IPv6 address in brackets.
@@ -24,14 +24,14 @@ pub struct RsyncPlace {
 
 /// How rsync talks to the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transport {
+pub enum RsyncTransport {
     /// `rsync://`: a daemon (rsyncd.conf(5)).
     Daemon,
     /// `rsync+ssh://`: a program that ssh starts.
     Ssh,
 }
 
-impl Transport {
+impl RsyncTransport {
     /// The scheme of targets.
     pub fn scheme(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Transport {
 
 impl RsyncPlace {
     /// `[user@]host[:port]/path[:tag]`
-    pub(super) fn parse(transport: Transport, rest: &str) -> Result<Self, InvalidTarget> {
+    pub(super) fn parse(transport: RsyncTransport, rest: &str) -> Result<Self, InvalidTarget> {
         let scheme = transport.scheme();
         let shown = || redact::reference(&format!("{scheme}://{rest}"));
         let invalid = |why: &str| InvalidTarget(format!("{} is not a place for rsync: {why}", shown()));
@@ -69,8 +69,8 @@ impl RsyncPlace {
         let path = path.trim_end_matches('/');
         if path.is_empty() {
             return Err(invalid(match transport {
-                Transport::Daemon => "it names no module: write rsync://host/module/path:tag",
-                Transport::Ssh => "it names no folder: write rsync+ssh://user@host/folder:tag",
+                RsyncTransport::Daemon => "it names no module: write rsync://host/module/path:tag",
+                RsyncTransport::Ssh => "it names no folder: write rsync+ssh://user@host/folder:tag",
             }));
         }
         if !path.split('/').all(is_part) {
@@ -87,8 +87,8 @@ impl RsyncPlace {
             _ => (host, None),
         };
         let path = match transport {
-            Transport::Daemon => path.to_owned(),
-            Transport::Ssh => format!("/{path}"),
+            RsyncTransport::Daemon => path.to_owned(),
+            RsyncTransport::Ssh => format!("/{path}"),
         };
         Ok(Self { transport, user: user.map(str::to_owned), host: host.to_owned(), port, path, tag })
     }
@@ -109,8 +109,8 @@ impl RsyncPlace {
     /// The module of a daemon.
     pub fn module(&self) -> Option<&str> {
         match self.transport {
-            Transport::Daemon => self.path.split('/').next(),
-            Transport::Ssh => None,
+            RsyncTransport::Daemon => self.path.split('/').next(),
+            RsyncTransport::Ssh => None,
         }
     }
 

@@ -25,7 +25,7 @@ pub use self::{
 use super::refusal::Refusal;
 use crate::{
     step::{Compression, ConflictRule, OnConflict},
-    target::{Target, Transport},
+    target::{RsyncTransport, Target},
     tekton::{
         fields::{ambiguous_key, field, items, text},
         reference::Reference,
@@ -150,7 +150,7 @@ impl Request {
             let target = self.target(workspace);
             values.check_length("target", target.len())?;
             let target = parse(values, "target", &target)?;
-            if matches!(&target, Target::Rsync(place) if place.transport == Transport::Ssh && self.access.credentials.is_none())
+            if matches!(&target, Target::Rsync(place) if place.transport == RsyncTransport::Ssh && self.access.credentials.is_none())
             {
                 let hint = "rsync+ssh:// takes a Secret with a private key and known_hosts, name it";
                 return Err(values.missing("credentials", hint));

@@ -13,11 +13,11 @@ const JOBS: usize = 256;
 
 /// Jobs `J` that have results `R`.
 pub struct Batches<J, R> {
-    state: Mutex<State<J, R>>,
+    state: Mutex<BatchState<J, R>>,
     changed: Condvar,
 }
 
-struct State<J, R> {
+struct BatchState<J, R> {
     next: u64,
     running: usize,
     waiting: Vec<(u64, J)>,
@@ -26,7 +26,7 @@ struct State<J, R> {
 
 impl<J, R> Default for Batches<J, R> {
     fn default() -> Self {
-        let state = State { next: 0, running: 0, waiting: Vec::new(), done: HashMap::new() };
+        let state = BatchState { next: 0, running: 0, waiting: Vec::new(), done: HashMap::new() };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 }
@@ -59,7 +59,7 @@ impl<J, R> Batches<J, R> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<J, R>> {
+    fn lock(&self) -> MutexGuard<'_, BatchState<J, R>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

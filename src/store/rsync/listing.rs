@@ -6,7 +6,7 @@ use jiff::{civil::DateTime, tz::TimeZone};
 
 /// A file of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedFile {
     /// As it was asked for, below the folder that was.
     pub name: String,
     pub size: u64,
@@ -17,11 +17,11 @@ pub struct Listed {
 }
 
 /// The files that it names, in the order of the lines. The times are those of UTC.
-pub fn parse(stdout: &[u8]) -> impl Iterator<Item = Listed> {
+pub fn parse(stdout: &[u8]) -> impl Iterator<Item = ListedFile> {
     stdout.split(|byte| *byte == b'\n').filter_map(|line| file(str::from_utf8(line).ok()?))
 }
 
-fn file(line: &str) -> Option<Listed> {
+fn file(line: &str) -> Option<ListedFile> {
     let rest = line.strip_prefix('-')?;
     let (_, rest) = rest.split_once(' ')?;
     let (size, rest) = rest.trim_start().split_once(' ')?;
@@ -30,7 +30,7 @@ fn file(line: &str) -> Option<Listed> {
     let version = format!("{size} {date} {time}");
     let modified = DateTime::strptime("%Y/%m/%d %H:%M:%S", format!("{date} {time}")).ok();
     let modified = modified.and_then(|time| Some(TimeZone::UTC.to_timestamp(time).ok()?.into()));
-    Some(Listed { name: name.to_owned(), size: size.parse().ok()?, modified, version })
+    Some(ListedFile { name: name.to_owned(), size: size.parse().ok()?, modified, version })
 }
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests {
             \xff\n\
             -short\n";
         let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        let listed = |name: &str, size, modified, version: &str| Listed {
+        let listed = |name: &str, size, modified, version: &str| ListedFile {
             name: name.to_owned(),
             size,
             modified,

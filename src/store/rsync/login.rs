@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     store::cloud::Environment,
-    target::{RsyncPlace, Transport},
+    target::{RsyncPlace, RsyncTransport},
 };
 
 /// The variable of a daemon's password (rsync(1)), and a key of the Secret.
@@ -30,7 +30,7 @@ const SOCKET: usize = 85;
 
 /// See the module.
 #[derive(Default)]
-pub struct Login {
+pub struct RsyncLogin {
     /// For a daemon.
     pub password: Option<String>,
     /// Where they were looked for.
@@ -44,7 +44,7 @@ struct SshFiles {
     known_hosts: PathBuf,
 }
 
-impl Login {
+impl RsyncLogin {
     /// For `place`, by the Secret and the variables of `environment`; else why there is none, a clause.
     pub fn of(place: &RsyncPlace, environment: &Environment, folder: &Path) -> Result<Self, String> {
         if environment.is_anonymous() {
@@ -52,11 +52,11 @@ impl Login {
         }
         environment.check_secret().map_err(|problem| problem.clause)?;
         match place.transport {
-            Transport::Daemon => {
+            RsyncTransport::Daemon => {
                 let (password, searched) = (environment.get(PASSWORD), environment.name_of(PASSWORD));
                 Ok(Self { password, searched, files: None })
             }
-            Transport::Ssh => Self::of_ssh(environment, folder),
+            RsyncTransport::Ssh => Self::of_ssh(environment, folder),
         }
     }
 
@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    fn login(target: &str, secret: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<Login, String> {
+    fn login(target: &str, secret: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<RsyncLogin, String> {
         let folder = tempfile::tempdir().unwrap();
         let mounted = folder.path().join("secret");
         fs::create_dir(&mounted).unwrap();
@@ -155,7 +155,7 @@ mod tests {
         let variables: HashMap<String, String> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let environment = Environment::new(variables, (!secret.is_empty()).then_some(&*mounted));
-        let login = Login::of(&place(target), &environment, folder.path());
+        let login = RsyncLogin::of(&place(target), &environment, folder.path());
         login.map_err(|clause| clause.replace(&mounted.display().to_string(), "SECRET"))
     }
 
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn nobody_reads_without_credentials() {
         let environment = Environment::new(HashMap::new(), None).anonymous();
-        let login = |target: &str| Login::of(&place(target), &environment, Path::new("/absent"));
+        let login = |target: &str| RsyncLogin::of(&place(target), &environment, Path::new("/absent"));
         assert!(login("rsync://host/m").is_err() && login("rsync+ssh://me@host/a").is_err());
     }
 

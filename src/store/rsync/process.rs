@@ -12,14 +12,14 @@ use std::{
     thread,
 };
 
-use super::login::Login;
+use super::login::RsyncLogin;
 use crate::{
     store::{
         StoreOptions,
         cloud::Environment,
         net::{http::HttpOptions, pressure::Pressure},
     },
-    target::{RsyncPlace, Transport},
+    target::{RsyncPlace, RsyncTransport},
 };
 
 const PROGRAM: &str = "rsync";
@@ -36,20 +36,20 @@ const RUNS: usize = 6;
 const NSS_WRAPPER: &str = "/tekton-wrap/lib/libnss_wrapper.so";
 
 /// Runs rsync between this machine and a place.
-pub struct Process {
+pub struct RsyncProcess {
     place: RsyncPlace,
     environment: Environment,
     limits: HttpOptions,
     pressure: Arc<Pressure>,
     /// Files that only it reads.
     folder: PathBuf,
-    login: Mutex<Option<Arc<Login>>>,
+    login: Mutex<Option<Arc<RsyncLogin>>>,
 }
 
-/// How a run ended.
+/// RunExit a run ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub how: How,
+pub struct RunEnd {
+    pub how: RunExit,
     /// What it printed.
     pub stdout: Vec<u8>,
     /// What it complained about.
@@ -58,9 +58,9 @@ pub struct Ended {
     pub searched: String,
 }
 
-/// See [`Ended`].
+/// See [`RunEnd`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum RunExit {
     /// Its exit code (rsync(1), "EXIT VALUES").
     Code(i32),
     Signal(i32),
@@ -78,7 +78,7 @@ pub fn is_installed() -> bool {
     env::split_paths(&folders).any(|folder| folder.join(PROGRAM).is_file())
 }
 
-impl Process {
+impl RsyncProcess {
     /// `folder` is for files that only the runs read.
     pub fn new(place: &RsyncPlace, options: &StoreOptions, folder: &Path) -> Self {
         let pressure = Pressure::of(&format!("{}://{}", place.transport.scheme(), place.server()));
@@ -93,27 +93,27 @@ impl Process {
         }
     }
 
-    /// How much runs there at a time.
+    /// RunExit much runs there at a time.
     pub fn pressure(&self) -> &Pressure {
         &self.pressure
     }
 
     /// What brings, or lists, `paths` below the place; into `to`.
-    pub fn pull(&self, options: &[&str], paths: &[String], to: &Path) -> Ended {
+    pub fn pull(&self, options: &[&str], paths: &[String], to: &Path) -> RunEnd {
         let paths = paths.iter().map(|path| self.remote(path).into());
         self.run(options, &paths.chain([to.into()]).collect::<Vec<_>>())
     }
 
     /// What sends the files of the folder `from` to `path` below the place.
-    pub fn push(&self, options: &[&str], from: &Path, path: &str) -> Ended {
+    pub fn push(&self, options: &[&str], from: &Path, path: &str) -> RunEnd {
         // With a slash at its end it is what is in the folder.
         self.run(options, &[from.join("").into(), self.remote(path).into()])
     }
 
-    fn run(&self, options: &[&str], paths: &[OsString]) -> Ended {
+    fn run(&self, options: &[&str], paths: &[OsString]) -> RunEnd {
         let login = match self.login() {
             Ok(login) => login,
-            Err(clause) => return Ended::not_begun(How::NoLogin(clause)),
+            Err(clause) => return RunEnd::not_begun(RunExit::NoLogin(clause)),
         };
         let _running = self.pressure.request();
         let mut command = Command::new(PROGRAM);
@@ -127,23 +127,23 @@ impl Process {
         command.arg(format!("--timeout={}", self.limits.stall_timeout.as_secs().max(1)));
         let connect = self.limits.connect_timeout.as_secs().max(1);
         match self.place.transport {
-            Transport::Daemon => {
+            RsyncTransport::Daemon => {
                 command.arg(format!("--contimeout={connect}"));
             }
-            Transport::Ssh => {
+            RsyncTransport::Ssh => {
                 command.arg(format!("--rsh={}", login.ssh(self.place.port, connect, &self.socket())));
                 self.name_user(&mut command);
             }
         }
         command.args(options).args(paths);
         let ended = run(&mut command).unwrap_or_else(|error| {
-            Ended::not_begun(How::NotStarted(match error.kind() {
+            RunEnd::not_begun(RunExit::NotStarted(match error.kind() {
                 io::ErrorKind::NotFound => "is not on the PATH".to_owned(),
                 _ => format!("can't be started: {error}"),
             }))
         });
         tracing::debug!("{command:?}: {:?} {}", ended.how, ended.stderr);
-        Ended { searched: login.searched.clone(), ..ended }
+        RunEnd { searched: login.searched.clone(), ..ended }
     }
 
     /// Where runs meet that share a connection of ssh.
@@ -156,17 +156,17 @@ impl Process {
         let user = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         match transport {
-            Transport::Daemon => format!("rsync://{user}{host}{port}/{folder}/{path}"),
-            Transport::Ssh => format!("{user}{host}:{folder}/{path}"),
+            RsyncTransport::Daemon => format!("rsync://{user}{host}{port}/{folder}/{path}"),
+            RsyncTransport::Ssh => format!("{user}{host}:{folder}/{path}"),
         }
     }
 
-    fn login(&self) -> Result<Arc<Login>, String> {
+    fn login(&self) -> Result<Arc<RsyncLogin>, String> {
         let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(login) = &*login {
             return Ok(login.clone());
         }
-        let found = Arc::new(Login::of(&self.place, &self.environment, &self.folder)?);
+        let found = Arc::new(RsyncLogin::of(&self.place, &self.environment, &self.folder)?);
         Ok(login.insert(found).clone())
     }
 
@@ -187,7 +187,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for RsyncProcess {
     fn drop(&mut self) {
         if self.socket().exists() {
             let mut end = Command::new("ssh");
@@ -198,14 +198,14 @@ impl Drop for Process {
     }
 }
 
-impl Ended {
-    fn not_begun(how: How) -> Self {
+impl RunEnd {
+    fn not_begun(how: RunExit) -> Self {
         Self { how, stdout: Vec::new(), stderr: String::new(), searched: String::new() }
     }
 
     /// Whether nothing went wrong.
     pub fn is_ok(&self) -> bool {
-        self.how == How::Code(0)
+        self.how == RunExit::Code(0)
     }
 
     /// What it complained about, a line each.
@@ -219,7 +219,7 @@ fn is_unwanted(variable: &str) -> bool {
     variable.starts_with("RSYNC_") && variable != "RSYNC_PROXY"
 }
 
-fn run(command: &mut Command) -> io::Result<Ended> {
+fn run(command: &mut Command) -> io::Result<RunEnd> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let (out, err) = (child.stdout.take(), child.stderr.take());
@@ -237,10 +237,10 @@ fn run(command: &mut Command) -> io::Result<Ended> {
     }
     let status = child.wait()?;
     let how = match (status.code(), status.signal()) {
-        _ if stdout.len() as u64 == OUTPUT => How::TooMuch,
-        (Some(code), _) => How::Code(code),
-        (None, signal) => How::Signal(signal.unwrap_or_default()),
+        _ if stdout.len() as u64 == OUTPUT => RunExit::TooMuch,
+        (Some(code), _) => RunExit::Code(code),
+        (None, signal) => RunExit::Signal(signal.unwrap_or_default()),
     };
     let stderr = String::from_utf8_lossy(&stderr).into_owned();
-    Ok(Ended { how, stdout, stderr, searched: String::new() })
+    Ok(RunEnd { how, stdout, stderr, searched: String::new() })
 }

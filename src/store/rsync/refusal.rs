@@ -4,40 +4,40 @@ use std::path::Path;
 
 use super::{
     login::{KNOWN_HOSTS, PASSWORD},
-    process::{Ended, How},
+    process::{RunEnd, RunExit},
 };
 use crate::{
     redact::redact,
-    store::{StoreError, layout::Action, net::retry::Failure},
+    store::{StoreError, layout::ObjectAction, net::retry::Failure},
     target::RsyncPlace,
 };
 
 /// What was asked for, and what came of it.
-pub struct Asked<'a> {
+pub struct FailedRun<'a> {
     /// The object.
     pub place: String,
     pub at: &'a RsyncPlace,
-    pub action: Action,
+    pub action: ObjectAction,
     /// Where credentials were looked for.
     pub searched: String,
     /// Where files on their way are.
     pub spool: &'a Path,
-    pub ended: &'a Ended,
+    pub ended: &'a RunEnd,
 }
 
 /// What kind of failure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Prospect {
     /// It may pass.
     Waits,
     Ends,
     Denied,
 }
 
-use Verdict::{Denied, Ends, Waits};
+use Prospect::{Denied, Ends, Waits};
 
 /// What is said, whatever the exit code is, what of it, and what to do; the first that is found counts.
-const SAID: &[(&str, Verdict, &str)] = &[
+const SAID: &[(&str, Prospect, &str)] = &[
     ("auth failed on module", Denied, "{password}"),
     (
         "Unknown module",
@@ -104,7 +104,7 @@ const SAID: &[(&str, Verdict, &str)] = &[
 ];
 
 /// What an exit code means where nothing that is said is known.
-fn of_code(code: i32) -> (Verdict, &'static str) {
+fn of_code(code: i32) -> (Prospect, &'static str) {
     match code {
         1 => (Ends, "its rsync does not understand the request: take rsync 3.1 or later there"),
         2 => (Ends, "is it rsync? A shell there that prints something when it starts has this effect too"),
@@ -129,25 +129,25 @@ fn of_code(code: i32) -> (Verdict, &'static str) {
 }
 
 /// The failure for what was asked.
-pub fn failure(asked: &Asked<'_>) -> Failure {
+pub fn failure(asked: &FailedRun<'_>) -> Failure {
     let ended = asked.ended;
     let code = match &ended.how {
-        How::NotStarted(why) => {
+        RunExit::NotStarted(why) => {
             return asked.fail(
                 Ends,
                 format!("the program rsync {why}; install it, or use an image made by images/build --with rsync"),
             );
         }
-        How::NoLogin(why) => return asked.fail(Denied, format!("the credentials for rsync can't be had: {why}")),
-        How::Signal(signal) => return asked.fail(Ends, format!("rsync was ended by signal {signal}")),
-        How::TooMuch => {
+        RunExit::NoLogin(why) => return asked.fail(Denied, format!("the credentials for rsync can't be had: {why}")),
+        RunExit::Signal(signal) => return asked.fail(Ends, format!("rsync was ended by signal {signal}")),
+        RunExit::TooMuch => {
             return asked.fail(Ends, "it holds more than can be listed: delete what is not needed".to_owned());
         }
-        How::Code(code) => *code,
+        RunExit::Code(code) => *code,
     };
     let known = SAID.iter().find(|(text, ..)| ended.stderr.contains(text));
-    let (verdict, advice) = known.map_or_else(|| of_code(code), |(_, verdict, advice)| (*verdict, *advice));
-    let verb = match verdict {
+    let (prospect, advice) = known.map_or_else(|| of_code(code), |(_, prospect, advice)| (*prospect, *advice));
+    let verb = match prospect {
         Waits => "failed",
         Ends => "refused",
         Denied => "denied",
@@ -155,13 +155,13 @@ pub fn failure(asked: &Asked<'_>) -> Failure {
     let line = line_about(ended, known.map(|(text, ..)| *text));
     let said = if line.is_empty() { format!("code {code}") } else { format!("code {code}: {line}") };
     let problem = format!("{} {verb} {} ({said}); {}", asked.at.server(), asked.action.gerund(), asked.fill(advice));
-    asked.fail(verdict, problem)
+    asked.fail(prospect, problem)
 }
 
-impl Asked<'_> {
-    fn fail(&self, verdict: Verdict, problem: String) -> Failure {
+impl FailedRun<'_> {
+    fn fail(&self, prospect: Prospect, problem: String) -> Failure {
         let place = self.place.clone();
-        match verdict {
+        match prospect {
             Waits => Failure::transient(StoreError::Registry { place, problem }),
             Ends => Failure::Final(StoreError::Registry { place, problem }),
             Denied => Failure::Final(StoreError::Denied { place, problem }),
@@ -200,12 +200,12 @@ impl Asked<'_> {
 
     /// Whether what can't be written is to be written on this machine.
     fn is_here(&self) -> bool {
-        self.action == Action::Read
+        self.action == ObjectAction::Read
     }
 }
 
 /// The line that says why, without what stands before each.
-fn line_about(ended: &Ended, known: Option<&str>) -> String {
+fn line_about(ended: &RunEnd, known: Option<&str>) -> String {
     const LENGTH: usize = 200;
     let is_about = |line: &&str| match known {
         Some(text) => line.contains(text),

@@ -24,7 +24,7 @@ pub struct Spool {
     /// What is to be sent, by the name that it has until then.
     kept: Mutex<HashMap<String, SpoolFile>>,
     /// Blobs of which parts were asked for, or their ends.
-    parts: Mutex<HashMap<String, Part>>,
+    parts: Mutex<HashMap<String, SpoolPart>>,
 }
 
 /// A file that goes with the last copy of this.
@@ -34,7 +34,7 @@ pub struct SpoolFile(Arc<Guarded>);
 struct Guarded(PathBuf);
 
 /// A file that has what is in the object from `from` on, at the same place, and a hole before it.
-struct Part {
+struct SpoolPart {
     file: SpoolFile,
     from: u64,
 }
@@ -133,7 +133,7 @@ impl Spool {
         let file = SpoolFile(Guarded(path).into());
         let open = File::open(file.path())?;
         if keeps {
-            lock(&self.parts).insert(key.to_owned(), Part { file, from });
+            lock(&self.parts).insert(key.to_owned(), SpoolPart { file, from });
         }
         Ok(open)
     }

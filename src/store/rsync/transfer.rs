@@ -12,44 +12,44 @@ use std::{
 
 use super::{
     batch::Batches,
-    listing::{self, Listed},
-    process::{Ended, How, Process},
+    listing::{self, ListedFile},
+    process::{RsyncProcess, RunEnd, RunExit},
     spool::{Spool, SpoolFile},
 };
 use crate::{
     store::{
         StoreError, StoreOptions,
-        layout::{Entry, Found},
+        layout::{FoundObject, ListedObject},
     },
     target::RsyncPlace,
 };
 
 /// Some files were not transferred, for reasons that are said (rsync(1), "EXIT VALUES").
-const PARTIAL: How = How::Code(23);
+const PARTIAL: RunExit = RunExit::Code(23);
 
 /// Some were not there any more when it was their turn.
-const VANISHED: How = How::Code(24);
+const VANISHED: RunExit = RunExit::Code(24);
 
 /// Whoever may enter the folder may read what is in it, as far as the machine's umask lets them; whatever the umask is here.
 const CHMOD: &str = "--chmod=D755,F644";
 
 /// What came of a run; several callers may have shared it.
-type Outcome<T> = Result<T, Arc<Ended>>;
+type RunResult<T> = Result<T, Arc<RunEnd>>;
 
 /// See the module.
 pub struct Transfer {
-    pub process: Process,
+    pub process: RsyncProcess,
     pub spool: Spool,
-    finds: Batches<String, Outcome<Option<Found>>>,
-    brings: Batches<String, Outcome<Option<PathBuf>>>,
-    blobs: Batches<(String, SpoolFile), Outcome<()>>,
+    finds: Batches<String, RunResult<Option<FoundObject>>>,
+    brings: Batches<String, RunResult<Option<PathBuf>>>,
+    blobs: Batches<(String, SpoolFile), RunResult<()>>,
     /// Whether the folder has to be made with those that it lies in.
     makes_path: AtomicBool,
 }
 
 /// What becomes of an object that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ObjectKind {
     /// It stays if it has the same size, and becomes young.
     Blob,
     /// It is replaced.
@@ -62,13 +62,13 @@ impl Transfer {
             let place = std::env::temp_dir().display().to_string();
             StoreError::Io { place: format!("{place} (TMPDIR names another folder for files on their way)"), source }
         })?;
-        let process = Process::new(place, options, spool.folder());
+        let process = RsyncProcess::new(place, options, spool.folder());
         let (finds, brings, blobs) = (Batches::default(), Batches::default(), Batches::default());
         Ok(Self { process, spool, finds, brings, blobs, makes_path: AtomicBool::new(false) })
     }
 
     /// The object, if it is there.
-    pub fn find(&self, key: &str) -> Outcome<Option<Found>> {
+    pub fn find(&self, key: &str) -> RunResult<Option<FoundObject>> {
         self.finds.submit(key.to_owned(), |keys| match self.find_all(keys) {
             Ok(mut found) => keys.iter().map(|key| Ok(found.remove(key))).collect(),
             Err(ended) => keys.iter().map(|_| Err(ended.clone())).collect(),
@@ -76,26 +76,26 @@ impl Transfer {
     }
 
     /// Those of the objects that are there.
-    pub fn find_all(&self, keys: &[String]) -> Outcome<HashMap<String, Found>> {
+    pub fn find_all(&self, keys: &[String]) -> RunResult<HashMap<String, FoundObject>> {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
         let ended = self.process.pull(&["--list-only", "--relative"], &each(keys), self.spool.folder());
-        let found = |listed: Listed| (listed.name, Found { size: listed.size, modified: listed.modified });
-        let found: HashMap<String, Found> = listing::parse(&ended.stdout).map(found).collect();
+        let found = |listed: ListedFile| (listed.name, FoundObject { size: listed.size, modified: listed.modified });
+        let found: HashMap<String, FoundObject> = listing::parse(&ended.stdout).map(found).collect();
         let is_answered = |key: &String| ended.is_ok() || found.contains_key(key) || is_absent(&ended, key);
         if keys.iter().all(is_answered) { Ok(found) } else { Err(ended.into()) }
     }
 
     /// All objects whose keys begin with `prefix`, which ends with a slash.
-    pub fn list(&self, prefix: &str) -> Outcome<Vec<Entry>> {
+    pub fn list(&self, prefix: &str) -> RunResult<Vec<ListedObject>> {
         let options = ["--recursive", "--list-only"];
         let ended = self.process.pull(&options, &[prefix.to_owned()], self.spool.folder());
         // What vanishes meanwhile is not there.
         if !ended.is_ok() && ended.how != VANISHED && !is_absent(&ended, prefix) {
             return Err(ended.into());
         }
-        let entry = |Listed { name, modified, version, .. }: Listed| Entry {
+        let entry = |ListedFile { name, modified, version, .. }: ListedFile| ListedObject {
             key: format!("{prefix}{name}"),
             modified,
             version,
@@ -104,11 +104,11 @@ impl Transfer {
     }
 
     /// A file with the content of the object, if that is there.
-    pub fn bring(&self, key: &str) -> Outcome<Option<PathBuf>> {
+    pub fn bring(&self, key: &str) -> RunResult<Option<PathBuf>> {
         self.brings.submit(key.to_owned(), |keys| self.bring_all(keys))
     }
 
-    fn bring_all(&self, keys: &[String]) -> Vec<Outcome<Option<PathBuf>>> {
+    fn bring_all(&self, keys: &[String]) -> Vec<RunResult<Option<PathBuf>>> {
         let folder = match self.spool.make_folder() {
             Ok(folder) => folder,
             Err(error) => {
@@ -120,7 +120,7 @@ impl Transfer {
         let partial = format!("--partial-dir={}", self.spool.folder().join("partial").display());
         let options = ["--relative", "--chmod=D700,F600", &partial];
         let ended = Arc::new(self.process.pull(&options, &each(keys), &folder));
-        let arrived = |key: &String| -> Outcome<Option<PathBuf>> {
+        let arrived = |key: &String| -> RunResult<Option<PathBuf>> {
             let (from, to) = (folder.join(key), self.spool.path());
             match fs::rename(from, &to) {
                 // A file has its name only when it is complete.
@@ -138,7 +138,7 @@ impl Transfer {
     /// A file with what is in the object from `from` on, at the same place behind a hole; none if the object is not there.
     ///
     /// Where a file is to be appended to, what it has is taken for the beginning of the other one without a look at it.
-    pub fn bring_end(&self, key: &str, from: u64) -> Outcome<Option<PathBuf>> {
+    pub fn bring_end(&self, key: &str, from: u64) -> RunResult<Option<PathBuf>> {
         let file = self.spool.empty(from).map_err(not_begun)?;
         let ended = self.process.pull(&["--append"], &[key.to_owned()], file.path());
         if !ended.is_ok() {
@@ -150,10 +150,10 @@ impl Transfer {
     }
 
     /// Stores a file as the object.
-    pub fn send(&self, kind: Kind, key: &str, file: &SpoolFile) -> Outcome<()> {
+    pub fn send(&self, kind: ObjectKind, key: &str, file: &SpoolFile) -> RunResult<()> {
         match kind {
-            Kind::Tag => self.send_all(kind, &[(key.to_owned(), file.clone())]),
-            Kind::Blob => self.blobs.submit((key.to_owned(), file.clone()), |files| {
+            ObjectKind::Tag => self.send_all(kind, &[(key.to_owned(), file.clone())]),
+            ObjectKind::Blob => self.blobs.submit((key.to_owned(), file.clone()), |files| {
                 match self.send_all(kind, files) {
                     Ok(()) => files.iter().map(|_| Ok(())).collect(),
                     // Which of them it was is not said in a way that a program could read.
@@ -166,29 +166,29 @@ impl Transfer {
         }
     }
 
-    fn send_all(&self, kind: Kind, files: &[(String, SpoolFile)]) -> Outcome<()> {
+    fn send_all(&self, kind: ObjectKind, files: &[(String, SpoolFile)]) -> RunResult<()> {
         let ended = self.push_files(
             files,
             match kind {
                 // The times are ours, so that one that is there becomes young.
-                Kind::Blob => &["--size-only", "--times", "--omit-dir-times", "--partial-dir=.partial", CHMOD],
-                Kind::Tag => &["--ignore-times", CHMOD],
+                ObjectKind::Blob => &["--size-only", "--times", "--omit-dir-times", "--partial-dir=.partial", CHMOD],
+                ObjectKind::Tag => &["--ignore-times", CHMOD],
             },
         )?;
         // One that somebody else stored can't be made young by us; it is there.
-        let is_there = kind == Kind::Blob && ended.how == PARTIAL && all_say(&ended, "failed to set times on");
+        let is_there = kind == ObjectKind::Blob && ended.how == PARTIAL && all_say(&ended, "failed to set times on");
         if ended.is_ok() || is_there { Ok(()) } else { Err(ended.into()) }
     }
 
     /// Makes the object as young as `file`, which has its size and nothing else of it.
-    pub fn touch(&self, key: &str, file: &SpoolFile) -> Outcome<()> {
+    pub fn touch(&self, key: &str, file: &SpoolFile) -> RunResult<()> {
         let options = ["--size-only", "--times", "--omit-dir-times", "--existing"];
         let ended = self.push_files(&[(key.to_owned(), file.clone())], &options)?;
         if ended.is_ok() || ended.how == PARTIAL { Ok(()) } else { Err(ended.into()) }
     }
 
     /// Deletes the objects; how many of them were there.
-    pub fn delete(&self, keys: &[String]) -> Outcome<usize> {
+    pub fn delete(&self, keys: &[String]) -> RunResult<usize> {
         let folders: BTreeSet<&str> = keys.iter().filter_map(|key| Some(key.rsplit_once('/')?.0)).collect();
         let mut count = 0_usize;
         for folder in folders {
@@ -202,7 +202,7 @@ impl Transfer {
     }
 
     /// What is not in an empty folder here is deleted there, except for what is excluded.
-    fn delete_in(&self, folder: &str, patterns: &[String]) -> Outcome<usize> {
+    fn delete_in(&self, folder: &str, patterns: &[String]) -> RunResult<usize> {
         let (patterns, empty) = (self.names(patterns)?, self.spool.make_folder().map_err(not_begun)?);
         let include = from_file("include-from", patterns.path());
         let options = ["--recursive", "--delete", "--existing", "--itemize-changes", &include, "--exclude=*"];
@@ -216,7 +216,7 @@ impl Transfer {
     }
 
     /// Sends files that are each where `files` say.
-    fn push_files(&self, files: &[(String, SpoolFile)], options: &[&str]) -> Outcome<Ended> {
+    fn push_files(&self, files: &[(String, SpoolFile)], options: &[&str]) -> RunResult<RunEnd> {
         let folder = self.spool.make_folder().map_err(not_begun)?;
         let staged = files.iter().try_for_each(|(key, file)| stage(&folder, key, file));
         let run = |mkpath: bool| {
@@ -237,7 +237,7 @@ impl Transfer {
     }
 
     /// A file with a line for each.
-    fn names(&self, names: &[String]) -> Outcome<SpoolFile> {
+    fn names(&self, names: &[String]) -> RunResult<SpoolFile> {
         let text: String = names.iter().map(|name| format!("{name}\n")).collect();
         self.spool.write(&mut text.as_bytes()).map_err(not_begun)
     }
@@ -259,9 +259,14 @@ fn from_file(option: &str, file: &Path) -> String {
 }
 
 /// A file of this machine can't be used.
-fn not_begun(error: io::Error) -> Arc<Ended> {
+fn not_begun(error: io::Error) -> Arc<RunEnd> {
     let why = format!("has no room for files on their way, which TMPDIR names: {error}");
-    Arc::new(Ended { how: How::NotStarted(why), stdout: Vec::new(), stderr: String::new(), searched: String::new() })
+    Arc::new(RunEnd {
+        how: RunExit::NotStarted(why),
+        stdout: Vec::new(),
+        stderr: String::new(),
+        searched: String::new(),
+    })
 }
 
 /// Where the objects are, so that they come with the names that stand behind the dot.
@@ -272,19 +277,19 @@ fn each(keys: &[String]) -> Vec<String> {
 }
 
 /// Whether it was said that the object is not there, or that nothing is.
-fn is_absent(ended: &Ended, key: &str) -> bool {
+fn is_absent(ended: &RunEnd, key: &str) -> bool {
     let is_about = |line: &str| line.contains("change_dir ") || line.contains(&format!("/{key}\""));
     ended.complaints().any(|line| line.contains("No such file or directory (2)") && is_about(line))
 }
 
 /// Whether nothing is said but that, the last line aside, which is about the exit code.
-fn all_say(ended: &Ended, what: &str) -> bool {
+fn all_say(ended: &RunEnd, what: &str) -> bool {
     let mut lines = ended.complaints().filter(|line| !line.starts_with("rsync error: ")).peekable();
     lines.peek().is_some() && lines.all(|line| line.contains(what))
 }
 
 /// Whether a folder can't be made for want of the one that it lies in.
-fn lacks_path(ended: &Ended) -> bool {
+fn lacks_path(ended: &RunEnd) -> bool {
     ended.complaints().any(|line| line.contains("mkdir ") && line.contains("No such file or directory (2)"))
 }
 
@@ -292,8 +297,8 @@ fn lacks_path(ended: &Ended) -> bool {
 mod tests {
     use super::*;
 
-    fn ended(code: i32, stderr: &str) -> Ended {
-        Ended { how: How::Code(code), stdout: Vec::new(), stderr: stderr.to_owned(), searched: String::new() }
+    fn ended(code: i32, stderr: &str) -> RunEnd {
+        RunEnd { how: RunExit::Code(code), stdout: Vec::new(), stderr: stderr.to_owned(), searched: String::new() }
     }
 
     #[test]

@@ -4,10 +4,10 @@ use super::*;
 use crate::target::Target;
 
 /// The sentence, and whether it may pass.
-fn sentence(target: &str, action: Action, how: How, stderr: &str) -> (String, bool) {
+fn sentence(target: &str, action: ObjectAction, how: RunExit, stderr: &str) -> (String, bool) {
     let Target::Rsync(at) = target.parse().unwrap() else { panic!("{target}") };
-    let ended = Ended { how, stdout: Vec::new(), stderr: stderr.to_owned(), searched: String::new() };
-    let failure = failure(&Asked {
+    let ended = RunEnd { how, stdout: Vec::new(), stderr: stderr.to_owned(), searched: String::new() };
+    let failure = failure(&FailedRun {
         place: "P".to_owned(),
         at: &at,
         action,
@@ -23,71 +23,71 @@ fn sentence(target: &str, action: Action, how: How, stderr: &str) -> (String, bo
 fn of_daemons() {
     for (action, code, stderr, expected, waits) in [
         (
-            Action::Read,
+            ObjectAction::Read,
             5,
             "@ERROR: auth failed on module ci\nrsync error: error starting client-server protocol (code 5) at main.c(1863) [Receiver=3.2.7]\n",
             "P: host denied reading an object (code 5: ERROR: auth failed on module ci); the user and the password of /secret/RSYNC_PASSWORD have to be in \"auth users\" and in the secrets file of the module \"ci\"; RSYNC_PASSWORD is the password, the user stands before the host: rsync://user@host/…",
             false,
         ),
         (
-            Action::Find,
+            ObjectAction::Find,
             5,
             "@ERROR: Unknown module 'ci'\n",
             "P: host refused looking for an object (code 5: ERROR: Unknown module 'ci'); there is no module \"ci\": `rsync rsync://host` lists those that are shown, rsyncd.conf has all",
             false,
         ),
         (
-            Action::Store,
+            ObjectAction::Store,
             1,
             "ERROR: module is read only\nrsync error: syntax or usage error (code 1) at main.c(1189) [Receiver=3.2.7]\n",
             "P: host denied storing an object (code 1: ERROR: module is read only); the module is read-only: set \"read only = no\" in its part of rsyncd.conf, or name another one",
             false,
         ),
         (
-            Action::Store,
+            ObjectAction::Store,
             11,
             "rsync: [receiver] write failed on \"/a/blobs/sha256/ab\" (in ci): No space left on device (28)\nrsync error: error in file IO (code 11) at receiver.c(381) [receiver=3.2.7]\n",
             "P: host refused storing an object (code 11: write failed on \"/a/blobs/sha256/ab\" (in ci): No space left on device (28)); there is no room left there: delete images (tekton-wrap prune does it for runs), or make room",
             false,
         ),
         (
-            Action::Read,
+            ObjectAction::Read,
             11,
             "rsync: [receiver] write failed on \"/tmp/spool/1/x\": No space left on device (28)\n",
             "P: host refused reading an object (code 11: write failed on \"/tmp/spool/1/x\": No space left on device (28)); there is no room left here in /tmp/spool: TMPDIR names another folder",
             false,
         ),
         (
-            Action::Store,
+            ObjectAction::Store,
             10,
             "rsync: [sender] failed to connect to host (10.0.0.1): Connection refused (111)\nrsync error: error in socket IO (code 10) at clientserver.c(138) [sender=3.2.7]\n",
             "P: host failed storing an object (code 10: failed to connect to host (10.0.0.1): Connection refused (111)); nothing listens there: is the port right, and the service running?",
             true,
         ),
         (
-            Action::Store,
+            ObjectAction::Store,
             12,
             "rsync: connection unexpectedly closed (12 bytes received so far) [sender]\n",
             "P: host failed storing an object (code 12: connection unexpectedly closed (12 bytes received so far) [sender]); the connection broke off: look at its log",
             true,
         ),
         (
-            Action::List,
+            ObjectAction::List,
             23,
             "rsync: [sender] opendir \"/a/blobs\" (in ci) failed: Permission denied (13)\n",
             "P: host denied listing objects (code 23: opendir \"/a/blobs\" (in ci) failed: Permission denied (13)); the user that rsync runs as there has to own ci/a and what is in it",
             false,
         ),
         (
-            Action::Read,
+            ObjectAction::Read,
             30,
             "[Receiver] io timeout after 60 seconds -- exiting\n",
             "P: host failed reading an object (code 30: io timeout after 60 seconds -- exiting); no byte came for too long",
             true,
         ),
-        (Action::Read, 99, "", "P: host refused reading an object (code 99); look at the log there", false),
+        (ObjectAction::Read, 99, "", "P: host refused reading an object (code 99); look at the log there", false),
     ] {
-        let found = sentence("rsync://host/ci/a:v1", action, How::Code(code), stderr);
+        let found = sentence("rsync://host/ci/a:v1", action, RunExit::Code(code), stderr);
         assert_eq!(found, (expected.to_owned(), waits));
     }
 }
@@ -127,7 +127,8 @@ fn of_ssh() {
             false,
         ),
     ] {
-        let (found, passes) = sentence("rsync+ssh://me@host:22/srv:v1", Action::Read, How::Code(code), stderr);
+        let (found, passes) =
+            sentence("rsync+ssh://me@host:22/srv:v1", ObjectAction::Read, RunExit::Code(code), stderr);
         assert!(found.ends_with(ends_with) && passes == waits, "{found}");
     }
 }
@@ -136,12 +137,12 @@ fn of_ssh() {
 fn of_runs_that_did_not_begin() {
     for (how, expected) in [
         (
-            How::NotStarted("is not on the PATH".to_owned()),
+            RunExit::NotStarted("is not on the PATH".to_owned()),
             "P: the program rsync is not on the PATH; install it, or use an image made by images/build --with rsync",
         ),
-        (How::NoLogin("why".to_owned()), "P: the credentials for rsync can't be had: why"),
-        (How::Signal(9), "P: rsync was ended by signal 9"),
+        (RunExit::NoLogin("why".to_owned()), "P: the credentials for rsync can't be had: why"),
+        (RunExit::Signal(9), "P: rsync was ended by signal 9"),
     ] {
-        assert_eq!(sentence("rsync://host/ci/a:v1", Action::Read, how, ""), (expected.to_owned(), false));
+        assert_eq!(sentence("rsync://host/ci/a:v1", ObjectAction::Read, how, ""), (expected.to_owned(), false));
     }
 }
