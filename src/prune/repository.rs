@@ -10,6 +10,7 @@ use super::{
     replaced,
 };
 use crate::{
+    step::is_cache_tag,
     store::Store,
     workspace::{Error, threads},
 };
@@ -108,18 +109,20 @@ fn last_images(of_tasks: &[Tagged]) -> HashMap<&str, Option<Timestamp>> {
     last
 }
 
-/// Targets that are selected themselves and have one tag only.
+/// Targets that are selected themselves and have one tag only. Caches are no targets, but have times of their own too.
 fn targets(store: &dyn Store, others: &[Tagged], selection: &RunSelection) -> Result<Vec<Doomed>, Error> {
     let mut doomed = Vec::new();
     for Tagged { tag, image } in others {
-        if image.run.is_none() || !selection.selects(image, image.created) {
+        let is_cache = is_cache_tag(tag);
+        let is_other = is_cache && !matches!(selection, RunSelection::Expired(_));
+        if image.run.is_none() || is_other || !selection.selects(image, image.created) {
             continue;
         }
         if others.iter().any(|other| other.tag != *tag && other.image.digest == image.digest) {
             tracing::warn!("{tag} ({}) has another tag and stays", image.digest);
             continue;
         }
-        if image::config(store, tag)?.is_some_and(|config| config.lineage.is_some()) {
+        if is_cache || image::config(store, tag)?.is_some_and(|config| config.lineage.is_some()) {
             doomed.push(Doomed { tag: Some(tag.clone()), digest: image.digest });
         }
     }

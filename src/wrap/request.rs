@@ -2,6 +2,7 @@
 
 mod access;
 mod auto;
+mod cache;
 mod conflict;
 mod opt_in;
 mod paths;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use self::values::{Values, WORKSPACE, quoted};
 pub use self::{
     access::RegistryAccess,
+    cache::Cache,
     opt_in::OptIn,
     paths::Paths,
     retention::Retention,
@@ -67,6 +69,8 @@ pub struct Request {
     pub sizes: Sizes,
     /// Param `paths`.
     pub paths: Paths,
+    /// Param `cache`.
+    pub caches: Vec<Cache>,
     /// How the injected steps reach registries.
     pub access: RegistryAccess,
     /// A part of names that nobody can have guessed who wrote what is read only when a task runs: 16 hexadecimal digits.

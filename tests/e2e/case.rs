@@ -30,6 +30,9 @@ pub struct Case {
 pub struct Head {
     /// What is expected of a run.
     pub expect: Expect,
+    /// What is expected of further runs, each created after the end of the one before.
+    #[serde(default)]
+    pub later: Vec<Expect>,
     /// Where it is played.
     #[serde(default = "Head::registry")]
     pub stores: BTreeSet<Store>,
@@ -105,6 +108,17 @@ impl Case {
     pub fn with_objects(&self, objects: &[Value]) -> Self {
         let more: String = objects.iter().map(|object| format!("\n---\n{object}")).collect();
         Self { name: self.name.clone(), head: self.head.clone(), text: format!("{}{more}\n", self.text) }
+    }
+
+    /// The case as it is for the first run and each later one: `${RUN}` is the run's number.
+    pub fn runs(&self) -> Vec<Self> {
+        let expected = [&self.head.expect].into_iter().chain(&self.head.later);
+        let run = |(number, expect): (usize, &Expect)| Self {
+            name: self.name.clone(),
+            head: Head { expect: expect.clone(), later: Vec::new(), ..self.head.clone() },
+            text: self.text.replace("${RUN}", &number.to_string()),
+        };
+        (1..).zip(expected).map(run).collect()
     }
 
     /// The names of all cases.

@@ -64,9 +64,16 @@ pub fn play_all(settings: &Settings, cases: Vec<Case>) {
         let client = Client::try_default().await.expect("the cluster of KUBECONFIG");
         let results = stream::iter(&cases).map(|case| {
             let target = format!("{}/{}", settings.registry, case.name.replace('_', "-"));
-            let values = Values { target: &target, image: &settings.image, base: &base, steps: &settings.steps };
-            let rendered = case.render(&values);
-            play(client.clone(), case, rendered)
+            let (client, base) = (client.clone(), &base);
+            async move {
+                let mut played = 0;
+                for case in case.runs() {
+                    let values = Values { target: &target, image: &settings.image, base, steps: &settings.steps };
+                    let rendered = case.render(&values);
+                    played += play(client.clone(), &case, rendered).await;
+                }
+                played
+            }
         });
         let played: usize = results.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().sum();
         println!("{played} runs on the cluster were as expected");

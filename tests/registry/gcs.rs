@@ -101,8 +101,18 @@ fn what_goes_wrong_is_said() {
     for (prefix, address, expected) in [
         ("authError", front.as_str(), format!("{front} denied reading an object (401 authError: A message); ")),
         ("forbidden", front, format!("{front} denied reading an object (403 forbidden: A message); ")),
-        ("busy", front, format!("{front} failed reading an object (503 backendError: A message); this is a fault of the server: look at its log (tried ")),
-        ("a", "127.0.0.1:1", "127.0.0.1:1 can't be reached: nothing listens there (connection refused) (tried ".to_owned()),
+        (
+            "busy",
+            front,
+            format!(
+                "{front} failed reading an object (503 backendError: A message); this is a fault of the server: look at its log (tried "
+            ),
+        ),
+        (
+            "a",
+            "127.0.0.1:1",
+            "127.0.0.1:1 can't be reached: nothing listens there (connection refused) (tried ".to_owned(),
+        ),
     ] {
         let target: Target = format!("gs://{BUCKET}/{prefix}:v1").parse().unwrap();
         let error = store::open_with(&target, &at(address)).unwrap().manifest("v1").unwrap_err().to_string();

@@ -166,6 +166,11 @@ const PARTS: [Part; 4] = [
                 "The rewrite took longer than 2 s: within the other limits it takes milliseconds.",
                 "Create the run again: the machine may have been busy. If that does not help, make the Pipeline smaller.",
             ),
+            help(
+                "CacheWithoutTask",
+                "No task of the Pipeline can restore a cache of param `cache`: none uses its workspace, or none that does begins with the files that its key is made of.",
+                "Name the tasks that are to restore it in its field `task`, or take files that an earlier task leaves in a workspace. `docs/caches.md` says which tasks restore a cache.",
+            ),
             help("PatchDoesNotApply", "A bug in tekton-wrap.", "Report it, with the PipelineRun and its Pipeline."),
         ],
     },
