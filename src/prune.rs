@@ -23,13 +23,14 @@ use std::{
     time::Duration,
 };
 
-use self::repository::Selection;
+use self::repository::RunFilter;
 use crate::{
     digest::Digest,
     quote::Quoted,
     store::{self, Store, StoreError},
     target::{InvalidTarget, Target},
     units::{self, count},
+    unread::Unread,
     workspace::Error,
 };
 
@@ -92,7 +93,8 @@ struct Doomed {
 }
 
 /// Deletes, and writes one line about each image to `out`. An image that does not exist any more is no error, so that the
-/// command can be repeated; nor is one without a tag that the registry leaves to its garbage collection.
+/// command can be repeated; nor is one without a tag that the registry leaves to its garbage collection. It goes on if nobody reads
+/// the lines to the end.
 pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
     let target = match (&args.target, &args.repository) {
         (_, Some(repository)) => parse_repository(repository)?,
@@ -101,10 +103,10 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
     let store = store::open(&target)?;
     let doomed = match (args.older_than, &args.run) {
         (None, None) => run::left_by(&*store, &target, args.all)?,
-        (Some(age), _) => repository::left_in(&*store, &Selection::older_than(age), args.all)?,
-        (None, Some(uid)) => repository::left_in(&*store, &Selection::Run(uid.clone()), args.all)?,
+        (Some(age), _) => repository::left_in(&*store, &RunFilter::older_than(age), args.all)?,
+        (None, Some(uid)) => repository::left_in(&*store, &RunFilter::Run(uid.clone()), args.all)?,
     };
-    delete(&*store, &target, &doomed, args.dry_run, out)
+    delete(&*store, &target, &doomed, args.dry_run, &mut Unread(out))
 }
 
 fn delete(

@@ -122,7 +122,7 @@ pub enum Error {
     },
     /// There is no rerun.
     #[error(transparent)]
-    Rerun(#[from] rerun::Refusal),
+    Rerun(#[from] rerun::RerunRefusal),
     /// Images can't be read or written.
     #[error(transparent)]
     Workspace(#[from] workspace::Error),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Error,
-    cluster::{Cluster, ClusterArgs, created},
+    cluster::{ClusterArgs, UserCluster, created},
     output::{self, TableForm},
     stored::{self, StoredRun},
 };
@@ -36,7 +36,7 @@ pub struct Args {
 
 /// Lists wrapped runs, the newest last.
 pub fn list(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let cluster = Cluster::open(&args.cluster)?;
+    let cluster = UserCluster::open(&args.cluster)?;
     let runs = cluster.wrapped_runs(args.all_namespaces)?;
     let text = match args.output {
         TableForm::Table | TableForm::Wide => {

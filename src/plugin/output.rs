@@ -18,7 +18,23 @@ pub enum Form {
     Name,
 }
 
-/// Forms of a list or a description.
+/// Forms of what is told about a run and its files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DescriptionForm {
+    /// For people
+    #[default]
+    Text,
+    /// The same with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// Names alone, for scripts
+    Name,
+}
+
+/// Forms of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TableForm {
     /// A table for people

@@ -11,7 +11,7 @@ const OF_SERVICE: [&str; 1] = ["webhook"];
 
 /// As which program it was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
+pub enum CalledAs {
     /// `tekton-wrap`
     Own,
     /// `tkn wrap`
@@ -30,7 +30,7 @@ pub enum ShellName {
     Powershell,
 }
 
-impl Program {
+impl CalledAs {
     /// By the name of the file that was started (tkn: docs/README.md, "plugins"; kubectl: "Extend kubectl with plugins").
     pub fn of(argv0: Option<&OsStr>) -> Self {
         let name = argv0.and_then(|path| Path::new(path).file_stem()).and_then(OsStr::to_str);
@@ -91,13 +91,13 @@ mod tests {
     #[test]
     fn names() {
         for (path, program) in [
-            (Some("/usr/local/bin/tkn-wrap"), Program::Tkn),
-            (Some("kubectl-wrap.exe"), Program::Kubectl),
-            (Some("/tekton-wrap/bin/tekton-wrap"), Program::Own),
-            (Some("anything"), Program::Own),
-            (None, Program::Own),
+            (Some("/usr/local/bin/tkn-wrap"), CalledAs::Tkn),
+            (Some("kubectl-wrap.exe"), CalledAs::Kubectl),
+            (Some("/tekton-wrap/bin/tekton-wrap"), CalledAs::Own),
+            (Some("anything"), CalledAs::Own),
+            (None, CalledAs::Own),
         ] {
-            assert_eq!(Program::of(path.map(OsStr::new)), program, "{path:?}");
+            assert_eq!(CalledAs::of(path.map(OsStr::new)), program, "{path:?}");
         }
     }
 }

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::{
     Error,
-    cluster::{Cluster, ClusterArgs, PIPELINE, PIPELINE_RUN},
+    cluster::{ClusterArgs, PIPELINE, PIPELINE_RUN, UserCluster},
     output::{self, Form},
     params, snapshots, stored,
 };
 use crate::{
     annotations,
-    rerun::{self, Rerun, Scope},
+    rerun::{self, Rerun, RerunScope},
     tekton::fields::{field, items, text},
 };
 
@@ -51,14 +51,14 @@ pub struct Args {
 
 /// Plans the rerun, checks that all it needs is there, and creates it.
 pub fn rerun(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let cluster = Cluster::open(&args.cluster)?;
+    let cluster = UserCluster::open(&args.cluster)?;
     let run = cluster.run(&args.run)?;
     let scope = match (&args.from, args.failed) {
-        (Some(task), _) => Scope::From(task.clone()),
-        (None, true) => Scope::Failed,
-        (None, false) => Scope::All,
+        (Some(task), _) => RerunScope::From(task.clone()),
+        (None, true) => RerunScope::Failed,
+        (None, false) => RerunScope::All,
     };
-    let children = if scope == Scope::All { Vec::new() } else { stored::children(&cluster, &run)? };
+    let children = if scope == RerunScope::All { Vec::new() } else { stored::children(&cluster, &run)? };
     let params = params::parse(&args.params, &run["spec"]["pipelineSpec"])?;
     let rerun = rerun::plan(&run, &children, &scope, &params)?;
     if !args.as_stored {
@@ -92,7 +92,7 @@ fn told(rerun: &Rerun) -> String {
 
 /// Refuses where the Pipeline by name that `run` was made from is not what it was. One that can't be read (any more) tells
 /// nothing.
-fn check_pipeline(cluster: &Cluster, run: &Value) -> Result<(), Error> {
+fn check_pipeline(cluster: &UserCluster, run: &Value) -> Result<(), Error> {
     let metadata = &run["metadata"];
     let annotation = |name: &str| field(metadata, "annotations").map_or("", |all| text(all, name));
     let pipeline = annotation(annotations::PIPELINE);

@@ -14,12 +14,12 @@ use serde_json::Value;
 use self::build::Wanted;
 use super::{
     Error,
-    cluster::{Cluster, ClusterArgs, PIPELINE, PIPELINE_RUN},
+    cluster::{ClusterArgs, PIPELINE, PIPELINE_RUN, UserCluster},
     output::{self, Form},
     params,
     stored::StoredRun,
 };
-use crate::{quote::Line, tekton::run::Run, workspace, yaml};
+use crate::{tekton::run::Run, workspace, yaml};
 
 /// For `--help`.
 pub const EXAMPLES: &str = "Examples:
@@ -67,7 +67,7 @@ pub struct Args {
 
 /// Starts a run.
 pub fn start(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let cluster = Cluster::open(&args.cluster)?;
+    let cluster = UserCluster::open(&args.cluster)?;
     let folders = args.base.iter().map(|base| folder::Folder::parse(base)).collect::<Result<Vec<_>, _>>()?;
     let (mut run, pipeline) = given(&cluster, args)?;
     let wanted = Wanted {
@@ -101,16 +101,17 @@ pub fn start(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         Some(form) => output::object(&created, form, out)?,
         None => writeln!(out, "{} created", output::name(&created)).map_err(Error::Output)?,
     }
+    out.flush().map_err(Error::Output)?;
     if args.showlog { follow::follow(&cluster, &created, out) } else { Ok(()) }
 }
 
 /// The run that the arguments name, and the spec of its pipeline if it is at hand.
-fn given(cluster: &Cluster, args: &Args) -> Result<(Value, Option<Value>), Error> {
+fn given(cluster: &UserCluster, args: &Args) -> Result<(Value, Option<Value>), Error> {
     if let Some(file) = &args.file {
         let text = read(file).map_err(workspace::Error::file(file.display(), "can't be read"))?;
-        let unusable = |problem: String| Error::Argument(format!("{}: {}", file.display(), Line(&problem)));
-        let documents = yaml::parse(&text).map_err(|e| unusable(e.to_string()))?;
-        let run = build::of_documents(documents).map_err(unusable)?;
+        let unusable = |problem: &dyn std::fmt::Display| Error::Argument(format!("{}: {problem}", file.display()));
+        let documents = yaml::parse(&text).map_err(|e| unusable(&e))?;
+        let run = build::of_documents(documents).map_err(|e| unusable(&e))?;
         let view = Run::new(&run);
         let named = view.pipeline_ref().and_then(|reference| reference.get("name")).and_then(Value::as_str);
         let pipeline = match (view.pipeline_spec(), named) {

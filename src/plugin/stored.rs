@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     Error,
-    cluster::{CUSTOM_RUN, Cluster, PIPELINE_RUN, TASK_RUN},
+    cluster::{CUSTOM_RUN, PIPELINE_RUN, TASK_RUN, UserCluster},
 };
 use crate::{
     annotations::RERUN_OF,
@@ -48,6 +48,11 @@ impl<'a> StoredRun<'a> {
     /// Its name.
     pub fn name(&self) -> &str {
         self.identity.name
+    }
+
+    /// Its injected steps, each with the name of its task, in the order of the Pipeline.
+    pub fn steps(&self) -> &[(&'a str, Injected)] {
+        &self.steps
     }
 
     /// Whether the repository of a workspace's target is known only when the run exists.
@@ -119,7 +124,7 @@ impl<'a> StoredRun<'a> {
 }
 
 /// The runs of tasks that the status of `run` names, as far as they still exist.
-pub fn children(cluster: &Cluster, run: &Value) -> Result<Vec<Value>, Error> {
+pub fn children(cluster: &UserCluster, run: &Value) -> Result<Vec<Value>, Error> {
     let mut children = Vec::new();
     for child in status::children(run) {
         let kind = match child.kind {

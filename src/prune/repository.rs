@@ -16,7 +16,7 @@ use crate::{
 
 /// Which runs.
 #[derive(Debug)]
-pub enum Selection {
+pub enum RunFilter {
     /// Those whose last image was made before this time.
     Before(Timestamp),
     /// The one with this UID.
@@ -29,7 +29,7 @@ struct Tagged {
     image: RunImage,
 }
 
-impl Selection {
+impl RunFilter {
     /// Runs whose last image is older than `age`.
     pub fn older_than(age: Duration) -> Self {
         Self::Before(Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN))
@@ -45,7 +45,7 @@ impl Selection {
 }
 
 /// What the selected runs left: images of tasks, and images that were replaced; targets only if `all`.
-pub fn left_in(store: &dyn Store, selection: &Selection, all: bool) -> Result<Vec<Doomed>, Error> {
+pub fn left_in(store: &dyn Store, selection: &RunFilter, all: bool) -> Result<Vec<Doomed>, Error> {
     let tags = store.tags()?;
     let mut named = Named::new(&tags);
     let (of_tasks, others) = read(store, tags, &mut named)?;
@@ -54,7 +54,7 @@ pub fn left_in(store: &dyn Store, selection: &Selection, all: bool) -> Result<Ve
         let uid = image.run.as_deref();
         selection.selects(uid, uid.and_then(|uid| last.get(uid).copied().flatten()))
     };
-    let by_uid = matches!(selection, Selection::Run(_));
+    let by_uid = matches!(selection, RunFilter::Run(_));
     let mut doomed = Vec::new();
     for Tagged { tag, image } in of_tasks.iter().filter(|tagged| is_selected(&tagged.image)) {
         if image.keeps_all && !all && !by_uid {
@@ -106,7 +106,7 @@ fn last_images(of_tasks: &[Tagged]) -> HashMap<&str, Option<Timestamp>> {
 }
 
 /// Targets that are selected themselves and have one tag only.
-fn targets(store: &dyn Store, others: &[Tagged], selection: &Selection) -> Result<Vec<Doomed>, Error> {
+fn targets(store: &dyn Store, others: &[Tagged], selection: &RunFilter) -> Result<Vec<Doomed>, Error> {
     let mut doomed = Vec::new();
     for Tagged { tag, image } in others {
         if image.run.is_none() || !selection.selects(image.run.as_deref(), image.created) {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A run, as its target says.
-struct Run {
+struct PrunedRun {
     uid: String,
     workspace: String,
     writers: Vec<Writer>,
@@ -77,7 +77,7 @@ pub fn left_by(store: &dyn Store, target: &Target, all: bool) -> Result<Vec<Doom
     Ok(doomed)
 }
 
-fn read(store: &dyn Store, target: &Target) -> Result<Run, Error> {
+fn read(store: &dyn Store, target: &Target) -> Result<PrunedRun, Error> {
     let place = target.to_string();
     let absent = || Error::NoImage(place.clone());
     let stored = store.manifest(&target.reference())?.ok_or_else(absent)?;
@@ -94,11 +94,17 @@ fn read(store: &dyn Store, target: &Target) -> Result<Run, Error> {
     // Every tag of the run has to be one of this repository.
     target.with_tag(&StepConfig::tag(&uid, 0, &workspace)).to_string().parse::<Target>()?;
     let target = RunImage::parse(&stored).ok_or_else(|| Error::damaged(&place, "it is not an image"))?;
-    Ok(Run { uid, workspace, writers: lineage.writers.clone(), target })
+    Ok(PrunedRun { uid, workspace, writers: lineage.writers.clone(), target })
 }
 
 /// The snapshot of the task at `order`, if it says itself that it is.
-fn snapshot(store: &dyn Store, target: &Target, run: &Run, order: u32, tag: &str) -> Result<Option<RunImage>, Error> {
+fn snapshot(
+    store: &dyn Store,
+    target: &Target,
+    run: &PrunedRun,
+    order: u32,
+    tag: &str,
+) -> Result<Option<RunImage>, Error> {
     let place = target.with_tag(tag).to_string();
     let Some(Image { config, .. }) = load::image(store, tag, &place)? else { return Ok(None) };
     let says_so = config.snapshot.is_some_and(|snapshot| {
@@ -124,7 +130,7 @@ fn tags(store: &dyn Store) -> Option<BTreeSet<String>> {
 
 /// Digests under tags other than those of tasks; none if the tags are not known. The UID is what the target says, so a tag
 /// that begins with it is one of a task only if its image says so too.
-fn named(store: &dyn Store, run: &Run, tags: Option<&BTreeSet<String>>) -> Result<Option<Named>, Error> {
+fn named(store: &dyn Store, run: &PrunedRun, tags: Option<&BTreeSet<String>>) -> Result<Option<Named>, Error> {
     let Some(tags) = tags else { return Ok(None) };
     let prefix = format!("{}.", run.uid);
     let others: Vec<&String> = tags.iter().filter(|tag| !StepConfig::is_task_tag(tag)).collect();

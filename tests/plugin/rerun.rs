@@ -208,6 +208,20 @@ async fn refused() {
     );
     let unknown = stand.refuses(&["rerun", "fine", "--from", "x"]);
     assert!(unknown.starts_with(r#"run "fine" has no task "x": its tasks are "clone", "build""#), "{unknown}");
+    // A Pipeline that was changed since; times are whole seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let pipeline = serde_json::json!({"apiVersion": "tekton.dev/v1", "kind": "Pipeline", "metadata": {"name": "six"},
+        "spec": {"tasks": [{"name": "t", "taskRef": {"name": "t"}}]}});
+    let changed = stand.namespace.accepts(&pipeline).await;
+    let changed = changed["metadata"]["creationTimestamp"].as_str().unwrap();
+    let rerun = ["rerun", "fine", "--from", "publish", "--dry-run", "-o", "name"];
+    assert_eq!(
+        stand.refuses(&rerun),
+        format!(
+            r#"pipeline "six" was changed at {changed}, after run "fine" was created: a rerun has the pipeline as it was then; give --as-stored if that is meant, or start a new run for the changed one"#
+        )
+    );
+    assert_eq!(stand.prints(&[&rerun[..], &["--as-stored"]].concat()), "pipelinerun.tekton.dev/fine-rerun-\n");
     stand.set_status(&run, "fine", serde_json::json!({"conditions": []})).await;
     let running = stand.refuses(&["rerun", "fine", "--failed"]);
     assert!(running.starts_with(r#"run "fine" is still running"#), "{running}");

@@ -30,6 +30,9 @@ pub const REPLACES: &str = "dev.tekton-wrap.replaces";
 /// Annotation: what a run keeps, where it is more than its target: `all`.
 pub const KEEP: &str = "dev.tekton-wrap.keep";
 
+/// The version of [`Snapshot`] that this program writes, and the only one that it reads.
+pub const FORMAT: u32 = 1;
+
 /// An image manifest, of either kind (`schemaVersion` 2).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -109,7 +112,7 @@ pub struct History {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// Version of this object: 1.
+    /// Version of this object: [`FORMAT`].
     pub format: u32,
     /// UID of the PipelineRun.
     pub run: String,

@@ -17,12 +17,14 @@ use std::{
 };
 
 pub mod assets;
+pub mod browser;
 pub mod buckets;
 pub mod certificate;
 pub mod cluster;
 pub mod crds;
 pub mod faults;
 pub mod http;
+pub mod kubelet;
 pub mod manifests;
 pub mod process;
 pub mod registry;
