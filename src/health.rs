@@ -38,21 +38,21 @@ pub struct Health {
 
 #[derive(Debug)]
 struct HealthState {
-    conditions: BTreeMap<Condition, Status>,
+    conditions: BTreeMap<Condition, ConditionState>,
     api_answered: Option<Instant>,
     /// Sentences by what they are about.
     notes: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Status {
+enum ConditionState {
     Unknown,
     Holds,
     /// And why.
     Fails(String),
 }
 
-impl Status {
+impl ConditionState {
     /// Why it does not hold, if so.
     fn failure(&self) -> Option<&str> {
         match self {
@@ -94,8 +94,8 @@ impl Condition {
 impl Default for Health {
     fn default() -> Self {
         let unknown = |condition| match condition {
-            Condition::Shutdown => (condition, Status::Holds),
-            _ => (condition, Status::Unknown),
+            Condition::Shutdown => (condition, ConditionState::Holds),
+            _ => (condition, ConditionState::Unknown),
         };
         let conditions = Condition::ALL.into_iter().map(unknown).collect();
         Self { state: Mutex::new(HealthState { conditions, api_answered: None, notes: BTreeMap::new() }) }
@@ -106,11 +106,15 @@ impl Health {
     /// Records that `condition` holds, or why it does not.
     pub fn set(&self, condition: Condition, result: Result<(), String>) {
         let name = condition.name();
-        let status = result.map_or_else(Status::Fails, |()| Status::Holds);
+        let status = result.map_or_else(ConditionState::Fails, |()| ConditionState::Holds);
         let before = self.state().conditions.insert(condition, status.clone());
         match (before, status) {
-            (Some(Status::Holds | Status::Unknown), Status::Fails(why)) => log_failure(condition, &why),
-            (Some(Status::Fails(_)), Status::Holds) => tracing::info!(condition = name, "{name} is well again"),
+            (Some(ConditionState::Holds | ConditionState::Unknown), ConditionState::Fails(why)) => {
+                log_failure(condition, &why)
+            }
+            (Some(ConditionState::Fails(_)), ConditionState::Holds) => {
+                tracing::info!(condition = name, "{name} is well again")
+            }
             _ => {}
         }
     }

@@ -18,7 +18,7 @@
 //! | [`step`] | the contract between the webhook and the steps that it injects |
 //! | [`tekton`] | read-only views of Tekton's JSON |
 //! | [`store`] | where snapshots are kept: a registry or a folder |
-//! | [`target`] | the parsed form of param `target` |
+//! | [`target`], [`mirror`] | the parsed forms of the params `target` and `mirror` |
 //! | [`yaml`], [`metrics`], [`health`], [`log`], [`digest`], [`limits`] | YAML as Kubernetes reads it; all metrics; readiness; the log on stderr; SHA-256 digests; what a run may hold |
 //!
 //! Dependencies point from the top of this table to its end; `tests/direction.rs` holds that, for the rooms inside too.
@@ -36,7 +36,11 @@ pub mod inspect;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+<<<<<<< HEAD
 mod page;
+=======
+pub mod mirror;
+>>>>>>> main
 pub mod plugin;
 pub mod prune;
 mod quote;

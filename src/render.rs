@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-pub use self::objects::Objects;
+pub use self::objects::FileObjects;
 use self::objects::metadata;
 use crate::{
     arguments,
@@ -179,8 +179,8 @@ pub async fn render(args: &Args) -> Result<Rendered, RenderError> {
     Ok(rendered)
 }
 
-fn read_all(files: &[PathBuf]) -> Result<Objects, RenderError> {
-    let mut objects = Objects::default();
+fn read_all(files: &[PathBuf]) -> Result<FileObjects, RenderError> {
+    let mut objects = FileObjects::default();
     for file in files {
         let unreadable = |source| RenderError::Read { file: file.clone(), source };
         for file in expanded(file).map_err(unreadable)? {
@@ -212,7 +212,7 @@ fn read(file: &Path) -> io::Result<String> {
 }
 
 /// Where the files have a Pipeline or Task that was not found, if in another namespace.
-fn elsewhere(objects: &Objects, refusal: &Refusal) -> String {
+fn elsewhere(objects: &FileObjects, refusal: &Refusal) -> String {
     let (kind, name) = match refusal {
         Refusal::PipelineNotFound { name, .. } => (Kind::Pipeline, name),
         Refusal::TaskNotFound { name, .. } => (Kind::Task, name),

@@ -38,9 +38,9 @@ pub use self::{
     cloud::Environment,
     credentials::{Credentials, TEKTON_CREDENTIALS},
     net::{http::HttpOptions, retry::RetryPolicy},
-    settings::{MirrorAddress, RegistrySettings},
+    settings::RegistrySettings,
 };
-use crate::{digest::Digest, target::Target, units};
+use crate::{digest::Digest, mirror::MirrorAddress, target::Target, units};
 
 /// How stores are accessed.
 #[derive(Clone, Debug, Default)]
@@ -276,8 +276,8 @@ fn own_media_type(manifest: &[u8]) -> Option<String> {
     }
 }
 
-/// Config, layers and other manifests that a manifest names; or what is wrong with it.
-fn named_by(manifest: &[u8]) -> Result<Vec<Digest>, String> {
+/// Config, layers and other manifests that a manifest names.
+fn named_by(manifest: &[u8]) -> Result<Vec<Digest>, serde_json::Error> {
     #[derive(serde::Deserialize)]
     struct Named {
         #[serde(default)]
@@ -290,7 +290,7 @@ fn named_by(manifest: &[u8]) -> Result<Vec<Digest>, String> {
     struct Descriptor {
         digest: String,
     }
-    let Named { layers, manifests, config } = serde_json::from_slice(manifest).map_err(|error| error.to_string())?;
+    let Named { layers, manifests, config } = serde_json::from_slice(manifest)?;
     // A digest of another kind names nothing that we store.
     Ok(layers.into_iter().chain(manifests).chain(config).filter_map(|named| named.digest.parse().ok()).collect())
 }

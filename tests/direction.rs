@@ -17,6 +17,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["workspace"],
             &["step", "arguments", "annotations"],
             &["tekton", "store"],
+            &["mirror"],
             &["metrics", "yaml", "target"],
             &["digest", "health", "limits", "log", "redact", "units"],
             &["quote", "globs", "unread"],

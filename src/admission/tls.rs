@@ -53,12 +53,12 @@ pub struct TlsSettings {
 #[derive(Debug)]
 pub struct Tls {
     settings: TlsSettings,
-    current: RwLock<Arc<Loaded>>,
+    current: RwLock<Arc<LoadedPair>>,
 }
 
 /// What was made of the files.
 #[derive(Debug)]
-struct Loaded {
+struct LoadedPair {
     files: TlsFiles,
     config: Arc<ServerConfig>,
     /// None if the certificate, which TLS could use, can't be parsed.
@@ -191,7 +191,7 @@ impl Tls {
         health.set(Condition::Certificate, problem.map_or(Ok(()), Err));
     }
 
-    fn current(&self) -> Arc<Loaded> {
+    fn current(&self) -> Arc<LoadedPair> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -207,7 +207,7 @@ impl TlsFiles {
     }
 
     /// TLS 1.2 or 1.3, HTTP/1.1 only.
-    fn load(self, settings: &TlsSettings) -> Result<Loaded, TlsError> {
+    fn load(self, settings: &TlsSettings) -> Result<LoadedPair, TlsError> {
         let (chain, key) = self.pair(&settings.dir)?;
         let facts = chain.first().and_then(|leaf| CertificateFacts::read(leaf, settings.server_name.as_ref()));
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -224,7 +224,7 @@ impl TlsFiles {
         let unusable = |source| TlsError::Pair { dir: settings.dir.clone(), source };
         let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Loaded { files: self, config: Arc::new(config), facts })
+        Ok(LoadedPair { files: self, config: Arc::new(config), facts })
     }
 
     fn pair(&self, dir: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {

@@ -13,15 +13,15 @@ use crate::{
         review::ReviewRequest,
         verdict::{Judge, Verdict},
     },
-    render::Objects,
+    render::FileObjects,
     resolve::Work,
     source::OptInBy,
     wrap::Settings,
 };
 
 /// What runs may name.
-static OBJECTS: LazyLock<Objects> = LazyLock::new(|| {
-    let mut objects = Objects::default();
+static OBJECTS: LazyLock<FileObjects> = LazyLock::new(|| {
+    let mut objects = FileObjects::default();
     objects.add(include_str!("../../examples/build-and-test.yaml")).expect("the example is YAML");
     objects
 });

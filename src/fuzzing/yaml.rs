@@ -3,7 +3,7 @@
 use tokio::runtime::Builder;
 
 use crate::{
-    render::Objects,
+    render::FileObjects,
     resolve::wrap_run,
     wrap::Settings,
     yaml::{parse, to_string},
@@ -20,7 +20,7 @@ pub fn yaml(bytes: &[u8]) -> bool {
         let again = parse(&written).unwrap_or_else(|e| panic!("{document} is written as {written:?}: {e}"));
         assert_eq!(again, std::slice::from_ref(document), "{written:?}");
     }
-    let mut objects = Objects::default();
+    let mut objects = FileObjects::default();
     objects.add(text).expect("it was read before");
     let runtime = Builder::new_current_thread().build().expect("a runtime");
     let settings = Settings { image: "tekton-wrap:fuzz".to_owned() };

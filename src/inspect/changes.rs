@@ -92,12 +92,14 @@ pub fn each(view: &View<'_>, visit: &mut VisitChange<'_>) -> Result<(), Error> {
     // Sources that left no directory at a path: what was below it is gone.
     let mut cuts: Vec<(usize, TreePath)> = Vec::new();
     let (mut groups, mut group) = (view.groups()?, Vec::new());
+    let (mut before, mut after) = (Vec::new(), Vec::new());
     while groups.next(&mut group)? {
         let path = &group[0].entry.path;
         cuts.retain(|(_, cut)| cut.contains(path));
         let mut touching: BTreeSet<usize> = group.iter().map(|write| write.contributor).collect();
         touching.extend(cuts.iter().map(|(source, _)| *source));
         for &source in touching.iter().filter(|&&source| source > 0) {
+<<<<<<< HEAD
             let precedes = |write: &&Change| sources[source].ancestors.get(write.contributor).copied().unwrap_or(false);
             let before: Vec<Change> = group.iter().filter(precedes).cloned().collect();
             let is_seen = |write: &&Change| precedes(write) || write.contributor == source;
@@ -110,10 +112,29 @@ pub fn each(view: &View<'_>, visit: &mut VisitChange<'_>) -> Result<(), Error> {
                 (None, [last]) if last.entry.is_whiteout() => visit(source - 1, Some(&last.entry), None)?,
                 _ => visit(source - 1, old.as_ref(), new.as_ref())?,
             }
+=======
+            let ancestors = &sources[source].ancestors;
+            let precedes = |write: &Change| ancestors.get(write.contributor).copied().unwrap_or(false);
+            tasks[source - 1].add(
+                those(&group, precedes, &mut before),
+                those(&group, |write| precedes(write) || write.contributor == source, &mut after),
+            );
+>>>>>>> main
         }
         cuts.extend(group.iter().filter(|w| !w.entry.is_dir()).map(|w| (w.contributor, w.entry.path.clone())));
     }
     Ok(())
+}
+
+/// Those of `group` that `wanted` names. In a chain of tasks they are its beginning, and need no `copy`.
+fn those<'a>(group: &'a [Change], wanted: impl Fn(&Change) -> bool, copy: &'a mut Vec<Change>) -> &'a [Change] {
+    let (begin, rest) = group.split_at(group.iter().take_while(|change| wanted(change)).count());
+    if !rest.iter().any(&wanted) {
+        return begin;
+    }
+    copy.clear();
+    copy.extend(group.iter().filter(|change| wanted(change)).cloned());
+    copy
 }
 
 impl TaskChanges<'_> {

@@ -20,7 +20,12 @@ use crate::{
     workspace::{
         Error,
         layer::descriptor::Descriptor,
+<<<<<<< HEAD
         snapshot::lineage::{Lineage, Writer},
+=======
+        path::TreePath,
+        snapshot::{lineage::Writer, merge::Outcome, view::View},
+>>>>>>> main
     },
 };
 
@@ -106,7 +111,7 @@ impl Report {
         let task = |(writer, changes): (&Writer, Summary)| TaskReport {
             task: writer.task.clone(),
             order: writer.order,
-            after: right_before(lineage, writer),
+            after: lineage.parents(writer).into_iter().map(|parent| parent.task.clone()).collect(),
             snapshot: writer.manifest,
             layers: Layers::of(&writer.layers),
             changes,
@@ -129,14 +134,6 @@ impl Report {
             note: source.unlisted.clone(),
         })
     }
-}
-
-/// Names of the ancestors of `writer` that are no ancestors of another one of them.
-fn right_before(lineage: &Lineage, writer: &Writer) -> Vec<String> {
-    let is_ancestor = |other: &&Writer| writer.ancestors.binary_search(&other.order).is_ok();
-    let ancestors: Vec<&Writer> = lineage.writers.iter().filter(is_ancestor).collect();
-    let is_nearest = |one: &&&Writer| !ancestors.iter().any(|other| other.ancestors.binary_search(&one.order).is_ok());
-    ancestors.iter().filter(is_nearest).map(|writer| writer.task.clone()).collect()
 }
 
 impl Layers {

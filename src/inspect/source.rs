@@ -1,6 +1,6 @@
 //! An image as far as it can be known without reading a layer: manifest, config and tables of contents.
 
-use std::{sync::mpsc, thread};
+use std::{collections::HashSet, sync::mpsc, thread};
 
 use crate::{
     digest::Digest,
@@ -76,8 +76,9 @@ impl InspectedImage {
             load::image(store, &target.reference(), &image)?.ok_or_else(|| Error::NoImage(image.clone()))?;
         let annotation = |name: &str| found.manifest.annotations.get(name).cloned();
         let (run, workspace, digest) = (annotation(image::RUN), annotation(image::WORKSPACE), found.digest);
-        let is_there = |layer: &Descriptor| found.manifest.layers.iter().any(|other| other.digest == layer.digest);
-        let whole = found.config.lineage.take().filter(|lineage| lineage.layers().all(|(_, layer)| is_there(layer)));
+        let there: HashSet<Digest> = found.manifest.layers.iter().map(|layer| layer.digest).collect();
+        let is_whole = |lineage: &Lineage| lineage.layers().all(|(_, layer)| there.contains(&layer.digest));
+        let whole = found.config.lineage.take().filter(is_whole);
         if let Some(lineage) = &whole {
             lineage.check().map_err(|e| Error::damaged(&image, format!("its lineage is invalid: {e}")))?;
         }
@@ -87,12 +88,14 @@ impl InspectedImage {
             }
             (None, Some(lineage)) => {
                 let base = lineage.base.iter().flat_map(|base| &base.layers);
-                let known: Vec<_> = base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();
+                let known: HashSet<_> =
+                    base.chain(lineage.layers().map(|(_, layer)| layer)).map(|l| l.digest).collect();
                 let other = found.manifest.layers.into_iter().filter(|layer| !known.contains(&layer.digest));
                 let other = other.filter(|layer| layer.has_toc() || layer.escapes_names()).collect();
                 (ImageKind::Run, lineage, other)
             }
             (None, None) => {
+                found.check_layers(&image)?;
                 let mut lineage = load::of_image(&image, digest, found.manifest, &found.config);
                 let below = lineage.base.take().map(|base| base.layers).unwrap_or_default();
                 (ImageKind::Image, by_task(lineage), below)

@@ -36,7 +36,7 @@ pub struct RunImage {
 
 /// Digests that have a name, and must stay for it.
 #[derive(Debug, Default)]
-pub struct Named {
+pub struct KeptDigests {
     /// Digests under tags that are not those of tasks.
     pub digests: HashSet<Digest>,
     /// Digests with signatures or attestations, which are attached by the tag `sha256-<hex>…` (OCI distribution-spec,
@@ -76,7 +76,7 @@ pub fn config(store: &dyn Store, reference: &str) -> Result<Option<image::Config
     }
 }
 
-impl Named {
+impl KeptDigests {
     /// Notes the attachments among `tags`.
     pub fn new<'a>(tags: impl IntoIterator<Item = &'a String>) -> Self {
         let attached = tags.into_iter().filter_map(|tag| tag.get(..ATTACHED.len().checked_add(HEX)?));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     Doomed,
-    image::{self, Named, RunImage},
+    image::{self, KeptDigests, RunImage},
 };
 use crate::{digest::Digest, step::StepConfig, store::Store, workspace::Error};
 
@@ -16,7 +16,7 @@ const MAX_IMAGES: usize = 100_000;
 pub fn behind(
     store: &dyn Store,
     heads: impl IntoIterator<Item = Digest>,
-    named: &Named,
+    named: &KeptDigests,
     is_selected: impl Fn(&RunImage) -> bool,
 ) -> Result<Vec<Doomed>, Error> {
     let mut chain = newest_first(store, heads, named)?;
@@ -37,7 +37,7 @@ pub fn behind(
 fn newest_first(
     store: &dyn Store,
     heads: impl IntoIterator<Item = Digest>,
-    named: &Named,
+    named: &KeptDigests,
 ) -> Result<Vec<RunImage>, Error> {
     let mut pending: Vec<Digest> = heads.into_iter().collect();
     let (mut seen, mut images) = (HashSet::new(), Vec::new());

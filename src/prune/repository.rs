@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Doomed,
-    image::{self, Named, RunImage},
+    image::{self, KeptDigests, RunImage},
     replaced,
 };
 use crate::{
@@ -16,7 +16,11 @@ use crate::{
 
 /// Which runs.
 #[derive(Debug)]
+<<<<<<< HEAD
 pub enum RunFilter {
+=======
+pub enum RunSelection {
+>>>>>>> main
     /// Those whose last image was made before this time.
     Before(Timestamp),
     /// The one with this UID.
@@ -29,7 +33,11 @@ struct Tagged {
     image: RunImage,
 }
 
+<<<<<<< HEAD
 impl RunFilter {
+=======
+impl RunSelection {
+>>>>>>> main
     /// Runs whose last image is older than `age`.
     pub fn older_than(age: Duration) -> Self {
         Self::Before(Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN))
@@ -45,16 +53,24 @@ impl RunFilter {
 }
 
 /// What the selected runs left: images of tasks, and images that were replaced; targets only if `all`.
+<<<<<<< HEAD
 pub fn left_in(store: &dyn Store, selection: &RunFilter, all: bool) -> Result<Vec<Doomed>, Error> {
+=======
+pub fn left_in(store: &dyn Store, selection: &RunSelection, all: bool) -> Result<Vec<Doomed>, Error> {
+>>>>>>> main
     let tags = store.tags()?;
-    let mut named = Named::new(&tags);
+    let mut named = KeptDigests::new(&tags);
     let (of_tasks, others) = read(store, tags, &mut named)?;
     let last = last_images(&of_tasks);
     let is_selected = |image: &RunImage| {
         let uid = image.run.as_deref();
         selection.selects(uid, uid.and_then(|uid| last.get(uid).copied().flatten()))
     };
+<<<<<<< HEAD
     let by_uid = matches!(selection, RunFilter::Run(_));
+=======
+    let by_uid = matches!(selection, RunSelection::Run(_));
+>>>>>>> main
     let mut doomed = Vec::new();
     for Tagged { tag, image } in of_tasks.iter().filter(|tagged| is_selected(&tagged.image)) {
         if image.keeps_all && !all && !by_uid {
@@ -78,7 +94,7 @@ pub fn left_in(store: &dyn Store, selection: &RunFilter, all: bool) -> Result<Ve
 }
 
 /// Images of tasks, and all others; the digests of these are `named`.
-fn read(store: &dyn Store, tags: Vec<String>, named: &mut Named) -> Result<(Vec<Tagged>, Vec<Tagged>), Error> {
+fn read(store: &dyn Store, tags: Vec<String>, named: &mut KeptDigests) -> Result<(Vec<Tagged>, Vec<Tagged>), Error> {
     let manifests = threads::for_each(&tags, |_, tag| Ok::<_, Error>(store.manifest(tag)?))?;
     let (mut of_tasks, mut others) = (Vec::new(), Vec::new());
     for (tag, manifest) in tags.into_iter().zip(manifests) {
@@ -106,7 +122,11 @@ fn last_images(of_tasks: &[Tagged]) -> HashMap<&str, Option<Timestamp>> {
 }
 
 /// Targets that are selected themselves and have one tag only.
+<<<<<<< HEAD
 fn targets(store: &dyn Store, others: &[Tagged], selection: &RunFilter) -> Result<Vec<Doomed>, Error> {
+=======
+fn targets(store: &dyn Store, others: &[Tagged], selection: &RunSelection) -> Result<Vec<Doomed>, Error> {
+>>>>>>> main
     let mut doomed = Vec::new();
     for Tagged { tag, image } in others {
         if image.run.is_none() || !selection.selects(image.run.as_deref(), image.created) {

@@ -16,7 +16,7 @@ use crate::{
 
 /// Objects read from files, and what was found in them.
 #[derive(Debug, Default)]
-pub struct Objects {
+pub struct FileObjects {
     objects: Vec<FileObject>,
     lookups: Mutex<Lookups>,
 }
@@ -29,7 +29,7 @@ struct FileObject {
     problem: Option<String>,
 }
 
-/// What was asked for since [`Objects::take_lookups`].
+/// What was asked for since [`FileObjects::take_lookups`].
 #[derive(Debug, Default)]
 pub struct Lookups {
     /// The objects that were found.
@@ -38,7 +38,7 @@ pub struct Lookups {
     pub notes: Vec<String>,
 }
 
-impl Objects {
+impl FileObjects {
     /// Adds the documents of `text`, YAML or JSON objects one after the other; a List gives its items. Objects of Tekton's
     /// are converted to v1, as the API would.
     pub fn add(&mut self, text: &str) -> Result<(), yaml::YamlError> {
@@ -129,7 +129,7 @@ impl Objects {
     }
 }
 
-impl Source for Objects {
+impl Source for FileObjects {
     async fn get(
         &self,
         kind: Kind,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Rerun, RerunRefusal, RerunScope, plan};
 use crate::{
-    render::Objects,
+    render::FileObjects,
     resolve::wrap_run,
     step::{ENV, StepConfig},
     wrap::Settings,
@@ -21,7 +21,7 @@ fn wrapped(pipeline: Value, target: &str) -> Value {
             "taskRunSpecs": [{"pipelineTaskName": "a", "timeout": "1m"}, {"pipelineTaskName": "c", "timeout": "1m"}]}});
     let pipeline =
         json!({"apiVersion": "tekton.dev/v1", "kind": "Pipeline", "metadata": {"name": "p"}, "spec": pipeline});
-    let mut objects = Objects::default();
+    let mut objects = FileObjects::default();
     objects.add(&pipeline.to_string()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let settings = Settings { image: "i".to_owned() };
@@ -277,7 +277,7 @@ fn a_webhook_takes_every_rerun() {
     assert!(!after("c").contains('w') && after("c").contains('b'), "{}", after("c"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let settings = Settings { image: "i".to_owned() };
-    assert!(runtime.block_on(wrap_run(&Objects::default(), &rerun.run, "ns", &settings)).unwrap().is_none());
+    assert!(runtime.block_on(wrap_run(&FileObjects::default(), &rerun.run, "ns", &settings)).unwrap().is_none());
 }
 
 #[test]

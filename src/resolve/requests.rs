@@ -32,7 +32,7 @@ use tokio::{
 
 use self::{
     board::Board,
-    resolved::{ResolutionResult, Room},
+    resolved::{AnswerRoom, ResolutionResult},
 };
 pub use self::{query::ResolverQuery, resolved::Resolved};
 use super::api;
@@ -82,7 +82,7 @@ struct Shared {
     /// A flight ends after this time.
     longest: Duration,
     /// Room for answers.
-    room: Room,
+    room: AnswerRoom,
 }
 
 #[derive(Clone)]
@@ -113,7 +113,7 @@ impl Requests {
             flights: Mutex::default(),
             metrics,
             longest,
-            room: Room::default(),
+            room: AnswerRoom::default(),
         };
         Self { shared: Arc::new(shared), watch: None }
     }

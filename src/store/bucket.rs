@@ -12,8 +12,8 @@ use ureq::Body;
 
 use super::{
     StoreError, StoreOptions,
-    cloud::{Environment, Fetch, Found, Problem},
-    layout::{Action, Opened},
+    cloud::{Environment, Fetch, Obtained, Problem},
+    layout::{ObjectAction, Opened},
     net::{
         self,
         fault::Fault,
@@ -35,13 +35,13 @@ pub struct Access {
     pub fetch: Fetch,
     /// How many requests and uploads this process has under way there.
     pub pressure: Arc<Pressure>,
-    kind: Kind,
+    kind: Cloud,
     retry: RetryPolicy,
 }
 
 /// Whose buckets they are.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
+pub struct Cloud {
     /// The scheme of targets.
     pub scheme: &'static str,
     /// The name of the service in sentences.
@@ -54,7 +54,7 @@ pub struct Asked<'a> {
     pub place: String,
     pub server: String,
     pub bucket: &'a Bucket,
-    pub action: Action,
+    pub action: ObjectAction,
     /// Where credentials were looked for: a clause that says what to do.
     pub searched: String,
     /// Whether there were none.
@@ -74,7 +74,7 @@ pub struct Said {
 impl Access {
     /// To `bucket` at `address`, where up to `uploads` of its uploads run at a time.
     pub fn new(
-        kind: Kind,
+        kind: Cloud,
         bucket: &Bucket,
         environment: Environment,
         address: &str,
@@ -121,7 +121,7 @@ pub trait BucketSession {
     }
 
     /// What was asked for, with the credentials that were `found` for it.
-    fn asked<K>(&self, action: Action, key: &str, found: Option<&Found<K>>) -> Asked<'_> {
+    fn asked<K>(&self, action: ObjectAction, key: &str, found: Option<&Obtained<K>>) -> Asked<'_> {
         Asked {
             place: self.place(key),
             server: self.server(),
@@ -174,7 +174,7 @@ pub trait BucketSession {
             return Err(self.unexpected(key, "another part than was asked for"));
         }
         let size = net::length(&answer).ok_or_else(|| self.unexpected(key, "its length is missing"))?;
-        Ok(Opened { size, version, incoming: Box::new(answer.into_body().into_reader()) })
+        Ok(Opened { size, version, incoming: Box::new(net::content(answer.into_body())) })
     }
 
     /// Warns of an upload that stays behind.

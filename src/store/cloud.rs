@@ -15,7 +15,7 @@ mod fetch;
 pub mod google;
 
 pub use self::{
-    cache::{Cache, Found},
+    cache::{Cache, Obtained},
     environment::{Environment, is_for_a_cloud},
     fetch::{Fetch, Problem},
 };

@@ -17,7 +17,7 @@ use std::{
 pub use self::secret::{Credential, Secret};
 use self::{
     docker_config::Lookup,
-    source::{CredentialSource, Loaded},
+    source::{CredentialSource, LoadedSource},
 };
 use super::StoreError;
 
@@ -92,8 +92,8 @@ struct Search<'a> {
 impl Search<'_> {
     fn add(&mut self, source: &CredentialSource) -> Result<(), StoreError> {
         let (file, config) = match source.load()? {
-            Loaded::Config { file, config } => (file, config),
-            Loaded::Skipped(reason) => {
+            LoadedSource::Config { file, config } => (file, config),
+            LoadedSource::Skipped(reason) => {
                 self.unused.extend(reason);
                 return Ok(());
             }

@@ -9,6 +9,7 @@ mod temporary;
 
 use std::{
     collections::BTreeSet,
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Read, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
@@ -76,8 +77,8 @@ impl DirStore {
         match read_json(&path) {
             Ok(bytes) => match serde_json::from_slice::<Value>(&bytes) {
                 Ok(index) if index["manifests"].is_array() => Ok(index),
-                Ok(_) => Err(damaged(&path, "it has no list of manifests")),
-                Err(e) => Err(damaged(&path, &e.to_string())),
+                Ok(_) => Err(damaged(&path, &"it has no list of manifests")),
+                Err(e) => Err(damaged(&path, &e)),
             },
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(empty()),
             Err(e) => Err(at(&path, e)),
@@ -136,7 +137,7 @@ impl Store for DirStore {
             (_, Ok(digest)) => digest,
             (Some(entry), _) => {
                 let text = entry["digest"].as_str().unwrap_or_default();
-                text.parse().map_err(|e| damaged(&self.index_path(), &format!("{e}")))?
+                text.parse().map_err(|e| damaged(&self.index_path(), &e))?
             }
             (None, _) => return Ok(None),
         };
@@ -153,7 +154,7 @@ impl Store for DirStore {
         let described = entry.and_then(|e| e["mediaType"].as_str()).map(str::to_owned);
         let media_type = match described {
             Some(media_type) => media_type,
-            None => super::own_media_type(&bytes).ok_or_else(|| damaged(&path, "it is not a manifest"))?,
+            None => super::own_media_type(&bytes).ok_or_else(|| damaged(&path, &"it is not a manifest"))?,
         };
         Ok(Some(StoredManifest { digest, media_type, bytes }))
     }
@@ -300,7 +301,7 @@ fn at(path: &Path, source: io::Error) -> StoreError {
     StoreError::Io { place: path.display().to_string(), source }
 }
 
-fn damaged(path: &Path, why: &str) -> StoreError {
+fn damaged(path: &Path, why: &dyn fmt::Display) -> StoreError {
     let problem = format!("the image layout is damaged: {why}; remove the folder and run the pipeline again");
     StoreError::Content { place: path.display().to_string(), problem }
 }

@@ -17,14 +17,14 @@ use serde::Deserialize;
 use ureq::Body;
 
 use self::{
-    refusal::Refusal,
-    session::{Call, Session},
+    refusal::GcsRefusal,
+    session::{GcsCall, GcsSession},
 };
 use super::{
     StoreError, StoreOptions,
     bucket::{BucketSession, byte_range, time},
     cloud::aws::encode,
-    layout::{Action, Entry, Found, Objects, Opened},
+    layout::{FoundObject, ListedObject, ObjectAction, Objects, Opened},
     net::{
         self,
         blocks::BlockReader,
@@ -37,13 +37,13 @@ use crate::target::{Bucket, Target};
 
 /// See the module.
 pub struct GcsObjects {
-    session: Session,
+    session: GcsSession,
 }
 
 /// An object's metadata, as far as it concerns us (JSON API, "Objects").
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
+struct ObjectMetadata {
     #[serde(default)]
     name: String,
     #[serde(default)]
@@ -57,7 +57,7 @@ struct Metadata {
 #[serde(rename_all = "camelCase")]
 struct Page {
     #[serde(default)]
-    items: Vec<Metadata>,
+    items: Vec<ObjectMetadata>,
     next_page_token: Option<String>,
 }
 
@@ -76,19 +76,19 @@ const ANSWER_SIZE: u64 = 8 << 20;
 impl GcsObjects {
     /// What is in `bucket`. Nothing is sent yet.
     pub fn new(bucket: &Bucket, options: &StoreOptions) -> Result<Self, StoreError> {
-        Ok(Self { session: Session::new(bucket, options)? })
+        Ok(Self { session: GcsSession::new(bucket, options)? })
     }
 
-    fn find_once(&self, key: &str) -> Result<Option<Found>, Failure> {
+    fn find_once(&self, key: &str) -> Result<Option<FoundObject>, Failure> {
         let url = self.session.object_url(key, "fields=size,generation,timeCreated")?;
-        match self.session.call(&Call::of(&Method::GET, key, url))? {
+        match self.session.call(&GcsCall::of(&Method::GET, key, url))? {
             Ok(answer) => {
-                let found: Metadata = self.parse(key, answer)?;
+                let found: ObjectMetadata = self.parse(key, answer)?;
                 let size = found.size.parse().map_err(|_| self.session.unexpected(key, "its size is missing"))?;
-                Ok(Some(Found { size, modified: found.time_created.as_deref().and_then(time) }))
+                Ok(Some(FoundObject { size, modified: found.time_created.as_deref().and_then(time) }))
             }
             Err(refusal) if refusal.is_absent() => Ok(None),
-            Err(refusal) => Err(self.session.failure(Action::Find, key, &refusal)),
+            Err(refusal) => Err(self.session.failure(ObjectAction::Find, key, &refusal)),
         }
     }
 
@@ -99,13 +99,13 @@ impl GcsObjects {
             encode(&self.session.key(prefix), false)
         );
         let url = self.session.url(&format!("/storage/v1/b/{}/o?{query}", self.session.bucket()))?;
-        let answer = self.session.call(&Call::of(&Method::GET, prefix, url))?;
-        let answer = answer.map_err(|refusal| self.session.failure(Action::List, prefix, &refusal))?;
+        let answer = self.session.call(&GcsCall::of(&Method::GET, prefix, url))?;
+        let answer = answer.map_err(|refusal| self.session.failure(ObjectAction::List, prefix, &refusal))?;
         self.parse(prefix, answer)
     }
 
     /// Copies; `source` is a bucket and a key in it. Large objects take several requests.
-    fn rewrite(&self, bucket: &str, source: &str, to: &str) -> Result<Result<(), Refusal>, Failure> {
+    fn rewrite(&self, bucket: &str, source: &str, to: &str) -> Result<Result<(), GcsRefusal>, Failure> {
         let path = format!(
             "/storage/v1/b/{bucket}/o/{}/rewriteTo/b/{}/o/{}",
             encode(source, false),
@@ -115,7 +115,7 @@ impl GcsObjects {
         let mut token = String::new();
         loop {
             let url = self.session.url(&format!("{path}{token}"))?;
-            let answer = match self.session.call(&Call { body: Some(b""), ..Call::of(&Method::POST, to, url) })? {
+            let answer = match self.session.call(&GcsCall { body: Some(b""), ..GcsCall::of(&Method::POST, to, url) })? {
                 Ok(answer) => answer,
                 Err(refusal) => return Ok(Err(refusal)),
             };
@@ -132,7 +132,7 @@ impl GcsObjects {
         self.session.backoff().run(|| match self.rewrite(self.session.bucket(), &self.session.key(from), to)? {
             Ok(()) => Ok(true),
             Err(refusal) if refusal.is_absent() => Ok(false),
-            Err(refusal) => Err(self.session.failure(Action::Copy, to, &refusal)),
+            Err(refusal) => Err(self.session.failure(ObjectAction::Copy, to, &refusal)),
         })
     }
 
@@ -165,7 +165,7 @@ impl Objects for GcsObjects {
         self.session.broken(key, error)
     }
 
-    fn find(&self, key: &str) -> Result<Option<Found>, StoreError> {
+    fn find(&self, key: &str) -> Result<Option<FoundObject>, StoreError> {
         self.session.backoff().run(|| self.find_once(key))
     }
 
@@ -173,11 +173,14 @@ impl Objects for GcsObjects {
         let range = byte_range(offset, len);
         let range = range.as_deref().map(|range| (header::RANGE, range));
         let url = self.session.object_url(key, "alt=media")?;
-        let answer = match self.session.call(&Call { headers: range.as_slice(), ..Call::of(&Method::GET, key, url) })? {
+        let answer = match self
+            .session
+            .call(&GcsCall { headers: range.as_slice(), ..GcsCall::of(&Method::GET, key, url) })?
+        {
             Ok(answer) => answer,
             Err(refusal) if refusal.is_absent() => return Ok(None),
             Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => return Ok(Some(Opened::nothing())),
-            Err(refusal) => return Err(self.session.failure(Action::Read, key, &refusal)),
+            Err(refusal) => return Err(self.session.failure(ObjectAction::Read, key, &refusal)),
         };
         let version = net::text(&answer, "x-goog-generation").unwrap_or_default().to_owned();
         self.session.opened(key, answer, offset, range.is_some(), version).map(Some)
@@ -186,8 +189,8 @@ impl Objects for GcsObjects {
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.session.backoff().run(|| {
             let url = self.upload_url(key, "media")?;
-            let answer = self.session.call(&Call { body: Some(bytes), ..Call::of(&Method::POST, key, url) })?;
-            answer.map(drain).map_err(|refusal| self.session.failure(Action::Store, key, &refusal))
+            let answer = self.session.call(&GcsCall { body: Some(bytes), ..GcsCall::of(&Method::POST, key, url) })?;
+            answer.map(drain).map_err(|refusal| self.session.failure(ObjectAction::Store, key, &refusal))
         })
     }
 
@@ -195,11 +198,11 @@ impl Objects for GcsObjects {
         self.upload_in_parts(key, first, body)
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         let folder = self.session.key("");
-        let entry = |item: Metadata| {
+        let entry = |item: ObjectMetadata| {
             let key = item.name.strip_prefix(&folder)?.to_owned();
-            Some(Entry { key, modified: item.time_created.as_deref().and_then(time), version: item.generation })
+            Some(ListedObject { key, modified: item.time_created.as_deref().and_then(time), version: item.generation })
         };
         let (mut entries, mut token) = (Vec::new(), None);
         loop {
@@ -224,7 +227,7 @@ impl Objects for GcsObjects {
             Err(refusal) if refusal.status.is_client_error() && refusal.status != StatusCode::TOO_MANY_REQUESTS => {
                 Ok(false)
             }
-            Err(refusal) => Err(self.session.failure(Action::Copy, key, &refusal)),
+            Err(refusal) => Err(self.session.failure(ObjectAction::Copy, key, &refusal)),
         })
     }
 
@@ -236,13 +239,13 @@ impl Objects for GcsObjects {
         let condition = only.map(|version| format!("ifGenerationMatch={version}")).unwrap_or_default();
         self.session.backoff().run(|| {
             let url = self.session.object_url(key, &condition)?;
-            match self.session.call(&Call::of(&Method::DELETE, key, url))? {
+            match self.session.call(&GcsCall::of(&Method::DELETE, key, url))? {
                 Ok(answer) => {
                     drain(answer);
                     Ok(true)
                 }
                 Err(refusal) if refusal.is_absent() || refusal.is_stale() => Ok(false),
-                Err(refusal) => Err(self.session.failure(Action::Delete, key, &refusal)),
+                Err(refusal) => Err(self.session.failure(ObjectAction::Delete, key, &refusal)),
             }
         })
     }

@@ -14,18 +14,19 @@ mod objects;
 mod tag;
 
 use std::{
+    fmt,
     io::{self, Read},
     sync::Arc,
 };
 
 use self::garbage::Catalog;
-pub use self::objects::{Action, Entry, Found, Objects, Opened};
+pub use self::objects::{FoundObject, ListedObject, ObjectAction, Objects, Opened};
 use super::{
     Blob, Produce, Store, StoreError, StoredManifest,
     net::{
         blocks::BlockReader,
         pump::pump,
-        resume::{Incoming, Resuming, Source, ended},
+        resume::{ContentSource, Incoming, Resuming, ended},
         retry::Failure,
     },
     verify::VerifyReader,
@@ -262,7 +263,7 @@ impl<O: Objects> Store for Layout<O> {
     }
 }
 
-impl<O: Objects> Source for LayoutBlob<O> {
+impl<O: Objects> ContentSource for LayoutBlob<O> {
     fn open(&mut self, offset: u64) -> Result<Incoming, Failure> {
         let digest = &self.blob.digest;
         let opened = self.objects.open(&key(digest), offset, None)?;
@@ -303,7 +304,7 @@ fn unique() -> String {
     (0..2).map(|_| format!("{:016x}", RandomState::new().build_hasher().finish())).collect()
 }
 
-fn damaged(place: String, why: &str) -> StoreError {
+fn damaged(place: String, why: &dyn fmt::Display) -> StoreError {
     let problem = format!("the image layout is damaged: {why}; delete it and run the pipeline again");
     StoreError::Content { place, problem }
 }

@@ -6,6 +6,7 @@
 //! | `origin` | addresses |
 //! | `fault` | what a failed connection is about |
 //! | `retry`, `pressure` | what to try again, and how much at once |
+//! | `pace` | what an answer may take |
 //! | `blocks`, `pump`, `resume` | a blob on its way from where it is made to where it is sent, and back |
 
 pub mod blocks;
@@ -13,6 +14,7 @@ mod early;
 pub mod fault;
 pub mod http;
 pub mod origin;
+mod pace;
 pub mod pressure;
 mod proxy;
 pub mod pump;
@@ -24,15 +26,22 @@ use std::io::{self, Read};
 
 use ureq::Body;
 
+use self::pace::Paced;
+
 /// Reads what is left of a short answer, so that the connection can be used again.
 pub fn drain(answer: ::http::Response<Body>) {
-    let _ = io::copy(&mut answer.into_body().into_reader().take(1 << 16), &mut io::sink());
+    let _ = io::copy(&mut content(answer.into_body()).take(1 << 16), &mut io::sink());
+}
+
+/// The content of an answer. A connection that trickles ends in an error of the kind `TimedOut`.
+pub fn content(body: Body) -> impl Read + Send + 'static {
+    Paced::new(body.into_reader())
 }
 
 /// A body that is held in memory, at most its first `most` bytes.
 pub fn read_up_to(body: Body, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    body.into_reader().take(most).read_to_end(&mut bytes)?;
+    content(body).take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -40,7 +49,7 @@ pub fn read_up_to(body: Body, most: u64) -> io::Result<Vec<u8>> {
 pub fn read_reason(answer: ::http::Response<Body>, most: u64) -> (::http::response::Parts, Vec<u8>) {
     let (parts, body) = answer.into_parts();
     let mut bytes = Vec::new();
-    let _ = body.into_reader().take(most).read_to_end(&mut bytes);
+    let _ = content(body).take(most).read_to_end(&mut bytes);
     (parts, bytes)
 }
 

@@ -19,14 +19,14 @@ use percent_encoding::percent_decode_str;
 use ureq::Body;
 
 use self::{
-    refusal::Refusal,
-    session::{Call, Session},
+    refusal::S3Refusal,
+    session::{S3Call, S3Session},
 };
 use super::{
     StoreError, StoreOptions,
     bucket::{BucketSession, byte_range, time},
     cloud::aws::encode,
-    layout::{Action, Entry, Found, Objects, Opened},
+    layout::{FoundObject, ListedObject, ObjectAction, Objects, Opened},
     net::{
         self,
         blocks::BlockReader,
@@ -43,13 +43,13 @@ const METADATA_DIRECTIVE: HeaderName = HeaderName::from_static("x-amz-metadata-d
 
 /// See the module.
 pub struct S3Objects {
-    session: Session,
-    sizes: Sizes,
+    session: S3Session,
+    sizes: CopySizes,
 }
 
 /// What is too large for one request.
 #[derive(Clone, Copy, Debug)]
-struct Sizes {
+struct CopySizes {
     /// Copies are made in one request up to this size. Amazon allows 5 GiB, which would take longer than a silent connection
     /// may last.
     single_copy: u64,
@@ -57,7 +57,7 @@ struct Sizes {
     copy_part: u64,
 }
 
-const SIZES: Sizes = Sizes { single_copy: 1 << 30, copy_part: 512 << 20 };
+const SIZES: CopySizes = CopySizes { single_copy: 1 << 30, copy_part: 512 << 20 };
 
 /// An answer is read up to this size: a list of 1000 names, each up to 1024 bytes, three for one where they are encoded.
 const ANSWER_SIZE: u64 = 8 << 20;
@@ -65,55 +65,56 @@ const ANSWER_SIZE: u64 = 8 << 20;
 impl S3Objects {
     /// What is in `bucket`. Nothing is sent yet.
     pub fn new(bucket: &Bucket, options: &StoreOptions) -> Result<Self, StoreError> {
-        Ok(Self { session: Session::new(bucket, options)?, sizes: SIZES })
+        Ok(Self { session: S3Session::new(bucket, options)?, sizes: SIZES })
     }
 
-    fn find_once(&self, key: &str) -> Result<Option<Found>, Failure> {
-        let answer = self.session.call(&Call::of(&Method::HEAD, key))?;
+    fn find_once(&self, key: &str) -> Result<Option<FoundObject>, Failure> {
+        let answer = self.session.call(&S3Call::of(&Method::HEAD, key))?;
         match answer {
             Ok(answer) => {
                 let (size, modified) = (length(&answer).unwrap_or_default(), modified(&answer));
                 drain(answer);
-                Ok(Some(Found { size, modified }))
+                Ok(Some(FoundObject { size, modified }))
             }
             Err(refusal) if refusal.is_absent() => Ok(None),
             Err(refusal) if refusal.status.is_client_error() || refusal.status.is_redirection() => {
                 self.find_by_reading(key)
             }
-            Err(refusal) => Err(self.session.failure(Action::Find, key, &refusal)),
+            Err(refusal) => Err(self.session.failure(ObjectAction::Find, key, &refusal)),
         }
     }
 
     /// The same by a request whose answer has room for a reason, which one to HEAD has not.
-    fn find_by_reading(&self, key: &str) -> Result<Option<Found>, Failure> {
+    fn find_by_reading(&self, key: &str) -> Result<Option<FoundObject>, Failure> {
         let first_byte = [(header::RANGE, "bytes=0-0")];
-        match self.session.call(&Call { headers: &first_byte, ..Call::of(&Method::GET, key) })? {
+        match self.session.call(&S3Call { headers: &first_byte, ..S3Call::of(&Method::GET, key) })? {
             Ok(answer) => {
                 let range = net::text(&answer, "content-range");
                 let size = range.and_then(|range| range.rsplit_once('/')?.1.parse().ok());
-                let found = Found { size: size.or(length(&answer)).unwrap_or_default(), modified: modified(&answer) };
+                let found =
+                    FoundObject { size: size.or(length(&answer)).unwrap_or_default(), modified: modified(&answer) };
                 drain(answer);
                 Ok(Some(found))
             }
             Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => {
-                Ok(Some(Found { size: 0, modified: None }))
+                Ok(Some(FoundObject { size: 0, modified: None }))
             }
             Err(refusal) if refusal.is_absent() => Ok(None),
-            Err(refusal) => Err(self.session.failure(Action::Find, key, &refusal)),
+            Err(refusal) => Err(self.session.failure(ObjectAction::Find, key, &refusal)),
         }
     }
 
-    fn list_page(&self, prefix: &str, token: Option<&str>) -> Result<(Vec<Entry>, Option<String>), Failure> {
+    fn list_page(&self, prefix: &str, token: Option<&str>) -> Result<(Vec<ListedObject>, Option<String>), Failure> {
         let (folder, whole) = (self.session.key(""), self.session.key(prefix));
         let mut query = vec![("list-type", "2"), ("encoding-type", "url"), ("prefix", &whole)];
         query.extend(token.map(|token| ("continuation-token", token)));
-        let call = Call { query: &query, in_bucket: true, ..Call::of(&Method::GET, prefix) };
+        let call = S3Call { query: &query, in_bucket: true, ..S3Call::of(&Method::GET, prefix) };
         let answer = self.session.call(&call)?;
-        let answer = answer.map_err(|refusal| self.session.failure(Action::List, prefix, &refusal))?;
+        let answer = answer.map_err(|refusal| self.session.failure(ObjectAction::List, prefix, &refusal))?;
         let list = self.parse(prefix, answer)?;
         let entry = |contents: &Element| {
             let key = percent_decode_str(contents.text("Key")?).decode_utf8().ok()?;
-            Some(Entry {
+            Some(ListedObject {
                 key: key.strip_prefix(&folder)?.to_owned(),
                 modified: contents.text("LastModified").and_then(time),
                 version: contents.text("ETag")?.to_owned(),
@@ -125,21 +126,21 @@ impl S3Objects {
     }
 
     /// One request that copies; `source` is a bucket and a key in it.
-    fn copy_once(&self, source: &str, to: &str, replaces: bool) -> Result<Result<(), Refusal>, Failure> {
+    fn copy_once(&self, source: &str, to: &str, replaces: bool) -> Result<Result<(), S3Refusal>, Failure> {
         let source = encode(source, true);
         let mut headers = vec![(COPY_SOURCE, source.as_str())];
         if replaces {
             // A copy onto itself is refused unless it changes something.
             headers.push((METADATA_DIRECTIVE, "REPLACE"));
         }
-        let call = Call { headers: &headers, body: Some(&[]), ..Call::of(&Method::PUT, to) };
+        let call = S3Call { headers: &headers, body: Some(&[]), ..S3Call::of(&Method::PUT, to) };
         let answer = match self.session.call(&call)? {
             Ok(answer) => answer,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let (status, text) = (answer.status(), self.text(to, answer)?);
         // The status is sent before the copy is made.
-        Ok(match Refusal::in_body(status, &text) {
+        Ok(match S3Refusal::in_body(status, &text) {
             Some(refusal) => Err(refusal),
             None => Ok(()),
         })
@@ -153,13 +154,13 @@ impl S3Objects {
         self.session.backoff().run(|| match self.copy_once(&source, to, replaces)? {
             Ok(()) => Ok(true),
             Err(refusal) if refusal.is_absent() => Ok(false),
-            Err(refusal) => Err(self.session.failure(Action::Copy, to, &refusal)),
+            Err(refusal) => Err(self.session.failure(ObjectAction::Copy, to, &refusal)),
         })
     }
 
     fn delete_once(&self, key: &str, only: Option<&str>) -> Result<bool, Failure> {
         let condition = only.map(|version| (header::IF_MATCH, version));
-        let call = Call { headers: condition.as_slice(), ..Call::of(&Method::DELETE, key) };
+        let call = S3Call { headers: condition.as_slice(), ..S3Call::of(&Method::DELETE, key) };
         match self.session.call(&call)? {
             Ok(answer) => {
                 drain(answer);
@@ -168,7 +169,7 @@ impl S3Objects {
             Err(refusal) if refusal.is_absent() || refusal.is_stale() => Ok(false),
             // Not every server knows conditions here.
             Err(refusal) if only.is_some() && refusal.is_unknown() => self.delete_once(key, None),
-            Err(refusal) => Err(self.session.failure(Action::Delete, key, &refusal)),
+            Err(refusal) => Err(self.session.failure(ObjectAction::Delete, key, &refusal)),
         }
     }
 
@@ -201,19 +202,19 @@ impl Objects for S3Objects {
         self.session.broken(key, error)
     }
 
-    fn find(&self, key: &str) -> Result<Option<Found>, StoreError> {
+    fn find(&self, key: &str) -> Result<Option<FoundObject>, StoreError> {
         self.session.backoff().run(|| self.find_once(key))
     }
 
     fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure> {
         let range = byte_range(offset, len);
         let range = range.as_deref().map(|range| (header::RANGE, range));
-        let call = Call { headers: range.as_slice(), ..Call::of(&Method::GET, key) };
+        let call = S3Call { headers: range.as_slice(), ..S3Call::of(&Method::GET, key) };
         let answer = match self.session.call(&call)? {
             Ok(answer) => answer,
             Err(refusal) if refusal.is_absent() => return Ok(None),
             Err(refusal) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => return Ok(Some(Opened::nothing())),
-            Err(refusal) => return Err(self.session.failure(Action::Read, key, &refusal)),
+            Err(refusal) => return Err(self.session.failure(ObjectAction::Read, key, &refusal)),
         };
         let version = etag(&answer);
         self.session.opened(key, answer, offset, range.is_some(), version).map(Some)
@@ -221,9 +222,9 @@ impl Objects for S3Objects {
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.session.backoff().run(|| {
-            let call = Call { body: Some(bytes), ..Call::of(&Method::PUT, key) };
+            let call = S3Call { body: Some(bytes), ..S3Call::of(&Method::PUT, key) };
             let answer = self.session.call(&call)?;
-            answer.map(drain).map_err(|refusal| self.session.failure(Action::Store, key, &refusal))
+            answer.map(drain).map_err(|refusal| self.session.failure(ObjectAction::Store, key, &refusal))
         })
     }
 
@@ -231,7 +232,7 @@ impl Objects for S3Objects {
         self.upload_in_parts(key, first, body)
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         let (mut entries, mut token) = (Vec::new(), None);
         loop {
             let (page, next) = self.session.backoff().run(|| self.list_page(prefix, token.as_deref()))?;
@@ -256,7 +257,7 @@ impl Objects for S3Objects {
             Err(refusal) if refusal.status.is_client_error() && refusal.status != StatusCode::TOO_MANY_REQUESTS => {
                 Ok(false)
             }
-            Err(refusal) => Err(self.session.failure(Action::Copy, key, &refusal)),
+            Err(refusal) => Err(self.session.failure(ObjectAction::Copy, key, &refusal)),
         })
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{entry::Entry, error::Error, files::tree::Identity, selection::Extent, snapshot::lineage::Input};
+use super::{entry::Entry, error::Error, files::tree::FileIdentity, selection::Extent, snapshot::lineage::Input};
 
 /// No record is longer.
 const MAX_RECORD: u32 = 256 << 20;
@@ -22,7 +22,7 @@ pub struct Known {
     /// What was restored, with the attributes that it got.
     pub entry: Entry,
     /// Which file that was; none if it has to be compared in any case.
-    pub identity: Option<Identity>,
+    pub identity: Option<FileIdentity>,
     /// The number of its names.
     pub nlink: u64,
     /// How much of it was restored.

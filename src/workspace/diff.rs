@@ -16,7 +16,7 @@ use super::{
     files::{
         access::{Cursor, DirAccess},
         mounts::MountPoints,
-        tree::{self, Identity, Status},
+        tree::{self, FileIdentity, FileStatus},
         walk::{Walk, WalkEntry},
     },
     path::TreePath,
@@ -55,7 +55,7 @@ struct OpenDir {
 #[derive(Clone)]
 struct DirAttributes {
     /// As it was before it was opened, which may have changed its mode.
-    status: Status,
+    status: FileStatus,
     /// What the task was not given: all but the mtime stays as its ancestors left it.
     left_out: Option<Box<Entry>>,
 }
@@ -243,7 +243,7 @@ impl Diff<'_> {
 
     fn keep(&mut self, found: &WalkEntry, entry: Entry, changed: bool) -> Result<bool, Error> {
         if matches!(entry.node, Node::File(_)) && found.status.nlink > 1 {
-            let Identity { dev, ino, .. } = found.status.identity;
+            let FileIdentity { dev, ino, .. } = found.status.identity;
             match self.linked.entry((dev, ino)) {
                 hash_map::Entry::Vacant(vacant) => {
                     vacant.insert(Linked { first: entry, others: Vec::new(), changed });
@@ -312,7 +312,7 @@ fn header(cursor: &mut Cursor, path: &TreePath, attributes: &DirAttributes) -> R
     Ok(status.entry(path.clone(), Node::Dir { touched: true }, xattrs))
 }
 
-fn same_file(a: &Identity, b: &Identity) -> bool {
+fn same_file(a: &FileIdentity, b: &FileIdentity) -> bool {
     (a.dev, a.ino) == (b.dev, b.ino)
 }
 

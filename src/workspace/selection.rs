@@ -84,7 +84,7 @@ impl Choice {
     pub fn new(selection: &Selection, view: &View<'_>) -> Result<Self, Error> {
         let Some(patterns) = selection.patterns.clone() else { return Ok(Self::default()) };
         // Not every base lists its root.
-        let root = OpenDir { is_wanted: true, ..OpenDir::default() };
+        let root = SurveyedDir { is_wanted: true, ..SurveyedDir::default() };
         let mut survey =
             Survey { choice: Self { patterns: Some(patterns.clone()), ..Self::default() }, open: vec![root] };
         view.for_each(&mut |group, outcome| {
@@ -124,12 +124,12 @@ impl Extents<'_> {
 /// Goes through a tree to find out which directories are restored: that depends on what is in them.
 struct Survey {
     choice: Choice,
-    open: Vec<OpenDir>,
+    open: Vec<SurveyedDir>,
 }
 
 /// A directory that the survey is in.
 #[derive(Default)]
-struct OpenDir {
+struct SurveyedDir {
     path: TreePath,
     /// It, or something below it, is matched.
     is_wanted: bool,
@@ -150,7 +150,7 @@ impl Survey {
         }
         let is_wanted = patterns.matches(path.as_bytes(), entry.is_dir());
         if entry.is_dir() {
-            self.open.push(OpenDir { path: path.clone(), is_wanted, ..OpenDir::default() });
+            self.open.push(SurveyedDir { path: path.clone(), is_wanted, ..SurveyedDir::default() });
             return;
         }
         if !is_wanted {
@@ -167,7 +167,7 @@ impl Survey {
         }
     }
 
-    fn close(&mut self, dir: OpenDir) {
+    fn close(&mut self, dir: SurveyedDir) {
         let parent = self.open.last_mut();
         if !dir.is_wanted {
             if let Some(parent) = parent {

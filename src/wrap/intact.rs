@@ -25,7 +25,7 @@ use crate::{
 
 /// What the injected steps of one task do, by the names of workspaces.
 #[derive(Default)]
-struct Injected<'a> {
+struct TaskSteps<'a> {
     /// For each workspace that is restored, the tasks that its snapshot comes from.
     restored: HashMap<String, BTreeSet<String>>,
     saved: BTreeSet<String>,
@@ -41,7 +41,7 @@ struct Injected<'a> {
 
 /// What is read of a [`crate::step::StepConfig`], of whatever version.
 #[derive(Deserialize)]
-struct Config {
+struct AnyStepConfig {
     task: String,
     #[serde(default)]
     earlier: Vec<EarlierRun>,
@@ -70,7 +70,7 @@ pub fn check(run: Run<'_>) -> Result<(), Refusal> {
     // Tekton refuses what is no graph.
     let Ok(graph) = Graph::new(spec) else { return Ok(()) };
     // Steps of a later version may have a configuration that this one can't read.
-    let Some(injected) = tasks.iter().map(|task| Injected::read(task)).collect::<Option<Vec<_>>>() else {
+    let Some(injected) = tasks.iter().map(|task| TaskSteps::read(task)).collect::<Option<Vec<_>>>() else {
         return Ok(());
     };
     Exceeded::check(injected.iter().map(|task| task.uses.len()).sum(), MAX_USES, "uses of workspaces", what)?;
@@ -88,7 +88,7 @@ pub fn check(run: Run<'_>) -> Result<(), Refusal> {
 }
 
 /// Checks what each task restores and saves of `workspace`.
-fn check_workspace(workspace: &str, graph: &Graph, injected: &[Injected<'_>]) -> Result<(), Refusal> {
+fn check_workspace(workspace: &str, graph: &Graph, injected: &[TaskSteps<'_>]) -> Result<(), Refusal> {
     let count = graph.names.len();
     let by_name: HashMap<&str, usize> =
         graph.names.iter().enumerate().map(|(index, name)| (name.as_str(), index)).collect();
@@ -133,7 +133,7 @@ fn changed(task: &str, problem: &'static str) -> Refusal {
     Refusal::ChangedAfterWrapping { task: task.to_owned(), problem }
 }
 
-impl<'a> Injected<'a> {
+impl<'a> TaskSteps<'a> {
     /// Those of `pipeline_task`; none if their configuration can't be read.
     fn read(pipeline_task: &'a Value) -> Option<Self> {
         let spec = field(pipeline_task, "taskSpec");
@@ -141,7 +141,7 @@ impl<'a> Injected<'a> {
         let steps = spec.map_or(&[][..], |spec| items(spec, "steps"));
         for (index, step) in steps.iter().enumerate().filter(|(_, step)| is_injected(step)) {
             let env = items(step, "env").iter().find(|variable| text(variable, "name") == ENV)?;
-            let config: Config = serde_json::from_str(text(env, "value")).ok()?;
+            let config: AnyStepConfig = serde_json::from_str(text(env, "value")).ok()?;
             let is_restore = items(step, "args").first()?.as_str()? == "restore";
             injected.displaced |= if is_restore { index != 0 } else { index + 1 != steps.len() };
             injected.task = Some(config.task);

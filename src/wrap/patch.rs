@@ -30,7 +30,7 @@ pub struct Changes {
 }
 
 /// A run that is patched.
-pub struct Patched {
+pub struct PatchedRun {
     /// The patch, as JSON.
     pub patch: String,
     /// How many operations it has.
@@ -42,7 +42,7 @@ pub struct Patched {
 }
 
 /// The patch that turns `run` into the wrapped run of `pipeline`.
-pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request) -> Result<Patched, Refusal> {
+pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request) -> Result<PatchedRun, Refusal> {
     let (labels, annotations) = metadata(pipeline, request);
     let mut edits = Vec::new();
     add_missing(&mut edits, run, "labels", labels);
@@ -65,7 +65,7 @@ pub fn build(run: Run<'_>, pipeline: &Found, changes: Changes, request: &Request
     let size = patched.to_string().len().saturating_sub("null".len()).saturating_add(spec_size);
     let place = patched.get_mut("spec").and_then(|spec| spec.get_mut(PIPELINE_SPEC));
     *place.ok_or_else(|| Refusal::Patch("it has no spec".to_owned()))? = changes.spec;
-    Ok(Patched { patch, operations, run: patched, size })
+    Ok(PatchedRun { patch, operations, run: patched, size })
 }
 
 /// The JSON of the patch that does `edits` and sets the pipeline's `spec`, and how many bytes of it are that spec.
@@ -149,7 +149,7 @@ struct Edit {
 
 /// An operation of a JSON patch (RFC 6902).
 #[derive(Serialize)]
-struct Operation<'a> {
+struct PatchOperation<'a> {
     op: &'static str,
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,11 +157,11 @@ struct Operation<'a> {
 }
 
 impl Edit {
-    fn operation(&self) -> Operation<'_> {
+    fn operation(&self) -> PatchOperation<'_> {
         let path = self.path.iter().map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).collect();
         // "add" replaces what is there (RFC 6902, 4.1).
         let op = if self.value.is_some() { "add" } else { "remove" };
-        Operation { op, path, value: self.value.as_ref() }
+        PatchOperation { op, path, value: self.value.as_ref() }
     }
 
     /// Does the same to `run`; none if it has no such place.

@@ -128,7 +128,7 @@ pub fn rewrite(
         values: name_of_pipeline.map(|name| pipeline_name::in_run(run, name)).unwrap_or_default(),
         task_run_specs: pod_template::rename(run, &renamings).map_err(too_large)?,
     };
-    let patch::Patched { patch, operations, run, size } = patch::build(run, pipeline, changes, request)?;
+    let patch::PatchedRun { patch, operations, run, size } = patch::build(run, pipeline, changes, request)?;
     if size > MAX_RUN_BYTES {
         return Err(too_large(size));
     }

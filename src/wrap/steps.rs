@@ -13,7 +13,7 @@ use super::{
     settings::Settings,
     task_spec::name_steps,
     template,
-    volumes::{Names, free_name, mounted_over},
+    volumes::{VolumeNames, free_name, mounted_over},
 };
 use crate::{
     step::{AfterFailure, CA_DIR, CREDENTIALS_DIR, MatrixStep, PROGRAM, STATE_DIR, StepConfig, WorkspaceStep},
@@ -49,7 +49,7 @@ pub fn inject(
     if let Some((path, root)) = mounted_over(pipeline_task, scope, isolated) {
         return Err(refused(TaskProblem::MountPath { path, root }));
     }
-    let volumes = own_volumes(plan, request, &Names::new(pipeline_task, run, request, scope)).map_err(refused)?;
+    let volumes = own_volumes(plan, request, &VolumeNames::new(pipeline_task, run, request, scope)).map_err(refused)?;
     let failures = if request.saves_failed && !plan.save.is_empty() {
         failure::continue_after(pipeline_task, scope)
     } else {
@@ -210,7 +210,7 @@ fn access_variables(access: &RegistryAccess) -> impl Iterator<Item = Value> {
 }
 
 /// The volumes that the injected steps of a task need. They have names that no other volume of the pod has.
-fn own_volumes(plan: &TaskPlan, request: &Request, names: &Names) -> Result<Vec<Volume>, TaskProblem> {
+fn own_volumes(plan: &TaskPlan, request: &Request, names: &VolumeNames) -> Result<Vec<Volume>, TaskProblem> {
     let volume = |name: &str, source: &'static str, value: Value, path: &'static str, read_only: bool| {
         Ok(Volume { name: names.free(name)?, source: (source, value), path, read_only })
     };

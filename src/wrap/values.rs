@@ -18,7 +18,7 @@ use crate::tekton::{
     fields::{field, items, text},
     run::Run,
 };
-use rename::Names;
+use rename::TakenNames;
 pub use rename::{Renaming, references_in};
 
 /// A task of the pipeline while it is rewritten.
@@ -44,7 +44,7 @@ pub fn keep(
     for inlined in tasks.iter() {
         names.extend(declared(inlined.task).map(str::to_owned));
     }
-    let mut names = Names::new(names);
+    let mut names = TakenNames::new(names);
     let mut all = Vec::new();
     let mut rename = |task: &mut Value, old: &[String]| {
         if old.is_empty() {

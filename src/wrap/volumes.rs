@@ -40,7 +40,7 @@ pub fn mounted_over(task: &Value, scope: &Scope<'_>, isolated: bool) -> Option<(
 }
 
 /// The names of the volumes of a task's pod.
-pub struct Names {
+pub struct VolumeNames {
     /// The names of those that the task or a pod template declares.
     declared: Vec<KnownText>,
     /// The names of those that the task's own containers mount, declared or not; each as it is written, with what it will be.
@@ -49,7 +49,7 @@ pub struct Names {
     secret: Option<String>,
 }
 
-impl Names {
+impl VolumeNames {
     /// Those of `task`, before anything is injected.
     pub fn new(task: &Value, run: Run<'_>, request: &Request, scope: &Scope<'_>) -> Self {
         let spec = field(task, "taskSpec").unwrap_or(&Value::Null);

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use tekton_wrap::{render::Objects, resolve::wrap_run, wrap::Settings, yaml};
+use tekton_wrap::{render::FileObjects, resolve::wrap_run, wrap::Settings, yaml};
 
 use support::{
     cluster::{Cluster, Namespace},
@@ -53,14 +53,14 @@ fn run() -> Value {
 }
 
 /// A namespace that holds [`OBJECTS`], and these as they are stored. The webhook is in force.
-async fn namespace() -> (Namespace, Objects) {
+async fn namespace() -> (Namespace, FileObjects) {
     Webhook::shared().await;
     namespace_with(OBJECTS).await
 }
 
-async fn namespace_with(text: &str) -> (Namespace, Objects) {
+async fn namespace_with(text: &str) -> (Namespace, FileObjects) {
     let namespace = Cluster::shared().await.namespace().await;
-    let mut stored = Objects::default();
+    let mut stored = FileObjects::default();
     for mut object in yaml::parse(text).unwrap() {
         if object["kind"] != "PipelineRun" {
             name_steps(&mut object);
@@ -92,7 +92,7 @@ fn name_steps(value: &mut Value) {
 }
 
 /// What `render` makes of `run` with `objects`.
-async fn render(objects: &Objects, run: &Value, namespace: &Namespace) -> Value {
+async fn render(objects: &FileObjects, run: &Value, namespace: &Namespace) -> Value {
     let settings = Settings { image: IMAGE.to_owned() };
     let rewrite = wrap_run(objects, run, &*namespace.name, &settings).await.unwrap();
     rewrite.expect("a run for the resolver wrap").run
@@ -279,7 +279,7 @@ spec:
     for (run, sentence) in [
         (
             missing,
-            r#"param "target" of resolver wrap is missing: name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest"#.to_owned(),
+            r#"param "target" of resolver wrap is missing: name where the workspaces go, for example quay.io/me/ci:$(context.pipelineRun.name)-{{workspace}}"#.to_owned(),
         ),
         (
             value(0, "no-such-pipeline"),

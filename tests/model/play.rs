@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 use tekton_wrap::{
-    render::Objects,
+    render::FileObjects,
     rerun::{self, Rerun, RerunRefusal, RerunScope},
     resolve::wrap_run,
     step::{ENV, STATE_DIR, StepConfig},
@@ -145,7 +145,7 @@ impl<'a> Play<'a> {
         // Once more through the webhook, which must leave it alone.
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let settings = Settings { image: "i".to_owned() };
-        let again = runtime.block_on(wrap_run(&Objects::default(), &rerun.run, "ns", &settings));
+        let again = runtime.block_on(wrap_run(&FileObjects::default(), &rerun.run, "ns", &settings));
         if again.map_err(|refusal| format!("the webhook refuses the rerun: {refusal}"))?.is_some() {
             return Err("the webhook wraps the rerun again".to_owned());
         }
@@ -488,7 +488,7 @@ fn lists(wanted: &[Merged], used: &[usize], workspace: &str, sentence: &str) -> 
 
 /// The rewrite of the run among `objects`.
 fn wrapped(objects: &Value) -> Result<Value, String> {
-    let mut files = Objects::default();
+    let mut files = FileObjects::default();
     files.add(&objects.to_string()).expect("YAML");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let settings = Settings { image: "i".to_owned() };

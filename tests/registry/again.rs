@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
-use support::faults::{Fault, Faults};
+use support::faults::{Fault, Faults, MOMENT};
 
 use super::*;
 
@@ -52,12 +52,12 @@ fn a_layer_that_arrives_damaged_is_read_once_more() {
     faults.on("GET", &layer, 1, Fault::FlipAnswer(10));
     restore(folder.path(), &image).unwrap();
     faults.forget_rules();
-    faults.on("GET", &layer, 1, Fault::Trickle(1 << 20)).on("GET", &layer, 1, Fault::FlipAnswer(100_000));
+    faults.on("GET", &layer, 1, Fault::Trickle(1 << 20, MOMENT)).on("GET", &layer, 1, Fault::FlipAnswer(100_000));
     let printed = restore(folder.path(), &image).unwrap();
     assert!(printed.contains("fetching it once more"), "{printed}");
     faults.forget_rules();
     // What is stored damaged stays damaged.
-    faults.on("GET", &layer, 1, Fault::Trickle(1 << 20)).on("GET", &layer, 2, Fault::FlipAnswer(100_000));
+    faults.on("GET", &layer, 1, Fault::Trickle(1 << 20, MOMENT)).on("GET", &layer, 2, Fault::FlipAnswer(100_000));
     let error = restore(folder.path(), &image).unwrap_err();
     assert!(error.lines().last().unwrap().contains("digest") || error.contains("not what its table"), "{error}");
     assert_eq!(faults.seen("GET", &layer).iter().filter(|head| head.header("range").is_none()).count(), 5);

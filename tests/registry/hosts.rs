@@ -261,13 +261,26 @@ fn a_registry_behind_a_server_with_pages() {
     assert!(store.manifest("v1").unwrap().is_none());
 }
 
-/// Bytes come, but so few that it would take for ever: another connection is tried.
+/// Bytes come, but so few that it would take for ever: another connection is tried, whatever is read. Takes the minute that
+/// they are given.
 #[test]
-fn an_answer_that_trickles() {
+fn answers_that_trickle() {
+    const PARTS: [&str; 3] = ["/blobs/", "/manifests/v1", "/tags/list"];
     let registry = Faults::start(&REGISTRY.address);
     let store = open(&registry.address, &repository(), &options());
     let content = content(9, 200_000);
     let blob = put(&*store, &content).unwrap();
-    registry.on("GET", "/blobs/", 1, Fault::Trickle(2000));
-    assert!(get(&*store, &blob).unwrap() == content);
+    let image = manifest(&store.put_bytes(b"{}").unwrap(), &blob);
+    store.put_manifest("v1", MANIFEST, &image).unwrap();
+    for part in PARTS {
+        registry.on("GET", part, 1, Fault::Trickle(1, Duration::from_secs(3)));
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| assert!(get(&*store, &blob).unwrap() == content));
+        scope.spawn(|| assert_eq!(store.manifest("v1").unwrap().unwrap().bytes, image));
+        scope.spawn(|| assert_eq!(store.tags().unwrap(), ["v1"]));
+    });
+    for part in PARTS {
+        assert_eq!(registry.seen("GET", part).len(), 2, "{part}");
+    }
 }

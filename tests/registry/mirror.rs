@@ -1,6 +1,6 @@
 //! Blobs from a mirror: distribution in proxy mode.
 
-use tekton_wrap::{digest::Digest, store::MirrorAddress};
+use tekton_wrap::{digest::Digest, mirror::MirrorAddress};
 
 use super::*;
 use support::{

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use serde_json::Value;
 use tekton_wrap::{
-    render::Objects,
+    render::FileObjects,
     resolve::wrap_run,
     wrap::{Rewrite, Settings, explain},
     yaml,
@@ -31,13 +31,13 @@ fn cases() -> Vec<String> {
     inputs.into_iter().collect()
 }
 
-fn objects(case: &str) -> Objects {
-    let mut objects = Objects::default();
+fn objects(case: &str) -> FileObjects {
+    let mut objects = FileObjects::default();
     objects.add(&fs::read_to_string(folder().join(format!("{case}.yaml"))).unwrap()).unwrap();
     objects
 }
 
-fn wrap(objects: &Objects, run: &Value) -> Option<Rewrite> {
+fn wrap(objects: &FileObjects, run: &Value) -> Option<Rewrite> {
     let settings = Settings { image: "registry.example/tekton-wrap:v1".to_owned() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(wrap_run(objects, run, "default", &settings)).unwrap()

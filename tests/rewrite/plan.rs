@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tekton_wrap::{
-    render::Objects,
+    render::FileObjects,
     resolve::wrap_run,
     step::{ENV, StepConfig, WorkspaceStep},
     wrap::Settings,
@@ -125,7 +125,7 @@ fn task_spec(task: &Task) -> Value {
 
 /// The wrapped tasks' restore and save configurations.
 fn wrapped(tasks: &[Task], spec: &Value) -> Vec<[Option<StepConfig>; 2]> {
-    let mut objects = Objects::default();
+    let mut objects = FileObjects::default();
     let run = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"name": "r"}, "spec": {
         "pipelineRef": {"resolver": "wrap", "params": [
             {"name": "pipelineref", "value": "p"}, {"name": "workspaces", "value": "w"}, {"name": "target", "value": "quay.io/a/b"},

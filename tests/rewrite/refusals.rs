@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tekton_wrap::{
-    render::Objects,
+    render::FileObjects,
     resolve::wrap_run,
     source::Creation,
     wrap::{Refusal, Rewrite, Settings},
@@ -64,7 +64,7 @@ pub fn wrap_in(creation: Creation<'_>, changes: &[(usize, &str, Value)]) -> Resu
             _ => panic!("{pointer}"),
         }
     }
-    let mut all = Objects::default();
+    let mut all = FileObjects::default();
     all.add(&json!({"kind": "List", "items": objects}).to_string()).unwrap();
     let run = all.runs().next().unwrap();
     let settings = Settings { image: "i".to_owned() };
@@ -154,7 +154,7 @@ fn refused_with_a_sentence() {
             RUN,
             params,
             json!([{"name": "pipelineref", "value": "p"}]),
-            r#"param "target" of resolver wrap is missing: name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest"#,
+            r#"param "target" of resolver wrap is missing: name where the workspaces go, for example quay.io/me/ci:$(context.pipelineRun.name)-{{workspace}}"#,
         ),
         (
             RUN,
@@ -186,6 +186,18 @@ fn refused_with_a_sentence() {
             add,
             param("url", json!("x")),
             r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "failed", "expires", "target-expires", "keep", "compression", "size", "paths", "credentials", "mirror", "insecure", "ca", "retry-for", "endpoint", "region""#,
+        ),
+        (
+            RUN,
+            add,
+            param("mirror", json!("https://user:pw@mirror.tools.svc")),
+            r#"param "mirror" of resolver wrap: "https://***@mirror.tools.svc": it has to be [http://]host[:port][/prefix]"#,
+        ),
+        (
+            RUN,
+            add,
+            param("retry-for", json!("5 minutes")),
+            r#"param "retry-for" of resolver wrap: it has to be a number with s, m, h, d or w behind it, for example 90s, 5m or 7d"#,
         ),
         (RUN, add, param("target", json!("x")), r#"param "target" of resolver wrap is given twice: keep one"#),
         (RUN, add, param("base", json!(["x"])), r#"param "base" of resolver wrap: it must be a string"#),
@@ -661,7 +673,7 @@ fn a_run_that_etcd_would_not_take() {
 #[test]
 fn files_have_no_resolvers() {
     let wrap = |text: &str| {
-        let mut objects = Objects::default();
+        let mut objects = FileObjects::default();
         objects.add(text).unwrap();
         let run = objects.runs().next().unwrap().clone();
         let settings = Settings { image: "tekton-wrap:v1".to_owned() };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tekton_wrap::{
-    render::Objects,
+    render::FileObjects,
     resolve::wrap_run,
     wrap::{Refusal, Rewrite, Settings},
 };
@@ -59,7 +59,7 @@ fn map(name: &str, namespace: &str, data: Value) -> Value {
 }
 
 fn wrap(run: &Value, others: &[Value]) -> Result<Option<Rewrite>, Refusal> {
-    let mut objects = Objects::default();
+    let mut objects = FileObjects::default();
     objects.add(OBJECTS).unwrap();
     objects.add(&json!({"kind": "List", "items": others}).to_string()).unwrap();
     let settings = Settings { image: "i".to_owned() };
@@ -213,7 +213,7 @@ fn refused_where_the_values_came_from() {
         (
             run(&[("wrap", "src")], by_name()),
             vec![],
-            r#"annotation "tekton-wrap.dev/target" is missing: name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest"#,
+            r#"annotation "tekton-wrap.dev/target" is missing: name where the workspaces go, for example quay.io/me/ci:$(context.pipelineRun.name)-{{workspace}}"#,
         ),
         (
             run(&[("wrap", "src"), ("tagret", "x")], by_name()),

@@ -16,13 +16,13 @@ pub type Key = (String, String);
 /// A ResolutionRequest as far as it is read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RequestObject {
-    metadata: Metadata,
+    metadata: RequestMetadata,
     #[serde(default)]
     status: RequestStatus,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Metadata {
+struct RequestMetadata {
     #[serde(default)]
     namespace: String,
     name: String,

@@ -32,12 +32,12 @@ pub type ResolutionResult = Result<Resolved, SourceError>;
 
 /// Room for answers: counts the bytes of those that are still referred to.
 #[derive(Clone, Default)]
-pub struct Room(Arc<AtomicUsize>);
+pub struct AnswerRoom(Arc<AtomicUsize>);
 
 /// The bytes of an answer, counted until they are dropped.
 struct Held {
     data: Vec<u8>,
-    all: Room,
+    all: AnswerRoom,
 }
 
 impl AsRef<[u8]> for Held {
@@ -52,7 +52,7 @@ impl Drop for Held {
     }
 }
 
-impl Room {
+impl AnswerRoom {
     /// What `status` says, if there is room for it; none if there is no answer yet.
     pub fn answer(&self, query: &ResolverQuery, status: &RequestStatus) -> Option<ResolutionResult> {
         // Base64 has four characters for three bytes.
@@ -154,7 +154,7 @@ mod tests {
             params: Vec::new(),
         };
         let status: RequestStatus = serde_json::from_value(json!({"data": STANDARD.encode(vec![0; 1 << 20])})).unwrap();
-        let room = Room::default();
+        let room = AnswerRoom::default();
         let answers: Vec<Resolved> = (0..15).map(|_| room.answer(&query, &status).unwrap().unwrap()).collect();
         let error = room.answer(&query, &status).unwrap().unwrap_err();
         assert_eq!(error.reason, SourceError::UNAVAILABLE);

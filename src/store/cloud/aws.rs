@@ -10,7 +10,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use self::profile::Profiles;
 pub use self::sign::{Signature, encode, hex_digest};
-use super::{Environment, Fetch, Found, Problem};
+use super::{Environment, Fetch, Obtained, Problem};
 use crate::store::credentials::Secret;
 
 /// What requests are signed with.
@@ -27,7 +27,7 @@ pub struct Keys {
 }
 
 /// The keys of `environment`, or those that were fetched before.
-pub fn keys(environment: &Environment, fetch: &Fetch) -> Result<Arc<Found<Keys>>, Problem> {
+pub fn keys(environment: &Environment, fetch: &Fetch) -> Result<Arc<Obtained<Keys>>, Problem> {
     environment.aws_cache().get(|| find(environment, fetch))
 }
 
@@ -38,13 +38,13 @@ pub fn region(environment: &Environment) -> Option<String> {
 }
 
 /// Searches one place after the other; the first one that has something decides.
-fn find(environment: &Environment, fetch: &Fetch) -> Result<Found<Keys>, Problem> {
+fn find(environment: &Environment, fetch: &Fetch) -> Result<Obtained<Keys>, Problem> {
     let found = |keys: Keys, place: String| {
         let secrets = [Some(&keys.secret), keys.token.as_ref()].into_iter().flatten().map(|s| s.expose().to_owned());
         let (secrets, expires) = (secrets.collect(), keys.expires);
-        Ok(Found { keys: Some(keys), expires, searched: format!("check the credentials of {place}"), secrets })
+        Ok(Obtained { keys: Some(keys), expires, searched: format!("check the credentials of {place}"), secrets })
     };
-    let none = |searched: String| Ok(Found { keys: None, expires: None, searched, secrets: Vec::new() });
+    let none = |searched: String| Ok(Obtained { keys: None, expires: None, searched, secrets: Vec::new() });
     let mut passed = Vec::new();
     if environment.is_anonymous() {
         return none("it is asked without credentials".to_owned());

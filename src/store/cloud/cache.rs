@@ -11,11 +11,11 @@ use super::Problem;
 const EARLY: Duration = Duration::from_secs(5 * 60);
 
 /// See the module.
-pub struct Cache<T>(Mutex<Option<Arc<Found<T>>>>);
+pub struct Cache<T>(Mutex<Option<Arc<Obtained<T>>>>);
 
 /// The outcome of a search.
 #[derive(Debug)]
-pub struct Found<T> {
+pub struct Obtained<T> {
     /// None: requests are sent as nobody.
     pub keys: Option<T>,
     /// When they end.
@@ -34,7 +34,7 @@ impl<T> Default for Cache<T> {
 
 impl<T> Cache<T> {
     /// What `search` found, the first time and when that is about to expire.
-    pub fn get(&self, search: impl FnOnce() -> Result<Found<T>, Problem>) -> Result<Arc<Found<T>>, Problem> {
+    pub fn get(&self, search: impl FnOnce() -> Result<Obtained<T>, Problem>) -> Result<Arc<Obtained<T>>, Problem> {
         // One thread searches, the others wait for it.
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = cached.as_ref().filter(|found| !found.ends_soon()) {
@@ -46,7 +46,7 @@ impl<T> Cache<T> {
     }
 
     /// `found` was refused as expired: the next one who asks searches anew. False if there was nothing to refuse.
-    pub fn expired(&self, found: &Arc<Found<T>>) -> bool {
+    pub fn expired(&self, found: &Arc<Obtained<T>>) -> bool {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if cached.as_ref().is_some_and(|cached| Arc::ptr_eq(cached, found)) {
             *cached = None;
@@ -55,7 +55,7 @@ impl<T> Cache<T> {
     }
 }
 
-impl<T> Found<T> {
+impl<T> Obtained<T> {
     fn ends_soon(&self) -> bool {
         let soon = SystemTime::now().checked_add(EARLY);
         self.expires.is_some_and(|expires| soon.is_none_or(|soon| expires < soon))
@@ -71,7 +71,7 @@ mod tests {
         let cache = Cache::default();
         let found = |number: u32, seconds: Option<u64>| {
             let expires = seconds.map(|seconds| SystemTime::now() + Duration::from_secs(seconds));
-            Ok(Found { keys: Some(number), expires, searched: String::new(), secrets: Vec::new() })
+            Ok(Obtained { keys: Some(number), expires, searched: String::new(), secrets: Vec::new() })
         };
         let get = |number, seconds| cache.get(|| found(number, seconds)).unwrap();
         assert_eq!(get(1, Some(0)).keys, Some(1));

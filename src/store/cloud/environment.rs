@@ -20,7 +20,7 @@ struct Inner {
     secret: Option<PathBuf>,
     anonymous: bool,
     aws: Cache<aws::Keys>,
-    google: Cache<google::Token>,
+    google: Cache<google::AccessToken>,
 }
 
 impl Environment {
@@ -98,7 +98,7 @@ impl Environment {
     }
 
     /// Access tokens of Google that were fetched.
-    pub fn google_cache(&self) -> &Cache<google::Token> {
+    pub fn google_cache(&self) -> &Cache<google::AccessToken> {
         &self.0.google
     }
 

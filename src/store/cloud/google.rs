@@ -14,12 +14,12 @@ use http::Request;
 use serde::Deserialize;
 
 use self::{exchange::Exchange, file::CredentialsFile};
-use super::{Environment, Fetch, Found, Problem};
+use super::{Environment, Fetch, Obtained, Problem};
 use crate::store::credentials::Secret;
 
 /// What requests show: the text behind `Bearer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
+pub struct AccessToken {
     /// See above.
     pub secret: Secret,
     /// When it ends.
@@ -35,23 +35,23 @@ pub const SECRET_KEYS: [&str; 4] =
 
 /// What every token server answers (RFC 6749, 5.1).
 #[derive(Deserialize)]
-struct Answer {
+struct TokenAnswer {
     access_token: Secret,
     expires_in: Option<u64>,
 }
 
 /// The token of `environment`, or the one that was fetched before.
-pub fn token(environment: &Environment, fetch: &Fetch) -> Result<Arc<Found<Token>>, Problem> {
+pub fn token(environment: &Environment, fetch: &Fetch) -> Result<Arc<Obtained<AccessToken>>, Problem> {
     environment.google_cache().get(|| find(environment, fetch))
 }
 
 /// Searches one place after the other; the first one that has something decides.
-fn find(environment: &Environment, fetch: &Fetch) -> Result<Found<Token>, Problem> {
-    let found = |token: Token, place: String| {
+fn find(environment: &Environment, fetch: &Fetch) -> Result<Obtained<AccessToken>, Problem> {
+    let found = |token: AccessToken, place: String| {
         let (expires, secrets) = (token.expires, vec![token.secret.expose().to_owned()]);
-        Ok(Found { keys: Some(token), expires, searched: format!("check the credentials of {place}"), secrets })
+        Ok(Obtained { keys: Some(token), expires, searched: format!("check the credentials of {place}"), secrets })
     };
-    let none = |searched: String| Ok(Found { keys: None, expires: None, searched, secrets: Vec::new() });
+    let none = |searched: String| Ok(Obtained { keys: None, expires: None, searched, secrets: Vec::new() });
     if environment.is_anonymous() {
         return none("it is asked without credentials".to_owned());
     }
@@ -93,7 +93,7 @@ fn files(environment: &Environment) -> (Option<PathBuf>, Option<PathBuf>) {
 }
 
 /// The token of the machine's, or in GKE the pod's, service account; none where there is no such server.
-fn of_machine(environment: &Environment, fetch: &Fetch) -> Result<Option<Token>, Problem> {
+fn of_machine(environment: &Environment, fetch: &Fetch) -> Result<Option<AccessToken>, Problem> {
     const WHAT: &str = "the metadata server of this machine";
     if environment.get("NO_GCE_CHECK").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
         return Ok(None);
@@ -108,12 +108,12 @@ fn of_machine(environment: &Environment, fetch: &Fetch) -> Result<Option<Token>,
     }
 }
 
-fn parse(what: &str, text: &str) -> Result<Token, Problem> {
-    let answer: Answer = serde_json::from_str(text)
+fn parse(what: &str, text: &str) -> Result<AccessToken, Problem> {
+    let answer: TokenAnswer = serde_json::from_str(text)
         .map_err(|_| Problem::lasting(format!("{what} gave an unexpected response: no token in it")))?;
     let lifetime = answer.expires_in.map(Duration::from_secs);
     let expires = lifetime.and_then(|lifetime| SystemTime::now().checked_add(lifetime));
-    Ok(Token { secret: answer.access_token, expires })
+    Ok(AccessToken { secret: answer.access_token, expires })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub enum CredentialSource {
 }
 
 /// The content of a source.
-pub enum Loaded {
+pub enum LoadedSource {
     /// A valid file.
     Config {
         /// Its path.
@@ -34,15 +34,15 @@ pub enum Loaded {
 
 impl CredentialSource {
     /// Reads and parses it.
-    pub fn load(&self) -> Result<Loaded, StoreError> {
+    pub fn load(&self) -> Result<LoadedSource, StoreError> {
         match self {
             Self::File(file) => Ok(match read(file)? {
                 Ok(text) => loaded(file, DockerConfig::parse(&text))?,
-                Err(error) => Loaded::Skipped(Some(format!("{} ({})", file.display(), reason(&error)))),
+                Err(error) => LoadedSource::Skipped(Some(format!("{} ({})", file.display(), reason(&error)))),
             }),
             Self::Uncommon(file) => Ok(match read(file)? {
                 Ok(text) => loaded(file, DockerConfig::parse(&text))?,
-                Err(_) => Loaded::Skipped(None),
+                Err(_) => LoadedSource::Skipped(None),
             }),
             Self::Secret(folder) => {
                 for name in [".dockerconfigjson", "config.json"] {
@@ -54,7 +54,7 @@ impl CredentialSource {
                 let file = folder.join(".dockercfg");
                 match read(&file)? {
                     Ok(text) => loaded(&file, DockerConfig::parse_old(&text)),
-                    Err(_) if is_for_a_cloud(folder) => Ok(Loaded::Skipped(None)),
+                    Err(_) if is_for_a_cloud(folder) => Ok(LoadedSource::Skipped(None)),
                     Err(_) => Err(invalid(folder, InvalidConfig::NoSecret)),
                 }
             }
@@ -70,9 +70,9 @@ fn read(file: &Path) -> Result<io::Result<String>, StoreError> {
     }
 }
 
-fn loaded(file: &Path, config: Result<DockerConfig, InvalidConfig>) -> Result<Loaded, StoreError> {
+fn loaded(file: &Path, config: Result<DockerConfig, InvalidConfig>) -> Result<LoadedSource, StoreError> {
     let config = config.map_err(|problem| invalid(file, problem))?;
-    Ok(Loaded::Config { file: file.to_owned(), config })
+    Ok(LoadedSource::Config { file: file.to_owned(), config })
 }
 
 /// The error for an invalid file.

@@ -10,14 +10,14 @@ use crate::{
     redact::redact,
     store::{
         bucket::{Asked, Said},
-        layout::Action,
+        layout::ObjectAction,
         net::retry::{Failure, retry_after},
     },
 };
 
 /// An answer, as far as it says something.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct GcsRefusal {
     pub status: StatusCode,
     reason: String,
     message: String,
@@ -28,17 +28,17 @@ pub struct Refusal {
 }
 
 /// What a role has to allow.
-fn rights(action: Action) -> &'static str {
+fn rights(action: ObjectAction) -> &'static str {
     match action {
-        Action::Find | Action::Read => "storage.objects.get",
-        Action::Store => "storage.objects.create and storage.objects.delete",
-        Action::List => "storage.objects.list",
-        Action::Copy => "storage.objects.get, storage.objects.create and storage.objects.delete",
-        Action::Delete => "storage.objects.delete",
+        ObjectAction::Find | ObjectAction::Read => "storage.objects.get",
+        ObjectAction::Store => "storage.objects.create and storage.objects.delete",
+        ObjectAction::List => "storage.objects.list",
+        ObjectAction::Copy => "storage.objects.get, storage.objects.create and storage.objects.delete",
+        ObjectAction::Delete => "storage.objects.delete",
     }
 }
 
-impl Refusal {
+impl GcsRefusal {
     /// What an answer with this beginning of its body says.
     pub fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let json: Value = serde_json::from_slice(body).unwrap_or_default();

@@ -2,10 +2,10 @@
 
 use http::{Method, StatusCode, Uri, header};
 
-use super::{GcsObjects, refusal::Refusal, session::Call};
+use super::{GcsObjects, refusal::GcsRefusal, session::GcsCall};
 use crate::store::{
     bucket::BucketSession,
-    layout::Action,
+    layout::ObjectAction,
     net::{self, blocks::BlockReader, drain, retry::Failure},
 };
 
@@ -16,7 +16,7 @@ const PART: usize = 8 << 20;
 const CANCELLED: u16 = 499;
 
 /// An upload that was begun. It is taken back unless it is completed.
-struct Upload<'a> {
+struct ResumableUpload<'a> {
     objects: &'a GcsObjects,
     key: &'a str,
     url: Uri,
@@ -26,7 +26,7 @@ struct Upload<'a> {
 impl GcsObjects {
     /// Stores `first` and then what `body` brings.
     pub(super) fn upload_in_parts(&self, key: &str, first: Vec<u8>, body: &mut BlockReader) -> Result<(), Failure> {
-        let mut upload = Upload::begin(self, key)?;
+        let mut upload = ResumableUpload::begin(self, key)?;
         let (mut part, mut offset) = (first, 0_u64);
         loop {
             // Only the last part may have a size of its own, and only with it the size of the whole is known.
@@ -42,13 +42,13 @@ impl GcsObjects {
     }
 }
 
-impl<'a> Upload<'a> {
+impl<'a> ResumableUpload<'a> {
     fn begin(objects: &'a GcsObjects, key: &'a str) -> Result<Self, Failure> {
         let started = objects.session.backoff().run(|| {
             let url = objects.upload_url(key, "resumable")?;
             let answer =
-                objects.session.call(&Call { body: Some(b""), ..Call::of(&Method::POST, key, url.clone()) })?;
-            let answer = answer.map_err(|refusal| objects.session.failure(Action::Store, key, &refusal))?;
+                objects.session.call(&GcsCall { body: Some(b""), ..GcsCall::of(&Method::POST, key, url.clone()) })?;
+            let answer = answer.map_err(|refusal| objects.session.failure(ObjectAction::Store, key, &refusal))?;
             let location =
                 net::text(&answer, header::LOCATION.as_str()).and_then(|location| location.parse::<Uri>().ok());
             drain(answer);
@@ -80,7 +80,8 @@ impl<'a> Upload<'a> {
             };
             let body: &[u8] = if ask { &[] } else { rest };
             let headers = [(header::CONTENT_RANGE, range.as_str())];
-            let call = Call { headers: &headers, body: Some(body), ..Call::of(&Method::PUT, key, self.url.clone()) };
+            let call =
+                GcsCall { headers: &headers, body: Some(body), ..GcsCall::of(&Method::PUT, key, self.url.clone()) };
             let failure = match objects.session.call(&call) {
                 Ok(Ok(answer)) if answer.status() == StatusCode::PERMANENT_REDIRECT => {
                     let has = net::text(&answer, header::RANGE.as_str())
@@ -108,7 +109,7 @@ impl<'a> Upload<'a> {
                     return Ok(());
                 }
                 Ok(Err(refusal)) if matches!(refusal.status.as_u16(), 404 | 410) => return Err(self.lost(&refusal)),
-                Ok(Err(refusal)) => objects.session.failure(Action::Store, key, &refusal),
+                Ok(Err(refusal)) => objects.session.failure(ObjectAction::Store, key, &refusal),
                 Err(failure) => failure,
             };
             backoff.wait(failure).map_err(Failure::Final)?;
@@ -121,17 +122,17 @@ impl<'a> Upload<'a> {
     }
 
     /// The whole is sent again.
-    fn lost(&self, refusal: &Refusal) -> Failure {
-        self.objects.session.failure(Action::Store, self.key, refusal).of_part()
+    fn lost(&self, refusal: &GcsRefusal) -> Failure {
+        self.objects.session.failure(ObjectAction::Store, self.key, refusal).of_part()
     }
 }
 
-impl Drop for Upload<'_> {
+impl Drop for ResumableUpload<'_> {
     fn drop(&mut self) {
         if self.completed {
             return;
         }
-        let answer = self.objects.session.call(&Call::of(&Method::DELETE, self.key, self.url.clone()));
+        let answer = self.objects.session.call(&GcsCall::of(&Method::DELETE, self.key, self.url.clone()));
         match answer {
             Ok(Ok(answer)) => drain(answer),
             Ok(Err(refusal)) if refusal.status.as_u16() == CANCELLED => {}

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use ureq::Body;
 
-use super::refusal::Refusal;
+use super::refusal::GcsRefusal;
 use crate::{
     store::{
         StoreError, StoreOptions,
-        bucket::{Access, BucketSession, Kind, REFUSAL_SIZE},
-        cloud::{Found, Problem, aws::encode, google},
-        layout::Action,
+        bucket::{Access, BucketSession, Cloud, REFUSAL_SIZE},
+        cloud::{Obtained, Problem, aws::encode, google},
+        layout::ObjectAction,
         net::{fault::Fault, read_reason, retry::Failure},
     },
     target::Bucket,
@@ -21,7 +21,7 @@ use crate::{
 const UPLOADS: usize = 3;
 
 /// A part of a bucket.
-pub struct Session {
+pub struct GcsSession {
     access: Access,
     /// The address of the service, without a slash at the end.
     service: String,
@@ -29,7 +29,7 @@ pub struct Session {
 
 /// One request.
 #[derive(Clone, Debug)]
-pub struct Call<'a> {
+pub struct GcsCall<'a> {
     pub method: &'a Method,
     /// For errors.
     pub key: &'a str,
@@ -38,7 +38,7 @@ pub struct Call<'a> {
     pub body: Option<&'a [u8]>,
 }
 
-impl Session {
+impl GcsSession {
     pub fn new(bucket: &Bucket, options: &StoreOptions) -> Result<Self, StoreError> {
         let emulator = options.cloud.get("STORAGE_EMULATOR_HOST");
         // An emulator knows no users, and must not get a token.
@@ -48,7 +48,7 @@ impl Session {
             Some(host) => format!("http://{host}"),
             None => "https://storage.googleapis.com".to_owned(),
         };
-        let kind = Kind { scheme: "gs", service: "Google Cloud Storage" };
+        let kind = Cloud { scheme: "gs", service: "Google Cloud Storage" };
         let address = format!("{service}/{}", bucket.bucket);
         let access = Access::new(kind, bucket, environment, &address, UPLOADS, options)?;
         Ok(Self { access, service })
@@ -78,7 +78,7 @@ impl Session {
     }
 
     /// Sends the request: a good answer (308 is one, to a part of an upload), or what was said instead.
-    pub fn call(&self, call: &Call<'_>) -> Result<Result<Response<Body>, Refusal>, Failure> {
+    pub fn call(&self, call: &GcsCall<'_>) -> Result<Result<Response<Body>, GcsRefusal>, Failure> {
         let _running = self.access.pressure.request();
         let mut again = true;
         loop {
@@ -88,7 +88,7 @@ impl Session {
                 return Ok(Ok(answer));
             }
             let (parts, text) = read_reason(answer, REFUSAL_SIZE);
-            let refusal = Refusal::new(parts.status, &parts.headers, &text);
+            let refusal = GcsRefusal::new(parts.status, &parts.headers, &text);
             if matches!(refusal.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
                 self.access.pressure.lower();
             }
@@ -101,13 +101,13 @@ impl Session {
     }
 
     /// The failure for what was said instead of a good answer.
-    pub fn failure(&self, action: Action, key: &str, refusal: &Refusal) -> Failure {
+    pub fn failure(&self, action: ObjectAction, key: &str, refusal: &GcsRefusal) -> Failure {
         // It was there a moment ago.
         let found = self.token().ok();
         refusal.failure(&self.asked(action, key, found.as_deref()))
     }
 
-    fn send(&self, call: &Call<'_>, token: Option<&google::Token>) -> Result<Response<Body>, Fault> {
+    fn send(&self, call: &GcsCall<'_>, token: Option<&google::AccessToken>) -> Result<Response<Body>, Fault> {
         let invalid = |error: http::Error| Fault::of(&ureq::Error::Http(error));
         let mut request = Request::builder().method(call.method).uri(call.url.clone());
         for (name, value) in call.headers {
@@ -125,12 +125,12 @@ impl Session {
         }
     }
 
-    fn token(&self) -> Result<Arc<Found<google::Token>>, Problem> {
+    fn token(&self) -> Result<Arc<Obtained<google::AccessToken>>, Problem> {
         google::token(&self.access.environment, &self.access.fetch)
     }
 }
 
-impl BucketSession for Session {
+impl BucketSession for GcsSession {
     fn access(&self) -> &Access {
         &self.access
     }
@@ -140,7 +140,7 @@ impl BucketSession for Session {
     }
 }
 
-impl<'a> Call<'a> {
+impl<'a> GcsCall<'a> {
     /// A request without anything that is particular to it.
     pub fn of(method: &'a Method, key: &'a str, url: Uri) -> Self {
         Self { method, key, url, headers: &[], body: None }

@@ -27,11 +27,11 @@ const READERS: usize = 8;
 
 /// What the tags name, as far as it was read: tags that did not change are not read again.
 #[derive(Default)]
-pub struct Catalog(Mutex<HashMap<String, (String, Image)>>);
+pub struct Catalog(Mutex<HashMap<String, (String, TaggedImage)>>);
 
 /// What a tag names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct TaggedImage {
     pub tag: String,
     pub digest: Digest,
     /// Config, layers and other manifests.
@@ -50,7 +50,7 @@ fn is_older(modified: Option<SystemTime>, than: Duration) -> bool {
 
 impl<O: Objects> Layout<O> {
     /// All images.
-    pub fn images(&self) -> Result<Vec<Image>, StoreError> {
+    pub fn images(&self) -> Result<Vec<TaggedImage>, StoreError> {
         let listed = self.objects.list(tag::FOLDER)?;
         let tags = listed.into_iter().filter_map(|entry| Some((tag::of_key(&entry.key)?, entry.version)));
         let tags: HashMap<String, String> = tags.collect();
@@ -64,7 +64,7 @@ impl<O: Objects> Layout<O> {
         Ok(known.values().map(|(_, image)| image.clone()).collect())
     }
 
-    fn read_images(&self, tags: &[(&String, &String)]) -> Result<Vec<(String, Option<Image>)>, StoreError> {
+    fn read_images(&self, tags: &[(&String, &String)]) -> Result<Vec<(String, Option<TaggedImage>)>, StoreError> {
         let share = tags.len().div_ceil(READERS).max(1);
         std::thread::scope(|scope| {
             let read = |share| scope.spawn(move || self.read_share(share));
@@ -77,11 +77,11 @@ impl<O: Objects> Layout<O> {
         })
     }
 
-    fn read_share(&self, tags: &[(&String, &String)]) -> Result<Vec<(String, Option<Image>)>, StoreError> {
-        let image = |tag: &str| -> Result<Option<Image>, StoreError> {
+    fn read_share(&self, tags: &[(&String, &String)]) -> Result<Vec<(String, Option<TaggedImage>)>, StoreError> {
+        let image = |tag: &str| -> Result<Option<TaggedImage>, StoreError> {
             let Some((manifest, _)) = self.read_tag(tag)? else { return Ok(None) };
             let needs = named_by(&manifest.bytes).map_err(|why| damaged(self.objects.place(&tag::key(tag)), &why))?;
-            Ok(Some(Image { tag: tag.to_owned(), digest: manifest.digest, needs }))
+            Ok(Some(TaggedImage { tag: tag.to_owned(), digest: manifest.digest, needs }))
         };
         tags.iter().map(|(tag, _)| Ok(((*tag).clone(), image(tag)?))).collect()
     }
@@ -90,7 +90,7 @@ impl<O: Objects> Layout<O> {
     pub fn sweep(&self) -> Result<(), StoreError> {
         // Blobs first: an image that is stored meanwhile needs none of those that are seen as old now.
         let blobs = self.objects.list("blobs/")?;
-        let old = |entry: &&super::Entry| is_older(entry.modified, KEEP);
+        let old = |entry: &&super::ListedObject| is_older(entry.modified, KEEP);
         let images = self.images()?;
         let needed: HashSet<String> =
             images.iter().flat_map(|image| image.needs.iter().chain([&image.digest])).map(key).collect();

@@ -29,7 +29,7 @@ pub trait Objects: Send + Sync + 'static {
     fn broken(&self, key: &str, error: io::Error) -> Failure;
 
     /// The object, if it is there.
-    fn find(&self, key: &str) -> Result<Option<Found>, StoreError>;
+    fn find(&self, key: &str) -> Result<Option<FoundObject>, StoreError>;
 
     /// The object from `offset` on, at most `len` bytes of it; none if it is not there.
     fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure>;
@@ -41,7 +41,7 @@ pub trait Objects: Send + Sync + 'static {
     fn put_stream(&self, key: &str, first: Vec<u8>, body: &mut BlockReader) -> Result<(), Failure>;
 
     /// All objects whose keys begin with `prefix`, which ends with a slash.
-    fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError>;
+    fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError>;
 
     /// Copies an object of `size` bytes; false if it is not there.
     fn copy(&self, from: &str, to: &str, size: u64) -> Result<bool, StoreError>;
@@ -58,7 +58,7 @@ pub trait Objects: Send + Sync + 'static {
 
 /// What a request is for, in the words of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum ObjectAction {
     Find,
     Read,
     Store,
@@ -67,7 +67,7 @@ pub enum Action {
     Delete,
 }
 
-impl Action {
+impl ObjectAction {
     /// Fits after "denied".
     pub fn gerund(self) -> &'static str {
         match self {
@@ -83,7 +83,7 @@ impl Action {
 
 /// An object that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundObject {
     /// Number of its bytes.
     pub size: u64,
     /// When it was stored; none where nobody knows.
@@ -109,7 +109,7 @@ impl Opened {
 
 /// An object of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct ListedObject {
     /// Its key.
     pub key: String,
     /// When it was stored; none where nobody knows.

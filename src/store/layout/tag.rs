@@ -12,11 +12,26 @@ pub const FOLDER: &str = "manifests/";
 /// An OCI descriptor (OCI image-spec, descriptor.md).
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Descriptor {
+struct TagDescriptor {
     media_type: String,
     digest: Digest,
     size: u64,
     data: String,
+}
+
+/// What is wrong with a stored tag or manifest: a clause.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidTag {
+    #[error("it is no descriptor: {0}")]
+    NoDescriptor(serde_json::Error),
+    #[error("its data can't be read: {0}")]
+    Data(base64::DecodeError),
+    #[error("it has a manifest of {found} bytes instead of {expected}")]
+    Size { found: usize, expected: u64 },
+    #[error("its content has the digest {0}")]
+    Digest(Digest),
+    #[error("it is not a manifest")]
+    NoManifest,
 }
 
 /// Where the tag is.
@@ -31,7 +46,7 @@ pub fn of_key(key: &str) -> Option<String> {
 
 /// The content of the object.
 pub fn render(media_type: &str, digest: &Digest, manifest: &[u8]) -> Vec<u8> {
-    let descriptor = Descriptor {
+    let descriptor = TagDescriptor {
         media_type: media_type.to_owned(),
         digest: *digest,
         size: manifest.len() as u64,
@@ -41,25 +56,23 @@ pub fn render(media_type: &str, digest: &Digest, manifest: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&descriptor).unwrap_or_default()
 }
 
-/// The manifest in it, checked; or what is wrong with it.
-pub fn parse(bytes: &[u8]) -> Result<StoredManifest, String> {
-    let descriptor: Descriptor =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is no descriptor: {error}"))?;
-    let manifest =
-        BASE64_STANDARD.decode(&descriptor.data).map_err(|error| format!("its data can't be read: {error}"))?;
+/// The manifest in it, checked.
+pub fn parse(bytes: &[u8]) -> Result<StoredManifest, InvalidTag> {
+    let descriptor: TagDescriptor = serde_json::from_slice(bytes).map_err(InvalidTag::NoDescriptor)?;
+    let manifest = BASE64_STANDARD.decode(&descriptor.data).map_err(InvalidTag::Data)?;
     if manifest.len() as u64 != descriptor.size {
-        return Err(format!("it has a manifest of {} bytes instead of {}", manifest.len(), descriptor.size));
+        return Err(InvalidTag::Size { found: manifest.len(), expected: descriptor.size });
     }
     of_bytes(descriptor.digest, Some(descriptor.media_type), manifest)
 }
 
 /// A manifest that has to have `digest`.
-pub fn of_bytes(digest: Digest, media_type: Option<String>, bytes: Vec<u8>) -> Result<StoredManifest, String> {
+pub fn of_bytes(digest: Digest, media_type: Option<String>, bytes: Vec<u8>) -> Result<StoredManifest, InvalidTag> {
     let found = Digest::of(&bytes);
     if found != digest {
-        return Err(format!("its content has the digest {found}"));
+        return Err(InvalidTag::Digest(found));
     }
-    let media_type = media_type.or_else(|| own_media_type(&bytes)).ok_or("it is not a manifest")?;
+    let media_type = media_type.or_else(|| own_media_type(&bytes)).ok_or(InvalidTag::NoManifest)?;
     Ok(StoredManifest { digest, media_type, bytes })
 }
 
@@ -90,7 +103,7 @@ mod tests {
             (text(2, "ZTMw"), "it has a manifest of 3 bytes instead of 2"),
             (text(2, "W10="), "its content has the digest"),
         ] {
-            assert!(parse(text.as_bytes()).unwrap_err().starts_with(says), "{text}");
+            assert!(parse(text.as_bytes()).unwrap_err().to_string().starts_with(says), "{text}");
         }
     }
 

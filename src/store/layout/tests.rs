@@ -62,9 +62,9 @@ impl Objects for Memory {
         Failure::Final(StoreError::Io { place: self.place(key), source })
     }
 
-    fn find(&self, key: &str) -> Result<Option<Found>, StoreError> {
+    fn find(&self, key: &str) -> Result<Option<FoundObject>, StoreError> {
         let objects = self.objects.lock().unwrap();
-        Ok(objects.get(key).map(|(bytes, time)| Found { size: bytes.len() as u64, modified: Some(*time) }))
+        Ok(objects.get(key).map(|(bytes, time)| FoundObject { size: bytes.len() as u64, modified: Some(*time) }))
     }
 
     fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure> {
@@ -89,9 +89,9 @@ impl Objects for Memory {
         Ok(())
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         let objects = self.objects.lock().unwrap();
-        let entry = |(key, (bytes, time)): (&String, &(Vec<u8>, SystemTime))| Entry {
+        let entry = |(key, (bytes, time)): (&String, &(Vec<u8>, SystemTime))| ListedObject {
             key: key.clone(),
             modified: Some(*time),
             version: Self::version(bytes),

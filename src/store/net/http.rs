@@ -147,6 +147,8 @@ fn agent(options: &HttpOptions, roots: &RootCerts, proxy: Option<Proxy>) -> Agen
         .max_redirects(0)
         .timeout_connect(Some(options.connect_timeout))
         .timeout_per_read(Some(options.stall_timeout))
+        // A status and headers that trickle are never idle; for bodies, see `pace`.
+        .timeout_recv_response(Some(options.stall_timeout))
         .timeout_per_write(Some(options.stall_timeout))
         .max_idle_connections(32)
         .max_idle_connections_per_host(16)

@@ -1,21 +1,17 @@
 //! A download that goes on over a new connection where the old one broke.
 
-use std::{
-    io::{self, Read},
-    time::{Duration, Instant},
+use std::io::{self, Read};
+
+use super::{
+    pace::SLOWEST,
+    retry::{Backoff, Failure},
 };
-
-use super::retry::{Backoff, Failure};
-
-/// A connection that brings less than [`SLOWEST`] bytes in this time counts as broken: one that trickles is never idle.
-const WINDOW: Duration = Duration::from_secs(60);
-const SLOWEST: u64 = 64 << 10;
 
 /// Content as it comes in.
 pub type Incoming = Box<dyn Read + Send>;
 
 /// Where content comes from.
-pub trait Source: Send {
+pub trait ContentSource: Send {
     /// The content from `offset` to its end, over a new connection.
     fn open(&mut self, offset: u64) -> Result<Incoming, Failure>;
 
@@ -31,14 +27,14 @@ pub struct Resuming<S> {
     /// None: to be opened again.
     incoming: Option<Incoming>,
     backoff: Backoff,
-    /// Begin of the time that is looked at, and the position then.
-    window: (Instant, u64),
+    /// Where this connection, or the last stretch that was good enough, began.
+    begin: u64,
 }
 
-impl<S: Source> Resuming<S> {
+impl<S: ContentSource> Resuming<S> {
     /// `incoming` is the beginning of the content of `source`, which has `size` bytes.
     pub fn new(source: S, size: u64, incoming: Incoming, backoff: Backoff) -> Self {
-        Self { source, size, position: 0, incoming: Some(incoming), backoff, window: (Instant::now(), 0) }
+        Self { source, size, position: 0, incoming: Some(incoming), backoff, begin: 0 }
     }
 
     /// Where it comes from.
@@ -50,31 +46,24 @@ impl<S: Source> Resuming<S> {
         match self.source.open(self.position) {
             Ok(incoming) => {
                 self.incoming = Some(incoming);
-                self.window = (Instant::now(), self.position);
+                self.begin = self.position;
                 Ok(())
             }
             Err(failure) => self.backoff.wait(failure).map_err(io::Error::other),
         }
     }
 
-    /// Takes in what a connection brought; false if that is too little.
-    fn progress(&mut self, count: usize) -> bool {
+    /// Takes in what a connection brought. A few bytes would be no sign that it is a good one.
+    fn progress(&mut self, count: usize) {
         self.position = self.position.saturating_add(count as u64);
-        let (since, from) = self.window;
-        let enough = self.position.saturating_sub(from) >= SLOWEST || self.position == self.size;
-        if enough {
-            // A few bytes would be no sign that the connection is a good one.
+        if self.position.saturating_sub(self.begin) >= SLOWEST || self.position == self.size {
+            self.begin = self.position;
             self.backoff.reset();
         }
-        if since.elapsed() < WINDOW {
-            return true;
-        }
-        self.window = (Instant::now(), self.position);
-        enough
     }
 }
 
-impl<S: Source> Read for Resuming<S> {
+impl<S: ContentSource> Read for Resuming<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -90,10 +79,7 @@ impl<S: Source> Read for Resuming<S> {
             let error = match incoming.read(buffer) {
                 Ok(0) if self.position < self.size => ended(),
                 Ok(count) => {
-                    if !self.progress(count) {
-                        // The rest comes over a new connection.
-                        self.incoming = None;
-                    }
+                    self.progress(count);
                     return Ok(count);
                 }
                 Err(error) => error,

@@ -26,7 +26,7 @@ pub struct Ambient {
 
 /// An identity's credential.
 #[derive(Debug, PartialEq, Eq)]
-struct Identity {
+struct CloudIdentity {
     credential: Credential,
     /// A clause that names where it is from.
     origin: &'static str,
@@ -50,7 +50,7 @@ impl Ambient {
             return found;
         }
         match self.find(registry) {
-            Ok(Some(Identity { credential, origin })) => FoundCredentials {
+            Ok(Some(CloudIdentity { credential, origin })) => FoundCredentials {
                 candidates: vec![credential],
                 searched: format!("check the rights of the identity of this workload ({origin})"),
             },
@@ -60,7 +60,7 @@ impl Ambient {
     }
 
     /// The identity for `registry` (`host[:port]`); none if it is not a registry of a cloud, or if there is no identity.
-    fn find(&self, registry: &str) -> Result<Option<Identity>, Problem> {
+    fn find(&self, registry: &str) -> Result<Option<CloudIdentity>, Problem> {
         let Self { environment, fetch } = self;
         let host = registry.to_ascii_lowercase();
         if let Some(registry) = aws::Registry::parse(&host) {

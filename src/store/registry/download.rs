@@ -15,8 +15,8 @@ use super::{
 use crate::store::{
     Blob, StoreError,
     net::{
-        length,
-        resume::{Incoming, Resuming, Source, ended},
+        content, length,
+        resume::{ContentSource, Incoming, Resuming, ended},
         retry::Failure,
         starts_at,
     },
@@ -48,7 +48,7 @@ impl RegistryBlob {
     }
 }
 
-impl Source for RegistryBlob {
+impl ContentSource for RegistryBlob {
     fn open(&mut self, offset: u64) -> Result<Incoming, Failure> {
         self.session.blob_from(&self.blob, "", offset, None)
     }
@@ -109,7 +109,7 @@ impl Session {
         {
             return Err(self.unexpected(&place, &format!("{length} bytes where {expected} were expected")));
         }
-        let mut body = response.into_body().into_reader();
+        let mut body = content(response.into_body());
         // Ranges are optional: without them the bytes before `offset` are read and dropped.
         let before = offset.saturating_sub(first);
         let skipped = io::copy(&mut body.by_ref().take(before), &mut io::sink());

@@ -29,7 +29,7 @@ const MANIFEST_SIZE: u64 = 16 << 20;
 const UNKNOWN_BLOB_ATTEMPTS: u32 = 3;
 
 /// The response to HEAD.
-enum Head {
+enum HeadAnswer {
     Digest(Digest),
     Absent,
     /// GET says more.
@@ -46,9 +46,9 @@ impl Session {
     /// limits").
     pub fn manifest_digest(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
         match self.backoff().run(|| self.head_manifest(reference))? {
-            Head::Digest(digest) => Ok(Some(digest)),
-            Head::Absent => Ok(None),
-            Head::Unsupported => Ok(self.manifest(reference)?.map(|manifest| manifest.digest)),
+            HeadAnswer::Digest(digest) => Ok(Some(digest)),
+            HeadAnswer::Absent => Ok(None),
+            HeadAnswer::Unsupported => Ok(self.manifest(reference)?.map(|manifest| manifest.digest)),
         }
     }
 
@@ -64,7 +64,7 @@ impl Session {
         })
     }
 
-    fn head_manifest(&self, reference: &str) -> Result<Head, Failure> {
+    fn head_manifest(&self, reference: &str) -> Result<HeadAnswer, Failure> {
         let response = self.call(RegistryRequest {
             operation: Operation::ReadManifest,
             place: &self.place(reference),
@@ -75,10 +75,10 @@ impl Session {
             scope: &self.pull_scope(),
         })?;
         Ok(match (response.status(), told_digest(response.headers())) {
-            (StatusCode::OK, Some(digest)) => Head::Digest(digest),
-            (StatusCode::NOT_FOUND, _) => Head::Absent,
+            (StatusCode::OK, Some(digest)) => HeadAnswer::Digest(digest),
+            (StatusCode::NOT_FOUND, _) => HeadAnswer::Absent,
             // GET has a body with the reason.
-            _ => Head::Unsupported,
+            _ => HeadAnswer::Unsupported,
         })
     }
 

@@ -14,11 +14,11 @@ use super::{
     session::{Session, SessionOptions},
 };
 use crate::{
+    mirror::MirrorAddress,
     store::{
         Blob, HttpOptions, StoreError, StoreOptions,
         credentials::Credentials,
         net::{http::HttpClient, origin::PlainHosts, retry::RetryPolicy},
-        settings::MirrorAddress,
         verify::VerifyReader,
     },
     target::ImageReference,

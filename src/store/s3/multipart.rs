@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use http::{HeaderName, Method};
 
-use super::{COPY_SOURCE, Refusal, S3Objects, session::Call};
+use super::{COPY_SOURCE, S3Objects, S3Refusal, session::S3Call};
 use crate::store::{
     StoreError,
     bucket::BucketSession,
     cloud::aws::encode,
-    layout::{Action, Objects},
+    layout::{ObjectAction, Objects},
     net::{blocks::BlockReader, drain, retry::Failure},
     xml::Element,
 };
@@ -23,7 +23,7 @@ const MOST_PARTS: usize = 10_000;
 const COPY_RANGE: HeaderName = HeaderName::from_static("x-amz-copy-source-range");
 
 /// An upload that was begun. It is taken back unless it is completed.
-struct Upload<'a> {
+struct MultipartUpload<'a> {
     objects: &'a S3Objects,
     key: &'a str,
     id: String,
@@ -35,7 +35,7 @@ struct Upload<'a> {
 impl S3Objects {
     /// Stores `first` and then what `body` brings.
     pub(super) fn upload_in_parts(&self, key: &str, first: Vec<u8>, body: &mut BlockReader) -> Result<(), Failure> {
-        let mut upload = Upload::begin(self, key).map_err(Failure::Final)?;
+        let mut upload = MultipartUpload::begin(self, key).map_err(Failure::Final)?;
         let mut part = first;
         while !part.is_empty() {
             upload.put(&part)?;
@@ -47,7 +47,7 @@ impl S3Objects {
 
     /// Copies an object of `size` bytes; false if it is not there.
     pub(super) fn copy_in_parts(&self, from: &str, to: &str, size: u64) -> Result<bool, StoreError> {
-        let mut upload = Upload::begin(self, to)?;
+        let mut upload = MultipartUpload::begin(self, to)?;
         let mut offset = 0_u64;
         while offset < size {
             let end = offset.saturating_add(self.sizes.copy_part).min(size);
@@ -62,12 +62,12 @@ impl S3Objects {
     }
 }
 
-impl<'a> Upload<'a> {
+impl<'a> MultipartUpload<'a> {
     fn begin(objects: &'a S3Objects, key: &'a str) -> Result<Self, StoreError> {
         let id = objects.session.backoff().run(|| {
-            let call = Call { query: &[("uploads", "")], body: Some(&[]), ..Call::of(&Method::POST, key) };
+            let call = S3Call { query: &[("uploads", "")], body: Some(&[]), ..S3Call::of(&Method::POST, key) };
             let answer = objects.session.call(&call)?;
-            let answer = answer.map_err(|refusal| objects.session.failure(Action::Store, key, &refusal))?;
+            let answer = answer.map_err(|refusal| objects.session.failure(ObjectAction::Store, key, &refusal))?;
             let answer = objects.parse(key, answer)?;
             let id = answer.text("UploadId").filter(|id| !id.is_empty());
             id.map(str::to_owned).ok_or_else(|| objects.session.unexpected(key, "no id of the upload in it; is it S3?"))
@@ -87,7 +87,7 @@ impl<'a> Upload<'a> {
         }
         let number = self.number();
         let query = [("partNumber", number.as_str()), ("uploadId", &self.id)];
-        let call = Call { query: &query, body: Some(bytes), ..Call::of(&Method::PUT, key) };
+        let call = S3Call { query: &query, body: Some(bytes), ..S3Call::of(&Method::PUT, key) };
         let mut backoff = objects.session.backoff();
         loop {
             let failure = match objects.session.call(&call) {
@@ -97,7 +97,7 @@ impl<'a> Upload<'a> {
                     return Ok(());
                 }
                 Ok(Err(refusal)) if refusal.code == "NoSuchUpload" => return Err(self.forgotten(&refusal)),
-                Ok(Err(refusal)) => objects.session.failure(Action::Store, key, &refusal),
+                Ok(Err(refusal)) => objects.session.failure(ObjectAction::Store, key, &refusal),
                 Err(failure) => failure,
             };
             backoff.wait(failure).map_err(Failure::Final)?;
@@ -111,16 +111,16 @@ impl<'a> Upload<'a> {
             [("partNumber", number.as_str()), ("uploadId", &self.id)],
             [(COPY_SOURCE, source.as_str()), (COPY_RANGE, range)],
         );
-        let call = Call { query: &query, headers: &headers, body: Some(&[]), ..Call::of(&Method::PUT, key) };
+        let call = S3Call { query: &query, headers: &headers, body: Some(&[]), ..S3Call::of(&Method::PUT, key) };
         let part = objects.session.backoff().run(|| {
             let answer = match objects.session.call(&call)? {
                 Ok(answer) => answer,
                 Err(refusal) if refusal.is_absent() && refusal.code != "NoSuchUpload" => return Ok(None),
-                Err(refusal) => return Err(objects.session.failure(Action::Copy, key, &refusal)),
+                Err(refusal) => return Err(objects.session.failure(ObjectAction::Copy, key, &refusal)),
             };
             let (status, text) = (answer.status(), objects.text(key, answer)?);
-            if let Some(refusal) = Refusal::in_body(status, &text) {
-                return Err(objects.session.failure(Action::Copy, key, &refusal));
+            if let Some(refusal) = S3Refusal::in_body(status, &text) {
+                return Err(objects.session.failure(ObjectAction::Copy, key, &refusal));
             }
             let etag = Element::parse(&text).and_then(|answer| Some(answer.text("ETag")?.to_owned()));
             etag.map(Some).ok_or_else(|| objects.session.unexpected(key, "no ETag in it; is it S3?"))
@@ -140,7 +140,7 @@ impl<'a> Upload<'a> {
         }
         body.push_str("</CompleteMultipartUpload>");
         let call =
-            Call { query: &[("uploadId", &self.id)], body: Some(body.as_bytes()), ..Call::of(&Method::POST, key) };
+            S3Call { query: &[("uploadId", &self.id)], body: Some(body.as_bytes()), ..S3Call::of(&Method::POST, key) };
         let mut backoff = objects.session.backoff();
         let mut asked_before = false;
         loop {
@@ -148,7 +148,7 @@ impl<'a> Upload<'a> {
                 Ok(Ok(answer)) => {
                     let status = answer.status();
                     // The status is sent before the parts are put together.
-                    objects.text(key, answer).map(|text| Refusal::in_body(status, &text))
+                    objects.text(key, answer).map(|text| S3Refusal::in_body(status, &text))
                 }
                 Ok(Err(refusal)) => Ok(Some(refusal)),
                 Err(failure) => Err(failure),
@@ -162,7 +162,7 @@ impl<'a> Upload<'a> {
                     }
                     return Err(self.forgotten(&refusal));
                 }
-                Ok(Some(refusal)) => objects.session.failure(Action::Store, key, &refusal),
+                Ok(Some(refusal)) => objects.session.failure(ObjectAction::Store, key, &refusal),
                 Err(failure) => failure,
             };
             asked_before = true;
@@ -177,17 +177,17 @@ impl<'a> Upload<'a> {
     }
 
     /// The whole is sent again.
-    fn forgotten(&self, refusal: &Refusal) -> Failure {
-        self.objects.session.failure(Action::Store, self.key, refusal).of_part()
+    fn forgotten(&self, refusal: &S3Refusal) -> Failure {
+        self.objects.session.failure(ObjectAction::Store, self.key, refusal).of_part()
     }
 }
 
-impl Drop for Upload<'_> {
+impl Drop for MultipartUpload<'_> {
     fn drop(&mut self) {
         if self.completed {
             return;
         }
-        let call = Call { query: &[("uploadId", &self.id)], ..Call::of(&Method::DELETE, self.key) };
+        let call = S3Call { query: &[("uploadId", &self.id)], ..S3Call::of(&Method::DELETE, self.key) };
         match self.objects.session.call(&call) {
             Ok(Ok(answer)) => drain(answer),
             // A rule of the bucket has to take it back.

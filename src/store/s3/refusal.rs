@@ -8,7 +8,7 @@ use crate::{
     redact::redact,
     store::{
         bucket::{Asked, Said},
-        layout::Action,
+        layout::ObjectAction,
         net::retry::{Failure, retry_after},
         xml::Element,
     },
@@ -17,7 +17,7 @@ use crate::{
 
 /// An answer, as far as it says something.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct S3Refusal {
     pub status: StatusCode,
     /// For example `NoSuchKey`; empty where there is none, as in answers to HEAD.
     pub code: String,
@@ -31,17 +31,17 @@ pub struct Refusal {
 }
 
 /// What a policy has to allow. Without the right to list, what is not there is denied as well.
-fn rights(action: Action) -> &'static str {
+fn rights(action: ObjectAction) -> &'static str {
     match action {
-        Action::Find | Action::Read => "s3:GetObject and s3:ListBucket",
-        Action::Store => "s3:PutObject and s3:AbortMultipartUpload",
-        Action::List => "s3:ListBucket",
-        Action::Copy => "s3:GetObject and s3:PutObject",
-        Action::Delete => "s3:DeleteObject",
+        ObjectAction::Find | ObjectAction::Read => "s3:GetObject and s3:ListBucket",
+        ObjectAction::Store => "s3:PutObject and s3:AbortMultipartUpload",
+        ObjectAction::List => "s3:ListBucket",
+        ObjectAction::Copy => "s3:GetObject and s3:PutObject",
+        ObjectAction::Delete => "s3:DeleteObject",
     }
 }
 
-impl Refusal {
+impl S3Refusal {
     /// What an answer with this beginning of its body says.
     pub fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());

@@ -8,16 +8,16 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use ureq::Body;
 
-use super::{address::Endpoint, refusal::Refusal};
+use super::{address::Endpoint, refusal::S3Refusal};
 use crate::{
     store::{
         StoreError, StoreOptions,
-        bucket::{Access, BucketSession, Kind, REFUSAL_SIZE},
+        bucket::{Access, BucketSession, Cloud, REFUSAL_SIZE},
         cloud::{
-            Found, Problem,
+            Obtained, Problem,
             aws::{self, Signature, encode, hex_digest},
         },
-        layout::Action,
+        layout::ObjectAction,
         net::{fault::Fault, read_reason, retry::Failure},
     },
     target::Bucket,
@@ -35,7 +35,7 @@ const UPLOADS: usize = 4;
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 
 /// A part of a bucket, and all that was learned about how to talk to it.
-pub struct Session {
+pub struct S3Session {
     access: Access,
     endpoint: Endpoint,
     region: Mutex<String>,
@@ -43,7 +43,7 @@ pub struct Session {
 
 /// One request.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
+pub struct S3Call<'a> {
     pub method: &'a Method,
     /// Relative to our part of the bucket.
     pub key: &'a str,
@@ -55,12 +55,12 @@ pub struct Call<'a> {
     pub body: Option<&'a [u8]>,
 }
 
-impl Session {
+impl S3Session {
     pub fn new(bucket: &Bucket, options: &StoreOptions) -> Result<Self, StoreError> {
         let environment = options.cloud.clone();
         let endpoint = Endpoint::of(&environment)?;
         let region = aws::region(&environment).unwrap_or_else(|| REGION.to_owned());
-        let kind = Kind { scheme: "s3", service: "S3" };
+        let kind = Cloud { scheme: "s3", service: "S3" };
         let address = endpoint.bucket_url(&bucket.bucket, "");
         let access = Access::new(kind, bucket, environment, &address, UPLOADS, options)?;
         Ok(Self { access, endpoint, region: Mutex::new(region) })
@@ -72,7 +72,7 @@ impl Session {
     }
 
     /// Sends the request: a good answer, or what was said instead.
-    pub fn call(&self, call: &Call<'_>) -> Result<Result<Response<Body>, Refusal>, Failure> {
+    pub fn call(&self, call: &S3Call<'_>) -> Result<Result<Response<Body>, S3Refusal>, Failure> {
         let _running = self.access.pressure.request();
         let mut turn = 1_u32;
         loop {
@@ -83,7 +83,7 @@ impl Session {
                 return Ok(Ok(answer));
             }
             let (parts, text) = read_reason(answer, REFUSAL_SIZE);
-            let refusal = Refusal::new(parts.status, &parts.headers, &text);
+            let refusal = S3Refusal::new(parts.status, &parts.headers, &text);
             if matches!(refusal.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
                 self.access.pressure.lower();
             }
@@ -102,13 +102,13 @@ impl Session {
     }
 
     /// The failure for what was said instead of a good answer.
-    pub fn failure(&self, action: Action, key: &str, refusal: &Refusal) -> Failure {
+    pub fn failure(&self, action: ObjectAction, key: &str, refusal: &S3Refusal) -> Failure {
         // They were there a moment ago.
         let found = self.keys().ok();
         refusal.failure(&self.asked(action, key, found.as_deref()), &self.region())
     }
 
-    fn send(&self, call: &Call<'_>, region: &str, keys: Option<&aws::Keys>) -> Result<Response<Body>, Fault> {
+    fn send(&self, call: &S3Call<'_>, region: &str, keys: Option<&aws::Keys>) -> Result<Response<Body>, Fault> {
         let url = self.url(call, region)?;
         let digest = hex_digest(call.body.unwrap_or_default());
         let mut headers = HeaderMap::new();
@@ -135,7 +135,7 @@ impl Session {
         }
     }
 
-    fn url(&self, call: &Call<'_>, region: &str) -> Result<Uri, Fault> {
+    fn url(&self, call: &S3Call<'_>, region: &str) -> Result<Uri, Fault> {
         let bucket = self.endpoint.bucket_url(&self.access.bucket.bucket, region);
         let path = if call.in_bucket { String::new() } else { encode(&self.key(call.key), true) };
         let pairs = call.query.iter().map(|(name, value)| format!("{name}={}", encode(value, false)));
@@ -145,7 +145,7 @@ impl Session {
         url.map_err(|error| Fault::of(&ureq::Error::Http(error.into())))
     }
 
-    fn keys(&self) -> Result<Arc<Found<aws::Keys>>, Problem> {
+    fn keys(&self) -> Result<Arc<Obtained<aws::Keys>>, Problem> {
         aws::keys(&self.access.environment, &self.access.fetch)
     }
 
@@ -154,7 +154,7 @@ impl Session {
     }
 }
 
-impl BucketSession for Session {
+impl BucketSession for S3Session {
     fn access(&self) -> &Access {
         &self.access
     }
@@ -164,7 +164,7 @@ impl BucketSession for Session {
     }
 }
 
-impl<'a> Call<'a> {
+impl<'a> S3Call<'a> {
     /// A request without anything that is particular to it.
     pub fn of(method: &'a Method, key: &'a str) -> Self {
         Self { method, key, in_bucket: false, query: &[], headers: &[], body: None }

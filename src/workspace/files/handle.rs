@@ -10,12 +10,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::tree::{Status, status_of};
+use super::tree::{FileStatus, status_of};
 
 /// A handle of one file of any type, whatever happens to its name (open(2), `O_PATH`).
 pub struct Handle {
     fd: OwnedFd,
-    status: Status,
+    status: FileStatus,
 }
 
 impl Handle {
@@ -50,7 +50,7 @@ impl Handle {
     }
 
     /// What it was when it was opened.
-    pub fn status(&self) -> &Status {
+    pub fn status(&self) -> &FileStatus {
         &self.status
     }
 

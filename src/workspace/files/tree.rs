@@ -24,7 +24,7 @@ pub struct Dir(pub(super) OwnedFd);
 
 /// What `lstat` says, as far as it is used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct FileStatus {
     /// The type.
     pub kind: FileType,
     /// Permission bits with setuid, setgid and sticky.
@@ -42,12 +42,12 @@ pub struct Status {
     /// Device numbers of a device.
     pub device: Device,
     /// Which file it is, and the time of its last change of any kind.
-    pub identity: Identity,
+    pub identity: FileIdentity,
 }
 
 /// What no program can set back after a change: which file it is and when it was last changed in any way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Identity {
+pub struct FileIdentity {
     /// Number of the file system.
     pub dev: u64,
     /// Number of the file in it.
@@ -87,14 +87,14 @@ impl AsFd for Dir {
     }
 }
 
-impl Status {
+impl FileStatus {
     /// The permission bits as system calls take them.
     pub(super) fn mode(&self) -> Mode {
         Mode::from_raw_mode(self.mode as RawMode)
     }
 }
 
-impl From<Stat> for Status {
+impl From<Stat> for FileStatus {
     #[allow(
         clippy::unnecessary_cast,
         clippy::cast_possible_truncation,
@@ -111,7 +111,7 @@ impl From<Stat> for Status {
             size: stat.st_size as u64,
             nlink: stat.st_nlink as u64,
             device: Device { major: sys::major(stat.st_rdev), minor: sys::minor(stat.st_rdev) },
-            identity: Identity {
+            identity: FileIdentity {
                 dev: stat.st_dev as u64,
                 ino: stat.st_ino as u64,
                 ctime: Time { sec: stat.st_ctime as i64, nsec: stat.st_ctime_nsec as u32 },
@@ -121,7 +121,7 @@ impl From<Stat> for Status {
 }
 
 /// `lstat` of `name` in `parent`.
-pub fn status(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Status> {
+pub fn status(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<FileStatus> {
     Ok(sys::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.into())
 }
 
@@ -135,13 +135,13 @@ pub fn is_change(error: &io::Error) -> bool {
 }
 
 /// `fstat`.
-pub fn status_of(fd: impl AsFd) -> io::Result<Status> {
+pub fn status_of(fd: impl AsFd) -> io::Result<FileStatus> {
     Ok(sys::fstat(fd)?.into())
 }
 
 /// Opens the regular file `name` in `parent` for reading, also our own one with a mode that forbids it. Says too what it
 /// is.
-pub fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, Status)> {
+pub fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, FileStatus)> {
     let fd = match sys::openat(parent, name, READ, Mode::empty()) {
         Err(Errno::ACCESS) => {
             let handle = allow(parent, name, FileType::RegularFile, Mode::RUSR)?;

@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 
 use super::{
     access::DirAccess,
-    tree::{self, Dir, Status},
+    tree::{self, Dir, FileStatus},
 };
 use crate::workspace::{
     entry::{Content, Entry, Node},
@@ -37,7 +37,7 @@ pub struct WalkEntry {
     /// Where.
     pub path: TreePath,
     /// What.
-    pub status: Status,
+    pub status: FileStatus,
 }
 
 struct Level {
@@ -148,7 +148,7 @@ impl Walk {
     }
 }
 
-impl Status {
+impl FileStatus {
     /// The entry of `path` with these attributes.
     pub fn entry(&self, path: TreePath, node: Node, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Entry {
         Entry { path, node, mode: self.mode, uid: self.uid, gid: self.gid, mtime: self.mtime, xattrs }

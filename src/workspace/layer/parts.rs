@@ -37,7 +37,7 @@ pub fn read_some(
     visit: &mut VisitEntry<'_>,
 ) -> Result<(), Error> {
     let files = locate(layer, toc, wanted)?;
-    let Some(mut source) = Source::open(store, layer)? else {
+    let Some(mut source) = ArchiveReader::open(store, layer)? else {
         return read_through(store, layer, toc, &files, visit);
     };
     for File { index, entry, at } in &files {
@@ -132,7 +132,7 @@ fn read_through(
 }
 
 /// The archive of a layer, read at any place.
-struct Source<'a> {
+struct ArchiveReader<'a> {
     store: &'a dyn Store,
     layer: &'a Descriptor,
     /// Where each frame begins in the blob, and the last one ends; none where the blob is the archive.
@@ -143,7 +143,7 @@ struct Source<'a> {
     plain: (u64, Vec<u8>),
 }
 
-impl<'a> Source<'a> {
+impl<'a> ArchiveReader<'a> {
     /// None if single places of the archive can't be found in the blob.
     fn open(store: &'a dyn Store, layer: &'a Descriptor) -> Result<Option<Self>, Error> {
         let frames = match layer.compression()? {
@@ -220,7 +220,7 @@ fn frames(store: &dyn Store, layer: &Descriptor, info: &LayerInfo) -> Result<Opt
 
 /// The content of a file, checked when it was read to its end.
 struct Checked<'a, 'b> {
-    source: &'a mut Source<'b>,
+    source: &'a mut ArchiveReader<'b>,
     at: u64,
     left: u64,
     hasher: blake3::Hasher,

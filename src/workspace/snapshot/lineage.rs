@@ -1,5 +1,7 @@
 //! What a workspace is made of: a base image, and what tasks changed since.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -213,6 +215,22 @@ impl Lineage {
     /// The order of all writers: they are the ancestors of the task that this is the input of.
     pub fn orders(&self) -> Vec<u32> {
         self.writers.iter().map(|writer| writer.order).collect()
+    }
+
+    /// The writers right before `writer`: its ancestors that are no ancestors of another one of them, in pipeline order.
+    pub fn parents(&self, writer: &Writer) -> Vec<&Writer> {
+        let (mut parents, mut covered) = (Vec::new(), HashSet::<u32>::new());
+        for ancestor in writer.ancestors.iter().rev() {
+            if covered.contains(ancestor) {
+                continue;
+            }
+            let found = self.writers.binary_search_by_key(ancestor, |writer| writer.order);
+            let Some(parent) = found.ok().and_then(|found| self.writers.get(found)) else { continue };
+            covered.extend(&parent.ancestors);
+            parents.push(parent);
+        }
+        parents.reverse();
+        parents
     }
 
     /// The layers of all writers, the lowest first, each with the index of its writer.

@@ -45,11 +45,11 @@ struct Index {
 #[derive(Deserialize)]
 struct Platform {
     digest: Digest,
-    platform: Option<Named>,
+    platform: Option<PlatformName>,
 }
 
 #[derive(Deserialize)]
-struct Named {
+struct PlatformName {
     architecture: String,
     os: String,
 }
@@ -221,8 +221,8 @@ pub fn lineage(store: &dyn Store, target: &Target) -> Result<Lineage, Error> {
 }
 
 impl Image {
-    /// Checks that the config has a diff ID for each layer.
-    fn check_layers(&self, place: &str) -> Result<(), Error> {
+    /// Checks that the config has a diff ID for each layer, and that they are not too many.
+    pub fn check_layers(&self, place: &str) -> Result<(), Error> {
         let (layers, ids) = (self.manifest.layers.len(), self.config.rootfs.diff_ids.len());
         if layers > MAX_LAYERS {
             return Err(Error::damaged(place, format!("it has {layers} layers, more than {MAX_LAYERS}")));

@@ -79,7 +79,7 @@ pub enum Outcome {
 pub struct Resolver<'a> {
     contributors: &'a [Contributor],
     revived: &'a BTreeSet<TreePath>,
-    scopes: Vec<Scope>,
+    scopes: Vec<OpenPath>,
     /// The conflicts so far; in each the later task wins.
     pub conflicts: Conflicts,
     /// Those that the policy settles: the later task wins in them too.
@@ -90,7 +90,7 @@ pub struct Resolver<'a> {
 }
 
 /// A path that further ones may lie below.
-struct Scope {
+struct OpenPath {
     path: TreePath,
     /// Contributors that deleted what was below it.
     cutters: Vec<usize>,
@@ -206,7 +206,7 @@ impl<'a> Resolver<'a> {
             }
             None => Outcome::Gone { visible },
         };
-        self.scopes.push(Scope { path: path.clone(), cutters, is_dir });
+        self.scopes.push(OpenPath { path: path.clone(), cutters, is_dir });
         outcome
     }
 
@@ -238,7 +238,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn latest(&self, effects: &[Effect]) -> Vec<Effect> {
-        let superseded = |effect: &Effect| effects.iter().any(|e| self.precedes(effect.contributor, e.contributor));
+        // From the latest on: in a chain of tasks it has seen all others.
+        let superseded =
+            |effect: &Effect| effects.iter().rev().any(|e| self.precedes(effect.contributor, e.contributor));
         effects.iter().filter(|effect| !superseded(effect)).copied().collect()
     }
 
@@ -272,7 +274,8 @@ impl<'a> Resolver<'a> {
     /// The latest mtime that a directory has in a contributor that is no ancestor of another one which has the directory.
     fn dir_mtime(&self, group: &[Change]) -> Time {
         let dirs = || group.iter().filter(|change| change.entry.is_dir());
-        let last = dirs().filter(|change| !dirs().any(|other| self.precedes(change.contributor, other.contributor)));
+        let last =
+            dirs().filter(|change| !dirs().rev().any(|other| self.precedes(change.contributor, other.contributor)));
         last.map(|change| change.entry.mtime).max().unwrap_or_default()
     }
 

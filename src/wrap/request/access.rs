@@ -1,7 +1,7 @@
 //! How the injected steps reach registries and other stores.
 
 use super::values::Values;
-use crate::{tekton::reference::is_object_name, wrap::refusal::Refusal};
+use crate::{mirror::MirrorAddress, tekton::reference::is_object_name, units::parse_duration, wrap::refusal::Refusal};
 
 /// How the injected steps reach registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,12 +34,33 @@ impl RegistryAccess {
         Ok(Self {
             credentials: object("credentials", "Secret")?,
             ca: object("ca", "ConfigMap")?,
-            mirror: values.text("mirror")?,
+            mirror: mirror(values)?,
             insecure: values.text("insecure")?,
-            retry_for: values.text("retry-for")?,
+            retry_for: retry_for(values)?,
             endpoint: endpoint(values)?,
             region: values.text("region")?,
         })
+    }
+}
+
+/// Param `mirror`. What only the pod knows (`$(NODE_IP)`) is checked there.
+fn mirror(values: &Values<'_>) -> Result<Option<String>, Refusal> {
+    let mirror = values.text("mirror")?;
+    match mirror.as_deref() {
+        Some(text) if !text.contains("$(") => match text.parse::<MirrorAddress>() {
+            Ok(_) => Ok(mirror),
+            Err(error) => Err(values.invalid("mirror", format!("{}: {error}", crate::redact::reference(text)))),
+        },
+        _ => Ok(mirror),
+    }
+}
+
+/// Param `retry-for`.
+fn retry_for(values: &Values<'_>) -> Result<Option<String>, Refusal> {
+    let time = values.text("retry-for")?;
+    match time.as_deref().map(parse_duration) {
+        Some(Err(error)) => Err(values.invalid("retry-for", error.to_string())),
+        _ => Ok(time),
     }
 }
 

@@ -126,7 +126,7 @@ impl<'a> OptIn<'a> {
         let target = values.text("target")?.ok_or_else(|| {
             values.missing(
                 "target",
-                "name where the workspaces go, for example quay.io/me/build-$(context.pipelineRun.name)-{{workspace}}:latest",
+                "name where the workspaces go, for example quay.io/me/ci:$(context.pipelineRun.name)-{{workspace}}",
             )
         })?;
         let workspaces = if is_auto { shared } else { values.workspaces()? };

@@ -12,13 +12,13 @@ use crate::tekton::{
 };
 
 /// Names that are in use.
-pub struct Names {
+pub struct TakenNames {
     taken: HashSet<String>,
     /// The number that the next one of a name gets which is in use.
     next: HashMap<String, usize>,
 }
 
-impl Names {
+impl TakenNames {
     /// With these in use.
     pub fn new(taken: HashSet<String>) -> Self {
         Self { taken, next: HashMap::new() }
@@ -55,7 +55,7 @@ pub struct Renaming {
 
 impl Renaming {
     /// Names for the params `old` of `task`.
-    pub fn new(task: &Value, old: &[String], names: &mut Names) -> Self {
+    pub fn new(task: &Value, old: &[String], names: &mut TakenNames) -> Self {
         let name = text(task, "name");
         let all = declared(task).map(str::to_owned).collect();
         let names = old.iter().map(|old| (old.clone(), names.free(name, old))).collect();

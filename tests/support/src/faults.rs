@@ -39,11 +39,14 @@ pub enum Fault {
     MoveLocation(String),
     /// The answer has this header, in place of what it was.
     SetHeader(&'static str, String),
-    /// The answer comes in pieces of so many bytes, a moment apart.
-    Trickle(usize),
+    /// The answer's body comes in pieces of so many bytes, so far apart.
+    Trickle(usize, Duration),
     /// The connection ends at once.
     Drop,
 }
+
+/// Long enough for an answer to be seen in pieces.
+pub const MOMENT: Duration = Duration::from_millis(2);
 
 /// Faults at random.
 pub struct Chaos {
@@ -183,7 +186,7 @@ impl Chaos {
             }
             7 if is_blob => Some(Fault::FlipAnswer(0)),
             8 if head.method() == "PATCH" => Some(Fault::SetHeader("Range", "0-1".to_owned())),
-            _ => Some(Fault::Trickle(50_000)),
+            _ => Some(Fault::Trickle(50_000, MOMENT)),
         }
     }
 
@@ -274,7 +277,7 @@ fn copy_answer(upstream: &mut impl Read, client: &mut impl Write, fault: &Option
             body.get_mut(*at).into_iter().for_each(|byte| *byte ^= 1);
             client.write_all(&body)
         }
-        Some(Fault::Trickle(size)) => {
+        Some(Fault::Trickle(size, pause)) => {
             let mut piece = vec![0; *size];
             loop {
                 let count = upstream.read(&mut piece)?;
@@ -282,7 +285,7 @@ fn copy_answer(upstream: &mut impl Read, client: &mut impl Write, fault: &Option
                     return Ok(());
                 }
                 client.write_all(&piece[..count])?;
-                thread::sleep(Duration::from_millis(2));
+                thread::sleep(*pause);
             }
         }
         _ => io::copy(upstream, client).map(drop),

@@ -19,7 +19,7 @@ const AGENTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct MetadataAnswer {
     access_key_id: String,
     secret_access_key: Secret,
     token: Option<Secret>,
@@ -93,7 +93,7 @@ pub fn time(text: &str) -> Option<SystemTime> {
 }
 
 fn parse(what: &str, text: &str) -> Result<Keys, Problem> {
-    let answer: Answer = serde_json::from_str(text)
+    let answer: MetadataAnswer = serde_json::from_str(text)
         .map_err(|_| Problem::lasting(format!("{what} gave an unexpected response: no credentials in it")))?;
     let expires = answer.expiration.as_deref().and_then(time);
     Ok(Keys { id: answer.access_key_id, secret: answer.secret_access_key, token: answer.token, expires })

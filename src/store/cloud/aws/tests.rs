@@ -17,7 +17,7 @@ fn environment(variables: &[(&str, &str)]) -> Environment {
     Environment::new(all.collect::<HashMap<_, _>>(), None)
 }
 
-fn search(environment: &Environment) -> Result<Found<Keys>, String> {
+fn search(environment: &Environment) -> Result<Obtained<Keys>, String> {
     find(environment, &Fetch::new(&HttpOptions::default()).unwrap()).map_err(|problem| problem.clause)
 }
 
@@ -28,7 +28,7 @@ fn home(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-fn id(found: &Found<Keys>) -> &str {
+fn id(found: &Obtained<Keys>) -> &str {
     found.keys.as_ref().map_or("none", |keys| &keys.id)
 }
 

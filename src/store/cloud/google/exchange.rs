@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{Fetch, Problem, aws::encode},
-    SCOPE, Token,
+    AccessToken, SCOPE,
     file::{CredentialsFile, TokenSource},
     parse,
 };
@@ -35,7 +35,7 @@ pub struct Exchange<'a> {
 
 impl Exchange<'_> {
     /// A token for what is in the file.
-    pub fn token(&self, file: &CredentialsFile) -> Result<Token, Problem> {
+    pub fn token(&self, file: &CredentialsFile) -> Result<AccessToken, Problem> {
         match file {
             CredentialsFile::ServiceAccount { client_email, private_key, private_key_id, token_uri } => {
                 let server = token_uri.as_deref().unwrap_or(TOKEN_SERVER);
@@ -142,7 +142,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn ask(&self, server: &str, form: &[(&str, &str)]) -> Result<Token, Problem> {
+    fn ask(&self, server: &str, form: &[(&str, &str)]) -> Result<AccessToken, Problem> {
         let url = self.safe(server)?;
         let pairs = form.iter().map(|(name, value)| format!("{name}={}", encode(value, false)));
         let request = Request::post(url)
@@ -154,7 +154,7 @@ impl Exchange<'_> {
     }
 
     /// Another service account's token (IAM Credentials API, generateAccessToken).
-    fn impersonate(&self, url: &str, token: &Token) -> Result<Token, Problem> {
+    fn impersonate(&self, url: &str, token: &AccessToken) -> Result<AccessToken, Problem> {
         let body = json!({"scope": [SCOPE], "lifetime": format!("{LIFETIME}s")}).to_string();
         let request = Request::post(self.safe(url)?)
             .header(header::CONTENT_TYPE, "application/json")
@@ -167,7 +167,7 @@ impl Exchange<'_> {
         let secret = text("accessToken")
             .ok_or_else(|| Problem::lasting(format!("{what} gave an unexpected response: no token in it")))?;
         let expires = text("expireTime").and_then(|time| time.parse::<jiff::Timestamp>().ok());
-        Ok(Token { secret: secret.to_owned().into(), expires: expires.map(SystemTime::from) })
+        Ok(AccessToken { secret: secret.to_owned().into(), expires: expires.map(SystemTime::from) })
     }
 
     /// Secrets go there: over HTTPS, or to this machine.

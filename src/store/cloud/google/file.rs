@@ -36,39 +36,51 @@ pub struct TokenSource {
     pub url: Option<String>,
     #[serde(default)]
     pub headers: std::collections::BTreeMap<String, String>,
-    pub format: Option<Format>,
+    pub format: Option<TokenFormat>,
 }
 
 /// The form that it has there.
 #[derive(Debug, Deserialize)]
-pub struct Format {
+pub struct TokenFormat {
     #[serde(rename = "type")]
     pub kind: String,
     pub subject_token_field_name: Option<String>,
 }
 
+/// What is wrong with a file: a clause, without any of its content but names.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidFile {
+    #[error("it is not a file with Google credentials: it has no type")]
+    NoType,
+    #[error("credentials of type {0:?} are not supported")]
+    Unsupported(String),
+    #[error("the credentials of type {kind:?} have no {field:?}")]
+    Missing { kind: String, field: String },
+    #[error("the credentials of type {0:?} have a value of the wrong type")]
+    WrongType(String),
+}
+
 impl CredentialsFile {
-    /// What is in the file; or what is wrong with it, without any of its content.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is in the file.
+    pub fn parse(text: &str) -> Result<Self, InvalidFile> {
         #[derive(Deserialize)]
         struct Typed {
             #[serde(rename = "type")]
             kind: String,
         }
-        let typed: Typed =
-            serde_json::from_str(text).map_err(|_| "it is not a file with Google credentials: it has no type")?;
+        let Typed { kind } = serde_json::from_str(text).map_err(|_| InvalidFile::NoType)?;
         let error = match serde_json::from_str(text) {
             Ok(file) => return Ok(file),
             Err(error) => error.to_string(),
         };
-        let kind = typed.kind.as_str();
-        if !["service_account", "authorized_user", "external_account", "impersonated_service_account"].contains(&kind) {
-            return Err(format!("credentials of type {kind:?} are not supported"));
+        let kinds = ["service_account", "authorized_user", "external_account", "impersonated_service_account"];
+        if !kinds.contains(&kind.as_str()) {
+            return Err(InvalidFile::Unsupported(kind));
         }
         // Any other message may have a part of the content in it.
         Err(match error.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
-            Some((field, _)) => format!("the credentials of type {kind:?} have no {field:?}"),
-            None => format!("the credentials of type {kind:?} have a value of the wrong type"),
+            Some((field, _)) => InvalidFile::Missing { kind, field: field.to_owned() },
+            None => InvalidFile::WrongType(kind),
         })
     }
 }

@@ -21,7 +21,7 @@ fn environment(variables: &[(&str, &str)]) -> Environment {
     Environment::new(all.collect::<HashMap<_, _>>(), None)
 }
 
-fn search(environment: &Environment) -> Result<Found<Token>, String> {
+fn search(environment: &Environment) -> Result<Obtained<AccessToken>, String> {
     find(environment, &Fetch::new(&HttpOptions::default()).unwrap()).map_err(|problem| problem.clause)
 }
 

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Error, and whether it may pass and after how many seconds.
-fn failure(action: Action, anonymous: bool, refusal: &Refusal) -> (String, Option<Option<u64>>) {
+fn failure(action: ObjectAction, anonymous: bool, refusal: &GcsRefusal) -> (String, Option<Option<u64>>) {
     let bucket = Bucket { bucket: "ci".to_owned(), prefix: "a".to_owned(), tag: "v1".to_owned() };
     let searched = if anonymous { "add credentials: there are none in X" } else { "check the credentials of X" };
     let asked = Asked {
@@ -22,8 +22,8 @@ fn failure(action: Action, anonymous: bool, refusal: &Refusal) -> (String, Optio
     outcome(refusal.failure(&asked))
 }
 
-fn refusal(status: u16, fields: &[(&str, &str)], body: &str) -> Refusal {
-    Refusal::new(StatusCode::from_u16(status).unwrap(), &headers(fields), body.as_bytes())
+fn refusal(status: u16, fields: &[(&str, &str)], body: &str) -> GcsRefusal {
+    GcsRefusal::new(StatusCode::from_u16(status).unwrap(), &headers(fields), body.as_bytes())
 }
 
 fn error(code: u16, reason: &str, message: &str) -> String {
@@ -32,7 +32,7 @@ fn error(code: u16, reason: &str, message: &str) -> String {
 
 #[test]
 fn one_sentence_each() {
-    use Action::*;
+    use ObjectAction::*;
     let (lasting, passing) = (None, Some(None));
     for (action, anonymous, status, reason, message, passes, says) in [
         (
@@ -131,8 +131,8 @@ fn what_an_answer_is_about() {
     assert!(!refusal(404, &[], "<html></html>").is_absent());
     assert!(refusal(412, &[], "").is_stale());
     let later = refusal(429, &[("Retry-After", "7")], "");
-    assert_eq!(failure(Action::Read, false, &later).1, Some(Some(7)));
-    let (text, _) = failure(Action::Read, false, &refusal(404, &[], "<html></html>"));
+    assert_eq!(failure(ObjectAction::Read, false, &later).1, Some(Some(7)));
+    let (text, _) = failure(ObjectAction::Read, false, &refusal(404, &[], "<html></html>"));
     assert_eq!(
         text,
         "gs://ci/a/x: unexpected response from storage.googleapis.com (404 Not Found): is it Google Cloud Storage?"

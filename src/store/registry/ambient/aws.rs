@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use serde_json::Value;
 
-use super::Identity;
+use super::CloudIdentity;
 use crate::store::{
     cloud::{
         Environment, Fetch, Problem,
@@ -41,7 +41,11 @@ impl Registry {
 }
 
 /// A password that is valid for twelve hours; none without access keys.
-pub fn credential(registry: &Registry, environment: &Environment, fetch: &Fetch) -> Result<Option<Identity>, Problem> {
+pub fn credential(
+    registry: &Registry,
+    environment: &Environment,
+    fetch: &Fetch,
+) -> Result<Option<CloudIdentity>, Problem> {
     let found = aws::keys(environment, fetch)?;
     let Some(keys) = &found.keys else { return Ok(None) };
     let Registry { region, domain } = registry;
@@ -61,7 +65,7 @@ pub fn credential(registry: &Registry, environment: &Environment, fetch: &Fetch)
     let fetched = fetch.far(&what, request)?;
     let credential = parse(&fetched.text);
     let unexpected = || Problem::lasting(format!("{what} gave an unexpected response: there is no token in it"));
-    Ok(Some(Identity { credential: credential.ok_or_else(unexpected)?, origin: "its AWS role" }))
+    Ok(Some(CloudIdentity { credential: credential.ok_or_else(unexpected)?, origin: "its AWS role" }))
 }
 
 /// `{"authorizationData": [{"authorizationToken": base64(user:password), …}]}`

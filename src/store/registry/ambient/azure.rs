@@ -5,7 +5,7 @@ use std::fs;
 
 use http::{Request, header};
 
-use super::{Identity, json_field};
+use super::{CloudIdentity, json_field};
 use crate::store::{
     cloud::{Environment, Fetch, Problem, aws::encode},
     credentials::Credential,
@@ -26,7 +26,7 @@ pub fn credential(
     name: &str,
     environment: &Environment,
     fetch: &Fetch,
-) -> Result<Option<Identity>, Problem> {
+) -> Result<Option<CloudIdentity>, Problem> {
     let variables = ["AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"];
     let [Some(client), Some(tenant), Some(file)] = variables.map(|name| environment.get(name)) else {
         return Ok(None);
@@ -50,7 +50,7 @@ pub fn credential(
     let fetched = fetch.far(&exchange, post(&format!("{address}/oauth2/exchange"), &form)?)?;
     let refresh_token = json_field(&exchange, &fetched.text, "refresh_token")?;
     let credential = Credential::IdentityToken(refresh_token.into());
-    Ok(Some(Identity { credential, origin: "its Azure workload identity" }))
+    Ok(Some(CloudIdentity { credential, origin: "its Azure workload identity" }))
 }
 
 fn post(url: &str, form: &[(&str, &str)]) -> Result<Request<String>, Problem> {

@@ -3,7 +3,7 @@
 
 use http::Request;
 
-use super::{Identity, json_field};
+use super::{CloudIdentity, json_field};
 use crate::store::{
     cloud::{Environment, Fetch, Problem},
     credentials::Credential,
@@ -17,7 +17,7 @@ pub fn is_registry(host: &str) -> bool {
 }
 
 /// A token from the metadata server, which `GCE_METADATA_HOST` may name; none if there is none.
-pub fn credential(environment: &Environment, fetch: &Fetch) -> Result<Option<Identity>, Problem> {
+pub fn credential(environment: &Environment, fetch: &Fetch) -> Result<Option<CloudIdentity>, Problem> {
     let what = "the metadata server of Google Cloud";
     let host = environment.get("GCE_METADATA_HOST").unwrap_or_else(|| METADATA_SERVER.to_owned());
     let url = format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/token");
@@ -27,5 +27,5 @@ pub fn credential(environment: &Environment, fetch: &Fetch) -> Result<Option<Ide
     let Some(fetched) = fetch.near(what, request)? else { return Ok(None) };
     let password = json_field(what, &fetched.text, "access_token")?.into();
     let credential = Credential::Basic { username: "oauth2accesstoken".to_owned(), password };
-    Ok(Some(Identity { credential, origin: "its Google service account" }))
+    Ok(Some(CloudIdentity { credential, origin: "its Google service account" }))
 }

@@ -11,7 +11,7 @@ fn bucket() -> Bucket {
 }
 
 /// Error, and whether it may pass and after how many seconds.
-fn failure(action: Action, anonymous: bool, refusal: &Refusal) -> (String, Option<Option<u64>>) {
+fn failure(action: ObjectAction, anonymous: bool, refusal: &S3Refusal) -> (String, Option<Option<u64>>) {
     let bucket = bucket();
     let asked = Asked {
         place: "s3://ci/team/a/x".to_owned(),
@@ -25,8 +25,8 @@ fn failure(action: Action, anonymous: bool, refusal: &Refusal) -> (String, Optio
     outcome(refusal.failure(&asked, "eu-west-1"))
 }
 
-fn refusal(status: u16, fields: &[(&str, &str)], body: &str) -> Refusal {
-    Refusal::new(StatusCode::from_u16(status).unwrap(), &headers(fields), body.as_bytes())
+fn refusal(status: u16, fields: &[(&str, &str)], body: &str) -> S3Refusal {
+    S3Refusal::new(StatusCode::from_u16(status).unwrap(), &headers(fields), body.as_bytes())
 }
 
 fn error(code: &str, message: &str) -> String {
@@ -37,7 +37,7 @@ fn error(code: &str, message: &str) -> String {
 
 #[test]
 fn one_sentence_each() {
-    use Action::*;
+    use ObjectAction::*;
     let lasting = None;
     let passing = Some(None);
     for (action, anonymous, status, body, passes, says) in [
@@ -190,7 +190,7 @@ fn one_sentence_each() {
 #[test]
 fn what_is_no_s3() {
     for (status, body) in [(404, "<html><body>404</body></html>"), (400, "no"), (302, "")] {
-        let (text, passes) = failure(Action::Read, false, &refusal(status, &[], body));
+        let (text, passes) = failure(ObjectAction::Read, false, &refusal(status, &[], body));
         assert!(
             text.contains("unexpected response from s3.eu-west-1.amazonaws.com (") && text.ends_with("): is it S3?"),
             "{text}"
@@ -203,7 +203,7 @@ fn what_is_no_s3() {
 #[test]
 fn what_the_server_asks_for_is_kept() {
     let busy = refusal(503, &[("Retry-After", "7")], &error("SlowDown", ""));
-    assert_eq!(failure(Action::Read, false, &busy).1, Some(Some(7)));
+    assert_eq!(failure(ObjectAction::Read, false, &busy).1, Some(Some(7)));
 }
 
 #[test]
@@ -218,6 +218,6 @@ fn what_an_answer_is_about() {
     let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>us-west-2</Region></Error>";
     let malformed = refusal(400, &[], body);
     assert_eq!((malformed.is_other_region(), malformed.region.as_deref()), (true, Some("us-west-2")));
-    assert!(Refusal::in_body(StatusCode::OK, "<CopyObjectResult/>").is_none());
-    assert!(Refusal::in_body(StatusCode::OK, body).is_some());
+    assert!(S3Refusal::in_body(StatusCode::OK, "<CopyObjectResult/>").is_none());
+    assert!(S3Refusal::in_body(StatusCode::OK, body).is_some());
 }
