@@ -36,11 +36,8 @@ pub mod inspect;
 pub mod limits;
 pub mod log;
 pub mod metrics;
-<<<<<<< HEAD
-mod page;
-=======
 pub mod mirror;
->>>>>>> main
+mod page;
 pub mod plugin;
 pub mod prune;
 mod quote;

@@ -23,11 +23,7 @@ use std::{
     time::Duration,
 };
 
-<<<<<<< HEAD
-use self::repository::RunFilter;
-=======
 use self::repository::RunSelection;
->>>>>>> main
 use crate::{
     digest::Digest,
     quote::Quoted,
@@ -107,13 +103,8 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
     let store = store::open(&target)?;
     let doomed = match (args.older_than, &args.run) {
         (None, None) => run::left_by(&*store, &target, args.all)?,
-<<<<<<< HEAD
-        (Some(age), _) => repository::left_in(&*store, &RunFilter::older_than(age), args.all)?,
-        (None, Some(uid)) => repository::left_in(&*store, &RunFilter::Run(uid.clone()), args.all)?,
-=======
         (Some(age), _) => repository::left_in(&*store, &RunSelection::older_than(age), args.all)?,
         (None, Some(uid)) => repository::left_in(&*store, &RunSelection::Run(uid.clone()), args.all)?,
->>>>>>> main
     };
     delete(&*store, &target, &doomed, args.dry_run, &mut Unread(out))
 }

@@ -99,27 +99,18 @@ pub fn each(view: &View<'_>, visit: &mut VisitChange<'_>) -> Result<(), Error> {
         let mut touching: BTreeSet<usize> = group.iter().map(|write| write.contributor).collect();
         touching.extend(cuts.iter().map(|(source, _)| *source));
         for &source in touching.iter().filter(|&&source| source > 0) {
-<<<<<<< HEAD
-            let precedes = |write: &&Change| sources[source].ancestors.get(write.contributor).copied().unwrap_or(false);
-            let before: Vec<Change> = group.iter().filter(precedes).cloned().collect();
-            let is_seen = |write: &&Change| precedes(write) || write.contributor == source;
-            let after: Vec<Change> = group.iter().filter(is_seen).cloned().collect();
-            let (old, new) = tasks[source - 1].resolve(&before, &after);
+            let ancestors = &sources[source].ancestors;
+            let precedes = |write: &Change| ancestors.get(write.contributor).copied().unwrap_or(false);
+            let before = those(&group, precedes, &mut before);
+            let after = those(&group, |write| precedes(write) || write.contributor == source, &mut after);
+            let (old, new) = tasks[source - 1].resolve(before, after);
             // Of a base that is not listed nothing is known but what tasks did to it: then a directory that was merely touched
             // was there, and so was what was deleted.
-            match (&old, &after[..]) {
+            match (&old, after) {
                 (None, [.., last]) if before.is_empty() && last.entry.is_touched() => {}
                 (None, [last]) if last.entry.is_whiteout() => visit(source - 1, Some(&last.entry), None)?,
                 _ => visit(source - 1, old.as_ref(), new.as_ref())?,
             }
-=======
-            let ancestors = &sources[source].ancestors;
-            let precedes = |write: &Change| ancestors.get(write.contributor).copied().unwrap_or(false);
-            tasks[source - 1].add(
-                those(&group, precedes, &mut before),
-                those(&group, |write| precedes(write) || write.contributor == source, &mut after),
-            );
->>>>>>> main
         }
         cuts.extend(group.iter().filter(|w| !w.entry.is_dir()).map(|w| (w.contributor, w.entry.path.clone())));
     }

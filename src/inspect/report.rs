@@ -17,16 +17,7 @@ use super::{
 };
 use crate::{
     digest::Digest,
-    workspace::{
-        Error,
-        layer::descriptor::Descriptor,
-<<<<<<< HEAD
-        snapshot::lineage::{Lineage, Writer},
-=======
-        path::TreePath,
-        snapshot::{lineage::Writer, merge::Outcome, view::View},
->>>>>>> main
-    },
+    workspace::{Error, layer::descriptor::Descriptor, snapshot::lineage::Writer},
 };
 
 /// An image and what is behind it.

@@ -16,11 +16,7 @@ use crate::{
 
 /// Which runs.
 #[derive(Debug)]
-<<<<<<< HEAD
-pub enum RunFilter {
-=======
 pub enum RunSelection {
->>>>>>> main
     /// Those whose last image was made before this time.
     Before(Timestamp),
     /// The one with this UID.
@@ -33,11 +29,7 @@ struct Tagged {
     image: RunImage,
 }
 
-<<<<<<< HEAD
-impl RunFilter {
-=======
 impl RunSelection {
->>>>>>> main
     /// Runs whose last image is older than `age`.
     pub fn older_than(age: Duration) -> Self {
         Self::Before(Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN))
@@ -53,11 +45,7 @@ impl RunSelection {
 }
 
 /// What the selected runs left: images of tasks, and images that were replaced; targets only if `all`.
-<<<<<<< HEAD
-pub fn left_in(store: &dyn Store, selection: &RunFilter, all: bool) -> Result<Vec<Doomed>, Error> {
-=======
 pub fn left_in(store: &dyn Store, selection: &RunSelection, all: bool) -> Result<Vec<Doomed>, Error> {
->>>>>>> main
     let tags = store.tags()?;
     let mut named = KeptDigests::new(&tags);
     let (of_tasks, others) = read(store, tags, &mut named)?;
@@ -66,11 +54,7 @@ pub fn left_in(store: &dyn Store, selection: &RunSelection, all: bool) -> Result
         let uid = image.run.as_deref();
         selection.selects(uid, uid.and_then(|uid| last.get(uid).copied().flatten()))
     };
-<<<<<<< HEAD
-    let by_uid = matches!(selection, RunFilter::Run(_));
-=======
     let by_uid = matches!(selection, RunSelection::Run(_));
->>>>>>> main
     let mut doomed = Vec::new();
     for Tagged { tag, image } in of_tasks.iter().filter(|tagged| is_selected(&tagged.image)) {
         if image.keeps_all && !all && !by_uid {
@@ -122,11 +106,7 @@ fn last_images(of_tasks: &[Tagged]) -> HashMap<&str, Option<Timestamp>> {
 }
 
 /// Targets that are selected themselves and have one tag only.
-<<<<<<< HEAD
-fn targets(store: &dyn Store, others: &[Tagged], selection: &RunFilter) -> Result<Vec<Doomed>, Error> {
-=======
 fn targets(store: &dyn Store, others: &[Tagged], selection: &RunSelection) -> Result<Vec<Doomed>, Error> {
->>>>>>> main
     let mut doomed = Vec::new();
     for Tagged { tag, image } in others {
         if image.run.is_none() || !selection.selects(image.run.as_deref(), image.created) {

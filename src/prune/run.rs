@@ -24,11 +24,7 @@ use crate::{
 };
 
 /// A run, as its target says.
-<<<<<<< HEAD
-struct PrunedRun {
-=======
 struct TargetRun {
->>>>>>> main
     uid: String,
     workspace: String,
     writers: Vec<Writer>,
@@ -81,11 +77,7 @@ pub fn left_by(store: &dyn Store, target: &Target, all: bool) -> Result<Vec<Doom
     Ok(doomed)
 }
 
-<<<<<<< HEAD
-fn read(store: &dyn Store, target: &Target) -> Result<PrunedRun, Error> {
-=======
 fn read(store: &dyn Store, target: &Target) -> Result<TargetRun, Error> {
->>>>>>> main
     let place = target.to_string();
     let absent = || Error::NoImage(place.clone());
     let stored = store.manifest(&target.reference())?.ok_or_else(absent)?;
@@ -102,22 +94,14 @@ fn read(store: &dyn Store, target: &Target) -> Result<TargetRun, Error> {
     // Every tag of the run has to be one of this repository.
     target.with_tag(&StepConfig::tag(&uid, 0, &workspace)).to_string().parse::<Target>()?;
     let target = RunImage::parse(&stored).ok_or_else(|| Error::damaged(&place, "it is not an image"))?;
-<<<<<<< HEAD
-    Ok(PrunedRun { uid, workspace, writers: lineage.writers.clone(), target })
-=======
     Ok(TargetRun { uid, workspace, writers: lineage.writers.clone(), target })
->>>>>>> main
 }
 
 /// The snapshot of the task at `order`, if it says itself that it is.
 fn snapshot(
     store: &dyn Store,
     target: &Target,
-<<<<<<< HEAD
-    run: &PrunedRun,
-=======
     run: &TargetRun,
->>>>>>> main
     order: u32,
     tag: &str,
 ) -> Result<Option<RunImage>, Error> {
@@ -146,11 +130,7 @@ fn tags(store: &dyn Store) -> Option<BTreeSet<String>> {
 
 /// Digests under tags other than those of tasks; none if the tags are not known. The UID is what the target says, so a tag
 /// that begins with it is one of a task only if its image says so too.
-<<<<<<< HEAD
-fn named(store: &dyn Store, run: &PrunedRun, tags: Option<&BTreeSet<String>>) -> Result<Option<Named>, Error> {
-=======
 fn named(store: &dyn Store, run: &TargetRun, tags: Option<&BTreeSet<String>>) -> Result<Option<KeptDigests>, Error> {
->>>>>>> main
     let Some(tags) = tags else { return Ok(None) };
     let prefix = format!("{}.", run.uid);
     let others: Vec<&String> = tags.iter().filter(|tag| !StepConfig::is_task_tag(tag)).collect();

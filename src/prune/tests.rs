@@ -6,11 +6,7 @@ use super::{
     Args, Doomed, PruneError,
     image::RunImage,
     parse_repository, prune,
-<<<<<<< HEAD
-    repository::{self, RunFilter},
-=======
     repository::{self, RunSelection},
->>>>>>> main
 };
 use crate::{
     step::StepConfig,
@@ -33,13 +29,8 @@ fn played() -> Run {
 }
 
 /// A time that is later than every image.
-<<<<<<< HEAD
-fn later() -> RunFilter {
-    RunFilter::Before(Timestamp::now() + SignedDuration::from_hours(1))
-=======
 fn later() -> RunSelection {
     RunSelection::Before(Timestamp::now() + SignedDuration::from_hours(1))
->>>>>>> main
 }
 
 fn tags(doomed: &[Doomed]) -> Vec<&str> {
@@ -59,17 +50,6 @@ fn annotate(store: &dyn Store, tag: &str, name: &str, value: &str) {
 fn a_repository_is_pruned_of_runs_that_are_old() {
     let run = played();
     let store = run.store();
-<<<<<<< HEAD
-    let left = |selection: &RunFilter, all: bool| repository::left_in(&*store, selection, all).unwrap();
-    assert_eq!(tags(&left(&later(), false)), ["replaced", "run.0.ws", "run.1.ws"]);
-    assert_eq!(tags(&left(&later(), true)), ["replaced", "run.0.ws", "run.1.ws", "done"]);
-    assert_eq!(left(&RunFilter::older_than(std::time::Duration::from_secs(3600)), true), []);
-    assert_eq!(left(&RunFilter::Run("other".to_owned()), true), []);
-    assert_eq!(tags(&left(&RunFilter::Run("run".to_owned()), false)), ["replaced", "run.0.ws", "run.1.ws"]);
-    // The run is as old as its last image; one that does not say how old it is stays.
-    annotate(&*store, "run.0.ws", CREATED, "2020-01-01T00:00:00Z");
-    let hour_ago = RunFilter::older_than(std::time::Duration::from_secs(3600));
-=======
     let left = |selection: &RunSelection, all: bool| repository::left_in(&*store, selection, all).unwrap();
     assert_eq!(tags(&left(&later(), false)), ["replaced", "run.0.ws", "run.1.ws"]);
     assert_eq!(tags(&left(&later(), true)), ["replaced", "run.0.ws", "run.1.ws", "done"]);
@@ -79,7 +59,6 @@ fn a_repository_is_pruned_of_runs_that_are_old() {
     // The run is as old as its last image; one that does not say how old it is stays.
     annotate(&*store, "run.0.ws", CREATED, "2020-01-01T00:00:00Z");
     let hour_ago = RunSelection::older_than(std::time::Duration::from_secs(3600));
->>>>>>> main
     assert_eq!(left(&hour_ago, false), []);
     annotate(&*store, "run.1.ws", CREATED, "2020-01-01T00:00:00Z");
     assert_eq!(tags(&left(&hour_ago, false)), ["run.0.ws", "run.1.ws"]);
@@ -112,11 +91,7 @@ fn a_run_that_keeps_all_is_deleted_only_if_asked_for() {
     assert_eq!(tags(&repository::left_in(&*store, &later(), false).unwrap()), ["replaced", "run.1.ws"]);
     let all = repository::left_in(&*store, &later(), true).unwrap();
     assert_eq!(tags(&all), ["replaced", "run.0.ws", "run.1.ws", "done"]);
-<<<<<<< HEAD
-    let named = repository::left_in(&*store, &RunFilter::Run("run".to_owned()), false).unwrap();
-=======
     let named = repository::left_in(&*store, &RunSelection::Run("run".to_owned()), false).unwrap();
->>>>>>> main
     assert_eq!(tags(&named), ["replaced", "run.0.ws", "run.1.ws"]);
 }
 

@@ -129,7 +129,8 @@ impl<'a> Play<'a> {
     /// The rerun of this run, whose tasks ended like this; none where nothing failed.
     fn planned(&self, ends: &[Option<End>], start: Option<usize>) -> Result<Option<Rerun>, String> {
         let here: Vec<usize> = (0..ends.len()).filter(|&task| self.has(task)).collect();
-        let scope = start.map_or(RerunScope::Failed, |start| RerunScope::From(format!("t{}", here[start % here.len()])));
+        let scope =
+            start.map_or(RerunScope::Failed, |start| RerunScope::From(format!("t{}", here[start % here.len()])));
         let (run, children) = self.stored(&here, ends);
         let rerun = match rerun::plan(&run, &children, &scope, &[]) {
             Err(RerunRefusal::NothingFailed(_)) => return Ok(None),
