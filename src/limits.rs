@@ -45,6 +45,9 @@ pub const MAX_ENTRIES: usize = 256;
 /// The most workspaces that are wrapped.
 pub const MAX_WORKSPACES: usize = 100;
 
+/// The most caches of a run.
+pub const MAX_CACHES: usize = 16;
+
 /// The most uses of wrapped workspaces, counted over all tasks.
 pub const MAX_USES: usize = 2_000;
 

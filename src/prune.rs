@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`run`] | what one run left, found from its target |
 //! | [`repository`] | what many runs left, found from the tags of a repository |
+//! | [`caches`] | caches beyond the newest ones |
 //! | [`replaced`] | images without a tag, found from those that replaced them |
 //! | [`image`] | what an image says about its run |
 
@@ -13,6 +14,7 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
 )]
 
+mod caches;
 mod image;
 mod replaced;
 mod repository;
@@ -38,9 +40,10 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The target of a run that is over: deletes the snapshots of the run, and the images that the target replaced
+    /// (with --caches: any image of the repository)
     #[arg(required_unless_present = "repository", conflicts_with = "repository")]
     target: Option<String>,
-    /// A repository (without a tag): deletes the same for the runs that --older-than or --run selects
+    /// A repository (without a tag): deletes the same for the runs that --older-than or --run selects, or --caches
     #[arg(long, value_name = "REPOSITORY", requires = "runs")]
     repository: Option<String>,
     /// Runs whose last snapshot is older than this, for example 12h, 7d or 2w; take more than the longest run needs
@@ -49,6 +52,12 @@ pub struct Args {
     /// The run with this UID, for one without a target
     #[arg(long, value_name = "UID", group = "runs", requires = "repository", conflicts_with = "target")]
     run: Option<String>,
+    /// Caches in the repository, in place of what runs left: all but the newest ones of each path and scope
+    #[arg(long, group = "runs", requires = "keep", conflicts_with = "all")]
+    caches: bool,
+    /// How many caches of each path and scope stay
+    #[arg(long, value_name = "NUMBER", requires = "caches")]
+    keep: Option<usize>,
     /// Delete targets too, and the snapshots of runs with `keep: all`
     #[arg(long)]
     all: bool,
@@ -102,6 +111,7 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
     };
     let store = store::open(&target)?;
     let doomed = match (args.older_than, &args.run) {
+        _ if args.caches => caches::beyond(&*store, args.keep.unwrap_or(usize::MAX))?,
         (None, None) => run::left_by(&*store, &target, args.all)?,
         (Some(age), _) => repository::left_in(&*store, &RunSelection::older_than(age), args.all)?,
         (None, Some(uid)) => repository::left_in(&*store, &RunSelection::Run(uid.clone()), args.all)?,

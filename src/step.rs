@@ -8,6 +8,7 @@
 //! It never holds credentials: it ends up in the PipelineRun and in audit logs. A stored run is started again by other
 //! versions of the image: RELEASING.md says how this contract may change.
 
+mod cache;
 mod matrix;
 mod options;
 pub mod stored;
@@ -19,8 +20,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::{
+    cache::{CACHE_PLACES, CacheFiles, CacheStep, HASH},
     matrix::{MatrixStep, TooManyCombinations},
     options::{Compression, ConflictRule, Keep, OnConflict},
+    tags::{cache_prefix, cache_tag, is_cache_tag},
 };
 use crate::tekton::{fields::change_texts, variables::substitute};
 
@@ -185,6 +188,9 @@ pub struct WorkspaceStep {
     /// inclusive ranges, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joined: Vec<(u32, u32)>,
+    /// Param `cache`: what of it starts from a cache, in folders that don't lie in each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<CacheStep>,
 }
 
 /// A task whose snapshot a restore step starts from.

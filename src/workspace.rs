@@ -7,6 +7,7 @@
 //! | [`baseline`], [`diff`], [`shard`] | what a workspace was after its restore; what changed since, in parts |
 //! | [`base`] | unpacks the layers of a base image |
 //! | [`selection`] | what of a workspace a task restores |
+//! | [`cache`] | what of a workspace starts from a cache |
 //! | [`snapshot`] | images of a run: manifests, lineages, merge, the image at the end |
 //! | [`layer`] | the format of one layer |
 //! | [`files`] | system calls on the tree |
@@ -24,6 +25,7 @@
 pub(crate) mod base;
 mod baseline;
 mod by_hand;
+mod cache;
 pub(crate) mod conflict;
 mod diff;
 pub(crate) mod entry;

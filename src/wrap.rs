@@ -5,6 +5,7 @@ mod absence;
 mod aliases;
 mod bindings;
 mod bounds;
+mod caches;
 mod embed;
 pub mod explain;
 mod failure;

@@ -10,6 +10,7 @@ use super::{
     replaced,
 };
 use crate::{
+    step::is_cache_tag,
     store::Store,
     workspace::{Error, threads},
 };
@@ -105,11 +106,11 @@ fn last_images(of_tasks: &[Tagged]) -> HashMap<&str, Option<Timestamp>> {
     last
 }
 
-/// Targets that are selected themselves and have one tag only.
+/// Targets that are selected themselves and have one tag only. Caches are no targets.
 fn targets(store: &dyn Store, others: &[Tagged], selection: &RunSelection) -> Result<Vec<Doomed>, Error> {
     let mut doomed = Vec::new();
     for Tagged { tag, image } in others {
-        if image.run.is_none() || !selection.selects(image.run.as_deref(), image.created) {
+        if image.run.is_none() || is_cache_tag(tag) || !selection.selects(image.run.as_deref(), image.created) {
             continue;
         }
         if others.iter().any(|other| other.tag != *tag && other.image.digest == image.digest) {

@@ -3,16 +3,16 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Args, Doomed, PruneError,
+    Args, Doomed, PruneError, caches,
     image::RunImage,
     parse_repository, prune,
     repository::{self, RunSelection},
 };
 use crate::{
-    step::StepConfig,
+    step::{StepConfig, cache_tag},
     store::{Store, StoredManifest},
     workspace::{
-        snapshot::image::{CREATED, KEEP, Manifest},
+        snapshot::image::{CACHE, CACHE_SCOPE, CREATED, KEEP, Manifest},
         tests::{Run, Task, task},
     },
 };
@@ -110,6 +110,8 @@ fn what_parallel_tasks_replaced_without_having_seen_it_is_found() {
         repository: None,
         older_than: None,
         run: None,
+        caches: false,
+        keep: None,
         all: false,
         dry_run: false,
     };
@@ -122,6 +124,39 @@ fn what_parallel_tasks_replaced_without_having_seen_it_is_found() {
     );
     assert!(out.ends_with("5 images deleted\n"), "{out}");
     assert_eq!(store.tags().unwrap(), ["done"]);
+}
+
+#[test]
+fn the_newest_caches_of_each_path_and_scope_stay() {
+    let run = played();
+    let store = run.store();
+    let StoredManifest { media_type, bytes, .. } = store.manifest("done").unwrap().unwrap();
+    let put = |path: &str, scope: &str, day: u32| {
+        let tag = cache_tag(path, scope, &format!("key-{day}"));
+        let mut manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
+        let created = format!("2026-11-{day:02}T00:00:00Z");
+        for (name, value) in [(CACHE, path), (CACHE_SCOPE, scope), (CREATED, &created)] {
+            manifest.annotations.insert(name.to_owned(), value.to_owned());
+        }
+        store.put_manifest(&tag, &media_type, &serde_json::to_vec(&manifest).unwrap()).unwrap();
+        tag
+    };
+    let main: Vec<String> = (1..=3).map(|day| put("ws/modules", "main", day)).collect();
+    let feature = put("ws/modules", "feature", 1);
+    let other = put("ws", "main", 1);
+    // What only looks like one, and one with a second tag.
+    let StoredManifest { bytes: tagged, .. } = store.manifest(&main[0]).unwrap().unwrap();
+    store.put_manifest("cache.0123456789ab.x.0123456789ab", &media_type, &bytes).unwrap();
+    assert_eq!(tags(&caches::beyond(&*store, 1).unwrap()), [&main[1], &main[0]]);
+    assert_eq!(tags(&caches::beyond(&*store, 3).unwrap()), [] as [&str; 0]);
+    assert_eq!(caches::beyond(&*store, 0).unwrap().len(), 5);
+    store.put_manifest("v1", &media_type, &tagged).unwrap();
+    assert_eq!(tags(&caches::beyond(&*store, 1).unwrap()), [&main[1]]);
+    // What a run left is another matter.
+    let left = repository::left_in(&*store, &later(), true).unwrap();
+    let left = tags(&left);
+    assert!(left.contains(&"run.1.ws"), "{left:?}");
+    assert!(!main.iter().chain([&feature, &other]).any(|tag| left.contains(&tag.as_str())), "{left:?}");
 }
 
 #[test]

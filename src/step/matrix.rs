@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::StepConfig;
+use super::{CACHE_PLACES, StepConfig};
 
 /// How a step tells which combination of its task's matrix it belongs to: there is no variable for that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,12 @@ impl StepConfig {
             return Err(TooManyCombinations { task: self.task, combination, most: matrix.most });
         }
         let task = format!("{}[{combination}]", self.task);
-        Ok(Self { order: self.order.saturating_add(combination), task, matrix: None, ..self })
+        let order = self.order.saturating_add(combination);
+        let mut own = Self { order, task, matrix: None, ..self };
+        for cache in own.workspaces.iter_mut().flat_map(|workspace| &mut workspace.caches) {
+            cache.order = cache.order.saturating_add(combination.saturating_mul(CACHE_PLACES));
+        }
+        Ok(own)
     }
 }
 

@@ -3,6 +3,13 @@
 use super::StepConfig;
 use crate::digest::Digest;
 
+/// What the tags of caches begin with, and how many digits of a digest are in them.
+const CACHE: &str = "cache.";
+const CACHE_DIGITS: usize = 12;
+
+/// So much of a key is readable in the tag.
+const KEY_ROOM: usize = 80;
+
 impl StepConfig {
     /// Tag of the snapshot that the task at `order` leaves of `workspace` in run `run`, in the repository of the target:
     /// `<run uid>.<order>.<workspace>`. Characters that a tag can't hold become `-`; a name that had to be changed or cut
@@ -36,10 +43,42 @@ impl StepConfig {
     }
 }
 
+/// Tag of the cache of `path` (a workspace, or a folder in it) with this key in `scope`: `cache.<whose>.<key>.<digest>`. The first
+/// digits are of the path and the scope, the last ones of the key, of which a readable beginning stands between them.
+pub fn cache_tag(path: &str, scope: &str, key: &str) -> String {
+    format!("{}.{}", cache_prefix(path, scope, key), digits(&[key]))
+}
+
+/// What the tags of all caches begin with whose key begins with `beginning`. Others may begin so too: the image itself has the key.
+pub fn cache_prefix(path: &str, scope: &str, beginning: &str) -> String {
+    let readable = plain(beginning);
+    format!("{CACHE}{}.{}", digits(&[path, scope]), &readable[..readable.len().min(KEY_ROOM)])
+}
+
+/// Whether `tag` has the form of a cache's.
+pub fn is_cache_tag(tag: &str) -> bool {
+    let is_digits = |text: &str| text.len() == CACHE_DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let rest = tag.strip_prefix(CACHE).and_then(|rest| rest.split_once('.'));
+    rest.is_some_and(|(whose, rest)| {
+        is_digits(whose) && rest.rsplit_once('.').is_some_and(|(_, digest)| is_digits(digest))
+    })
+}
+
+/// Digits of the digest of several strings.
+fn digits(parts: &[&str]) -> String {
+    let mut hex = Digest::of(parts.join("\0").as_bytes()).hex();
+    hex.truncate(CACHE_DIGITS);
+    hex
+}
+
+/// `text` with what a tag can't hold as `-`.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
+}
+
 fn task_tag(run: &str, place: &str, workspace: &str) -> String {
     const ROOM: usize = 64;
-    let plain: String =
-        workspace.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+    let plain = plain(workspace);
     if plain == workspace && plain.len() <= ROOM {
         return format!("{run}.{place}.{plain}");
     }
@@ -60,5 +99,34 @@ mod tests {
         assert!(one.starts_with(&format!("{uid}.3.a-b-")) && one != other);
         let long = StepConfig::tag(uid, 3000, &"w".repeat(300));
         assert!(long.len() <= 128 && format!("quay.io/a/b:{long}").parse::<crate::target::Target>().is_ok());
+    }
+    #[test]
+    fn tags_of_caches() {
+        let tag = cache_tag("source/node_modules", "main", "npm-0123");
+        assert!(tag.starts_with("cache.") && tag.contains(".npm-0123.") && is_cache_tag(&tag), "{tag}");
+        assert!(tag.starts_with(&cache_prefix("source/node_modules", "main", "npm-")));
+        let different = [
+            cache_tag("source/node_modules", "other", "npm-0123"),
+            cache_tag("source", "node_modules\0main", "npm-0123"),
+            cache_tag("source/node_modules", "main", "npm/0123"),
+            cache_tag("source/node_modules", "main", "npm 0123"),
+        ];
+        let all: std::collections::BTreeSet<&String> = different.iter().chain([&tag]).collect();
+        assert_eq!(all.len(), 5);
+        // The beginning of a key that is not legal in a tag, and of one that is too long for it.
+        let (long, key) = ("é/".repeat(200), format!("{}z", "é/".repeat(200)));
+        assert!(cache_tag("w", "", &key).starts_with(&cache_prefix("w", "", &long)));
+        for key in [&key, "", "."] {
+            let tag = cache_tag("w", "", key);
+            assert!(
+                is_cache_tag(&tag) && format!("quay.io/a/b:{tag}").parse::<crate::target::Target>().is_ok(),
+                "{tag}"
+            );
+        }
+        let uid = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
+        for other in ["latest", "cache.latest", "cache.0123456789ab.x", &StepConfig::tag(uid, 3, "cache")] {
+            assert!(!is_cache_tag(other), "{other}");
+        }
+        assert!(!StepConfig::is_task_tag(&tag));
     }
 }

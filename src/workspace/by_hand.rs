@@ -25,10 +25,11 @@ use crate::{step::Compression, store, target::Target};
 pub fn restore_image(source: &str, dir: &Path, baseline: Option<&Path>) -> Result<(), Error> {
     let target = source.parse::<Target>()?;
     let store = store::open(&target)?;
-    let input = Input { lineage: load::lineage(&*store, &target)?, read: Vec::new() };
+    let input = Input { lineage: load::lineage(&*store, &target)?, ..Input::default() };
     std::fs::create_dir_all(dir).map_err(Error::file(dir.display(), "can't be made"))?;
     // What conflicts a snapshot's tasks had was settled when it was made.
-    restore_reported(&*store, &input, dir, &RestoreOptions::whole(ConflictPolicy::last(), baseline), source).map(drop)
+    restore_reported(&*store, &input, dir, &RestoreOptions::whole(ConflictPolicy::last(), baseline), None, source)
+        .map(drop)
 }
 
 /// By hand: stores what is in `dir` as the image `target`: all of it, or what changed since `baseline` on top of the image
@@ -41,7 +42,7 @@ pub fn save_dir(dir: &Path, target: &str, baseline: Option<&Path>) -> Result<(),
     let progress = Progress::new(Action::Save, target);
     progress.logged(INTERVAL, || {
         let (compression, mounts) = (Compression::default(), MountPoints::default());
-        let saved = save::save(&*store, dir, SaveOptions { baseline, compression, mounts: &mounts }, &progress)?;
+        let saved = save::save(&*store, dir, SaveOptions::whole(baseline, compression, &mounts), &progress)?;
         progress.enter(Phase::Finishing);
         let last = lineage.writers.last().map(|writer| writer.order);
         let order = last.map_or(Some(0), |last| last.checked_add(1)).ok_or_else(|| no_order_left(target))?;

@@ -24,13 +24,48 @@ use super::{
     shard::{Shard, Sharder},
 };
 
+/// Which paths of a workspace are compared.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Part<'a> {
+    /// All.
+    #[default]
+    Whole,
+    /// A directory and what is in it. The directories above it are listed with what changed.
+    Within(&'a TreePath),
+    /// All but these directories and what is in them.
+    Without(&'a [TreePath]),
+}
+
+/// How a workspace is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Comparison<'a> {
+    /// Which part of it.
+    pub part: Part<'a>,
+    /// Whether what differs in nothing but its mtime counts as unchanged.
+    pub ignore_mtimes: bool,
+    /// Where other containers have something mounted.
+    pub mounts: &'a MountPoints,
+}
+
 /// What [`changes`] saw beside the changes themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Seen {
+    /// Paths in the part that was compared, its directory aside.
+    pub paths: u64,
     /// Regular files of which, as far as can be told without reading them, only mode, owner or extended attributes changed.
     pub metadata_only: u64,
     /// Their bytes.
     pub metadata_only_bytes: u64,
+}
+
+impl Seen {
+    /// Adds what was seen in another part.
+    pub fn add(&mut self, other: Self) {
+        let Self { paths, metadata_only, metadata_only_bytes } = other;
+        self.paths = self.paths.saturating_add(paths);
+        self.metadata_only = self.metadata_only.saturating_add(metadata_only);
+        self.metadata_only_bytes = self.metadata_only_bytes.saturating_add(metadata_only_bytes);
+    }
 }
 
 /// A file with hard links.
@@ -62,7 +97,7 @@ struct DirAttributes {
 
 struct Diff<'a> {
     cursor: Cursor,
-    mounts: &'a MountPoints,
+    how: Comparison<'a>,
     shards: Sharder<'a>,
     seen: Seen,
     /// From the root to the last path: all directories above it, and itself if it is one.
@@ -77,11 +112,11 @@ struct Diff<'a> {
 
 /// Compares the directory `root` with what was known of it, in tree order, and hands what changed over as it is found: in
 /// shards, the first ones of `size`. Directories above a change are there too. What a container runtime made as mount point
-/// at one of `mounts`, or on the way to it, is not a change.
+/// at a mount point, or on the way to it, is not a change.
 pub fn changes(
     root: &Path,
     access: &Arc<DirAccess>,
-    mounts: &MountPoints,
+    how: Comparison<'_>,
     baseline: Option<&mut dyn Iterator<Item = Result<Known, Error>>>,
     size: u64,
     out: &mut dyn FnMut(Shard) -> Result<(), Error>,
@@ -93,7 +128,7 @@ pub fn changes(
     let shards = Sharder::new(size, out)?;
     let mut diff = Diff {
         cursor,
-        mounts,
+        how,
         shards,
         seen: Seen::default(),
         open: Vec::new(),
@@ -109,7 +144,10 @@ pub fn changes(
         }
         diff.leave(&found.path);
         let old = next_if(&mut baseline, |path| *path == found.path)?;
+        let is_compared = how.part.has(&found.path);
+        diff.seen.paths = diff.seen.paths.saturating_add(u64::from(is_compared && !how.part.is_at(&found.path)));
         let listed = match &old {
+            _ if !is_compared => false,
             Some(old) if old.extent == Extent::Nothing => diff.compare_left_out(&walk, &found)?,
             Some(old) => diff.compare(&walk, &found, old)?,
             None if diff.is_mount_point(&found) => false,
@@ -129,6 +167,25 @@ pub fn changes(
     diff.finish()
 }
 
+impl Part<'_> {
+    fn has(&self, path: &TreePath) -> bool {
+        let within = |place: &TreePath| place == path || place.contains(path);
+        match self {
+            Self::Whole => true,
+            Self::Within(place) => within(place),
+            Self::Without(places) => !places.iter().any(within),
+        }
+    }
+
+    /// Whether `path` is the directory that the part is in.
+    fn is_at(&self, path: &TreePath) -> bool {
+        match self {
+            Self::Within(place) => *place == path,
+            Self::Whole | Self::Without(_) => path.is_root(),
+        }
+    }
+}
+
 impl Diff<'_> {
     /// Leaves the directories that `path` is not in.
     fn leave(&mut self, path: &TreePath) {
@@ -138,15 +195,21 @@ impl Diff<'_> {
     fn deleted(&mut self, old: &Known) -> Result<(), Error> {
         let path = &old.entry.path;
         // What is in it, and was not given to the task, is not deleted with it.
-        if old.extent != Extent::Whole {
+        if old.extent != Extent::Whole || !self.how.part.has(path) {
             return Ok(());
         }
         if self.gone.as_ref().is_some_and(|gone| gone.contains(path)) {
             return Ok(());
         }
         self.leave(path);
-        self.list_above()?;
         self.gone = Some(path.clone());
+        // Who lists the directory that it was in lists that this is gone too.
+        let is_gone_with_more =
+            self.open.last().is_none_or(|dir| path.parent().is_some_and(|parent| parent != dir.path));
+        if matches!(self.how.part, Part::Within(place) if place == path) && is_gone_with_more {
+            return Ok(());
+        }
+        self.list_above()?;
         self.shards.whiteout(path.clone())
     }
 
@@ -154,8 +217,8 @@ impl Diff<'_> {
     /// in it.
     fn is_mount_point(&self, found: &WalkEntry) -> bool {
         match found.status.kind {
-            FileType::Directory => !found.path.is_root() && self.mounts.needs(&found.path),
-            FileType::RegularFile => found.status.size == 0 && self.mounts.contains(&found.path),
+            FileType::Directory => !found.path.is_root() && self.how.mounts.needs(&found.path),
+            FileType::RegularFile => found.status.size == 0 && self.how.mounts.contains(&found.path),
             _ => false,
         }
     }
@@ -194,11 +257,15 @@ impl Diff<'_> {
                 entry.node = Node::Dir { touched: false };
                 true
             }
-            Node::Dir { .. } => entry.mtime != was.mtime,
+            Node::Dir { .. } => self.has_other_mtime(&entry, was),
             Node::File(_) => self.file_changed(walk, found, &mut entry, old)?,
-            node => *node != was.node || !entry.same_attributes(was) || entry.mtime != was.mtime,
+            node => *node != was.node || !entry.same_attributes(was) || self.has_other_mtime(&entry, was),
         };
         self.keep(found, entry, changed)
+    }
+
+    fn has_other_mtime(&self, now: &Entry, was: &Entry) -> bool {
+        !self.how.ignore_mtimes && now.mtime != was.mtime
     }
 
     /// Whether a file of which the status changed is different, or is a hard link to another file.
@@ -206,7 +273,8 @@ impl Diff<'_> {
         let other_file = old.identity.is_none_or(|identity| !same_file(&identity, &found.status.identity));
         let has_links = found.status.nlink > 1 || old.nlink > 1;
         let Some(was) = old.entry.content() else { return Ok(true) };
-        if other_file && has_links || was.size != found.status.size || entry.mtime != old.entry.mtime {
+        let has_other_mtime = self.has_other_mtime(entry, &old.entry);
+        if other_file && has_links || was.size != found.status.size || has_other_mtime {
             return Ok(true);
         }
         let unreadable =

@@ -114,6 +114,9 @@ pub enum Error {
     /// A pattern of param `paths` can't be read.
     #[error("param paths: {0}")]
     Paths(InvalidGlob),
+    /// A pattern of param `cache` can't be read.
+    #[error("param cache: {0}")]
+    CacheFiles(InvalidGlob),
     /// A matrix has more combinations than its steps were made for.
     #[error(transparent)]
     Combinations(#[from] TooManyCombinations),

@@ -1,6 +1,7 @@
 //! Makes what a task saved visible: its snapshot to later tasks, the whole as `target` to everybody.
 
 use super::{
+    cache::put::PendingCache,
     conflict::{ConflictPolicy, Conflicts, report_settled},
     error::Error,
     layer::descriptor::Descriptor,
@@ -33,6 +34,8 @@ pub struct PendingSnapshot<'a> {
     pub input: Input,
     /// What it changed.
     pub layers: Vec<Descriptor>,
+    /// The caches that are to be stored.
+    pub caches: Vec<PendingCache<'a>>,
 }
 
 /// All that can be seen of a workspace: what the task itself left, and what parallel tasks did.
@@ -62,6 +65,11 @@ fn publish(workspaces: &[PendingSnapshot<'_>]) -> Result<(), Error> {
 }
 
 impl PendingSnapshot<'_> {
+    /// Stores the caches.
+    pub fn put_caches(&self) {
+        self.caches.iter().for_each(|cache| cache.put(&*self.store, self.step, self.workspace));
+    }
+
     /// Refuses what must not be published: changes on top of snapshots that are not there any more, and a conflict that no later task
     /// will report.
     fn check(&self) -> Result<(), Error> {

@@ -78,7 +78,7 @@ pub fn report_saved(name: &str, saved: &Saved, start: Instant) {
             size(stored_bytes)
         ),
     };
-    let Seen { metadata_only, metadata_only_bytes } = saved.seen;
+    let Seen { metadata_only, metadata_only_bytes, .. } = saved.seen;
     if metadata_only > 0 {
         tracing::info!(
             event = "metadata_only",

@@ -13,7 +13,7 @@ mod record;
 use std::{
     collections::BTreeSet,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use std::{
 use super::{
     base::{self, Made},
     baseline::BaselineWriter,
+    cache::{find::CacheFinder, found::Caches},
     conflict::{ConflictPolicy, report_settled},
     error::Error,
     files::{extract::Extractor, mounts::MountPoints, space::Space, space::least},
@@ -80,12 +81,36 @@ impl<'a> RestoreOptions<'a> {
     }
 }
 
-/// Makes what `input` says in the directory `root`. `store` has the layers.
+/// What is made: the input of a task, and the caches on top of it.
+struct Whole<'a> {
+    input: Input,
+    tocs: &'a [Toc],
+    view: &'a View<'a>,
+    /// How many of the writers are those of the input; the others are of caches.
+    own_writers: usize,
+    caches: &'a Caches<'a>,
+}
+
+/// Why files can't be made.
+enum Failure {
+    /// Because of a cache, by its place: without it they can be.
+    Cache(usize, Error),
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Makes what `input` says in the directory `root`. `store` has the layers. `finder` says which caches are added.
 pub fn restore(
     store: &dyn Store,
     input: &Input,
     root: &Path,
     options: &RestoreOptions<'_>,
+    finder: Option<&mut CacheFinder<'_>>,
     progress: &Progress,
 ) -> Result<Restored, Error> {
     let start = Instant::now();
@@ -103,37 +128,97 @@ pub fn restore(
     if base.is_some() {
         view = View::new(lineage, base.as_ref(), &tocs)?;
     }
-
-    progress.begin(Phase::Files);
-    let is_run = lineage.origin.is_none();
-    let choice = Choice::new(&options.selection, &view)?;
-    let extractor = || Ok::<_, Error>(Extractor::new(root)?.keeping_privileges(is_run).around(&options.mounts));
-    let winners = prepare::prepare(&view, &choice, extractor()?, tocs.len().saturating_add(1), is_run)?;
-    // The first ones are those of the base.
-    let own = winners.get(1..).unwrap_or_default();
-    let layers: Vec<_> = lineage.layers().zip(&tocs).zip(own).filter(|(_, winners)| winners.files > 0).collect();
-    let needed = layers.iter().map(|(((_, layer), _), winners)| least(winners.bytes, layer.size));
-    let (files, bytes) = (sum(own.iter().map(|winners| winners.files)), sum(own.iter().map(|winners| winners.bytes)));
-    space.check(progress.workspace(), files, sum(needed))?;
-    progress.expect(files, bytes);
-    let made = threads::for_each(&layers, |_, (((_, layer), toc), winners)| {
-        layer::extract(store, layer, toc, winners, &extractor, progress)
-    })?;
-    restored.layers = restored.layers.saturating_add(layers.len());
-    let tasks: BTreeSet<&String> =
-        layers.iter().filter_map(|(((_, layer), _), _)| layer.annotations.get(image::TASK)).collect();
-    restored.tasks = tasks.len();
-    made.into_iter().for_each(|made| restored.add(made));
-
-    progress.enter(Phase::Finishing);
-    prepare::finish_directories(&view, &choice, extractor()?)?;
-    if let Some(path) = options.baseline {
-        record::write(&view, &choice, root, &options.mounts, BaselineWriter::create(path, input)?)?;
-        thread::sleep(TICK);
-    }
-    restored.left_out = choice.summary;
+    let mut caches = finder.map_or_else(|| Ok(Caches::default()), |finder| finder.find(&view))?;
+    let made = loop {
+        let (input, tocs) = caches.on_top_of(input, &tocs);
+        let with_caches = caches.last().map(|_| View::new(&input.lineage, base.as_ref(), &tocs)).transpose()?;
+        let view = with_caches.as_ref().unwrap_or(&view);
+        let whole = Whole { input, tocs: &tocs, view, own_writers: lineage.writers.len(), caches: &caches };
+        match whole.make(store, root, options, &space, progress) {
+            Ok(made) => break made,
+            Err(Failure::Other(error)) => return Err(error),
+            Err(Failure::Cache(place, error)) => {
+                let mut extractor = Extractor::new(root)?.around(&options.mounts);
+                caches.leave_out(place, &error).iter().try_for_each(|path| extractor.remove(path))?;
+            }
+        }
+    };
+    caches.report();
+    restored.layers = restored.layers.saturating_add(made.layers);
+    restored.tasks = made.tasks;
+    restored.left_out = made.left_out;
+    restored.add(Made { files: made.files, bytes: made.bytes, stripped: made.stripped });
     restored.time = start.elapsed();
     Ok(restored)
+}
+
+impl Whole<'_> {
+    /// Makes everything but the base, which is there, and writes the baseline.
+    fn make(
+        &self,
+        store: &dyn Store,
+        root: &Path,
+        options: &RestoreOptions<'_>,
+        space: &Space,
+        progress: &Progress,
+    ) -> Result<Restored, Failure> {
+        let &Self { ref input, tocs, view, own_writers, caches } = self;
+        let lineage = &input.lineage;
+        progress.begin(Phase::Files);
+        let is_run = lineage.origin.is_none();
+        let choice = Choice::new(&options.selection, view)?;
+        let extractor = |is_own| {
+            let extractor = Extractor::new(root)?.keeping_privileges(is_run && is_own);
+            Ok::<_, Error>(extractor.around(&options.mounts))
+        };
+        let winners = prepare::prepare(view, &choice, extractor(true)?, tocs.len().saturating_add(1), is_run)?;
+        // The first ones are those of the base.
+        let own = winners.get(1..).unwrap_or_default();
+        let layers: Vec<_> = lineage.layers().zip(tocs).zip(own).filter(|(_, winners)| winners.files > 0).collect();
+        let needed = layers.iter().map(|(((_, layer), _), winners)| least(winners.bytes, layer.size));
+        let (files, bytes) =
+            (sum(own.iter().map(|winners| winners.files)), sum(own.iter().map(|winners| winners.bytes)));
+        space.check(progress.workspace(), files, sum(needed)).map_err(|error| match caches.last() {
+            Some(last) => Failure::Cache(last, error),
+            None => Failure::Other(error),
+        })?;
+        progress.expect(files, bytes);
+        let broken = Mutex::new(None);
+        let made = threads::for_each(&layers, |_, &(((writer, layer), toc), winners)| {
+            let cache = writer.checked_sub(own_writers).and_then(|place| caches.of_writer(place));
+            let Some((place, store)) = cache else {
+                return layer::extract(store, layer, toc, winners, &|| extractor(true), progress);
+            };
+            layer::extract(store, layer, toc, winners, &|| extractor(false), progress).map_err(|error| {
+                broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((place, error));
+                Error::Stopped
+            })
+        });
+        let broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let made = match (made, broken) {
+            (Err(Error::Stopped), Some((place, error))) => return Err(Failure::Cache(place, error)),
+            (made, _) => made?,
+        };
+        let tasks: BTreeSet<&String> =
+            layers.iter().filter_map(|(((_, layer), _), _)| layer.annotations.get(image::TASK)).collect();
+        let mut restored = Restored { layers: layers.len(), tasks: tasks.len(), ..Restored::default() };
+        made.into_iter().for_each(|made| restored.add(made));
+
+        progress.enter(Phase::Finishing);
+        prepare::finish_directories(view, &choice, extractor(true)?)?;
+        if let Some(path) = options.baseline {
+            let bytes_of = |place: usize| {
+                let live =
+                    lineage.layers().zip(own).filter(|((writer, _), _)| writer.checked_sub(own_writers) == Some(place));
+                sum(live.map(|(_, winners)| winners.bytes))
+            };
+            let input = Input { caches: caches.with_live(bytes_of), ..input.clone() };
+            record::write(view, &choice, root, &options.mounts, BaselineWriter::create(path, &input)?)?;
+            thread::sleep(TICK);
+        }
+        restored.left_out = choice.summary;
+        Ok(restored)
+    }
 }
 
 fn restore_base(

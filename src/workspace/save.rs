@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     baseline::{self, Known},
-    diff::{self, Seen},
+    diff::{self, Comparison, Part, Seen},
     entry::{Content, Entry, Node},
     error::Error,
     files::{
@@ -38,8 +38,8 @@ pub struct SaveOptions<'a> {
     pub baseline: Option<&'a Path>,
     /// How layers are compressed.
     pub compression: Compression,
-    /// Where other containers have something mounted.
-    pub mounts: &'a MountPoints,
+    /// What of it, and what counts as a change.
+    pub how: Comparison<'a>,
 }
 
 /// How layers are packed.
@@ -66,20 +66,49 @@ pub struct Saved {
     pub seen: Seen,
 }
 
+impl<'a> SaveOptions<'a> {
+    /// All of a workspace, in which other containers have something mounted at `mounts`.
+    pub fn whole(baseline: Option<&'a Path>, compression: Compression, mounts: &'a MountPoints) -> Self {
+        Self { baseline, compression, how: Comparison { part: Part::Whole, ignore_mtimes: false, mounts } }
+    }
+
+    /// The same of a part.
+    pub fn of(self, part: Part<'a>) -> Self {
+        Self { how: Comparison { part, ..self.how }, ..self }
+    }
+
+    /// The same, with what differs in nothing but its mtime as unchanged if `ignore_mtimes`.
+    pub fn ignoring_mtimes(self, ignore_mtimes: bool) -> Self {
+        Self { how: Comparison { ignore_mtimes, ..self.how }, ..self }
+    }
+}
+
+impl Saved {
+    /// Adds what was stored of another part of the workspace.
+    pub fn add(&mut self, other: Self) {
+        let Self { layers, files, bytes, deleted, seen } = other;
+        self.layers.extend(layers);
+        self.files = self.files.saturating_add(files);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.deleted = self.deleted.saturating_add(deleted);
+        self.seen.add(seen);
+    }
+}
+
 /// Stores what is in the directory `root` and was not so in the baseline, or everything.
 pub fn save(store: &dyn Store, root: &Path, options: SaveOptions<'_>, progress: &Progress) -> Result<Saved, Error> {
-    let SaveOptions { baseline, compression, mounts } = options;
+    let SaveOptions { baseline, compression, how } = options;
     let mut attempt = 1_usize;
     loop {
         let strict = attempt < ATTEMPTS;
         let packing = Packing { compression, strict };
         let saved = match baseline {
-            None => store_changes(store, root, mounts, None, packing, progress),
+            None => store_changes(store, root, how, None, packing, progress),
             Some(path) => {
                 let mut known = baseline::BaselineReader::open(path)?;
                 threads::ahead(
                     |hand_over| known.try_for_each(|known| hand_over(known?)),
-                    |known| store_changes(store, root, mounts, Some(known), packing, progress),
+                    |known| store_changes(store, root, how, Some(known), packing, progress),
                 )
             }
         };
@@ -97,7 +126,7 @@ pub fn save(store: &dyn Store, root: &Path, options: SaveOptions<'_>, progress: 
 fn store_changes(
     store: &dyn Store,
     root: &Path,
-    mounts: &MountPoints,
+    how: Comparison<'_>,
     known: Option<&mut dyn Iterator<Item = Result<Known, Error>>>,
     packing: Packing,
     progress: &Progress,
@@ -106,7 +135,7 @@ fn store_changes(
     let mut saved = Saved::default();
     progress.begin(Phase::Looking);
     let find = |hand_over: &mut dyn FnMut(Shard) -> Result<(), Error>| {
-        let seen = diff::changes(root, &access, mounts, known, shard::size(), &mut |shard| {
+        let seen = diff::changes(root, &access, how, known, shard::size(), &mut |shard| {
             saved.deleted = saved.deleted.saturating_add(shard.whiteouts.len() as u64);
             saved.files = saved.files.saturating_add(shard.files);
             saved.bytes = saved.bytes.saturating_add(shard.bytes);

@@ -9,7 +9,14 @@ use std::{
 
 use super::{
     baseline,
+    cache::{
+        self,
+        find::CacheFinder,
+        hash::FileHashes,
+        put::{self, PendingCache},
+    },
     conflict::ConflictPolicy,
+    diff::Part,
     error::Error,
     failure,
     files::{mounts::MountPoints, room::Room},
@@ -17,7 +24,7 @@ use super::{
     publish::{self, PendingSnapshot},
     report::{report_restored, report_saved},
     restore::{self, RestoreOptions, Restored},
-    save::{self, SaveOptions},
+    save::{self, SaveOptions, Saved},
     selection::Selection,
     snapshot::{image, lineage::Input, load},
 };
@@ -41,9 +48,10 @@ pub fn save_step() -> Result<u8, Error> {
 /// there is one.
 pub fn restore_task(step: StepConfig, state: &Path) -> Result<(), Error> {
     let step = step.of_combination()?;
-    step.workspaces.iter().try_for_each(|workspace| {
+    let mut hashes = FileHashes::wanted_by(&step)?;
+    in_order(&step.workspaces).into_iter().try_for_each(|workspace| {
         let store = store::open(&workspace.target.parse::<Target>()?)?;
-        restore_workspace(&*store, &step, workspace, state)
+        restore_workspace(&*store, &step, workspace, &mut hashes, state)
     })?;
     write_results(&step, Path::new(RESULTS_DIR))
 }
@@ -54,18 +62,38 @@ pub fn save_task(step: StepConfig, state: &Path) -> Result<u8, Error> {
     let step = step.of_combination()?;
     let failed = step.after_failure.as_ref().map(failure::failed_step).transpose()?.flatten();
     let Some(failed) = failed else {
-        save_workspaces(&step, state)?;
+        save_workspaces(&step, state, true)?;
         return write_results(&step, Path::new(RESULTS_DIR)).map(|()| 0);
     };
-    let saved = if failed.is_retried { Ok(()) } else { save_workspaces(&step, state) };
+    let saved = if failed.is_retried { Ok(()) } else { save_workspaces(&step, state, false) };
     failed.report(&saved);
     Ok(failed.code)
 }
 
-fn save_workspaces(step: &StepConfig, state: &Path) -> Result<(), Error> {
+/// The workspaces as they have to be restored: those with files that the key of a cache is made of before the others, else as they
+/// are listed.
+fn in_order(workspaces: &[WorkspaceStep]) -> Vec<&WorkspaceStep> {
+    let needs = |workspace: &WorkspaceStep, other: &WorkspaceStep| {
+        let mut files = workspace.caches.iter().flat_map(|cache| &cache.files);
+        workspace.name != other.name && files.any(|files| files.workspace == other.name)
+    };
+    let mut left: Vec<&WorkspaceStep> = workspaces.iter().collect();
+    let mut ordered = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let free = left.iter().position(|workspace| !left.iter().any(|other| needs(workspace, other)));
+        ordered.push(left.remove(free.unwrap_or_default()));
+    }
+    ordered
+}
+
+/// Stores what the task changed in its workspaces, and its caches too if it `succeeded`.
+fn save_workspaces(step: &StepConfig, state: &Path, succeeded: bool) -> Result<(), Error> {
     let save = || {
-        let saved = step.workspaces.iter().map(|workspace| save_workspace(step, workspace, state));
-        publish::all(&saved.collect::<Result<Vec<_>, _>>()?)
+        let saved = step.workspaces.iter().map(|workspace| save_workspace(step, workspace, state, succeeded));
+        let saved = saved.collect::<Result<Vec<_>, _>>()?;
+        publish::all(&saved)?;
+        saved.iter().for_each(PendingSnapshot::put_caches);
+        Ok(())
     };
     save().or_else(|error| match error {
         // The registry collected a blob between its upload and the manifest.
@@ -91,6 +119,7 @@ pub(super) fn restore_workspace(
     store: &dyn Store,
     step: &StepConfig,
     workspace: &WorkspaceStep,
+    hashes: &mut FileHashes,
     state: &Path,
 ) -> Result<(), Error> {
     let input = load::input(store, step, workspace)?;
@@ -104,7 +133,8 @@ pub(super) fn restore_workspace(
         mounts: Arc::new(MountPoints::new(&workspace.mounts)),
     };
     let room = if workspace.sized { None } else { Room::of(root) };
-    let restored = restore_reported(store, &input, root, &options, name)?;
+    let mut finder = CacheFinder { step, workspace, hashes };
+    let restored = restore_reported(store, &input, root, &options, Some(&mut finder), name)?;
     if let Some(room) = room {
         room.warn_if_filled(name, restored.bytes);
     }
@@ -117,10 +147,11 @@ pub fn restore_reported(
     input: &Input,
     root: &Path,
     options: &RestoreOptions<'_>,
+    finder: Option<&mut CacheFinder<'_>>,
     name: &str,
 ) -> Result<Restored, Error> {
     let progress = Progress::new(Action::Restore, name);
-    let restore = || restore::restore(store, input, root, options, &progress);
+    let restore = || restore::restore(store, input, root, options, finder, &progress);
     let restored = progress.logged(INTERVAL, restore)?;
     report_restored(name, &restored, &options.selection);
     Ok(restored)
@@ -130,23 +161,49 @@ fn save_workspace<'a>(
     step: &'a StepConfig,
     workspace: &'a WorkspaceStep,
     state: &Path,
+    succeeded: bool,
 ) -> Result<PendingSnapshot<'a>, Error> {
     let start = Instant::now();
     let store = store::open(&workspace.target.parse::<Target>()?)?;
     // A task without a restore step starts from nothing.
     let baseline = Some(baseline_path(step, workspace, state)).filter(|path| path.exists());
     let input = baseline::input(baseline.as_deref())?;
-    let progress = Progress::new(Action::Save, &workspace.name);
-    let root = Path::new(&workspace.path);
-    let mounts = MountPoints::new(&workspace.mounts);
-    let options = SaveOptions { baseline: baseline.as_deref(), compression: step.compression, mounts: &mounts };
-    let save = || save::save(&*store, root, options, &progress);
-    let mut saved = progress.logged(INTERVAL, save)?;
-    for layer in &mut saved.layers {
-        layer.annotations.insert(image::TASK.to_owned(), step.task.clone());
+    let (root, mounts) = (Path::new(&workspace.path), MountPoints::new(&workspace.mounts));
+    let whole = SaveOptions::whole(baseline.as_deref(), step.compression, &mounts);
+    let save = |options: SaveOptions<'_>| {
+        let progress = Progress::new(Action::Save, &workspace.name);
+        let mut saved = progress.logged(INTERVAL, || save::save(&*store, root, options, &progress))?;
+        for layer in &mut saved.layers {
+            layer.annotations.insert(image::TASK.to_owned(), step.task.clone());
+        }
+        Ok::<Saved, Error>(saved)
+    };
+    // What is in the folder of a cache has layers of its own, which are the cache's too.
+    let places = cache::places(workspace)?;
+    let mut saved = match &places[..] {
+        [] => save(whole)?,
+        [place] if place.is_root() => Saved::default(),
+        places => save(whole.of(Part::Without(places)))?,
+    };
+    let mut caches = Vec::new();
+    for (index, (cache, place)) in workspace.caches.iter().zip(&places).enumerate() {
+        let used = input.caches.get(index).cloned().unwrap_or_default();
+        let changed = save(whole.of(Part::Within(place)).ignoring_mtimes(cache.ignore_mtimes))?;
+        let mut layers = put::restored_layers(cache, &used, &input.lineage);
+        put::bring(&*store, workspace, cache, &layers)?;
+        if let Some(key) = used.key.filter(|_| succeeded && changed.seen.paths > 0) {
+            let known = if used.anew { 0 } else { layers.len() };
+            if used.anew {
+                layers = save(SaveOptions { baseline: None, ..whole }.of(Part::Within(place)))?.layers;
+            } else {
+                layers.extend(changed.layers.iter().cloned());
+            }
+            caches.push(PendingCache { cache, key, replaces: used.replaces, layers, known });
+        }
+        saved.add(changed);
     }
     report_saved(&workspace.name, &saved, start);
-    Ok(PendingSnapshot { store, step, workspace, input, layers: saved.layers })
+    Ok(PendingSnapshot { store, step, workspace, input, layers: saved.layers, caches })
 }
 
 /// The configuration of this step, out of its environment.

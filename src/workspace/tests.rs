@@ -1,5 +1,6 @@
 //! Tests of the whole data plane, on real directories and a store in a folder.
 
+mod caching;
 mod damaged;
 mod detection;
 mod edits;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     by_hand::{restore_image, save_dir},
+    cache::hash::FileHashes,
     conflict::ConflictPolicy,
     diff, entry,
     error::Error,
@@ -43,7 +45,9 @@ use super::{
     steps::{restore_workspace, save_task},
 };
 use crate::{
-    step::{Compression, ConflictRule, EarlierRun, Keep, OnConflict, Predecessor, StepConfig, WorkspaceStep},
+    step::{
+        CacheStep, Compression, ConflictRule, EarlierRun, Keep, OnConflict, Predecessor, StepConfig, WorkspaceStep,
+    },
     store::{self, Store},
     target::Target,
 };
@@ -71,6 +75,7 @@ pub(crate) struct Task {
     pub(crate) joined: Vec<(u32, u32)>,
     pub(crate) mounts: Vec<String>,
     pub(crate) paths: Vec<String>,
+    pub(crate) caches: Vec<CacheStep>,
 }
 
 impl Run {
@@ -132,6 +137,7 @@ impl Run {
                 joined: task.joined.clone(),
                 mounts: task.mounts.clone(),
                 paths: task.paths.clone(),
+                caches: task.caches.clone(),
             }],
         }
     }
@@ -142,7 +148,8 @@ impl Run {
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::create_dir_all(self.state(task)).unwrap();
         let step = self.step(task);
-        restore_workspace(&*self.store(), &step, &step.workspaces[0], &self.state(task)).map(|()| dir)
+        let mut hashes = FileHashes::wanted_by(&step)?;
+        restore_workspace(&*self.store(), &step, &step.workspaces[0], &mut hashes, &self.state(task)).map(|()| dir)
     }
 
     /// Saved as the step at the end of the task does it.
@@ -155,7 +162,8 @@ impl Run {
     /// A whole task that does `work` in its directory.
     pub(crate) fn play(&self, task: &Task, work: impl FnOnce(&Path)) -> PathBuf {
         let dir = self.dir(task.order);
-        if task.after.is_empty() && task.optional.is_empty() && self.base.is_none() {
+        let starts_empty = task.after.is_empty() && task.optional.is_empty() && self.base.is_none();
+        if starts_empty && task.caches.is_empty() {
             std::fs::create_dir_all(&dir).unwrap();
         } else {
             self.restore(task).unwrap();
@@ -179,9 +187,9 @@ impl Run {
         let target = self.target().parse::<Target>().unwrap();
         // As a step, which restores setuid files and devices too.
         let lineage = Lineage { origin: None, ..load::lineage(&*self.store(), &target).unwrap() };
-        let (input, progress) = (Input { lineage, read: Vec::new() }, Progress::new(Action::Restore, "ws"));
+        let (input, progress) = (Input { lineage, ..Input::default() }, Progress::new(Action::Restore, "ws"));
         let options = RestoreOptions::whole(ConflictPolicy::last(), None);
-        restore::restore(&*self.store(), &input, &ours, &options, &progress).unwrap();
+        restore::restore(&*self.store(), &input, &ours, &options, None, &progress).unwrap();
         let plain = self.folder.path().join("end-plain");
         std::fs::create_dir(&plain).unwrap();
         let store = self.store();
@@ -190,8 +198,8 @@ impl Run {
         layers.iter_mut().for_each(|layer| layer.annotations.clear());
         assert_eq!(layers.len(), diff_ids.len());
         let base = Some(lineage::Base { image: self.target(), manifest, layers, diff_ids });
-        let plain_input = Input { lineage: Lineage { base, ..Lineage::default() }, read: Vec::new() };
-        restore::restore(&*store, &plain_input, &plain, &options, &progress).unwrap();
+        let plain_input = Input { lineage: Lineage { base, ..Lineage::default() }, ..Input::default() };
+        restore::restore(&*store, &plain_input, &plain, &options, None, &progress).unwrap();
         [ours, plain]
     }
 

@@ -136,8 +136,9 @@ fn restores(planned: &TaskPlan, used: &[Use]) -> String {
             (Some(_), false) => format!("{}[*]", task.task),
             (Some(_), true) => format!("{}[*] (those that ran)", task.task),
         });
+        let caches = step.caches.iter().map(|cache| format!("cache {}", cache.shown(&step.name)));
         let only = if step.paths.is_empty() { String::new() } else { format!(", only {}", step.paths.join(",")) };
-        format!("{} from {}{only}", step.name, list(base.chain(tasks), "nothing"))
+        format!("{} from {}{only}", step.name, list(base.chain(tasks).chain(caches), "nothing"))
     };
     list(planned.restore.iter().map(restored), "nothing: no task before it saves")
 }
@@ -148,6 +149,9 @@ fn saves(planned: &TaskPlan, used: &[Use], failures: &Failures) -> String {
         let more = if planned.matrix.is_some() { " and the next ones" } else { "" };
         format!("{} as {tag}{more}", step.name)
     };
+    let caches = planned.save.iter().flat_map(|step| {
+        step.caches.iter().map(|cache| format!("cache {} as {} if new", cache.shown(&step.name), cache.key))
+    });
     let unsaved = used.iter().filter(|used| !planned.save.iter().any(|step| step.name == used.pipeline));
     let unsaved = unsaved.map(|used| {
         let is_dropped = planned.dropped.contains(&used.pipeline);
@@ -158,7 +162,7 @@ fn saves(planned: &TaskPlan, used: &[Use], failures: &Failures) -> String {
         (_, []) => Some("also if a step fails".to_owned()),
         (saved, _) => Some(format!("also if step {} fails", saved.join(" or "))),
     };
-    list(planned.save.iter().map(place).chain(unsaved).chain(after_failure), "-")
+    list(planned.save.iter().map(place).chain(caches).chain(unsaved).chain(after_failure), "-")
 }
 
 fn list(words: impl Iterator<Item = String>, none: &str) -> String {

@@ -3,10 +3,15 @@
 use fixedbitset::FixedBitSet;
 use serde_json::Value;
 
-use super::{absence::Absence, request::Request, task_spec::all_tasks};
+use super::{
+    absence::Absence,
+    caches::{self, NoTask},
+    request::Request,
+    task_spec::all_tasks,
+};
 use crate::{
     limits::{MAX_RUN_BYTES, MAX_TASK_RUNS},
-    step::{Keep, Predecessor, WORKSPACE_DIR, WorkspaceStep},
+    step::{CACHE_PLACES, CacheStep, Keep, Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
         fields::field,
         graph::Graph,
@@ -23,6 +28,8 @@ pub enum PlanError {
     TooManyTaskRuns(u64),
     /// What the injected steps have to be told has at least so many bytes, more than [`MAX_RUN_BYTES`].
     TooLarge(usize),
+    /// A cache that no task can restore.
+    Cache(NoTask),
     /// There is no time left.
     Late,
 }
@@ -69,8 +76,10 @@ struct WorkspaceGraph<'a> {
 
 /// Where a task stands in pipeline order, the combinations of its matrix one after the other.
 struct OrderRange {
+    /// The places of its caches are right before this one.
     first: u32,
     fan: Option<Fan>,
+    caches: u32,
 }
 
 impl Plan {
@@ -86,7 +95,8 @@ impl Plan {
     ) -> Result<Self, PlanError> {
         let tasks: Vec<&Value> = all_tasks(spec).collect();
         let absence = Absence::new(&tasks, graph, fans);
-        let places = places(graph, fans)?;
+        let cached = caches::assign(request, &tasks, graph, &absence, used).map_err(PlanError::Cache)?;
+        let places = places(graph, fans, &cached)?;
         let (in_order, descendants) = (graph.in_order(), graph.descendants());
         let mut plan: Vec<TaskPlan> = places
             .iter()
@@ -101,8 +111,10 @@ impl Plan {
             let uses: FixedBitSet = (0..graph.count()).filter(|task| find(*task).is_some()).collect();
             let changes: FixedBitSet =
                 uses.ones().filter(|task| find(*task).is_some_and(|used| is_writable(*task, used))).collect();
-            let is_wanted =
-                |task: &usize| request.retention.keep != Keep::None || !descendants[*task].is_disjoint(&uses);
+            let is_wanted = |task: &usize| {
+                let is_cached = cached[*task].iter().any(|cache| request.caches[*cache].workspace == *workspace);
+                is_cached || request.retention.keep != Keep::None || !descendants[*task].is_disjoint(&uses)
+            };
             let (saves, dropped): (Vec<usize>, Vec<usize>) = changes.ones().partition(is_wanted);
             dropped.into_iter().for_each(|task| plan[task].dropped.push(workspace.clone()));
             let wrapped = WorkspaceGraph {
@@ -131,7 +143,9 @@ impl Plan {
                     joined: Vec::new(),
                     mounts: Vec::new(),
                     paths: Vec::new(),
+                    caches: places[task].caches_of(workspace, request, &cached[task]),
                 };
+                bytes += step.caches.iter().map(bytes_of).sum::<usize>();
                 bytes += step.target.len() + step.base.as_ref().map_or(0, String::len);
                 bytes += step.after.iter().map(|before| before.task.len() + PREDECESSOR_BYTES).sum::<usize>();
                 if bytes > MAX_RUN_BYTES {
@@ -144,7 +158,7 @@ impl Plan {
                     // Its predecessors are in the state that the restore step left.
                     planned.save.push(WorkspaceStep { parallel, joined, after: Vec::new(), ..step.clone() });
                 }
-                if !step.after.is_empty() || step.base.is_some() {
+                if !step.after.is_empty() || step.base.is_some() || !step.caches.is_empty() {
                     planned.restore.push(WorkspaceStep { sized, ..step });
                 }
             }
@@ -154,7 +168,7 @@ impl Plan {
 }
 
 /// The places of all tasks, by their index.
-fn places(graph: &Graph, fans: &[Option<Fan>]) -> Result<Vec<OrderRange>, PlanError> {
+fn places(graph: &Graph, fans: &[Option<Fan>], cached: &[Vec<usize>]) -> Result<Vec<OrderRange>, PlanError> {
     let widths = fans.iter().map(|fan| fan.map_or(1, |fan| fan.most));
     let count = widths.map(u64::from).fold(0, u64::saturating_add);
     if count > u64::from(MAX_TASK_RUNS) {
@@ -163,8 +177,10 @@ fn places(graph: &Graph, fans: &[Option<Fan>]) -> Result<Vec<OrderRange>, PlanEr
     let mut next = 0;
     let mut places: Vec<(usize, OrderRange)> = Vec::new();
     for task in graph.in_order() {
-        let place = OrderRange { first: next, fan: fans[task] };
-        next += place.width();
+        let caches = u32::try_from(cached[task].len()).unwrap_or(u32::MAX);
+        let mut place = OrderRange { first: next, fan: fans[task], caches };
+        place.first += place.for_caches();
+        next = place.first + place.width();
         places.push((task, place));
     }
     places.sort_unstable_by_key(|(task, _)| *task);
@@ -178,6 +194,21 @@ impl OrderRange {
 
     fn last(&self) -> u32 {
         self.first + self.width() - 1
+    }
+
+    /// The number of places before it that its caches have, in all combinations of its matrix.
+    fn for_caches(&self) -> u32 {
+        self.caches * CACHE_PLACES * self.width()
+    }
+
+    /// Those of the caches in `request` with the indexes `cached`, all that the task has, that are of `workspace`.
+    fn caches_of(&self, workspace: &str, request: &Request, cached: &[usize]) -> Vec<CacheStep> {
+        let begin = self.first - self.for_caches();
+        let all = (0_u32..).zip(cached).map(|(place, cache)| {
+            let order = begin + place * CACHE_PLACES * self.width();
+            (&request.caches[*cache].workspace, CacheStep { order, ..request.caches[*cache].step.clone() })
+        });
+        all.filter(|(of, _)| *of == workspace).map(|(_, step)| step).collect()
     }
 
     /// The matrix; none if there is at most one combination, whose TaskRun's name has no number.
@@ -271,6 +302,13 @@ impl WorkspaceGraph<'_> {
         }
         ranges
     }
+}
+
+/// How much a cache adds to what a step is told, about.
+fn bytes_of(cache: &CacheStep) -> usize {
+    let files = cache.files.iter().flat_map(|files| files.patterns.iter().chain([&files.workspace]));
+    let texts = files.chain(&cache.restore_keys).chain([&cache.path, &cache.target, &cache.key, &cache.scope]);
+    texts.map(|text| text.len() + PREDECESSOR_BYTES).sum()
 }
 
 /// A folder name for the workspace: its own name if that is a plain word, else its index in the list.

@@ -244,6 +244,14 @@ pub enum Refusal {
         /// How many.
         count: u64,
     },
+    /// A cache that no task can restore.
+    #[error("cache {path:?}: {problem}")]
+    Cache {
+        /// What it is of: a workspace, or a folder in it.
+        path: String,
+        /// Why, and what to change.
+        problem: String,
+    },
     /// The patch does not give the run that was meant: a bug, never the user's fault.
     #[error("the patch for this run does not apply ({0}): this is a bug in tekton-wrap, please report it with the run")]
     Patch(String),
@@ -281,6 +289,7 @@ impl Refusal {
             Self::Limit(_) => "LimitExceeded",
             Self::Late => "RewriteTooLong",
             Self::TooManyTaskRuns { .. } => "TooManyTaskRuns",
+            Self::Cache { .. } => "CacheWithoutTask",
             Self::Patch(_) => "PatchDoesNotApply",
         }
     }

@@ -2,6 +2,7 @@
 
 mod access;
 mod auto;
+mod cache;
 mod conflict;
 mod opt_in;
 mod paths;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use self::values::{Values, WORKSPACE, quoted};
 pub use self::{
     access::RegistryAccess,
+    cache::Cache,
     opt_in::OptIn,
     paths::Paths,
     retention::Retention,
@@ -30,6 +32,7 @@ use crate::{
         fields::{ambiguous_key, field, items, text},
         reference::Reference,
         run::Run,
+        workspaces::workspaces,
     },
 };
 
@@ -64,6 +67,8 @@ pub struct Request {
     pub sizes: Sizes,
     /// Param `paths`.
     pub paths: Paths,
+    /// Param `cache`.
+    pub caches: Vec<Cache>,
     /// How the injected steps reach registries.
     pub access: RegistryAccess,
     /// A part of names that nobody can have guessed who wrote what is read only when a task runs: 16 hexadecimal digits.
@@ -110,7 +115,7 @@ impl Request {
         }
     }
 
-    /// The spec of `pipeline`, which must declare the workspaces to wrap.
+    /// The spec of `pipeline`, which must have the workspaces to wrap: declared, or used by embedded tasks.
     pub fn pipeline_spec<'a>(&self, pipeline: &'a Value) -> Result<&'a Value, Refusal> {
         let name = || self.pipeline_name(pipeline).to_owned();
         let incomplete = |field| Refusal::Incomplete { kind: "pipeline", name: name(), field };
@@ -120,7 +125,12 @@ impl Request {
         }
         let declared: Vec<&str> = items(spec, "workspaces").iter().map(|declared| text(declared, "name")).collect();
         let names: HashSet<&str> = declared.iter().copied().collect();
-        if let Some(workspace) = self.workspaces.iter().find(|name| !names.contains(name.as_str())) {
+        let undeclared: Vec<&String> = self.workspaces.iter().filter(|name| !names.contains(name.as_str())).collect();
+        if undeclared.is_empty() {
+            return Ok(spec);
+        }
+        let used: HashSet<String> = workspaces(spec).into_iter().collect();
+        if let Some(&workspace) = undeclared.iter().find(|name| !used.contains(**name)) {
             let declared = if declared.is_empty() { "none".to_owned() } else { quoted(&declared) };
             let (workspace, pipeline) = (workspace.clone(), name());
             return Err(Refusal::UndeclaredWorkspace { workspace, pipeline, declared });

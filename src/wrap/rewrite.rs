@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     bindings,
+    caches::NoTask,
     embed::{Embedded, Embedding, IsLate, check_time},
     explain::Explanation,
     failure, inline, mounts, patch, paths, pipeline_name,
@@ -103,6 +104,7 @@ pub fn rewrite(
         Plan::new(run, request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
             PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
             PlanError::TooLarge(size) => too_large(size),
+            PlanError::Cache(NoTask { path, problem }) => Refusal::Cache { path, problem },
             PlanError::Late => Refusal::Late,
         })?;
     let mut failures = Vec::new();

@@ -30,6 +30,9 @@ pub struct Case {
 pub struct Head {
     /// What is expected of a run.
     pub expect: Expect,
+    /// What is expected of further runs, each created after the end of the one before.
+    #[serde(default)]
+    pub later: Vec<Expect>,
     /// Where it is played.
     #[serde(default = "Head::registry")]
     pub stores: BTreeSet<Store>,
@@ -107,6 +110,17 @@ impl Case {
         Self { name: self.name.clone(), head: self.head.clone(), text: format!("{}{more}\n", self.text) }
     }
 
+    /// The case as it is for the first run and each later one: `${RUN}` is the run's number.
+    pub fn runs(&self) -> Vec<Self> {
+        let expected = [&self.head.expect].into_iter().chain(&self.head.later);
+        let run = |(number, expect): (usize, &Expect)| Self {
+            name: self.name.clone(),
+            head: Head { expect: expect.clone(), later: Vec::new(), ..self.head.clone() },
+            text: self.text.replace("${RUN}", &number.to_string()),
+        };
+        (1..).zip(expected).map(run).collect()
+    }
+
     /// The names of all cases.
     pub fn names() -> BTreeSet<String> {
         let entries = fs::read_dir(folder()).expect("tests/e2e/cases").map(|e| e.unwrap().path());
@@ -120,9 +134,10 @@ impl Case {
         let text = text.replace("${IMAGE}", values.image).replace("${BASE}", values.base);
         let run = render(&text, values.steps).unwrap_or_else(|problem| panic!("{}: {problem}", self.name));
         let objects = manifests::parse(&text);
-        let params = objects[0]["spec"]["pipelineRef"]["params"].as_array().expect("params").iter();
-        let target = params.filter(|p| p["name"] == "target").find_map(|p| p["value"].as_str());
-        let target = target.expect("a target").to_owned();
+        let params = objects[0]["spec"]["pipelineRef"]["params"].as_array().into_iter().flatten();
+        let param = params.filter(|p| p["name"] == "target").find_map(|p| p["value"].as_str());
+        let annotation = objects[0]["metadata"]["annotations"]["tekton-wrap.dev/target"].as_str();
+        let target = param.or(annotation).expect("a target").to_owned();
         Rendered { run, objects, target }
     }
 

@@ -30,12 +30,12 @@ macro_rules! cases {
 }
 
 cases! {
-    base beside between conflict conflict_last conflict_rules delete_against_change deleted failed_retry failed_saved final_tasks
+    base beside between cache cache_failed conflict conflict_last conflict_rules delete_against_change deleted failed_retry failed_saved final_tasks
     finally isolated join
     long_names matrix matrix_results mounted_below optional own_types parallel_ends paths pod_template propagated read_only result_edge retry same_name
     same_values sequential sidecar skipped step_actions step_errors sub_paths transitive two_names two_workspaces
     working_dir
-    working_dir_values
+    undeclared working_dir_values
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn registry_with_credentials() {
 /// The examples that need nothing but `sh` end well.
 #[test]
 fn examples() {
-    for example in ["files", "build-and-test"] {
+    for example in ["files", "build-and-test", "cache"] {
         played::play_example(example);
     }
 }

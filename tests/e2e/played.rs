@@ -26,16 +26,20 @@ pub fn play(case: &Case) {
         match store {
             Store::Registry => {
                 let target = format!("{}/{}", registry.address, case.name.replace('_', "-"));
-                for (rendered, outcome) in play_times(case, &target, &base, Runner::default()) {
-                    case.check(&outcome);
-                    image::check(case, &rendered, &outcome, None);
+                for case in case.runs() {
+                    for (rendered, outcome) in play_times(&case, &target, &base, Runner::default()) {
+                        case.check(&outcome);
+                        image::check(&case, &rendered, &outcome, None);
+                    }
                 }
             }
             Store::Dir => {
                 let dir = tempfile::tempdir().unwrap();
                 let target = format!("dir://{}/store", dir.path().display());
-                let runner = Runner { shared: vec![dir.path().to_owned()], ..Runner::default() };
-                play_times(case, &target, &base, runner).iter().for_each(|(_, outcome)| case.check(outcome));
+                for case in case.runs() {
+                    let runner = Runner { shared: vec![dir.path().to_owned()], ..Runner::default() };
+                    play_times(&case, &target, &base, runner).iter().for_each(|(_, outcome)| case.check(outcome));
+                }
             }
         }
     }
@@ -65,8 +69,9 @@ fn play_with_bucket(case: &Case, scheme: &str, keys: &Value, defaults: &Value) {
     ];
     let target = format!("{scheme}://{BUCKET}/{}", case.name);
     let base = format!("{}/base", shared().registry.address);
-    let case = case.with_objects(&objects);
-    play_times(&case, &target, &base, Runner::default()).iter().for_each(|(_, outcome)| case.check(outcome));
+    for case in case.with_objects(&objects).runs() {
+        play_times(&case, &target, &base, Runner::default()).iter().for_each(|(_, outcome)| case.check(outcome));
+    }
 }
 
 /// Plays a case with a registry that knows only its user.

@@ -1,5 +1,6 @@
 //! The rewrite of PipelineRuns as a pure function: no files but the golden ones, no cluster.
 
+mod caches;
 mod golden;
 mod injected;
 mod plan;

@@ -185,7 +185,7 @@ fn refused_with_a_sentence() {
             RUN,
             add,
             param("url", json!("x")),
-            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "failed", "expires", "target-expires", "keep", "compression", "size", "paths", "credentials", "mirror", "insecure", "ca", "retry-for", "endpoint", "region""#,
+            r#"resolver wrap has no param "url": it has "pipelineref", "workspaces", "target", "base", "wrapper", "conflict", "failed", "expires", "target-expires", "keep", "compression", "size", "paths", "cache", "credentials", "mirror", "insecure", "ca", "retry-for", "endpoint", "region""#,
         ),
         (
             RUN,

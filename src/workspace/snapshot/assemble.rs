@@ -44,6 +44,8 @@ enum About {
     Task(Snapshot),
     /// All tasks up to now, also those whose layers are left out.
     Run(Lineage),
+    /// A key: the annotations say which.
+    Cache,
 }
 
 impl ImageLabels {
@@ -61,7 +63,8 @@ impl ImageLabels {
         Self { expires: step.target_expires.clone(), ..Self::of_step(step, workspace) }
     }
 
-    fn of_step(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
+    /// Which run and task it is of.
+    pub fn of_step(step: &StepConfig, workspace: &WorkspaceStep) -> Self {
         let origin = [(image::RUN, &step.run), (image::TASK, &step.task), (image::WORKSPACE, &workspace.name)];
         let annotations = origin.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
         Self { annotations, ..Self::default() }
@@ -78,6 +81,12 @@ pub fn put_snapshot(
 ) -> Result<Digest, Error> {
     let layers = layers.iter().cloned().map(with_diff_id).collect::<Result<_, Error>>()?;
     put_image(store, tag, layers, About::Task(snapshot), labels)
+}
+
+/// Stores a cache under `tag`, as a stack of `layers`.
+pub fn put_cache(store: &dyn Store, tag: &str, layers: &[Descriptor], labels: &ImageLabels) -> Result<Digest, Error> {
+    let layers = layers.iter().cloned().map(with_diff_id).collect::<Result<_, Error>>()?;
+    put_image(store, tag, layers, About::Cache, labels)
 }
 
 /// Stores the image `snapshot` again under `tag`, with the list `replaced`.
@@ -212,6 +221,7 @@ fn put_image(
     let (snapshot, lineage) = match about {
         About::Task(snapshot) => (Some(snapshot), None),
         About::Run(lineage) => (None, Some(lineage)),
+        About::Cache => (None, None),
     };
     let config = Config {
         created: created.clone(),
@@ -227,7 +237,7 @@ fn put_image(
     };
     let config = store.put_bytes(&to_json(&config)?)?;
     let mut annotations = labels.annotations.clone();
-    annotations.insert(image::CREATED.to_owned(), created);
+    annotations.entry(image::CREATED.to_owned()).or_insert(created);
     annotations.extend(labels.expires.clone().map(|value| (image::EXPIRES.to_owned(), value)));
     annotations.extend(replaces(&labels.replaces));
     let manifest = Manifest {
@@ -242,7 +252,7 @@ fn put_image(
 
 /// Makes blobs of another image available in this repository: mounts them from `from`, or else copies them from the store
 /// that `open` gives.
-fn bring<'a>(
+pub fn bring<'a>(
     store: &dyn Store,
     layers: impl Iterator<Item = &'a Descriptor>,
     from: Option<&Target>,

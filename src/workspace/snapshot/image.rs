@@ -29,6 +29,12 @@ pub const WORKSPACE: &str = "dev.tekton-wrap.workspace";
 pub const REPLACES: &str = "dev.tekton-wrap.replaces";
 /// Annotation: what a run keeps, where it is more than its target: `all`.
 pub const KEEP: &str = "dev.tekton-wrap.keep";
+/// Annotation of a cache: what it is of, a workspace or a folder in it.
+pub const CACHE: &str = "dev.tekton-wrap.cache";
+/// Annotation of a cache: its key.
+pub const CACHE_KEY: &str = "dev.tekton-wrap.cache.key";
+/// Annotation of a cache: whose it is; absent where that is not said.
+pub const CACHE_SCOPE: &str = "dev.tekton-wrap.cache.scope";
 
 /// The version of [`Snapshot`] that this program writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;

@@ -74,6 +74,24 @@ pub struct Input {
     /// Orders of the writers whose snapshots were read by tag. The digests of their manifests are in `lineage`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub read: Vec<u32>,
+    /// What became of each cache of the workspace, in the order of [`crate::step::WorkspaceStep::caches`]. What was restored of
+    /// them is in `lineage`, as if further tasks had come before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<CacheUse>,
+}
+
+/// What a restore step did with a cache, for the save step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheUse {
+    /// The key of what is to be saved; none: nothing is.
+    pub key: Option<String>,
+    /// Whether what is stored under this key is damaged and to be replaced.
+    pub replaces: bool,
+    /// How many of the cache's places in pipeline order have a layer.
+    pub layers: u32,
+    /// Whether it is to be stored as a whole: it has many layers, or much in them that later ones replaced.
+    pub anew: bool,
 }
 
 /// Why what an image says about its tasks can't be true. A clause that fits after "its lineage is invalid:".

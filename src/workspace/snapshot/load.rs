@@ -153,7 +153,7 @@ pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) ->
         (None, None) => {}
     }
     read.sort_unstable();
-    Ok(Input { lineage, read })
+    Ok(Input { lineage, read, caches: Vec::new() })
 }
 
 /// Checks that `base`, as a snapshot describes it, is the image with this digest in the repository that the user named.

@@ -84,7 +84,7 @@ fn it_is_fetched_once_more_and_leaves_nothing_wrong() {
         let input = load::input(&*run.store(), &step, &step.workspaces[0]).unwrap();
         let progress = Progress::new(Action::Restore, "ws");
         let options = RestoreOptions::whole(ConflictPolicy::last(), None);
-        let restored = restore::restore(&store, &input, &dir, &options, &progress);
+        let restored = restore::restore(&store, &input, &dir, &options, None, &progress);
         assert_eq!(store.reads.into_inner(), times.min(1) + 1);
         if is_restored {
             assert_eq!(seen::see(&left), seen::see(&dir), "damaged {times} times");

@@ -80,8 +80,8 @@ fn files_of_which_only_the_mode_changed_are_counted() {
     let baseline = run.state(&task).join("run.1.ws");
     let progress = Progress::new(Action::Save, "ws");
     let mounts = MountPoints::default();
-    let options = SaveOptions { baseline: Some(&baseline), compression: Compression::Zstd, mounts: &mounts };
+    let options = SaveOptions::whole(Some(&baseline), Compression::Zstd, &mounts);
     let saved = save::save(&*run.store(), &dir, options, &progress).unwrap();
     assert_eq!((saved.files, saved.bytes), (3, 12));
-    assert_eq!(saved.seen, Seen { metadata_only: 2, metadata_only_bytes: 8 });
+    assert_eq!(saved.seen, Seen { paths: saved.seen.paths, metadata_only: 2, metadata_only_bytes: 8 });
 }

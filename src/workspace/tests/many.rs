@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::{Descriptor, Run, Store, Task, load, restore_workspace, seen, task};
+use super::{Descriptor, FileHashes, Run, Store, Task, load, restore_workspace, seen, task};
 use crate::{
     digest::Digest,
     store::{Blob, Produce, StoreError, StoredManifest},
@@ -108,7 +108,9 @@ fn a_conflict_is_found_without_reading_layers() {
     let store = Counted { store: run.store(), read: AtomicU64::new(0) };
     fs::create_dir_all(run.dir(3)).unwrap();
     let step = run.step(&join);
-    let error = restore_workspace(&store, &step, &step.workspaces[0], &run.state(&join)).unwrap_err().to_string();
+    let error = restore_workspace(&store, &step, &step.workspaces[0], &mut FileHashes::default(), &run.state(&join))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("a (task \"t1\" changed it, task \"t2\" changed it)"), "{error}");
     let read = store.read.into_inner();
     assert!(0 < read && read < 20_000, "{read}");

@@ -174,7 +174,7 @@ fn the_log_says_what_is_left_out() {
     let dir = run.dir(1);
     fs::create_dir(&dir).unwrap();
     let progress = Progress::new(Action::Restore, "ws");
-    let restored = restore::restore(&*store, &input, &dir, &options, &progress).unwrap();
+    let restored = restore::restore(&*store, &input, &dir, &options, None, &progress).unwrap();
     let LeftOut { files, bytes, listed, unlisted } = restored.left_out;
     assert_eq!((restored.files, files, bytes, unlisted), (2, 4, 9 + 14 + 15 + 15, 0));
     assert_eq!(listed, ["docs/", "src/vendor/x.rs", "src/vendor/y.rs"]);

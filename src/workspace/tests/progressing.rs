@@ -27,7 +27,7 @@ fn of_a_real_save_and_restore() {
 
     let progress = Progress::new(Action::Save, "ws");
     let mounts = MountPoints::default();
-    let options = SaveOptions { baseline: None, compression: Compression::Zstd, mounts: &mounts };
+    let options = SaveOptions::whole(None, Compression::Zstd, &mounts);
     let save = || save::save(&*run.store(), &tree, options, &progress);
     let saved = progress.every(interval, &tell, save).unwrap();
     check(&told, progress.now(), all);
@@ -35,11 +35,11 @@ fn of_a_real_save_and_restore() {
 
     let progress = Progress::new(Action::Restore, "ws");
     let writers = vec![Writer::unsaved("save", 0, &Lineage::default(), saved.layers)];
-    let input = Input { lineage: Lineage { writers, ..Lineage::default() }, read: Vec::new() };
+    let input = Input { lineage: Lineage { writers, ..Lineage::default() }, ..Input::default() };
     let dir = run.dir(0);
     let options = RestoreOptions::whole(ConflictPolicy::last(), None);
     fs::create_dir(&dir).unwrap();
-    let restore = || restore::restore(&*run.store(), &input, &dir, &options, &progress);
+    let restore = || restore::restore(&*run.store(), &input, &dir, &options, None, &progress);
     let restored = progress.every(interval, &tell, restore).unwrap();
     assert_eq!((restored.files, restored.bytes), all);
     check(&told, progress.now(), all);

@@ -203,7 +203,8 @@ impl Model {
             Input { read: Vec::new(), ..input }
         };
         let (own, layers) = (Box::new(store(history, &seen)), vec![self.layers[task].clone()]);
-        let published = publish::all(&[PendingSnapshot { store: own, step: &step, workspace, input, layers }]);
+        let published =
+            publish::all(&[PendingSnapshot { store: own, step: &step, workspace, input, layers, caches: Vec::new() }]);
         let pending = std::mem::take(&mut seen.lock().unwrap().pending);
         assert!(!pending.is_empty() || published.is_ok(), "{published:?}");
         pending

@@ -315,7 +315,9 @@ fn a_file_that_becomes_shorter_while_it_is_saved_is_an_error_in_the_end() {
     fs::write(&path, vec![0; 10_000]).unwrap();
     let access = DirAccess::temporary();
     let mut shards = Vec::new();
-    diff::changes(&run.dir(0), &access, &MountPoints::default(), None, shard::size(), &mut |shard| {
+    let mounts = MountPoints::default();
+    let how = SaveOptions::whole(None, Compression::Zstd, &mounts).how;
+    diff::changes(&run.dir(0), &access, how, None, shard::size(), &mut |shard| {
         shards.push(shard);
         Ok(())
     })

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Paths, Request, Retention, Sizes, access::RegistryAccess, auto, check_keys, conflict, values::Values};
+use super::{
+    Paths, Request, Retention, Sizes, access::RegistryAccess, auto, cache, check_keys, conflict, values::Values,
+};
 use crate::{
     annotations::WRAP,
     limits::MAX_VALUES,
@@ -153,6 +155,7 @@ impl<'a> OptIn<'a> {
             )?,
             sizes: Sizes::read(&values, &workspaces)?,
             paths: Paths::read(&values, &workspaces, field(pipeline, "spec"))?,
+            caches: cache::read(&values, &workspaces, field(pipeline, "spec"), &target)?,
             access: RegistryAccess::read(&values)?,
             secret: None,
             workspaces,

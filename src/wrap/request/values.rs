@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// All params, in the order of the documentation.
-pub const PARAMS: [&str; 20] = [
+pub const PARAMS: [&str; 21] = [
     "pipelineref",
     "workspaces",
     "target",
@@ -34,6 +34,7 @@ pub const PARAMS: [&str; 20] = [
     "compression",
     "size",
     "paths",
+    "cache",
     "credentials",
     "mirror",
     "insecure",
@@ -182,6 +183,11 @@ impl<'a> Values<'a> {
     /// The value of `name` as it was given.
     pub fn value(&self, name: &str) -> Option<&Value> {
         self.find(name).map(|given| &*given.value)
+    }
+
+    /// Whether the value of `name` is one of the defaults.
+    pub fn is_default_value(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|given| matches!(given.origin, ValueOrigin::Default(_)))
     }
 
     /// That `name` has no value, or one that it can't have.

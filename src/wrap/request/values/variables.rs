@@ -12,14 +12,15 @@ const WORKSPACE_VARIABLE: &str = "workspace";
 impl Values<'_> {
     /// `value` with `$(params.x)` of the run resolved. `$(context.pipelineRun.…)` is left to run time, where the name and
     /// the uid exist; its older spelling `$(context.run.…)`, which Tekton does not know, becomes it.
-    pub(super) fn resolve(&self, param: &str, value: &str) -> Result<String, Refusal> {
-        let late = matches!(param, "target" | "base");
+    pub fn resolve(&self, param: &str, value: &str) -> Result<String, Refusal> {
+        let late = matches!(param, "target" | "base" | "cache");
         let mut length = value.len();
         for reference in references(value) {
             let known = match run_context(reference) {
                 Some(_) if late => true,
                 Some(_) => {
-                    let problem = format!("$({reference}) is not known when a run is created, only in target and base");
+                    let problem =
+                        format!("$({reference}) is not known when a run is created, only in target, base and cache");
                     return Err(self.invalid(param, problem));
                 }
                 None if late && reference == WORKSPACE_VARIABLE => true,
