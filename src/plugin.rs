@@ -36,7 +36,7 @@ mod version;
 
 use std::io::{self, BufWriter, Write};
 
-pub use self::error::Error;
+pub use self::error::PluginError;
 use crate::workspace;
 
 /// The commands.
@@ -79,7 +79,7 @@ pub enum PluginCommand {
 }
 
 /// Does what `command` says and writes the answer to `out`.
-pub fn run(command: &PluginCommand, out: &mut dyn Write) -> Result<(), Error> {
+pub fn run(command: &PluginCommand, out: &mut dyn Write) -> Result<(), PluginError> {
     let mut out = BufWriter::new(out);
     let answered = match command {
         PluginCommand::Start(args) => start::start(args, &mut out),
@@ -93,13 +93,13 @@ pub fn run(command: &PluginCommand, out: &mut dyn Write) -> Result<(), Error> {
         PluginCommand::Rerun(args) => rerun::rerun(args, &mut out),
         PluginCommand::Version(args) => version::version(args, &mut out),
     };
-    unless_unread(answered.and_then(|()| out.flush().map_err(Error::Output)))
+    unless_unread(answered.and_then(|()| out.flush().map_err(PluginError::Output)))
 }
 
 /// That nobody reads an answer to its end (`| head`) is no error.
-pub fn unless_unread(answered: Result<(), Error>) -> Result<(), Error> {
+pub fn unless_unread(answered: Result<(), PluginError>) -> Result<(), PluginError> {
     match answered {
-        Err(Error::Output(source) | Error::Workspace(workspace::Error::File { source, .. }))
+        Err(PluginError::Output(source) | PluginError::Workspace(workspace::Error::File { source, .. }))
             if source.kind() == io::ErrorKind::BrokenPipe =>
         {
             Ok(())

@@ -21,7 +21,7 @@ const HEIGHT: f64 = 78.0;
 const BESIDE: usize = 6;
 
 /// One of the drawings.
-struct Drawing<'a> {
+struct SvgDrawing<'a> {
     run: &'a ShownRun,
     layout: GraphLayout,
     is_across: bool,
@@ -43,7 +43,7 @@ pub fn write(out: &mut String, run: &ShownRun, id: &str) -> fmt::Result {
         } else {
             Spacing { along: HEIGHT, across: width, gap_along: 34.0, gap_across: 14.0 }
         };
-        let drawing = Drawing { run, layout: layout(&nodes, spacing), is_across, width, id };
+        let drawing = SvgDrawing { run, layout: layout(&nodes, spacing), is_across, width, id };
         writeln!(
             out,
             "<div class=\"scroll {class}\" tabindex=\"0\" role=\"group\" aria-label=\"Graph of the tasks\">"
@@ -54,7 +54,7 @@ pub fn write(out: &mut String, run: &ShownRun, id: &str) -> fmt::Result {
     writeln!(out, "</section>")
 }
 
-impl Drawing<'_> {
+impl SvgDrawing<'_> {
     fn write(&self, out: &mut String) -> fmt::Result {
         let (width, height) = self.turned(self.layout.size);
         let (width, height) = (width + 2.0 * MARGIN, height + 2.0 * MARGIN);

@@ -1,6 +1,9 @@
 //! Where the tasks of a graph are drawn: in ranks by depth, each task as near as possible to those that it is linked with
 //! (the method of Sugiyama: ranks, order within ranks, coordinates). Lengths are in CSS pixels.
 
+#[cfg(test)]
+mod tests;
+
 /// A node of the graph.
 #[derive(Clone, Debug, Default)]
 pub struct GraphNode {
@@ -57,7 +60,7 @@ pub fn depth(nodes: &[GraphNode]) -> usize {
 /// Places `nodes`.
 pub fn layout(nodes: &[GraphNode], spacing: Spacing) -> GraphLayout {
     let rank_of = ranks(nodes);
-    let mut drawing = Drawing::new(nodes, &rank_of);
+    let mut drawing = Ranking::new(nodes, &rank_of);
     drawing.sort();
     drawing.place(spacing);
     drawing.finish(nodes, &rank_of, spacing)
@@ -92,14 +95,14 @@ fn reduced(nodes: &[GraphNode]) -> Vec<(usize, usize)> {
     edges
 }
 
-struct Drawing {
+struct Ranking {
     items: Vec<Slot>,
     ranks: Vec<Vec<usize>>,
     /// The items of each edge, its ends included.
     edges: Vec<Vec<usize>>,
 }
 
-impl Drawing {
+impl Ranking {
     fn new(nodes: &[GraphNode], rank_of: &[usize]) -> Self {
         let item = |node, rank| Slot { node, rank, above: Vec::new(), below: Vec::new(), at: 0.0 };
         let mut items: Vec<Slot> = rank_of.iter().enumerate().map(|(node, &rank)| item(Some(node), rank)).collect();
@@ -236,64 +239,4 @@ fn apart(wanted: &[f64], gaps: &[f64]) -> Vec<f64> {
     }
     let means = blocks.iter().flat_map(|&(mean, count)| std::iter::repeat_n(mean, count));
     means.zip(&offsets).map(|(mean, offset)| mean + offset).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SPACING: Spacing = Spacing { along: 100.0, across: 40.0, gap_along: 50.0, gap_across: 10.0 };
-
-    fn nodes(after: &[&[usize]]) -> Vec<GraphNode> {
-        after.iter().map(|after| GraphNode { after: after.to_vec(), last: false }).collect()
-    }
-
-    #[test]
-    fn a_diamond() {
-        let mut diamond = nodes(&[&[], &[0], &[0], &[1, 2, 0]]);
-        diamond.push(GraphNode { after: Vec::new(), last: true });
-        let layout = layout(&diamond, SPACING);
-        assert_eq!(layout.nodes, [(0.0, 25.0), (150.0, 0.0), (150.0, 50.0), (300.0, 25.0), (450.0, 25.0)]);
-        // That the last one comes after the first needs no edge of its own.
-        assert_eq!(layout.edges.len(), 4);
-        assert_eq!(layout.edges[0], [(100.0, 45.0), (150.0, 20.0)]);
-        assert_eq!((layout.size, layout.last), ((550.0, 90.0), Some(425.0)));
-        assert_eq!(depth(&diamond), 4);
-    }
-
-    #[test]
-    fn an_edge_passes_the_ranks_between() {
-        let layout = layout(&nodes(&[&[], &[0], &[1], &[], &[2, 3]]), SPACING);
-        let long = layout.edges.iter().max_by_key(|edge| edge.len()).unwrap();
-        assert_eq!(long.iter().map(|point| point.0).collect::<Vec<_>>(), [100.0, 150.0, 250.0, 300.0, 400.0, 450.0]);
-    }
-
-    #[test]
-    fn nothing() {
-        assert_eq!(layout(&[], SPACING), GraphLayout::default());
-    }
-
-    proptest! {
-        #[test]
-        fn nodes_never_overlap(seeds in prop::collection::vec((any::<u32>(), any::<bool>()), 1..40)) {
-            let after = |(index, (seed, last)): (usize, &(u32, bool))| {
-                let after = (0..index).filter(|before| !last && !seeds[*before].1 && seed >> (before % 32) & 5 == 5);
-                GraphNode { after: after.collect(), last: *last }
-            };
-            let nodes: Vec<GraphNode> = seeds.iter().enumerate().map(after).collect();
-            let layout = layout(&nodes, SPACING);
-            let (length, width) = layout.size;
-            for (a, (along, across)) in layout.nodes.iter().enumerate() {
-                prop_assert!(*along >= 0.0 && *across >= -1.0 && along + 100.0 <= length && across + 40.0 <= width + 1.0);
-                for (other_along, other_across) in &layout.nodes[a + 1..] {
-                    prop_assert!(along != other_along || (across - other_across).abs() >= 49.0);
-                }
-                for before in &nodes[a].after {
-                    prop_assert!(layout.nodes[*before].0 < *along);
-                }
-            }
-        }
-    }
 }

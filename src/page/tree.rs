@@ -1,16 +1,18 @@
 //! The paths that a task changed, as a tree. It is of bounded size, however many there are: of a large folder the first entries
 //! are kept, of a large tree the folders near its root; what is left out is counted where it would be.
 
+mod build;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, fmt};
 
+pub use self::build::ChangeTreeBuilder;
 use super::html::{HtmlPath, HtmlText};
 use crate::{
     inspect::changes::ChangeKind,
     units::{count, size},
 };
-
-/// Entries of one folder that are kept, of files and of folders.
-const IN_FOLDER: usize = 200;
 
 /// A tree of so few rows is open from the start.
 const FEW: u64 = 24;
@@ -52,72 +54,6 @@ struct ChangeCounts {
     attributes: u64,
     /// Bytes of what was added or changed.
     bytes: u64,
-}
-
-/// Makes a tree of paths that come in tree order, in memory for a few times its rows.
-#[derive(Debug)]
-pub struct ChangeTreeBuilder {
-    /// The most rows of the tree.
-    rows: usize,
-    /// The root, and the folders that are open, each in the one before it.
-    open: Vec<ChangedFolder>,
-}
-
-impl ChangeTreeBuilder {
-    /// One of at most `rows` rows, if its root alone has not more.
-    pub fn new(rows: usize) -> Self {
-        Self { rows, open: vec![ChangedFolder::default()] }
-    }
-
-    /// Adds a path (not the root, which stands for the whole). `bytes` is what a regular file holds now; `detail` is for people.
-    pub fn push(&mut self, path: &[u8], is_dir: bool, change: ChangeKind, bytes: u64, detail: impl FnOnce() -> String) {
-        let mut names: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-        let file = if is_dir { None } else { names.pop() };
-        self.enter(&names);
-        let Some(folder) = self.open.last_mut() else { return };
-        let Some(name) = file else {
-            folder.change = Some(change);
-            return;
-        };
-        folder.counts.add(change, bytes);
-        if folder.files.len() < IN_FOLDER {
-            folder.rows += 1;
-            folder.files.push(ChangedFile { name: name.to_vec(), change, detail: detail() });
-        }
-    }
-
-    /// The tree.
-    pub fn finish(mut self) -> ChangeTree {
-        self.close_to(1);
-        let mut root = self.open.pop().unwrap_or_default();
-        root.join_single();
-        root.fit(self.rows);
-        ChangeTree { root }
-    }
-
-    /// Makes the folder with these names the open one.
-    fn enter(&mut self, names: &[&[u8]]) {
-        let same = self.open.iter().skip(1).zip(names).take_while(|(folder, name)| folder.name == **name).count();
-        self.close_to(same + 1);
-        for name in &names[same..] {
-            self.open.push(ChangedFolder { name: name.to_vec(), ..ChangedFolder::default() });
-        }
-    }
-
-    /// Closes folders until `depth` are open.
-    fn close_to(&mut self, depth: usize) {
-        while self.open.len() > depth.max(1) {
-            let (Some(done), Some(parent)) = (self.open.pop(), self.open.last_mut()) else { return };
-            parent.counts.merge(done.counts);
-            if parent.folders.len() < IN_FOLDER {
-                parent.rows += 1 + done.rows;
-                parent.folders.push(done);
-            }
-            if parent.rows > 4 * self.rows {
-                parent.rows = parent.fit(2 * self.rows);
-            }
-        }
-    }
 }
 
 impl ChangeTree {
@@ -289,88 +225,5 @@ fn word(change: ChangeKind) -> &'static str {
         ChangeKind::Kind => "another type",
         ChangeKind::Attributes => "other attributes",
         ChangeKind::Deleted => "deleted",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree(paths: &[(&str, ChangeKind)], rows: usize) -> ChangeTree {
-        let mut builder = ChangeTreeBuilder::new(rows);
-        for (path, change) in paths {
-            let is_dir = path.ends_with('/');
-            builder.push(path.trim_end_matches('/').as_bytes(), is_dir, *change, 10, || "d".to_owned());
-        }
-        builder.finish()
-    }
-
-    /// Names and numbers, folders with what is in them.
-    fn outline(folder: &ChangedFolder) -> String {
-        let folders = folder
-            .folders
-            .iter()
-            .map(|inner| format!("{}/ {} [{}]", String::from_utf8_lossy(&inner.name), inner.counts, outline(inner)));
-        let files =
-            folder.files.iter().map(|file| format!("{}{}", String::from_utf8_lossy(&file.name), file.change.letter()));
-        let more = Some(folder.left_out()).filter(|more| *more > 0).map(|more| format!("+{more}"));
-        folders.chain(files).chain(more).collect::<Vec<_>>().join(" ")
-    }
-
-    #[test]
-    fn folders_of_paths() {
-        use ChangeKind::{Added, Attributes, Content, Deleted};
-        let paths = [
-            ("a", Added),
-            ("b/", Added),
-            ("b/c/d/e", Added),
-            ("b/c/d/f", Content),
-            ("b-c", Deleted),
-            ("x/y", Attributes),
-            ("z/", Deleted),
-        ];
-        let tree = tree(&paths, 100);
-        assert_eq!(
-            outline(&tree.root),
-            "b/c/d/ 1 added, 1 changed, 20 B [eA fM] x/ 1 with other attributes [ym] z/  [] aA b-cD"
-        );
-        assert_eq!((tree.total(), tree.listed(), tree.is_empty()), (5, 5, false));
-        assert!(ChangeTreeBuilder::new(1).finish().is_empty());
-    }
-
-    #[test]
-    fn a_large_folder_is_cut() {
-        let mut builder = ChangeTreeBuilder::new(4000);
-        for number in 0..100_000 {
-            builder.push(format!("dir/{number:06}").as_bytes(), false, ChangeKind::Added, 1, String::new);
-        }
-        let tree = builder.finish();
-        assert_eq!((tree.total(), tree.listed()), (100_000, 200));
-        assert!(tree.to_string().contains("and 99800 more paths that are not listed on this page"));
-    }
-
-    #[test]
-    fn a_large_tree_is_cut_at_its_depths() {
-        let mut builder = ChangeTreeBuilder::new(2500);
-        for number in 0..100_000 {
-            let path = format!("{:02}/{:02}/{:02}", number / 10_000, number / 100 % 100, number % 100);
-            builder.push(path.as_bytes(), false, ChangeKind::Added, 1, String::new);
-        }
-        let tree = builder.finish();
-        // All 10 folders and the 100 in each, and the files of 14 of these.
-        assert_eq!((tree.total(), tree.listed()), (100_000, 1400));
-        assert_eq!(tree.root.folders.iter().map(|folder| folder.folders.len()).sum::<usize>(), 1000);
-    }
-
-    #[test]
-    fn names_are_shown_as_they_are() {
-        let mut builder = ChangeTreeBuilder::new(9);
-        builder.push(b"<b>/x\n\xff", false, ChangeKind::Added, 0, || "<i>".to_owned());
-        assert_eq!(
-            builder.finish().to_string(),
-            "<li class=\"dir \"><details open><summary><code>&lt;b&gt;/</code> <span>1 added</span></summary><ul>\n\
-             <li class=\"added\"><code>&quot;x\\n\\377&quot;</code> <span>added, &lt;i&gt;</span></li>\n\
-             </ul></details></li>\n"
-        );
     }
 }

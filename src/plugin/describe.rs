@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::{
-    Error,
+    PluginError,
     cluster::{ClusterArgs, UserCluster, created},
     outcome::{TaskOutcome, outcomes},
     output::{self, DescriptionForm},
@@ -35,7 +35,7 @@ pub struct Args {
 }
 
 /// Describes a run.
-pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
+pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     let cluster = UserCluster::open(&args.cluster)?;
     let run = cluster.run(&args.run)?;
     let stored = StoredRun::new(&run)?;
@@ -72,13 +72,13 @@ pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
             let age = output::age(created(&run), &now);
             let head =
                 format!("{} in namespace {}: {}, created {age} ago\n", args.run, cluster.namespace, stored::word(&run));
-            out.write_all(head.as_bytes()).map_err(Error::Output)?;
+            out.write_all(head.as_bytes()).map_err(PluginError::Output)?;
             for task in &tasks {
                 if let Some(failure) = &task.failure {
-                    writeln!(out, "task {} failed: {}", task.name, Line(failure)).map_err(Error::Output)?;
+                    writeln!(out, "task {} failed: {}", task.name, Line(failure)).map_err(PluginError::Output)?;
                 }
             }
-            writeln!(out).map_err(Error::Output)?;
+            writeln!(out).map_err(PluginError::Output)?;
             let wide = args.output == DescriptionForm::Wide;
             let heads = ["TASK", "STATUS", "DURATION", "RESTORE", "SAVE", "POD"];
             let heads = heads.iter().take(if wide { 6 } else { 3 }).map(|&head| head.to_owned()).collect();
@@ -93,7 +93,7 @@ pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
             reports.iter().map(described).collect()
         }
     };
-    out.write_all(text.as_bytes()).map_err(Error::Output)
+    out.write_all(text.as_bytes()).map_err(PluginError::Output)
 }
 
 /// A row of the table; with `wide` what the injected steps took, and the pod.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Error,
+    PluginError,
     cluster::{ClusterArgs, UserCluster},
     stored::StoredRun,
 };
@@ -74,7 +74,7 @@ impl FromStr for RunPath {
 }
 
 /// Prints files.
-pub fn cat(args: &CatArgs, out: &mut dyn Write) -> Result<(), Error> {
+pub fn cat(args: &CatArgs, out: &mut dyn Write) -> Result<(), PluginError> {
     let cluster = UserCluster::open(&args.cluster)?;
     for source in &args.sources {
         let image = open(&cluster, source)?;
@@ -85,7 +85,7 @@ pub fn cat(args: &CatArgs, out: &mut dyn Write) -> Result<(), Error> {
         })?;
         match found {
             Some(true) => {}
-            Some(false) => return Err(Error::Argument(format!("{}: it is not a file", shown(source)))),
+            Some(false) => return Err(PluginError::Argument(format!("{}: it is not a file", shown(source)))),
             None => return Err(absent(source)),
         }
     }
@@ -93,7 +93,7 @@ pub fn cat(args: &CatArgs, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 /// The image that has the files of `path`.
-fn image(cluster: &UserCluster, path: &RunPath) -> Result<Target, Error> {
+fn image(cluster: &UserCluster, path: &RunPath) -> Result<Target, PluginError> {
     let run = cluster.run(&path.run)?;
     let stored = StoredRun::new(&run)?;
     match &path.task {
@@ -102,12 +102,12 @@ fn image(cluster: &UserCluster, path: &RunPath) -> Result<Target, Error> {
     }
 }
 
-fn open(cluster: &UserCluster, path: &RunPath) -> Result<InspectedImage, Error> {
+fn open(cluster: &UserCluster, path: &RunPath) -> Result<InspectedImage, PluginError> {
     Ok(InspectedImage::open(&image(cluster, path)?.to_string())?)
 }
 
-fn absent(path: &RunPath) -> Error {
-    Error::Argument(format!("{}: there is no such file: tkn wrap ls lists what there is", shown(path)))
+fn absent(path: &RunPath) -> PluginError {
+    PluginError::Argument(format!("{}: there is no such file: tkn wrap ls lists what there is", shown(path)))
 }
 
 /// As it was written.

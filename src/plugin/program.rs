@@ -4,7 +4,7 @@ use std::{ffi::OsStr, io::Write, path::Path};
 
 use clap_complete::Shell;
 
-use super::Error;
+use super::PluginError;
 
 /// Commands that nobody types: they are hidden where the program is a plugin.
 const OF_SERVICE: [&str; 1] = ["webhook"];
@@ -64,7 +64,12 @@ impl CalledAs {
     }
 
     /// Writes the completions of `command` for `shell`.
-    pub fn complete(self, mut command: clap::Command, shell: ShellName, out: &mut dyn Write) -> Result<(), Error> {
+    pub fn complete(
+        self,
+        mut command: clap::Command,
+        shell: ShellName,
+        out: &mut dyn Write,
+    ) -> Result<(), PluginError> {
         let shell = match shell {
             ShellName::Bash => Shell::Bash,
             ShellName::Zsh => Shell::Zsh,
@@ -73,15 +78,15 @@ impl CalledAs {
         };
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, self.file(), &mut script);
-        out.write_all(&script).map_err(Error::Output)
+        out.write_all(&script).map_err(PluginError::Output)
     }
 }
 
 /// Writes a man page for `command` and each of its subcommands into the folder `dir`.
-pub fn write_man_pages(command: clap::Command, dir: &Path) -> Result<(), Error> {
+pub fn write_man_pages(command: clap::Command, dir: &Path) -> Result<(), PluginError> {
     std::fs::create_dir_all(dir)
         .and_then(|()| clap_mangen::generate_to(command, dir))
-        .map_err(|e| Error::Argument(format!("the man pages can't be written to {}: {e}", dir.display())))
+        .map_err(|e| PluginError::Argument(format!("the man pages can't be written to {}: {e}", dir.display())))
 }
 
 #[cfg(test)]

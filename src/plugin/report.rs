@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Error,
+    PluginError,
     cluster::{ClusterArgs, UserCluster},
     outcome::outcomes,
     stored::{self, StoredRun},
@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 /// Writes the page.
-pub fn report(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
+pub fn report(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     let cluster = UserCluster::open(&args.cluster)?;
     let object = cluster.run(&args.run)?;
     let stored = StoredRun::new(&object)?;
@@ -49,10 +49,10 @@ pub fn report(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     };
     let file = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.html", args.run)));
     if file.as_os_str() == "-" {
-        return write!(out, "{page}").map_err(Error::Output);
+        return write!(out, "{page}").map_err(PluginError::Output);
     }
     write_to(&file, &page).map_err(workspace::Error::file(file.display(), "can't be written"))?;
-    writeln!(out, "{}", file.display()).map_err(Error::Output)
+    writeln!(out, "{}", file.display()).map_err(PluginError::Output)
 }
 
 fn write_to(file: &PathBuf, page: &Document) -> io::Result<()> {

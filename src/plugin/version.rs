@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Error,
+    PluginError,
     cluster::{ClusterArgs, UserCluster},
 };
 use crate::{
@@ -57,7 +57,7 @@ const WEBHOOK: &str = "app.kubernetes.io/name=tekton-wrap";
 const NAMESPACE: &str = "tekton-wrap";
 
 /// Prints the versions. What can't be known of the cluster is said, and is no failure.
-pub fn version(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
+pub fn version(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     let mut versions = Map::new();
     versions.insert("client".to_owned(), json!({"version": env!("CARGO_PKG_VERSION"), "commit": COMMIT}));
     versions.insert("snapshotFormat".to_owned(), json!(image::FORMAT));
@@ -71,7 +71,7 @@ pub fn version(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         VersionForm::Yaml => yaml::to_string(&versions),
         VersionForm::Text => as_text(&versions),
     };
-    out.write_all(text.as_bytes()).map_err(Error::Output)
+    out.write_all(text.as_bytes()).map_err(PluginError::Output)
 }
 
 fn as_text(versions: &Value) -> String {
@@ -102,14 +102,14 @@ fn in_cluster(args: &ClusterArgs) -> Value {
         let everywhere = format!("/apis/apps/v1/deployments?labelSelector={WEBHOOK}");
         let usual = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments?labelSelector={WEBHOOK}");
         let deployments = match cluster.list(&everywhere) {
-            Err(Error::Forbidden(_)) => cluster.list(&usual),
+            Err(PluginError::Forbidden(_)) => cluster.list(&usual),
             other => other,
         };
         match deployments {
             Ok(found) => Ok(found.iter().find_map(webhook).unwrap_or_else(
-                || json!({"note": format!("there is no Deployment with the label {WEBHOOK}: {}", Error::NoWebhook)}),
+                || json!({"note": format!("there is no Deployment with the label {WEBHOOK}: {}", PluginError::NoWebhook)}),
             )),
-            Err(Error::Forbidden(problem)) => {
+            Err(PluginError::Forbidden(problem)) => {
                 let note = format!("its Deployment can't be read: {problem}");
                 Ok(of_last_run(&cluster, &note)?.unwrap_or(json!({"note": note})))
             }
@@ -135,7 +135,7 @@ fn webhook(deployment: &Value) -> Option<Value> {
 }
 
 /// The image of the injected steps of the last wrapped run.
-fn of_last_run(cluster: &UserCluster, note: &str) -> Result<Option<Value>, Error> {
+fn of_last_run(cluster: &UserCluster, note: &str) -> Result<Option<Value>, PluginError> {
     let runs = cluster.wrapped_runs(false)?;
     let Some(run) = runs.last() else { return Ok(None) };
     let spec = Run::new(run).pipeline_spec().unwrap_or(&Value::Null);

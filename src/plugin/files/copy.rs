@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     super::{
-        Error,
+        PluginError,
         cluster::{ClusterArgs, UserCluster},
     },
     RunPath, absent, open,
@@ -44,12 +44,12 @@ pub struct Args {
 }
 
 /// Copies files to this machine.
-pub fn cp(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
+pub fn cp(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     let cluster = UserCluster::open(&args.cluster)?;
     let into = args.dest.is_dir();
     if args.sources.len() > 1 && !into {
         let dest = args.dest.display();
-        return Err(Error::Argument(format!("{dest} is no folder that exists: several sources need one")));
+        return Err(PluginError::Argument(format!("{dest} is no folder that exists: several sources need one")));
     }
     let mut out = Unread(out);
     for source in &args.sources {
@@ -57,14 +57,14 @@ pub fn cp(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         let (folder, name) = destination(&args.dest, into, source)?;
         let copied = copy(&image, source, &folder, &name)?;
         let text = format!("{} to {}", count(copied, "file"), folder.join(as_path(&name)).display());
-        writeln!(out, "{text}").map_err(Error::Output)?;
+        writeln!(out, "{text}").map_err(PluginError::Output)?;
     }
     Ok(())
 }
 
 /// The folder that a source is copied into, and its name there.
-fn destination(dest: &Path, into: bool, source: &RunPath) -> Result<(PathBuf, TreePath), Error> {
-    let unusable = |e: &dyn std::fmt::Display| Error::Argument(format!("{}: {e}", dest.display()));
+fn destination(dest: &Path, into: bool, source: &RunPath) -> Result<(PathBuf, TreePath), PluginError> {
+    let unusable = |e: &dyn std::fmt::Display| PluginError::Argument(format!("{}: {e}", dest.display()));
     if into {
         // All of a workspace goes into the folder itself.
         let name = TreePath::parse(source.path.name()).map_err(|e| unusable(&e))?;
@@ -81,7 +81,7 @@ fn destination(dest: &Path, into: bool, source: &RunPath) -> Result<(PathBuf, Tr
 }
 
 /// Makes `source`, and what is below it, as `name` in `folder`. Gives the number of files.
-fn copy(image: &InspectedImage, source: &RunPath, folder: &Path, name: &TreePath) -> Result<u64, Error> {
+fn copy(image: &InspectedImage, source: &RunPath, folder: &Path, name: &TreePath) -> Result<u64, PluginError> {
     let mut made = Extractor::new(folder)?;
     let (mut dirs, mut copied, mut found) = (Vec::new(), 0_u64, source.path.is_root());
     let renamed = |entry: &Entry| -> Result<Entry, workspace::Error> {

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::super::{
-    Error,
+    PluginError,
     cluster::{ClusterArgs, UserCluster},
     output::DescriptionForm,
     stored::StoredRun,
@@ -41,7 +41,7 @@ pub struct Args {
 }
 
 /// Lists what differs.
-pub fn diff(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
+pub fn diff(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     let cluster = UserCluster::open(&args.cluster)?;
     let first = cluster.run(&args.run)?;
     let stored = StoredRun::new(&first)?;
@@ -63,7 +63,7 @@ pub fn diff(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         let (a, b) = (listed(&a.to_string())?, listed(&b.to_string())?);
         let is_text = matches!(args.output, DescriptionForm::Text | DescriptionForm::Wide);
         if names.len() > 1 && is_text {
-            writeln!(out, "workspace {name}:").map_err(Error::Output)?;
+            writeln!(out, "workspace {name}:").map_err(PluginError::Output)?;
         }
         match args.output {
             DescriptionForm::Text => listing::diff(&a, &b, Output::Text, out)?,
@@ -74,14 +74,14 @@ pub fn diff(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     }
     let all = || json!({"workspaces": objects});
     match args.output {
-        DescriptionForm::Json => writeln!(out, "{:#}", all()).map_err(Error::Output),
-        DescriptionForm::Yaml => out.write_all(yaml::to_string(&all()).as_bytes()).map_err(Error::Output),
+        DescriptionForm::Json => writeln!(out, "{:#}", all()).map_err(PluginError::Output),
+        DescriptionForm::Yaml => out.write_all(yaml::to_string(&all()).as_bytes()).map_err(PluginError::Output),
         _ => Ok(()),
     }
 }
 
 /// The paths that differ; if `wide`, with what was there before (`-`) and what is there now (`+`).
-fn lines(a: &InspectedImage, b: &InspectedImage, wide: bool, out: &mut dyn Write) -> Result<(), Error> {
+fn lines(a: &InspectedImage, b: &InspectedImage, wide: bool, out: &mut dyn Write) -> Result<(), PluginError> {
     a.compare(b, &mut |before, after| {
         let change = ChangeKind::between(before.as_ref(), after.as_ref());
         let (Some(change), Some(shown)) = (change, after.as_ref().or(before.as_ref())) else { return Ok(()) };
@@ -102,7 +102,7 @@ fn lines(a: &InspectedImage, b: &InspectedImage, wide: bool, out: &mut dyn Write
 }
 
 /// What `inspect --diff -o json` says, with the workspace.
-fn object(workspace: &str, a: &InspectedImage, b: &InspectedImage) -> Result<Value, Error> {
+fn object(workspace: &str, a: &InspectedImage, b: &InspectedImage) -> Result<Value, PluginError> {
     let mut text = Vec::new();
     listing::diff(a, b, Output::Json, &mut text)?;
     let mut object = json!({"workspace": workspace});

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Error,
+        PluginError,
         cluster::{ClusterArgs, UserCluster},
         output::DescriptionForm,
     },
@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 /// Lists files.
-pub fn ls(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
+pub fn ls(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     let (cluster, source) = (UserCluster::open(&args.cluster)?, &args.source);
     let image = listed(&image(&cluster, source)?.to_string())?;
     let mut found = source.path.is_root();
@@ -70,8 +70,8 @@ pub fn ls(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     }
     let object = || json!({"image": image.image, "digest": image.digest, "entries": Value::Array(entries)});
     match args.output {
-        DescriptionForm::Json => writeln!(out, "{:#}", object()).map_err(Error::Output),
-        DescriptionForm::Yaml => out.write_all(yaml::to_string(&object()).as_bytes()).map_err(Error::Output),
+        DescriptionForm::Json => writeln!(out, "{:#}", object()).map_err(PluginError::Output),
+        DescriptionForm::Yaml => out.write_all(yaml::to_string(&object()).as_bytes()).map_err(PluginError::Output),
         _ => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::{Error, cluster::created, outcome::TaskOutcome, stored};
+use super::super::{PluginError, cluster::created, outcome::TaskOutcome, stored};
 use crate::{
     annotations,
     page::model::{Badge, ShownRun, ShownTask, ShownTaskRun, TaskTimes, TimeSpan, Tone},
@@ -11,11 +11,11 @@ use crate::{
 };
 
 /// The run with its tasks in pipeline order; what they did with the workspaces is not in it yet. `now` is RFC 3339.
-pub fn described(object: &Value, outcomes: Vec<TaskOutcome>, now: &str) -> Result<ShownRun, Error> {
+pub fn described(object: &Value, outcomes: Vec<TaskOutcome>, now: &str) -> Result<ShownRun, PluginError> {
     let view = tekton::run::Run::new(object);
     let name = view.name().unwrap_or_default();
     let spec = view.pipeline_spec().unwrap_or(&Value::Null);
-    let graph = Graph::new(spec).map_err(|problem| Error::Argument(format!("run {name:?}: {problem}")))?;
+    let graph = Graph::new(spec).map_err(|problem| PluginError::Argument(format!("run {name:?}: {problem}")))?;
     let order = graph.in_order();
     let place = |task: usize| order.iter().position(|other| *other == task);
     let mut runs: Vec<(String, ShownTaskRun)> =

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Error, stored::StoredRun};
+use super::super::{PluginError, stored::StoredRun};
 use crate::{
     inspect::{
         changes::{self, Amount, ChangeKind, Summary},
@@ -33,7 +33,7 @@ const ROWS_OF_ONE: (usize, usize) = (100, 4_000);
 
 /// Adds to `run` what is known of its workspaces and of what its tasks did with them. What can't be read, as nothing has been
 /// saved yet or it is gone again, is no failure: the page says so.
-pub fn add(run: &mut ShownRun, stored: &StoredRun<'_>) -> Result<(), Error> {
+pub fn add(run: &mut ShownRun, stored: &StoredRun<'_>) -> Result<(), PluginError> {
     let mut opened = Vec::new();
     for name in stored.workspaces() {
         let target = stored.target(name)?;

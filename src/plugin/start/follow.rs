@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::super::{
-    Error,
+    PluginError,
     cluster::{PIPELINE_RUN, TASK_RUN, UserCluster},
 };
 use crate::{
@@ -34,18 +34,18 @@ const MAX_LINE: u64 = 64 << 10;
 const WAITING: usize = 1024;
 
 /// Prints until `run` is over, the lines of all its tasks as they come; fails if it does.
-pub fn follow(cluster: &UserCluster, run: &Value, out: &mut dyn Write) -> Result<(), Error> {
+pub fn follow(cluster: &UserCluster, run: &Value, out: &mut dyn Write) -> Result<(), PluginError> {
     let name = run["metadata"]["name"].as_str().unwrap_or_default();
     let ended = cluster.block_on(printed(cluster, name, out))?;
     let message = status::condition(&ended).map_or("", |condition| text(condition, "message"));
     if status::state(&ended) == State::Succeeded {
-        return writeln!(out, "{name} succeeded: {}", Line(message)).map_err(Error::Output);
+        return writeln!(out, "{name} succeeded: {}", Line(message)).map_err(PluginError::Output);
     }
-    Err(Error::RunFailed { run: name.to_owned(), message: message.to_owned() })
+    Err(PluginError::RunFailed { run: name.to_owned(), message: message.to_owned() })
 }
 
 /// Prints until the run `name` is over; the run as it is then.
-async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Result<Value, Error> {
+async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Result<Value, PluginError> {
     let (sender, mut lines) = mpsc::channel::<String>(WAITING);
     let mut followers = FuturesUnordered::new();
     let (mut pods, mut over) = (BTreeSet::new(), BTreeSet::new());
@@ -99,9 +99,9 @@ async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Resu
     }
 }
 
-fn print(out: &mut dyn Write, line: &str) -> Result<(), Error> {
+fn print(out: &mut dyn Write, line: &str) -> Result<(), PluginError> {
     // Whoever looks at it wants to see it now.
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(Error::Output)
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(PluginError::Output)
 }
 
 /// A pod whose steps are followed, one after the other.
@@ -132,7 +132,9 @@ impl Pod<'_> {
                 Some(step) => {
                     let has_ended = field(step, "terminated").is_some();
                     match self.step(step, &lines).await {
-                        Err(Error::Refused(_) | Error::Unreachable { .. }) if !has_ended => time::sleep(INTERVAL).await,
+                        Err(PluginError::Refused(_) | PluginError::Unreachable { .. }) if !has_ended => {
+                            time::sleep(INTERVAL).await
+                        }
                         Err(problem) => {
                             tracing::warn!(
                                 "[{} : {}] the log can't be read: {problem}",
@@ -151,7 +153,7 @@ impl Pod<'_> {
     }
 
     /// Sends the log of one step, to its end.
-    async fn step(&self, step: &Value, lines: &Sender<String>) -> Result<(), Error> {
+    async fn step(&self, step: &Value, lines: &Sender<String>) -> Result<(), PluginError> {
         let mut log = self.cluster.follow_log(&self.name, text(step, "container")).await?;
         loop {
             let mut line = Vec::new();
