@@ -14,7 +14,7 @@ use serde_json::Value;
 pub use self::objects::FileObjects;
 use self::objects::metadata;
 use crate::{
-    arguments,
+    arguments::{self, ImageProgram},
     resolve::wrap_run,
     source::Kind,
     wrap::{Refusal, Rewrite, Settings, explain},
@@ -37,6 +37,9 @@ pub struct Args {
     /// The image of the injected steps
     #[arg(long, value_name = "REF", value_parser = arguments::image, default_value = concat!("tekton-wrap:", env!("CARGO_PKG_VERSION")))]
     image: String,
+    /// What that image has beside the program, several with commas
+    #[arg(long, value_enum, value_name = "PROGRAM", value_delimiter = ',')]
+    image_has: Vec<ImageProgram>,
     /// What to print of each PipelineRun
     #[arg(short, long, value_enum, default_value_t = RenderOutput::Yaml)]
     output: RenderOutput,
@@ -126,7 +129,8 @@ pub struct Rendered {
 /// Renders all PipelineRuns of the files, each for itself: one that is refused leaves the others as they are.
 pub async fn render(args: &Args) -> Result<Rendered, RenderError> {
     let objects = read_all(&args.files)?;
-    let settings = Settings { image: args.image.clone() };
+    let has_rsync = args.image_has.contains(&ImageProgram::Rsync);
+    let settings = Settings { image: args.image.clone(), has_rsync };
     let (mut rendered, mut printed, mut drawn) = (Rendered::default(), Vec::new(), Vec::new());
     let mut used = Vec::new();
     for run in objects.all_runs() {

@@ -24,7 +24,7 @@ pub fn write(out: &mut String, run: &ShownRun, id: &str) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "<thead><tr><th scope=\"col\">ShownTask</th><th scope=\"col\" class=\"bars\"><span class=\"key restore\">restore</span> \
+        "<thead><tr><th scope=\"col\">Task</th><th scope=\"col\" class=\"bars\"><span class=\"key restore\">restore</span> \
          <span class=\"key own\">own steps</span> <span class=\"key save\">save</span></th><th scope=\"col\" class=\"number\">Took</th>\
          <th scope=\"col\" class=\"number\">Restore</th><th scope=\"col\" class=\"number\">Save</th></tr></thead>\n<tbody>"
     )?;

@@ -24,7 +24,7 @@ fn wrapped(pipeline: Value, target: &str) -> Value {
     let mut objects = FileObjects::default();
     objects.add(&pipeline.to_string()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let settings = Settings { image: "i".to_owned() };
+    let settings = Settings::new("i");
     let rewrite = runtime.block_on(wrap_run(&objects, &run, "ns", &settings)).unwrap();
     let mut run = rewrite.unwrap().run;
     // Tekton does so.
@@ -280,7 +280,7 @@ fn a_webhook_takes_every_rerun() {
     };
     assert!(!after("c").contains('w') && after("c").contains('b'), "{}", after("c"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let settings = Settings { image: "i".to_owned() };
+    let settings = Settings::new("i");
     assert!(runtime.block_on(wrap_run(&FileObjects::default(), &rerun.run, "ns", &settings)).unwrap().is_none());
 }
 

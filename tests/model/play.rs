@@ -145,7 +145,7 @@ impl<'a> Play<'a> {
         Graph::new(&rerun.run["spec"]["pipelineSpec"]).map_err(|e| e.to_string())?;
         // Once more through the webhook, which must leave it alone.
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let settings = Settings { image: "i".to_owned() };
+        let settings = Settings::new("i");
         let again = runtime.block_on(wrap_run(&FileObjects::default(), &rerun.run, "ns", &settings));
         if again.map_err(|refusal| format!("the webhook refuses the rerun: {refusal}"))?.is_some() {
             return Err("the webhook wraps the rerun again".to_owned());
@@ -492,7 +492,7 @@ fn wrapped(objects: &Value) -> Result<Value, String> {
     let mut files = FileObjects::default();
     files.add(&objects.to_string()).expect("YAML");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let settings = Settings { image: "i".to_owned() };
+    let settings = Settings::new("i");
     let run = &objects["items"][0];
     let rewrite = runtime.block_on(wrap_run(&files, run, "ns", &settings)).map_err(|refusal| refusal.to_string())?;
     Ok(rewrite.expect("a run for the resolver wrap").run)

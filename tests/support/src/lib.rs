@@ -5,6 +5,7 @@
 //! - [`resolver`]: a resolver of the cluster
 //! - [`registry`]: a registry, and crane; [`tokens`]: a token server for it
 //! - [`servers`]: registries of other makers
+//! - [`buckets`] and [`rsync`]: other stores
 //! - [`faults`]: a server between a client and a registry that makes things go wrong
 //! - [`mod@render`]: the product's `render`
 //! - [`runner`]: plays a PipelineRun as Tekton would
@@ -30,6 +31,7 @@ pub mod process;
 pub mod registry;
 pub mod render;
 pub mod resolver;
+pub mod rsync;
 pub mod runner;
 pub mod servers;
 pub mod tokens;
