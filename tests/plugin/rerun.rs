@@ -181,6 +181,12 @@ async fn as_if_it_had_never_failed() {
         crate::stand::call(std::process::Command::new(support::program()).args(["inspect", "--verify", &target]));
     assert!(verified.succeeded && !verified.out.contains("not checked"), "{verified:?}");
 
+    // A page about a rerun says whose files it started from.
+    let page = stand.prints(&["report", name, "-o", "-"]);
+    let says =
+        "workspace &quot;src&quot; has also what tasks of an earlier run left: clone, build, lint, test, package";
+    assert!(page.contains(says) && page.contains("<dt>rerun of</dt><dd>"), "{page}");
+
     // Without the snapshots there is no rerun.
     let pruned = format!("{}/six:failed", stand.registry.address);
     let pruned = crate::stand::call(std::process::Command::new(support::program()).args(["prune", &pruned]));

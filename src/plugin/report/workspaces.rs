@@ -128,6 +128,14 @@ fn changes(
         }
         task.changes.append(&mut found);
     }
+    // A rerun goes on from them.
+    let earlier =
+        image.lineage.writers.iter().filter(|writer| writer.run.is_some() && saved.contains_key(&writer.order));
+    let earlier: Vec<&str> = earlier.map(|writer| &*writer.task).collect();
+    if !earlier.is_empty() {
+        run.notes
+            .push(format!("workspace {name:?} has also what tasks of an earlier run left: {}", earlier.join(", ")));
+    }
     Ok(())
 }
 

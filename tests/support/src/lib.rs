@@ -8,6 +8,7 @@
 //! - [`buckets`] and [`rsync`]: other stores
 //! - [`faults`]: a server between a client and a registry that makes things go wrong
 //! - [`mod@render`]: the product's `render`
+//! - [`browser`]: a headless Chromium; [`kubelet`]: logs of pods, for the API server
 //! - [`runner`]: plays a PipelineRun as Tekton would
 //!
 //! The programs come from `tests/assets/build`.
