@@ -34,6 +34,7 @@ use crate::{
     store::{self, Store, StoreError},
     target::{InvalidTarget, Target},
     units::{self, count},
+    unread::Unread,
     workspace::Error,
 };
 
@@ -106,7 +107,8 @@ struct Doomed {
 }
 
 /// Deletes, and writes one line about each image to `out`. An image that does not exist any more is no error, so that the
-/// command can be repeated; nor is one without a tag that the registry leaves to its garbage collection.
+/// command can be repeated; nor is one without a tag that the registry leaves to its garbage collection. It goes on if nobody reads
+/// the lines to the end.
 pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
     let target = match (&args.target, &args.repository) {
         (_, Some(repository)) => parse_repository(repository)?,
@@ -122,7 +124,7 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
         (Some(age), _) => repository::left_in(&*store, &RunSelection::older_than(age), args.all)?,
         (None, Some(uid)) => repository::left_in(&*store, &RunSelection::Run(uid.clone()), args.all)?,
     };
-    delete(&*store, &target, &doomed, args.dry_run, out)
+    delete(&*store, &target, &doomed, args.dry_run, &mut Unread(out))
 }
 
 fn delete(

@@ -50,6 +50,12 @@ fn registry_with_credentials() {
     played::play_with_credentials(&Case::load("join"));
 }
 
+/// A folder is a store for all tasks that have it (docs/stores.md).
+#[test]
+fn a_store_on_a_claim() {
+    played::play_with_store_on_claim();
+}
+
 /// The examples that need nothing but `sh` end well.
 #[test]
 fn examples() {

@@ -118,6 +118,17 @@ pub fn play_example(name: &str) {
     assert!(outcome.tasks.iter().all(|task| task.status == Status::Succeeded), "{name}: {:?}", outcome.tasks);
 }
 
+/// Plays the run whose store is on a claim that its tasks declare.
+pub fn play_with_store_on_claim() {
+    let file = format!("{}/tests/e2e/store_on_claim.yaml", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(file).expect("the run is there");
+    let run = render(&text, "tekton-wrap").expect("it can be wrapped");
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_tekton-wrap"));
+    let outcome = Runner { program, objects: manifests::parse(&text), ..Runner::default() }.play(&run);
+    assert_eq!(outcome.failure, None, "{}", outcome.full_log());
+    assert!(outcome.tasks.iter().all(|task| task.status == Status::Succeeded), "{:?}", outcome.tasks);
+}
+
 /// Plays a wrapped run of `tests/e2e/stored/`.
 pub fn play_stored(name: &str) {
     let file = format!("{}/tests/e2e/stored/{name}.yaml", env!("CARGO_MANIFEST_DIR"));

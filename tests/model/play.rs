@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 use tekton_wrap::{
     render::FileObjects,
-    rerun::{self, Refusal, Rerun, Scope},
+    rerun::{self, Rerun, RerunRefusal, RerunScope},
     resolve::wrap_run,
     step::{ENV, STATE_DIR, StepConfig},
     tekton::graph::Graph,
@@ -129,10 +129,11 @@ impl<'a> Play<'a> {
     /// The rerun of this run, whose tasks ended like this; none where nothing failed.
     fn planned(&self, ends: &[Option<End>], start: Option<usize>) -> Result<Option<Rerun>, String> {
         let here: Vec<usize> = (0..ends.len()).filter(|&task| self.has(task)).collect();
-        let scope = start.map_or(Scope::Failed, |start| Scope::From(format!("t{}", here[start % here.len()])));
+        let scope =
+            start.map_or(RerunScope::Failed, |start| RerunScope::From(format!("t{}", here[start % here.len()])));
         let (run, children) = self.stored(&here, ends);
         let rerun = match rerun::plan(&run, &children, &scope, &[]) {
-            Err(Refusal::NothingFailed(_)) => return Ok(None),
+            Err(RerunRefusal::NothingFailed(_)) => return Ok(None),
             planned => planned.map_err(|refusal| format!("{scope:?}: {refusal}"))?,
         };
         for name in &rerun.left_out {

@@ -247,8 +247,9 @@ pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<Toc>, Error> {
 /// Base and writers of a snapshot, the task itself the last writer. Refuses what can't be true; `place` names the image in
 /// errors.
 pub fn of_snapshot(place: &str, digest: Digest, manifest: Manifest, snapshot: Snapshot) -> Result<Lineage, Error> {
-    if snapshot.format != 1 {
-        let problem = format!("it has the format {}; this version of tekton-wrap reads 1", snapshot.format);
+    if snapshot.format != image::FORMAT {
+        let (found, known) = (snapshot.format, image::FORMAT);
+        let problem = format!("it has the format {found}; this version of tekton-wrap reads {known}");
         return Err(Error::damaged(place, problem));
     }
     // A task that changed nothing has an empty archive as its only layer, as many registries want at least one.
