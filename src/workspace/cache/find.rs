@@ -174,8 +174,16 @@ impl<'a> CacheFinder<'a> {
         for scope in self.scopes(cache) {
             for beginning in &cache.restore_keys {
                 let prefix = cache_prefix(&name, scope, beginning);
-                let tags: Vec<&String> =
-                    tags.iter().filter(|tag| tag.starts_with(&prefix)).take(MOST_COMPARED).collect();
+                let mut tags: Vec<&String> = tags.iter().filter(|tag| tag.starts_with(&prefix)).collect();
+                if tags.len() > MOST_COMPARED {
+                    let count = tags.len();
+                    tracing::warn!(
+                        event = "cache",
+                        "cache {}: {count} of them begin so, of which {MOST_COMPARED} are compared: tekton-wrap prune --caches deletes old ones",
+                        Line(&name)
+                    );
+                    tags.truncate(MOST_COMPARED);
+                }
                 let candidates = threads::for_each(&tags, |_, tag| self.candidate(store, cache, tag, scope))?;
                 let mut fitting: Vec<Candidate> =
                     candidates.into_iter().flatten().filter(|found| found.key.starts_with(beginning)).collect();
