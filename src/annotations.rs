@@ -24,6 +24,10 @@ pub const BASE: &str = "tekton-wrap.dev/base";
 /// The label of wrapped runs, for dashboards and policies.
 pub const WRAPPED: &str = "tekton-wrap.dev/wrapped";
 
+/// Tekton's label with the Pipeline's name. For a run with an embedded pipeline Tekton sets it to the run's own name, unless it is
+/// there already and the run's name is generated (Tekton: pipelinerun.go `storePipelineSpecAndMergeMeta`).
+pub const TEKTON_PIPELINE: &str = "tekton.dev/pipeline";
+
 /// The annotation of a wrapped run with the Pipeline's name, if it is not the run's own.
 pub const PIPELINE: &str = "tekton-wrap.dev/pipeline";
 

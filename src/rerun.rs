@@ -35,7 +35,7 @@ use self::{
 };
 pub use self::{refusal::Refusal, steps::Need};
 use crate::{
-    annotations::{RERUN_OF, is_ours, is_provenance_of_run},
+    annotations::{PIPELINE, RERUN_OF, TEKTON_PIPELINE, is_ours, is_provenance_of_run},
     tekton::{
         fields::{field, items, remove, set, text},
         graph::Graph,
@@ -156,7 +156,11 @@ fn build(first: &FirstRun<'_>, pipeline: Value, params: &[(String, Value)], left
     let mut of_new = Map::new();
     of_new.insert("generateName".to_owned(), json!(generate_name));
     of_new.insert("namespace".to_owned(), json!(first.namespace));
-    let labels = map("labels");
+    let mut labels = map("labels");
+    // Tekton has put the run's own name there.
+    if let (Some(label), Some(name)) = (labels.get_mut(TEKTON_PIPELINE), annotations.get(PIPELINE)) {
+        *label = name.clone();
+    }
     if !labels.is_empty() {
         of_new.insert("labels".to_owned(), Value::Object(labels));
     }

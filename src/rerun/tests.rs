@@ -26,7 +26,10 @@ fn wrapped(pipeline: Value, target: &str) -> Value {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let settings = Settings { image: "i".to_owned() };
     let rewrite = runtime.block_on(wrap_run(&objects, &run, "ns", &settings)).unwrap();
-    rewrite.unwrap().run
+    let mut run = rewrite.unwrap().run;
+    // Tekton does so.
+    run["metadata"]["labels"]["tekton.dev/pipeline"] = json!("r");
+    run
 }
 
 /// A task that uses workspace `w`, with `more`.
@@ -198,6 +201,7 @@ fn values_stand_for_what_is_left_out() {
         json!({"mine": "kept", "tekton-wrap.dev/pipeline": "p",
         "tekton-wrap.dev/workspaces": "w", "tekton-wrap.dev/rerun-of": "r"})
     );
+    assert_eq!(metadata["labels"], json!({"tekton.dev/pipeline": "p", "tekton-wrap.dev/wrapped": "true"}));
     assert_eq!(rerun.run["spec"]["taskRunSpecs"], json!([{"pipelineTaskName": "c", "timeout": "1m"}]));
     assert_eq!(rerun.run.get("status"), None);
 }

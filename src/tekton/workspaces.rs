@@ -1,6 +1,6 @@
 //! Which of the Pipeline's workspaces a task uses, and how.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value;
 
@@ -42,6 +42,20 @@ pub fn uses(pipeline_task: &Value) -> Vec<Use> {
         }
     }
     uses
+}
+
+/// The workspaces of a Pipeline's spec, in the order of their declarations; behind them those that no declaration names, as
+/// embedded tasks use them through variables alone: the run's binding reaches them all the same (Tekton: pipelinerun.go
+/// `getTaskrunWorkspaces`).
+pub fn workspaces(pipeline_spec: &Value) -> Vec<String> {
+    let mut names: Vec<String> =
+        items(pipeline_spec, "workspaces").iter().map(|declared| text(declared, "name").to_owned()).collect();
+    let mut known: HashSet<String> = names.iter().cloned().collect();
+    for task in items(pipeline_spec, "tasks").iter().chain(items(pipeline_spec, "finally")) {
+        let propagated = uses(task).into_iter().filter(|used| !used.bound).map(|used| used.pipeline);
+        names.extend(propagated.filter(|name| known.insert(name.clone())));
+    }
+    names
 }
 
 /// Whether a task declares the workspace `name` read-only.
@@ -86,6 +100,17 @@ mod tests {
         let expected =
             [("sources", "output", true), ("cache", "cache", true), ("env", "env", false), ("more", "more", false)];
         assert_eq!(found, expected.map(|(p, t, b)| (p.to_owned(), t.to_owned(), b)));
+    }
+
+    #[test]
+    fn declared_or_only_used() {
+        let script = |script: &str| json!({"name": "t", "taskSpec": {"steps": [{"script": script}]}});
+        let spec = json!({
+            "workspaces": [{"name": "b"}, {"name": "unused"}],
+            "tasks": [script("ls $(workspaces.c.path) $(workspaces.b.path)")],
+            "finally": [script("ls $(workspaces.a.path) $(workspaces.c.path)")],
+        });
+        assert_eq!(workspaces(&spec), ["b", "unused", "c", "a"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     bindings::Binding, inline::copied_annotations, pipeline_name::Replacement, refusal::Refusal, request::Request,
 };
 use crate::{
-    annotations::{self, WRAPPED, is_provenance},
+    annotations::{self, TEKTON_PIPELINE, WRAPPED, is_provenance},
     source::Found,
     tekton::{fields::field, run::Run},
 };
@@ -89,9 +89,8 @@ fn metadata(pipeline: &Found, request: &Request) -> (Map<String, Value>, Map<Str
     let name = request.pipeline_name(&pipeline.object);
     let mut labels = field(metadata, "labels").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut copied = copied_annotations(metadata);
-    // The label that Tekton would set for a referenced pipeline; without it the run would be labelled with its own name.
     let referenced = request.pipeline.as_ref().map(|_| name);
-    labels.extend(referenced.map(|name| ("tekton.dev/pipeline".to_owned(), json!(name))));
+    labels.extend(referenced.map(|name| (TEKTON_PIPELINE.to_owned(), json!(name))));
     labels.insert(WRAPPED.to_owned(), json!("true"));
     copied.extend(annotations::of_run(referenced, &request.workspaces));
     if let Some(reference) = &request.pipeline {

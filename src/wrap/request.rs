@@ -32,6 +32,7 @@ use crate::{
         fields::{ambiguous_key, field, items, text},
         reference::Reference,
         run::Run,
+        workspaces::workspaces,
     },
 };
 
@@ -114,7 +115,7 @@ impl Request {
         }
     }
 
-    /// The spec of `pipeline`, which must declare the workspaces to wrap.
+    /// The spec of `pipeline`, which must have the workspaces to wrap: declared, or used by embedded tasks.
     pub fn pipeline_spec<'a>(&self, pipeline: &'a Value) -> Result<&'a Value, Refusal> {
         let name = || self.pipeline_name(pipeline).to_owned();
         let incomplete = |field| Refusal::Incomplete { kind: "pipeline", name: name(), field };
@@ -124,7 +125,12 @@ impl Request {
         }
         let declared: Vec<&str> = items(spec, "workspaces").iter().map(|declared| text(declared, "name")).collect();
         let names: HashSet<&str> = declared.iter().copied().collect();
-        if let Some(workspace) = self.workspaces.iter().find(|name| !names.contains(name.as_str())) {
+        let undeclared: Vec<&String> = self.workspaces.iter().filter(|name| !names.contains(name.as_str())).collect();
+        if undeclared.is_empty() {
+            return Ok(spec);
+        }
+        let used: HashSet<String> = workspaces(spec).into_iter().collect();
+        if let Some(&workspace) = undeclared.iter().find(|name| !used.contains(**name)) {
             let declared = if declared.is_empty() { "none".to_owned() } else { quoted(&declared) };
             let (workspace, pipeline) = (workspace.clone(), name());
             return Err(Refusal::UndeclaredWorkspace { workspace, pipeline, declared });

@@ -134,9 +134,10 @@ impl Case {
         let text = text.replace("${IMAGE}", values.image).replace("${BASE}", values.base);
         let run = render(&text, values.steps).unwrap_or_else(|problem| panic!("{}: {problem}", self.name));
         let objects = manifests::parse(&text);
-        let params = objects[0]["spec"]["pipelineRef"]["params"].as_array().expect("params").iter();
-        let target = params.filter(|p| p["name"] == "target").find_map(|p| p["value"].as_str());
-        let target = target.expect("a target").to_owned();
+        let params = objects[0]["spec"]["pipelineRef"]["params"].as_array().into_iter().flatten();
+        let param = params.filter(|p| p["name"] == "target").find_map(|p| p["value"].as_str());
+        let annotation = objects[0]["metadata"]["annotations"]["tekton-wrap.dev/target"].as_str();
+        let target = param.or(annotation).expect("a target").to_owned();
         Rendered { run, objects, target }
     }
 

@@ -157,20 +157,26 @@ async fn outcome(client: &Client, namespace: &str, rendered: &Value, run: &Dynam
             found.attempts = 1 + u32::try_from(items(&status["retriesStatus"]).len()).unwrap_or(0);
             let results = items(&status["results"]).iter();
             found.results = results.map(|r| (text(&r["name"]).to_owned(), r["value"].clone())).collect();
-            for step in items(&status["steps"]) {
-                let params = LogParams { container: Some(text(&step["container"]).to_owned()), ..LogParams::default() };
-                let log = pods.logs(text(&status["podName"]), &params).await.unwrap_or_else(|e| e.to_string());
-                let line = |line: &str| Line {
-                    task: task.to_owned(),
-                    step: text(&step["name"]).to_owned(),
-                    text: line.to_owned(),
-                };
-                outcome.log.extend(log.lines().map(line));
+            for attempt in items(&status["retriesStatus"]).iter().chain([status]) {
+                outcome.log.extend(log(&pods, task, attempt).await);
             }
         }
         outcome.tasks.push(found);
     }
     outcome
+}
+
+/// What the steps of one attempt of a task printed.
+async fn log(pods: &Api<Pod>, task: &str, attempt: &Value) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for step in items(&attempt["steps"]) {
+        let params = LogParams { container: Some(text(&step["container"]).to_owned()), ..LogParams::default() };
+        let log = pods.logs(text(&attempt["podName"]), &params).await.unwrap_or_else(|e| e.to_string());
+        let line =
+            |line: &str| Line { task: task.to_owned(), step: text(&step["name"]).to_owned(), text: line.to_owned() };
+        lines.extend(log.lines().map(line));
+    }
+    lines
 }
 
 fn succeeded(data: &Value) -> Option<&Value> {

@@ -35,7 +35,7 @@ cases! {
     long_names matrix matrix_results mounted_below optional own_types parallel_ends paths pod_template propagated read_only result_edge retry same_name
     same_values sequential sidecar skipped step_actions step_errors sub_paths transitive two_names two_workspaces
     working_dir
-    working_dir_values
+    undeclared working_dir_values
 }
 
 #[test]

@@ -103,7 +103,7 @@ const PARTS: [Part; 4] = [
             ),
             help(
                 "UndeclaredWorkspace",
-                "The Pipeline does not declare a workspace that is to be wrapped.",
+                "The Pipeline does not declare a workspace that is to be wrapped, and no embedded task uses it.",
                 "Correct the name, or declare the workspace in the Pipeline.",
             ),
             help(
@@ -342,11 +342,8 @@ fn the_page_lists_every_refusal() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&page, &text).unwrap();
     }
-    assert_eq!(
-        fs::read_to_string(&page).unwrap_or_default(),
-        text,
-        "docs/refusals.md is not up to date: UPDATE_GOLDEN=1 cargo test --lib refusal"
-    );
+    let is_up_to_date = fs::read_to_string(&page).unwrap_or_default() == text;
+    assert!(is_up_to_date, "docs/refusals.md is not up to date: UPDATE_GOLDEN=1 cargo test --lib refusal");
 }
 
 #[test]

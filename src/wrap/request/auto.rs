@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::tekton::{
     fields::{field, flag, items, text},
     run::Run,
-    workspaces::uses,
+    workspaces::{uses, workspaces},
 };
 
 /// The workspaces of a Pipeline's spec that carry files between its tasks and nothing beyond the run: those that at least two
@@ -19,17 +19,17 @@ pub fn shared_workspaces(run: Run<'_>, spec: &Value) -> Vec<String> {
         let names: HashSet<String> = uses(task).into_iter().map(|used| used.pipeline).collect();
         names.into_iter().for_each(|name| *users.entry(name).or_default() += 1);
     }
-    let is_temporary = |declared: &Value| match run.binding(text(declared, "name")) {
-        None => !flag(declared, "optional"),
+    let optional = items(spec, "workspaces").iter().filter(|declared| flag(declared, "optional"));
+    let optional: HashSet<&str> = optional.map(|declared| text(declared, "name")).collect();
+    let is_temporary = |name: &str| match run.binding(name) {
+        None => !optional.contains(name),
         Some(binding) => {
             let source = |name: &str| field(binding, name).is_some();
             source("volumeClaimTemplate") || source("emptyDir") || binding.as_object().is_none_or(|map| map.len() == 1)
         }
     };
-    let declared = items(spec, "workspaces").iter();
-    let wanted = declared
-        .filter(|declared| is_temporary(declared) && users.get(text(declared, "name")).is_some_and(|users| *users > 1));
-    wanted.map(|declared| text(declared, "name").to_owned()).collect()
+    let is_shared = |name: &String| users.get(name).is_some_and(|users| *users > 1);
+    workspaces(spec).into_iter().filter(|name| is_shared(name) && is_temporary(name)).collect()
 }
 
 #[cfg(test)]
