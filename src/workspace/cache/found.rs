@@ -89,11 +89,12 @@ impl<'a> Caches<'a> {
     /// Leaves out one that can't be restored because of `error`. Returns what may be there of it.
     pub fn leave_out(&mut self, place: usize, error: &Error) -> Vec<TreePath> {
         let found = self.found.remove(place);
+        let is_local = is_local(error);
         let (error, name) = (error.to_string(), self.named(&found).map(|(_, name)| name).unwrap_or_default());
         tracing::warn!(event = "cache", "cache {}: not restored: {}", Line(&name), Line(&error));
         if let Some(used) = self.uses.get_mut(found.index) {
             let (key, replaces) = match found.is_exact {
-                true if is_local(error) => (None, false),
+                true if is_local => (None, false),
                 true => (Some(found.key), true),
                 false => (used.key.take(), used.replaces),
             };
