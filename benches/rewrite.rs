@@ -99,7 +99,7 @@ fn single(params: Value, spec: Value) -> (Value, Found, HashMap<Reference, Found
 
 /// None where the run would be too large.
 fn rewrite(run: &Value, pipeline: &Found, tasks: &HashMap<Reference, Found>) -> Option<Value> {
-    let settings = Settings { image: "quay.io/me/tekton-wrap:v1".to_owned() };
+    let settings = Settings::new("quay.io/me/tekton-wrap:v1");
     let opt_in =
         OptIn::read(Run::new(run), "ci", OptInBy::Run).expect("a valid request").expect("a run for the resolver wrap");
     let request = opt_in.request(&[], &pipeline.object).expect("a valid request").expect("a request");

@@ -38,7 +38,7 @@ use self::{
     webhook::Webhook,
 };
 use crate::{
-    arguments,
+    arguments::{self, ImageProgram},
     health::{Condition, Health},
     metrics::Metrics,
     resolve::{
@@ -46,6 +46,7 @@ use crate::{
         cluster::{self, Cluster, ConnectError},
     },
     source::Source,
+    store,
     wrap::Settings,
 };
 
@@ -58,6 +59,9 @@ pub struct WebhookArgs {
     /// The image of the injected steps, as the cluster's nodes pull it; without it, the one that the webhook's own pod runs
     #[arg(long, value_name = "REF", required_unless_present = "pod_name", value_parser = arguments::image)]
     pub image: Option<String>,
+    /// What the image that --image names has beside the program, several with commas; of the own pod's image it is found out
+    #[arg(long, value_enum, value_name = "PROGRAM", value_delimiter = ',')]
+    pub image_has: Vec<ImageProgram>,
     /// The webhook's own pod
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub pod_name: Option<String>,
@@ -141,10 +145,15 @@ pub async fn serve(args: WebhookArgs) -> Result<(), ServeError> {
         client_names: args.client_cn,
     };
     let source = Cluster::connect(args.kubeconfig.as_deref(), args.cluster, work.clone(), &metrics, &health).await?;
-    let image = match (args.image, args.pod_name) {
-        (Some(image), _) => image,
-        (None, pod) => source.own_image(&pod.unwrap_or_default()).await?,
+    let said = args.image_has.contains(&ImageProgram::Rsync);
+    let settings = match (args.image, args.pod_name) {
+        (Some(image), _) => Settings { image, has_rsync: said },
+        (None, pod) => {
+            let image = source.own_image(&pod.unwrap_or_default()).await?;
+            Settings { image, has_rsync: said || store::has_rsync() }
+        }
     };
+    let Settings { image, has_rsync } = settings.clone();
     let server = Server {
         listener: listen("--listen", args.listen)?,
         admin: match args.admin_listen.0 {
@@ -157,14 +166,14 @@ pub async fn serve(args: WebhookArgs) -> Result<(), ServeError> {
         capacity: Capacity::new(work),
         metrics,
         health,
-        settings: Settings { image: image.clone() },
+        settings,
         limits: ConnectionLimits::default(),
         shutdown_delay: Duration::from_secs(args.shutdown_delay),
     };
     let listen = shown(Some(&server.listener));
     let admin_listen = shown(server.admin.as_ref());
     let (version, commit) = (env!("CARGO_PKG_VERSION"), crate::metrics::COMMIT);
-    tracing::info!(listen, admin_listen, image, version, commit, "serving");
+    tracing::info!(listen, admin_listen, image, has_rsync, version, commit, "serving");
     server.run(signals).await
 }
 

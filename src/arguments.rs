@@ -5,6 +5,13 @@ use crate::{
     tekton::reference::is_object_name,
 };
 
+/// A program that an image of the injected steps may have beside ours.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageProgram {
+    /// rsync and ssh, for targets rsync:// and rsync+ssh://
+    Rsync,
+}
+
 /// Why a flag can't have a value: a clause.
 #[derive(Debug, thiserror::Error)]
 pub enum ArgumentError {

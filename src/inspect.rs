@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`source`] | an image as far as it is known without its layers |
 //! | [`changes`] | what a task did, and how two images differ; pure |
+//! | [`holding`] | how much a tree holds, and what a task restored |
 //! | [`files`] | single files with what they hold |
 //! | [`report`], [`listing`] | how it is shown |
 //! | [`verify`] | checks all digests again |
@@ -14,8 +15,9 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
 )]
 
-mod changes;
+pub(crate) mod changes;
 pub(crate) mod files;
+pub(crate) mod holding;
 pub(crate) mod listing;
 pub(crate) mod report;
 pub(crate) mod source;

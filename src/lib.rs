@@ -12,6 +12,7 @@
 //! | [`wrap`] | the rewrite itself: no I/O, no clock, no cluster |
 //! | [`rerun`] | a run again, from the task that failed: pure too |
 //! | [`source`] | the port between the two: what is asked for and what was found |
+//! | `page` | an HTML page about runs, without I/O |
 //! | [`inspect`], [`prune`] | show what an image of a run holds; delete what a run left beside its target |
 //! | [`workspace`] | the data plane: a directory to a snapshot and back |
 //! | [`step`] | the contract between the webhook and the steps that it injects |
@@ -36,6 +37,7 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod mirror;
+mod page;
 pub mod plugin;
 pub mod prune;
 mod quote;
@@ -49,6 +51,7 @@ pub mod store;
 pub mod target;
 pub mod tekton;
 mod units;
+mod unread;
 pub mod workspace;
 pub mod wrap;
 pub mod yaml;

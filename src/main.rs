@@ -12,7 +12,7 @@ use tekton_wrap::{
     admission, inspect, log,
     plugin::{
         self,
-        program::{self, Program, ShellName},
+        program::{self, CalledAs, ShellName},
     },
     prune, render, store, workspace,
 };
@@ -63,7 +63,7 @@ enum Command {
     /// Delete the snapshots that the tasks of a run left beside its target
     Prune(prune::Args),
     #[command(flatten)]
-    Plugin(plugin::Command),
+    Plugin(plugin::PluginCommand),
     /// Print what makes a shell complete commands and flags
     #[command(after_help = COMPLETION)]
     Completion {
@@ -102,7 +102,7 @@ type Result = std::result::Result<(), Box<dyn Error>>;
 fn main() -> ExitCode {
     // The one crypto provider of the process; installing it fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let called = Program::of(std::env::args_os().next().as_deref());
+    let called = CalledAs::of(std::env::args_os().next().as_deref());
     let line = called.dress(Cli::command());
     let Cli { command, log_format, registries } = match Cli::from_arg_matches(&line.clone().get_matches()) {
         Ok(cli) => cli,
@@ -136,7 +136,9 @@ fn main() -> ExitCode {
         Command::Prune(args) => prune::prune(&args, &mut io::stdout().lock()).map_err(Into::into),
         Command::Inspect(args) => inspect::inspect(&args, &mut io::stdout().lock()).map_err(Into::into),
         Command::Plugin(command) => plugin::run(&command, &mut io::stdout().lock()).map_err(Into::into),
-        Command::Completion { shell } => called.complete(line, shell, &mut io::stdout().lock()).map_err(Into::into),
+        Command::Completion { shell } => {
+            plugin::unless_unread(called.complete(line, shell, &mut io::stdout().lock())).map_err(Into::into)
+        }
         Command::Man { dir } => program::write_man_pages(line, &dir).map_err(Into::into),
     };
     match result {

@@ -6,10 +6,13 @@
 //! |---|---|
 //! | [`start`] | a new run, with a local folder in it |
 //! | [`list`], [`describe`] | wrapped runs, and what each task restored and saved |
+//! | [`outcome`] | how the tasks of a run are |
+//! | [`report`] | a page about a run |
 //! | [`files`] | files of any task of any run |
 //! | [`rerun`] | a run again, from the task that failed |
 //! | [`snapshots`] | whether the snapshots of a run are still there |
 //! | [`stored`] | a wrapped run as it is stored |
+//! | [`version`] | of this program and of the webhook |
 //! | [`params`] | `-p NAME=VALUE` |
 //! | [`cluster`] | the cluster, with the user's kubeconfig |
 //! | [`program`] | what the program is called; completions and man pages |
@@ -20,22 +23,25 @@ mod describe;
 mod error;
 mod files;
 mod list;
+mod outcome;
 mod output;
 mod params;
 pub mod program;
+mod report;
 mod rerun;
 mod snapshots;
 mod start;
 mod stored;
+mod version;
 
 use std::io::{self, BufWriter, Write};
 
-pub use self::error::Error;
+pub use self::error::PluginError;
 use crate::workspace;
 
 /// The commands.
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub enum PluginCommand {
     /// Start a wrapped run of a Pipeline, with a local folder in it if you like
     #[command(after_help = start::EXAMPLES)]
     Start(start::Args),
@@ -45,17 +51,21 @@ pub enum Command {
     /// Show a wrapped run: its workspaces, what each task restored and saved, and why it failed
     #[command(after_help = describe::EXAMPLES)]
     Describe(describe::Args),
+    /// Write a page about a wrapped run: its tasks, what each one did with the files, conflicts, layers
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::Args),
     /// Copy files of any task of a run to this machine
-    #[command(after_help = files::CP_EXAMPLES)]
-    Cp(files::CpArgs),
+    #[command(after_help = files::copy::EXAMPLES)]
+    Cp(files::copy::Args),
     /// Print files of any task of a run
+    #[command(after_help = files::CAT_EXAMPLES)]
     Cat(files::CatArgs),
     /// List files of any task of a run: type and mode, owner, size, path
-    #[command(after_help = files::LS_EXAMPLES)]
-    Ls(files::LsArgs),
+    #[command(after_help = files::ls::EXAMPLES)]
+    Ls(files::ls::Args),
     /// List what differs between two tasks or two runs: A added, D deleted, M other content, T other type, m other attributes only
-    #[command(after_help = files::DIFF_EXAMPLES)]
-    Diff(files::DiffArgs),
+    #[command(after_help = files::diff::EXAMPLES)]
+    Diff(files::diff::Args),
     /// Run a wrapped run again, from the task that failed or from any other one
     ///
     /// Tasks that succeeded and come after no task that runs again are left out: their results stand as values wherever they
@@ -63,23 +73,33 @@ pub enum Command {
     /// tasks run again.
     #[command(after_help = rerun::EXAMPLES)]
     Rerun(rerun::Args),
+    /// Print the versions of this program and of the webhook
+    #[command(after_help = version::EXAMPLES)]
+    Version(version::Args),
 }
 
-/// Does what `command` says and writes the answer to `out`. If nobody reads it to its end (`| head`), that is no error.
-pub fn run(command: &Command, out: &mut dyn Write) -> Result<(), Error> {
+/// Does what `command` says and writes the answer to `out`.
+pub fn run(command: &PluginCommand, out: &mut dyn Write) -> Result<(), PluginError> {
     let mut out = BufWriter::new(out);
     let answered = match command {
-        Command::Start(args) => start::start(args, &mut out),
-        Command::List(args) => list::list(args, &mut out),
-        Command::Describe(args) => describe::describe(args, &mut out),
-        Command::Cp(args) => files::cp(args, &mut out),
-        Command::Cat(args) => files::cat(args, &mut out),
-        Command::Ls(args) => files::ls(args, &mut out),
-        Command::Diff(args) => files::diff(args, &mut out),
-        Command::Rerun(args) => rerun::rerun(args, &mut out),
+        PluginCommand::Start(args) => start::start(args, &mut out),
+        PluginCommand::List(args) => list::list(args, &mut out),
+        PluginCommand::Describe(args) => describe::describe(args, &mut out),
+        PluginCommand::Report(args) => report::report(args, &mut out),
+        PluginCommand::Cp(args) => files::copy::cp(args, &mut out),
+        PluginCommand::Cat(args) => files::cat(args, &mut out),
+        PluginCommand::Ls(args) => files::ls::ls(args, &mut out),
+        PluginCommand::Diff(args) => files::diff::diff(args, &mut out),
+        PluginCommand::Rerun(args) => rerun::rerun(args, &mut out),
+        PluginCommand::Version(args) => version::version(args, &mut out),
     };
-    match answered.and_then(|()| out.flush().map_err(Error::Output)) {
-        Err(Error::Output(source) | Error::Workspace(workspace::Error::File { source, .. }))
+    unless_unread(answered.and_then(|()| out.flush().map_err(PluginError::Output)))
+}
+
+/// That nobody reads an answer to its end (`| head`) is no error.
+pub fn unless_unread(answered: Result<(), PluginError>) -> Result<(), PluginError> {
+    match answered {
+        Err(PluginError::Output(source) | PluginError::Workspace(workspace::Error::File { source, .. }))
             if source.kind() == io::ErrorKind::BrokenPipe =>
         {
             Ok(())

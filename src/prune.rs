@@ -25,6 +25,8 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use self::repository::RunSelection;
 use crate::{
     digest::Digest,
@@ -32,6 +34,7 @@ use crate::{
     store::{self, Store, StoreError},
     target::{InvalidTarget, Target},
     units::{self, count},
+    unread::Unread,
     workspace::Error,
 };
 
@@ -42,7 +45,7 @@ pub struct Args {
     /// (with --caches: any image of the repository)
     #[arg(required_unless_present = "repository", conflicts_with = "repository")]
     target: Option<String>,
-    /// A repository (without a tag): deletes the same for the runs that --older-than or --run selects, or --caches
+    /// A repository (without a tag): deletes the same for the runs that --older-than or --run selects, or what --expired or --caches do
     #[arg(long, value_name = "REPOSITORY", requires = "runs")]
     repository: Option<String>,
     /// Runs whose last snapshot is older than this, for example 12h, 7d or 2w; take more than the longest run needs
@@ -51,6 +54,9 @@ pub struct Args {
     /// The run with this UID, for one without a target
     #[arg(long, value_name = "UID", group = "runs", requires = "repository", conflicts_with = "target")]
     run: Option<String>,
+    /// Images whose own time is over, as the params expires and target-expires say it: for stores that don't delete them themselves
+    #[arg(long, group = "runs", requires = "repository", conflicts_with = "target")]
+    expired: bool,
     /// Caches in the repository, in place of what runs left: all but the newest ones of each path and scope
     #[arg(long, group = "runs", requires = "keep", conflicts_with = "all")]
     caches: bool,
@@ -101,7 +107,8 @@ struct Doomed {
 }
 
 /// Deletes, and writes one line about each image to `out`. An image that does not exist any more is no error, so that the
-/// command can be repeated; nor is one without a tag that the registry leaves to its garbage collection.
+/// command can be repeated; nor is one without a tag that the registry leaves to its garbage collection. It goes on if nobody reads
+/// the lines to the end.
 pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
     let target = match (&args.target, &args.repository) {
         (_, Some(repository)) => parse_repository(repository)?,
@@ -110,11 +117,14 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
     let store = store::open(&target)?;
     let doomed = match (args.older_than, &args.run) {
         _ if args.caches => caches::beyond(&*store, args.keep.unwrap_or(usize::MAX))?,
+        (None, None) if args.expired => {
+            repository::left_in(&*store, &RunSelection::Expired(Timestamp::now()), args.all)?
+        }
         (None, None) => run::left_by(&*store, &target, args.all)?,
         (Some(age), _) => repository::left_in(&*store, &RunSelection::older_than(age), args.all)?,
         (None, Some(uid)) => repository::left_in(&*store, &RunSelection::Run(uid.clone()), args.all)?,
     };
-    delete(&*store, &target, &doomed, args.dry_run, out)
+    delete(&*store, &target, &doomed, args.dry_run, &mut Unread(out))
 }
 
 fn delete(

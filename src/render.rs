@@ -14,7 +14,7 @@ use serde_json::Value;
 pub use self::objects::FileObjects;
 use self::objects::metadata;
 use crate::{
-    arguments,
+    arguments::{self, ImageProgram},
     resolve::wrap_run,
     source::Kind,
     wrap::{Refusal, Rewrite, Settings, explain},
@@ -37,11 +37,14 @@ pub struct Args {
     /// The image of the injected steps
     #[arg(long, value_name = "REF", value_parser = arguments::image, default_value = concat!("tekton-wrap:", env!("CARGO_PKG_VERSION")))]
     image: String,
+    /// What that image has beside the program, several with commas
+    #[arg(long, value_enum, value_name = "PROGRAM", value_delimiter = ',')]
+    image_has: Vec<ImageProgram>,
     /// What to print of each PipelineRun
     #[arg(short, long, value_enum, default_value_t = RenderOutput::Yaml)]
     output: RenderOutput,
     /// Print a table of the tasks instead: what each one waits for, restores and saves, or why it is left as it is; with
-    /// -o mermaid or dot their graph
+    /// -o mermaid, dot or html their graph
     #[arg(long)]
     explain: bool,
 }
@@ -61,6 +64,8 @@ pub enum RenderOutput {
     Mermaid,
     /// The same for Graphviz
     Dot,
+    /// The same as an HTML page, which needs nothing beside it
+    Html,
 }
 
 /// Why nothing can be printed at all.
@@ -124,8 +129,9 @@ pub struct Rendered {
 /// Renders all PipelineRuns of the files, each for itself: one that is refused leaves the others as they are.
 pub async fn render(args: &Args) -> Result<Rendered, RenderError> {
     let objects = read_all(&args.files)?;
-    let settings = Settings { image: args.image.clone() };
-    let (mut rendered, mut printed) = (Rendered::default(), Vec::new());
+    let has_rsync = args.image_has.contains(&ImageProgram::Rsync);
+    let settings = Settings { image: args.image.clone(), has_rsync };
+    let (mut rendered, mut printed, mut drawn) = (Rendered::default(), Vec::new(), Vec::new());
     let mut used = Vec::new();
     for run in objects.all_runs() {
         let run = match run {
@@ -151,6 +157,7 @@ pub async fn render(args: &Args) -> Result<Rendered, RenderError> {
             Ok(Some(rewrite)) => {
                 rendered.warnings.extend(rewrite.warnings.iter().map(told));
                 printed.push(print_wrapped(args, run, &rewrite, &lookups.found));
+                drawn.push(graphs::drawn(run_name(run), namespace, &rewrite.explanation.notes()));
             }
             Err(source) => {
                 let hint = elsewhere(&objects, &source);
@@ -163,6 +170,10 @@ pub async fn render(args: &Args) -> Result<Rendered, RenderError> {
     }
     let unused = objects.left_out().filter(|(name, _)| !used.iter().any(|used| used == name));
     rendered.warnings.extend(unused.map(|(_, sentence)| sentence));
+    if args.output == RenderOutput::Html {
+        rendered.text = graphs::page(drawn);
+        return Ok(rendered);
+    }
     let separator = match args.output {
         _ if args.explain => "\n",
         RenderOutput::Yaml => "---\n",
@@ -221,6 +232,7 @@ fn print_wrapped(args: &Args, run: &Value, rewrite: &Rewrite, found: &[(Kind, Va
     match args.output {
         RenderOutput::Mermaid => return graphs::mermaid(&rewrite.explanation.notes()),
         RenderOutput::Dot => return graphs::dot(&rewrite.explanation.notes()),
+        RenderOutput::Html => return String::new(),
         _ if args.explain => return explain::table(&rewrite.explanation.notes()),
         _ => {}
     }
@@ -236,7 +248,7 @@ fn print(before: &Value, after: &Value, patch: &Value, output: RenderOutput) -> 
         RenderOutput::Yaml => yaml::to_string(after),
         RenderOutput::Json => format!("{after:#}\n"),
         // A run that is not wrapped has no graph of ours.
-        RenderOutput::Mermaid | RenderOutput::Dot => String::new(),
+        RenderOutput::Mermaid | RenderOutput::Dot | RenderOutput::Html => String::new(),
         RenderOutput::Patch => format!("{patch:#}\n"),
         RenderOutput::Diff => {
             let (before, after) = (yaml::to_string(before), yaml::to_string(after));

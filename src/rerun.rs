@@ -31,9 +31,9 @@ use serde_json::{Map, Value, json};
 use self::{
     first::FirstRun,
     split::Split,
-    values::{Known, Missing},
+    values::{KnownValues, Missing},
 };
-pub use self::{refusal::Refusal, steps::Need};
+pub use self::{refusal::RerunRefusal, steps::Need};
 use crate::{
     annotations::{PIPELINE, RERUN_OF, TEKTON_PIPELINE, is_ours, is_provenance_of_run},
     tekton::{
@@ -48,7 +48,7 @@ const OF_ONE_RUN: [&str; 3] =
 
 /// What is to run again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum RerunScope {
     /// Every task of the first run.
     All,
     /// What did not succeed, and all that comes after it.
@@ -72,14 +72,19 @@ pub struct Rerun {
 
 /// The rerun of `run`, a stored PipelineRun. `children` are the TaskRuns and CustomRuns that its status names, as far as they
 /// still exist; `params` replace those of the first run.
-pub fn plan(run: &Value, children: &[Value], scope: &Scope, params: &[(String, Value)]) -> Result<Rerun, Refusal> {
+pub fn plan(
+    run: &Value,
+    children: &[Value],
+    scope: &RerunScope,
+    params: &[(String, Value)],
+) -> Result<Rerun, RerunRefusal> {
     let first = FirstRun::new(run, children)?;
-    let graph = Graph::new(first.pipeline).map_err(Refusal::Graph)?;
+    let graph = Graph::new(first.pipeline).map_err(RerunRefusal::Graph)?;
     let tasks = first.tasks();
     check_params(&first, params)?;
     let split = Split::new(&first, &graph, &tasks, scope, params)?;
     split.check_volumes(&first, &tasks)?;
-    let known = Known::new(&first, &tasks, &split)?;
+    let known = KnownValues::new(&first, &tasks, &split)?;
 
     let mut notes = Vec::new();
     let (mut dag, mut finally) = (Vec::new(), Vec::new());
@@ -108,7 +113,7 @@ pub fn plan(run: &Value, children: &[Value], scope: &Scope, params: &[(String, V
     let told = steps::Told::new(&first, &tasks, &split)?;
     let mut spec = first.pipeline.clone();
     // Of tasks that run again only those count that still come before.
-    let rest = Graph::new(&json!({"tasks": dag, "finally": finally})).map_err(Refusal::Graph)?;
+    let rest = Graph::new(&json!({"tasks": dag, "finally": finally})).map_err(RerunRefusal::Graph)?;
     let before = |index: usize| -> HashSet<&str> {
         rest.ancestors.get(index).map(|all| all.ones().map(|task| &*rest.names[task]).collect()).unwrap_or_default()
     };
@@ -117,7 +122,7 @@ pub fn plan(run: &Value, children: &[Value], scope: &Scope, params: &[(String, V
         told.tell(task, &before(index), results.given_by(text(task, "name")))?;
     }
     let needs = told.needs(&first, &tasks, &split, dag.iter().chain(&finally), &mut notes)?;
-    let map = spec.as_object_mut().ok_or_else(|| Refusal::NotWrapped(first.name.to_owned()))?;
+    let map = spec.as_object_mut().ok_or_else(|| RerunRefusal::NotWrapped(first.name.to_owned()))?;
     replace_list(map, "tasks", dag);
     replace_list(map, "finally", finally);
     replace_list(map, "results", results.declared);
@@ -168,10 +173,10 @@ fn build(first: &FirstRun<'_>, pipeline: Value, params: &[(String, Value)], left
     json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": of_new, "spec": spec})
 }
 
-fn check_params(first: &FirstRun<'_>, params: &[(String, Value)]) -> Result<(), Refusal> {
+fn check_params(first: &FirstRun<'_>, params: &[(String, Value)]) -> Result<(), RerunRefusal> {
     let declared: Vec<&str> = items(first.pipeline, "params").iter().map(|param| text(param, "name")).collect();
     match params.iter().find(|(name, _)| !declared.contains(&name.as_str())) {
-        Some((name, _)) => Err(Refusal::NoParam { name: name.clone(), declared: refusal::list(&declared) }),
+        Some((name, _)) => Err(RerunRefusal::NoParam { name: name.clone(), declared: refusal::list(&declared) }),
         None => Ok(()),
     }
 }

@@ -27,6 +27,10 @@ pub use self::{
 };
 use crate::tekton::{fields::change_texts, variables::substitute};
 
+/// The revision of this contract. It is raised whenever a release adds to it: steps of an image with a lower one refuse what they
+/// don't know.
+pub const CONTRACT: u32 = 1;
+
 /// The environment variable of an injected step that holds its [`StepConfig`].
 pub const ENV: &str = "TEKTON_WRAP_STEP";
 

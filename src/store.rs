@@ -22,6 +22,7 @@ mod gcs;
 mod layout;
 mod net;
 mod registry;
+mod rsync;
 mod s3;
 mod settings;
 mod verify;
@@ -38,6 +39,7 @@ pub use self::{
     cloud::Environment,
     credentials::{Credentials, TEKTON_CREDENTIALS},
     net::{http::HttpOptions, retry::RetryPolicy},
+    rsync::is_installed as has_rsync,
     settings::RegistrySettings,
 };
 use crate::{digest::Digest, mirror::MirrorAddress, target::Target, units};
@@ -65,7 +67,7 @@ pub struct StoreOptions {
 pub fn open(target: &Target) -> Result<Box<dyn Store>, StoreError> {
     match target {
         Target::Dir { .. } => open_with(target, &StoreOptions::default()),
-        Target::Registry(_) | Target::S3(_) | Target::Gcs(_) => {
+        Target::Registry(_) | Target::S3(_) | Target::Gcs(_) | Target::Rsync(_) => {
             open_with(target, &StoreOptions::new(&RegistrySettings::of_process()?))
         }
     }
@@ -87,6 +89,7 @@ pub fn open_with(target: &Target, options: &StoreOptions) -> Result<Box<dyn Stor
         Target::Registry(image) => Box::new(registry::RegistryStore::new(image, options)?),
         Target::Gcs(bucket) => Box::new(layout::Layout::new(gcs::GcsObjects::new(bucket, options)?)),
         Target::S3(bucket) => Box::new(layout::Layout::new(s3::S3Objects::new(bucket, options)?)),
+        Target::Rsync(place) => Box::new(layout::Layout::new(rsync::RsyncObjects::new(place, options)?)),
     })
 }
 

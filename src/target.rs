@@ -1,7 +1,10 @@
 //! References to images, as in the params `target` and `base`.
 
+mod rsync;
+
 use std::{fmt, path::PathBuf, str::FromStr};
 
+pub use self::rsync::{RsyncPlace, RsyncTransport};
 use crate::{digest::Digest, redact};
 
 /// The longest tag and the longest name of a repository (OCI distribution-spec, "Pulling manifests"; the second one is what
@@ -25,6 +28,8 @@ pub enum Target {
     S3(Bucket),
     /// `gs://bucket[/prefix][:tag]`
     Gcs(Bucket),
+    /// `rsync://[user@]host[:port]/module[/path][:tag]` or `rsync+ssh://[user@]host[:port]/path[:tag]`
+    Rsync(RsyncPlace),
 }
 
 /// An image in a bucket.
@@ -65,9 +70,10 @@ impl Target {
                 image.tag = tag.to_owned();
                 image.digest = None;
             }
-            Self::Dir { tag: old, .. } | Self::S3(Bucket { tag: old, .. }) | Self::Gcs(Bucket { tag: old, .. }) => {
-                *old = tag.to_owned()
-            }
+            Self::Dir { tag: old, .. }
+            | Self::S3(Bucket { tag: old, .. })
+            | Self::Gcs(Bucket { tag: old, .. })
+            | Self::Rsync(RsyncPlace { tag: old, .. }) => *old = tag.to_owned(),
         }
         other
     }
@@ -79,6 +85,7 @@ impl Target {
             Self::Dir { path, .. } => format!("dir://{}", path.display()),
             Self::S3(bucket) => bucket.url("s3"),
             Self::Gcs(bucket) => bucket.url("gs"),
+            Self::Rsync(place) => place.url(),
         }
     }
 
@@ -87,7 +94,10 @@ impl Target {
         match self {
             Self::Registry(ImageReference { digest: Some(digest), .. }) => digest.to_string(),
             Self::Registry(image) => image.tag.clone(),
-            Self::Dir { tag, .. } | Self::S3(Bucket { tag, .. }) | Self::Gcs(Bucket { tag, .. }) => tag.clone(),
+            Self::Dir { tag, .. }
+            | Self::S3(Bucket { tag, .. })
+            | Self::Gcs(Bucket { tag, .. })
+            | Self::Rsync(RsyncPlace { tag, .. }) => tag.clone(),
         }
     }
 }
@@ -119,8 +129,10 @@ impl FromStr for Target {
             "dir" => parse_dir(rest),
             "s3" => parse_bucket(scheme, rest).map(Self::S3),
             "gs" => parse_bucket(scheme, rest).map(Self::Gcs),
+            "rsync" => RsyncPlace::parse(RsyncTransport::Daemon, rest).map(Self::Rsync),
+            "rsync+ssh" => RsyncPlace::parse(RsyncTransport::Ssh, rest).map(Self::Rsync),
             _ => Err(InvalidTarget(format!(
-                "{} has the scheme {}://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix, gs://bucket/prefix or dir:///path",
+                "{} has the scheme {}://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix, gs://bucket/prefix, rsync://host/module/path, rsync+ssh://user@host/path or dir:///path",
                 redact::reference(text),
                 redact::redact(scheme, &[], 20)
             ))),
@@ -135,6 +147,7 @@ impl fmt::Display for Target {
             Self::Dir { path, tag } => write!(f, "dir://{}:{tag}", path.display()),
             Self::S3(bucket) => write!(f, "s3://{bucket}"),
             Self::Gcs(bucket) => write!(f, "gs://{bucket}"),
+            Self::Rsync(place) => place.fmt(f),
         }
     }
 }

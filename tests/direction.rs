@@ -12,6 +12,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["resolve"],
             &["wrap"],
             &["source"],
+            &["page"],
             &["inspect", "prune", "rerun"],
             &["workspace"],
             &["step", "arguments", "annotations"],
@@ -19,7 +20,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["mirror"],
             &["metrics", "yaml", "target"],
             &["digest", "health", "limits", "log", "redact", "units"],
-            &["quote", "globs"],
+            &["quote", "globs", "unread"],
         ],
     ),
     (

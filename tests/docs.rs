@@ -117,6 +117,23 @@ fn each_document(visit: &mut dyn FnMut(&Path, &str)) {
     assert!(count >= 5, "only {count} documents were found");
 }
 
+/// A tag of an action can be moved by whoever gets hold of its repository: workflows name commits.
+#[test]
+fn actions_are_named_by_commit() {
+    let mut count = 0;
+    for file in fs::read_dir(".github/workflows").expect("the workflows") {
+        let path = file.expect("a workflow").path();
+        let text = fs::read_to_string(&path).expect("a workflow");
+        for line in text.lines().filter_map(|line| line.split_once("uses: ")) {
+            let commit = line.1.split_once('@').map_or("", |(_, rest)| rest.split(' ').next().unwrap_or_default());
+            let is_commit = commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit());
+            assert!(is_commit, "{}: {}", path.display(), line.1);
+            count += 1;
+        }
+    }
+    assert!(count > 5, "only {count} actions were found");
+}
+
 /// `text` without its code blocks.
 fn prose(text: &str) -> String {
     let mut inside = false;

@@ -3,6 +3,7 @@
 
 mod measure;
 mod registry;
+mod stores;
 mod table;
 mod tree;
 
@@ -10,11 +11,14 @@ use std::{fs, path::Path, process::Command};
 
 use measure::{Sample, run};
 use registry::Registry;
+use stores::Stores;
 use tekton_wrap::workspace;
 
 /// What a tool does with the tree `$TREE`, the image `$IMAGE`, a folder `$TMP` of its own and a new, empty folder `$OUT`.
 struct Peer {
     name: &'static str,
+    /// The variable that says where the image is.
+    image: &'static str,
     save: &'static str,
     restore: &'static str,
 }
@@ -22,26 +26,59 @@ struct Peer {
 const PEERS: &[Peer] = &[
     Peer {
         name: "tekton-wrap",
+        image: "IMAGE",
         save: r#""$SELF" --step save "$IMAGE" 0 "$TREE" "$TMP/new""#,
         restore: r#""$SELF" --step restore "$IMAGE" 1 "$OUT" "$TMP/state""#,
     },
     Peer {
         name: "crane",
+        image: "IMAGE",
         save: r#"tar -C "$TREE" -cf - . | "$CRANE" append --insecure -f - -t "$IMAGE:crane""#,
         restore: r#""$CRANE" export --insecure "$IMAGE:crane" - | tar -C "$OUT" -xf -"#,
     },
     Peer {
         name: "oras",
+        image: "IMAGE",
         save: r#"cd "$TREE/.." && "$ORAS" push --no-tty --plain-http "$IMAGE:oras" "${TREE##*/}""#,
         restore: r#""$ORAS" pull --no-tty --plain-http -o "$OUT" "$IMAGE:oras""#,
     },
     Peer {
         name: "tar+zstd+oras",
+        image: "IMAGE",
         save: r#"tar -C "$TREE" -cf - . | zstd -q -1 -T2 -o "$TMP/a.zst"; "$ORAS" blob push --no-tty --plain-http "$IMAGE" "$TMP/a.zst" | sed -n "s/^Digest: //p" >"$TMP/digest"; rm "$TMP/a.zst""#,
         restore: r#""$ORAS" blob fetch --plain-http -o - "$IMAGE@$(cat "$TMP/digest")" | zstd -dc | tar -C "$OUT" -xf -"#,
     },
-    Peer { name: "cp -a", save: "", restore: r#"cp -a "$TREE/." "$OUT""# },
+    Peer { name: "cp -a", image: "IMAGE", save: "", restore: r#"cp -a "$TREE/." "$OUT""# },
 ];
+
+/// With the other stores, only where they are asked for (`--tools stores`): `$…_IMAGE` is where each is.
+const WITH_STORES: &[Peer] = &[
+    with_store("tekton-wrap, dir", "DIR_IMAGE"),
+    with_store("tekton-wrap, s3", "S3_IMAGE"),
+    with_store("tekton-wrap, gs", "GS_IMAGE"),
+    with_store("tekton-wrap, rsync", "RSYNC_IMAGE"),
+    Peer {
+        name: "rsync -a",
+        image: "RSYNC_IMAGE",
+        save: r#"rsync -a "$TREE/" "$IMAGE/tree/""#,
+        restore: r#"rsync -a "$IMAGE/tree/" "$OUT""#,
+    },
+    Peer {
+        name: "rclone, s3",
+        image: "S3_IMAGE",
+        save: r#""$RCLONE" sync --transfers 16 --links "$TREE" "s3:${IMAGE#s3://}/tree""#,
+        restore: r#""$RCLONE" sync --transfers 16 --links "s3:${IMAGE#s3://}/tree" "$OUT""#,
+    },
+];
+
+const fn with_store(name: &'static str, image: &'static str) -> Peer {
+    Peer {
+        name,
+        image,
+        save: r#""$SELF" --step save "$IMAGE" 0 "$TREE" "$TMP/new""#,
+        restore: r#""$SELF" --step restore "$IMAGE" 1 "$OUT" "$TMP/state""#,
+    }
+}
 
 const USAGE: &str = "\
 cargo bench --bench peers [-- OPTIONS]
@@ -50,7 +87,8 @@ cargo bench --bench peers [-- OPTIONS]
   --dir DIR      where the trees and the registry are (/dev/shm)
   --save FILE    the raw results, one line each
   --only PARTS   of S, B, M, chain, cache, with commas between
-  --tools NAMES  as the table has them, with commas between";
+  --tools NAMES  as the table has them, with commas between; `stores` for all that go to other stores, of which what
+                 servers hold lies below TMPDIR";
 
 /// How many tasks follow each other in the row for that.
 const CHAIN: u32 = 30;
@@ -58,8 +96,11 @@ const CHAIN: u32 = 30;
 struct Bench {
     dir: String,
     registry: Registry,
+    stores: Option<Stores>,
     samples: Vec<Sample>,
     env: Vec<(&'static str, String)>,
+    /// The variable that says where the image of the next command is.
+    image: &'static str,
 }
 
 fn main() {
@@ -86,9 +127,18 @@ fn main() {
     let dir = format!("{dir}/tekton-wrap-bench.{}", std::process::id());
 
     let among = |option: &str, name: &str| value(option).is_none_or(|list| list.split(',').any(|one| one == name));
-    let peers: Vec<&Peer> = PEERS.iter().filter(|peer| among("--tools", peer.name)).collect();
+    let mut peers: Vec<&Peer> = PEERS.iter().filter(|peer| among("--tools", peer.name)).collect();
 
     let mut bench = Bench::new(dir);
+    if value("--tools").is_some_and(|tools| tools.split(',').any(|one| one == "stores")) {
+        bench.start_stores();
+        let env = &bench.env;
+        let is_here = |peer: &&Peer| {
+            let has = |name: &str| env.iter().any(|(known, _)| *known == name);
+            has(peer.image) && (!peer.save.contains("$RCLONE") || has("RCLONE"))
+        };
+        peers.extend(WITH_STORES.iter().filter(is_here));
+    }
     for (name, make) in [("S", tree::small as fn(&Path, u64)), ("B", tree::large), ("M", tree::many)] {
         let (alone, chain) = (among("--only", name), name == "S" && among("--only", "chain"));
         if !alone && !chain {
@@ -115,11 +165,8 @@ fn main() {
         tree::packages(Path::new(&tree), scale);
         for round in 0..rounds {
             // The one with which a cache is an archive.
-            let mut both: Vec<&Peer> = peers
-                .iter()
-                .filter(|peer| peer.name.contains("tekton-wrap") || peer.name.contains("zstd"))
-                .copied()
-                .collect();
+            let mut both: Vec<&Peer> =
+                peers.iter().filter(|peer| [PEERS[0].name, "tar+zstd+oras"].contains(&peer.name)).copied().collect();
             let count = both.len();
             both.rotate_left(round % count.max(1));
             both.into_iter().for_each(|peer| bench.cache(peer, &tree));
@@ -155,7 +202,20 @@ impl Bench {
         let registry = Registry::start(&dir, &registry::asset("registry"));
         let own = std::env::current_exe().expect("it has a path").display().to_string();
         let env = vec![("SELF", own), ("CRANE", registry::asset("crane")), ("ORAS", registry::asset("oras"))];
-        Self { dir, registry, samples: Vec::new(), env }
+        let env = [env, vec![("IMAGE", format!("{}/bench", registry.address))]].concat();
+        Self { dir, registry, stores: None, samples: Vec::new(), env, image: "IMAGE" }
+    }
+
+    fn start_stores(&mut self) {
+        let stores = Stores::start(&self.dir);
+        self.env.extend(stores.env());
+        self.env.extend(support::assets::built("rclone").map(|path| ("RCLONE", path.display().to_string())));
+        self.stores = Some(stores);
+    }
+
+    /// Bytes of all that is stored anywhere.
+    fn stored(&self) -> u64 {
+        self.registry.stored() + self.stores.as_ref().map_or(0, Stores::stored)
     }
 
     fn peer(&mut self, peer: &Peer, name: &str, tree: &str) {
@@ -163,11 +223,13 @@ impl Bench {
         fs::create_dir_all(format!("{tmp}/state")).expect("a folder is made");
         fs::create_dir_all(format!("{tmp}/new")).expect("a folder is made");
         self.registry.wipe();
+        self.stores.iter().for_each(Stores::wipe);
+        self.image = peer.image;
         if !peer.save.is_empty() {
             self.step(peer.name, &format!("save {name}"), peer.save, tree);
         }
         let out = self.step(peer.name, &format!("restore {name}"), peer.restore, tree);
-        if peer.name == "tekton-wrap" {
+        if peer.name.starts_with("tekton-wrap") {
             let save = r#""$SELF" --step save "$IMAGE" 1 "$TREE" "$TMP/state""#;
             self.step(peer.name, &format!("save {name} unchanged"), save, &out);
             if name == "S" {
@@ -210,6 +272,7 @@ impl Bench {
     fn chain(&mut self, tree: &str, rounds: usize) {
         let tmp = format!("{}/tmp", self.dir);
         self.registry.wipe();
+        self.image = "IMAGE";
         let mut work = tree.to_owned();
         for order in 0..=CHAIN {
             let state = format!("{tmp}/state");
@@ -242,9 +305,9 @@ impl Bench {
 
     /// Runs `script` and keeps what it took. Returns the folder `$OUT`.
     fn step(&mut self, tool: &str, row: &str, script: &str, tree: &str) -> String {
-        let before = self.registry.stored();
+        let before = self.stored();
         let (sample, out) = self.command(script, tree);
-        let sent = self.registry.stored() - before;
+        let sent = self.stored() - before;
         let sample = Sample { tool: tool.to_owned(), row: row.to_owned(), sent, ..sample };
         eprintln!("{}", sample.to_json());
         self.samples.push(sample);
@@ -261,7 +324,8 @@ impl Bench {
         let mut command = Command::new("bash");
         command.args(["-c", &format!("set -euo pipefail; {script}")]).envs(self.env.iter().cloned());
         command.env("TREE", tree).env("OUT", &out).env("TMP", format!("{}/tmp", self.dir));
-        command.env("IMAGE", format!("{}/bench", self.registry.address));
+        let image = self.env.iter().find(|(name, _)| *name == self.image).map(|(_, image)| image.as_str());
+        command.env("IMAGE", image.unwrap_or_default());
         (run(command), out)
     }
 }

@@ -56,7 +56,8 @@ impl Drop for Registry {
     }
 }
 
-fn bytes_in(dir: &Path) -> u64 {
+/// Bytes of all files in it.
+pub fn bytes_in(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     let size = |entry: fs::DirEntry| match entry.metadata() {
         Ok(meta) if meta.is_dir() => bytes_in(&entry.path()),

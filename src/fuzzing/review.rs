@@ -31,7 +31,7 @@ static OBJECTS: LazyLock<FileObjects> = LazyLock::new(|| {
 pub fn review(bytes: &[u8]) -> bool {
     let Ok(request) = ReviewRequest::parse(bytes) else { return false };
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let settings = Arc::new(Settings { image: "tekton-wrap:fuzz".to_owned() });
+    let settings = Arc::new(Settings::new("tekton-wrap:fuzz"));
     let capacity = Capacity::new(Work::Here);
     let verdict = runtime.block_on(async {
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -23,7 +23,7 @@ pub fn yaml(bytes: &[u8]) -> bool {
     let mut objects = FileObjects::default();
     objects.add(text).expect("it was read before");
     let runtime = Builder::new_current_thread().build().expect("a runtime");
-    let settings = Settings { image: "tekton-wrap:fuzz".to_owned() };
+    let settings = Settings::new("tekton-wrap:fuzz");
     let mut wrapped = false;
     for run in objects.runs() {
         let wrap = |run| runtime.block_on(wrap_run(&objects, run, "default", &settings));

@@ -64,21 +64,30 @@ pub struct Amount {
     pub bytes: u64,
 }
 
-/// A task while its changes are counted.
+/// Gets what a task left at a path that it touched: the place of the task in pipeline order, what its ancestors had left there,
+/// and what it left.
+pub type VisitChange<'a> = dyn FnMut(usize, Option<&Entry>, Option<&Entry>) -> Result<(), Error> + 'a;
+
+/// What a path was for a task, and what it is after it.
 struct TaskChanges<'a> {
     before: Resolver<'a>,
     after: Resolver<'a>,
-    summary: Summary,
 }
 
-/// What each task of `view` changed, in pipeline order.
+/// How much each task of `view` changed, in pipeline order.
 pub fn of_tasks(view: &View<'_>) -> Result<Vec<Summary>, Error> {
+    let mut summaries = vec![Summary::default(); view.contributors().len().saturating_sub(1)];
+    each(view, &mut |task, before, after| {
+        summaries[task].add(before, after);
+        Ok(())
+    })?;
+    Ok(summaries)
+}
+
+/// Gives every path that a task of `view` touched to `visit`, in tree order; of each one, the tasks in pipeline order.
+pub fn each(view: &View<'_>, visit: &mut VisitChange<'_>) -> Result<(), Error> {
     let (sources, none) = (view.contributors(), BTreeSet::new());
-    let task = |_| TaskChanges {
-        before: Resolver::new(sources, &none),
-        after: Resolver::new(sources, &none),
-        summary: Summary::default(),
-    };
+    let task = |_| TaskChanges { before: Resolver::new(sources, &none), after: Resolver::new(sources, &none) };
     let mut tasks: Vec<TaskChanges<'_>> = sources.iter().skip(1).map(task).collect();
     // Sources that left no directory at a path: what was below it is gone.
     let mut cuts: Vec<(usize, TreePath)> = Vec::new();
@@ -92,14 +101,20 @@ pub fn of_tasks(view: &View<'_>) -> Result<Vec<Summary>, Error> {
         for &source in touching.iter().filter(|&&source| source > 0) {
             let ancestors = &sources[source].ancestors;
             let precedes = |write: &Change| ancestors.get(write.contributor).copied().unwrap_or(false);
-            tasks[source - 1].add(
-                those(&group, precedes, &mut before),
-                those(&group, |write| precedes(write) || write.contributor == source, &mut after),
-            );
+            let before = those(&group, precedes, &mut before);
+            let after = those(&group, |write| precedes(write) || write.contributor == source, &mut after);
+            let (old, new) = tasks[source - 1].resolve(before, after);
+            // Of a base that is not listed nothing is known but what tasks did to it: then a directory that was merely touched
+            // was there, and so was what was deleted.
+            match (&old, after) {
+                (None, [.., last]) if before.is_empty() && last.entry.is_touched() => {}
+                (None, [last]) if last.entry.is_whiteout() => visit(source - 1, Some(&last.entry), None)?,
+                _ => visit(source - 1, old.as_ref(), new.as_ref())?,
+            }
         }
         cuts.extend(group.iter().filter(|w| !w.entry.is_dir()).map(|w| (w.contributor, w.entry.path.clone())));
     }
-    Ok(tasks.into_iter().map(|task| task.summary).collect())
+    Ok(())
 }
 
 /// Those of `group` that `wanted` names. In a chain of tasks they are its beginning, and need no `copy`.
@@ -114,19 +129,12 @@ fn those<'a>(group: &'a [Change], wanted: impl Fn(&Change) -> bool, copy: &'a mu
 }
 
 impl TaskChanges<'_> {
-    fn add(&mut self, before: &[Change], after: &[Change]) {
+    fn resolve(&mut self, before: &[Change], after: &[Change]) -> (Option<Entry>, Option<Entry>) {
         let resolve = |resolver: &mut Resolver<'_>, group: &[Change]| match group {
             [] => None,
             _ => merged(group, &resolver.resolve(group)),
         };
-        let (old, new) = (resolve(&mut self.before, before), resolve(&mut self.after, after));
-        // Of a base that is not listed nothing is known but what tasks did to it: then a directory that was merely touched
-        // was there, and so was what was deleted.
-        match (&old, after) {
-            (None, [.., last]) if before.is_empty() && last.entry.is_touched() => {}
-            (None, [last]) if last.entry.is_whiteout() => self.summary.deleted.files += 1,
-            _ => drop(self.summary.add(old.as_ref(), new.as_ref())),
-        }
+        (resolve(&mut self.before, before), resolve(&mut self.after, after))
     }
 }
 

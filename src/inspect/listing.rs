@@ -100,8 +100,8 @@ impl fmt::Display for EntryLine<'_> {
     }
 }
 
-/// What is to be known of a change beside the path.
-struct What<'a>(ChangeKind, Option<&'a Entry>, Option<&'a Entry>);
+/// What is to be known of a change beside the path, after two blanks: of what was there before and what is there now.
+pub struct What<'a>(pub ChangeKind, pub Option<&'a Entry>, pub Option<&'a Entry>);
 
 impl fmt::Display for What<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -203,6 +203,12 @@ impl<'a> Described<'a> {
     }
 }
 
+/// An entry as `--tree -o json` has it.
+pub fn as_json(entry: &Entry) -> serde_json::Value {
+    // A struct of strings and numbers is always JSON.
+    serde_json::to_value(Described::new(entry)).unwrap_or_default()
+}
+
 fn kind(entry: &Entry) -> &'static str {
     match entry.node {
         Node::Dir { .. } => "directory",
@@ -215,7 +221,7 @@ fn kind(entry: &Entry) -> &'static str {
 }
 
 /// RFC 3339 with nanoseconds; before 1970 seconds alone.
-fn time(Time { sec, nsec }: Time) -> String {
+pub fn time(Time { sec, nsec }: Time) -> String {
     let nanoseconds = i32::try_from(nsec).ok();
     let time = nanoseconds.filter(|_| sec >= 0).and_then(|nsec| jiff::Timestamp::new(sec, nsec).ok());
     time.map_or_else(|| sec.to_string(), |time| format!("{time:.9}"))

@@ -8,23 +8,16 @@
 
 mod text;
 
-use std::collections::HashSet;
-
 use serde::Serialize;
 
 use super::{
-    changes::{self, Amount, Summary},
-    source::{ImageKind, InspectedImage, merged},
+    changes::{self, Summary},
+    holding::Holding,
+    source::{ImageKind, InspectedImage},
 };
 use crate::{
     digest::Digest,
-    workspace::{
-        Error,
-        entry::{Entry, Node},
-        layer::descriptor::Descriptor,
-        path::TreePath,
-        snapshot::{lineage::Writer, merge::Outcome, view::View},
-    },
+    workspace::{Error, layer::descriptor::Descriptor, snapshot::lineage::Writer},
 };
 
 /// An image and what is behind it.
@@ -92,8 +85,7 @@ struct Total {
     #[serde(flatten)]
     layers: Layers,
     #[serde(flatten)]
-    amount: Amount,
-    directories: u64,
+    holds: Holding,
 }
 
 impl Report {
@@ -118,8 +110,7 @@ impl Report {
         let tasks = lineage.writers.iter().zip(changes).map(task).collect();
         let base_layers = lineage.base.iter().flat_map(|base| &base.layers);
         let all = base_layers.chain(lineage.layers().map(|(_, layer)| layer)).chain(&source.other);
-        let mut total = Total { layers: Layers::of(all), ..Total::default() };
-        total.count(&view)?;
+        let total = Total { layers: Layers::of(all), holds: Holding::of(&view, &mut |_| true)? };
         Ok(Self {
             image: source.image.clone(),
             digest: source.digest,
@@ -141,35 +132,6 @@ impl Layers {
         layers.into_iter().fold(Self::default(), |sum, layer| Self {
             layers: sum.layers + 1,
             stored_bytes: sum.stored_bytes.saturating_add(layer.size),
-        })
-    }
-}
-
-impl Total {
-    fn count(&mut self, view: &View<'_>) -> Result<(), Error> {
-        // Files with hard links, by their first path: their bytes count once.
-        let mut linked: HashSet<(usize, TreePath)> = HashSet::new();
-        view.for_each(&mut |group, outcome| {
-            let Some(Entry { path, node, .. }) = merged(group, &outcome) else { return Ok(()) };
-            let layer = match outcome {
-                Outcome::Keep { from, .. } => group[from].layer,
-                Outcome::Gone { .. } => 0,
-            };
-            self.directories += u64::from(matches!(node, Node::Dir { .. }) && !path.is_root());
-            self.amount.files += u64::from(!matches!(node, Node::Dir { .. }));
-            let first = match &node {
-                Node::File(content) if !view.has_links(layer) => {
-                    self.amount.bytes = self.amount.bytes.saturating_add(content.size);
-                    None
-                }
-                Node::File(content) => Some((path, content.size)),
-                Node::Link { to, content } => Some((to.clone(), content.size)),
-                _ => None,
-            };
-            if let Some((_, size)) = first.filter(|(path, _)| linked.insert((layer, path.clone()))) {
-                self.amount.bytes = self.amount.bytes.saturating_add(size);
-            }
-            Ok(())
         })
     }
 }

@@ -124,6 +124,11 @@ impl InspectedImage {
         self.tocs.get(layer)
     }
 
+    /// What its base holds, if that is known.
+    pub fn base(&self) -> Option<&Toc> {
+        self.base.as_ref()
+    }
+
     /// All files and directories of the image, merged, with what goes wrong.
     pub fn view(&self) -> Result<View<'_>, Error> {
         View::new(&self.lineage, self.base.as_ref(), &self.tocs)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use futures_util::AsyncBufRead;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -10,7 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::Error;
+use super::PluginError;
 use crate::{annotations::WRAPPED, tekton::fields::items};
 
 /// Which cluster and namespace, as kubectl has it.
@@ -33,7 +34,7 @@ const DENIED: &str = " denied the request: ";
 
 /// A kind of objects.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
+pub struct ResourceKind {
     /// `PipelineRun`
     pub name: &'static str,
     path: &'static str,
@@ -41,16 +42,18 @@ pub struct Kind {
 }
 
 /// PipelineRuns.
-pub const PIPELINE_RUN: Kind = Kind { name: "PipelineRun", path: "/apis/tekton.dev/v1", plural: "pipelineruns" };
+pub const PIPELINE_RUN: ResourceKind =
+    ResourceKind { name: "PipelineRun", path: "/apis/tekton.dev/v1", plural: "pipelineruns" };
 /// Pipelines.
-pub const PIPELINE: Kind = Kind { name: "Pipeline", path: "/apis/tekton.dev/v1", plural: "pipelines" };
+pub const PIPELINE: ResourceKind = ResourceKind { name: "Pipeline", path: "/apis/tekton.dev/v1", plural: "pipelines" };
 /// TaskRuns.
-pub const TASK_RUN: Kind = Kind { name: "TaskRun", path: "/apis/tekton.dev/v1", plural: "taskruns" };
+pub const TASK_RUN: ResourceKind = ResourceKind { name: "TaskRun", path: "/apis/tekton.dev/v1", plural: "taskruns" };
 /// CustomRuns.
-pub const CUSTOM_RUN: Kind = Kind { name: "CustomRun", path: "/apis/tekton.dev/v1beta1", plural: "customruns" };
+pub const CUSTOM_RUN: ResourceKind =
+    ResourceKind { name: "CustomRun", path: "/apis/tekton.dev/v1beta1", plural: "customruns" };
 
 /// A namespace of a cluster.
-pub struct Cluster {
+pub struct UserCluster {
     /// The namespace.
     pub namespace: String,
     server: String,
@@ -58,42 +61,63 @@ pub struct Cluster {
     client: Client,
 }
 
-impl Cluster {
+impl UserCluster {
     /// Nothing is sent yet.
-    pub fn open(args: &ClusterArgs) -> Result<Self, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
+    pub fn open(args: &ClusterArgs) -> Result<Self, PluginError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PluginError::Start)?;
         let config = runtime.block_on(config(args))?;
         let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         // The client starts tasks of its own.
         let client = {
             let _inside = runtime.enter();
-            Client::try_from(config).map_err(|e| Error::NoCluster(sentence(&e)))?
+            Client::try_from(config).map_err(|e| PluginError::NoCluster(sentence(&e)))?
         };
         Ok(Self { namespace, server, runtime, client })
     }
 
+    /// Runs `future` to its end.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
     /// The object `name`; none if there is none.
-    pub fn find(&self, kind: Kind, name: &str) -> Result<Option<Value>, Error> {
+    pub fn find(&self, kind: ResourceKind, name: &str) -> Result<Option<Value>, PluginError> {
+        self.block_on(self.get(kind, name))
+    }
+
+    /// The same, to be awaited.
+    pub async fn get(&self, kind: ResourceKind, name: &str) -> Result<Option<Value>, PluginError> {
         let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
-        match self.request(http::Method::GET, &format!("{}/{name}", self.path(kind)), Vec::new()) {
-            Err(Error::NotFound { .. }) => Ok(None),
+        match self.send(http::Method::GET, &format!("{}/{name}", self.path(kind)), Vec::new()).await {
+            Err(PluginError::NotFound { .. }) => Ok(None),
             other => other.map(Some),
         }
     }
 
     /// The PipelineRun `name`.
-    pub fn run(&self, name: &str) -> Result<Value, Error> {
-        self.find(PIPELINE_RUN, name)?.ok_or_else(|| Error::NotFound {
+    pub fn run(&self, name: &str) -> Result<Value, PluginError> {
+        self.find(PIPELINE_RUN, name)?.ok_or_else(|| self.no_run(name))
+    }
+
+    /// That there is no PipelineRun `name`.
+    pub fn no_run(&self, name: &str) -> PluginError {
+        PluginError::NotFound {
             kind: PIPELINE_RUN.name,
             name: name.to_owned(),
             namespace: self.namespace.clone(),
             hint: "",
-        })
+        }
+    }
+
+    /// The items of a list, at most 500.
+    pub fn list(&self, path: &str) -> Result<Vec<Value>, PluginError> {
+        let list = self.request(http::Method::GET, &format!("{path}&limit=500"), Vec::new())?;
+        Ok(items(&list, "items").to_vec())
     }
 
     /// The wrapped PipelineRuns, the oldest first.
-    pub fn wrapped_runs(&self, all_namespaces: bool) -> Result<Vec<Value>, Error> {
+    pub fn wrapped_runs(&self, all_namespaces: bool) -> Result<Vec<Value>, PluginError> {
         let label = utf8_percent_encode(WRAPPED, NON_ALPHANUMERIC);
         let path = if all_namespaces {
             format!("{}/{}", PIPELINE_RUN.path, PIPELINE_RUN.plural)
@@ -117,52 +141,74 @@ impl Cluster {
         Ok(runs)
     }
 
-    /// The log of a container, or its last `lines`, if it can be read.
-    pub fn log(&self, pod: &str, container: &str, lines: Option<u32>) -> Option<String> {
-        let pod = utf8_percent_encode(pod, NON_ALPHANUMERIC);
-        let namespace = utf8_percent_encode(&self.namespace, NON_ALPHANUMERIC);
-        let tail = lines.map_or(String::new(), |lines| format!("&tailLines={lines}"));
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}{tail}");
-        let request = http::Request::get(path).body(Vec::new()).ok()?;
-        self.runtime.block_on(self.client.request_text(request)).ok()
+    /// The last line of the log of a container, if it can be read.
+    pub fn last_line(&self, pod: &str, container: &str) -> Option<String> {
+        let request = http::Request::get(self.log_path(pod, container, "tailLines=1")).body(Vec::new()).ok()?;
+        let text = self.block_on(self.client.request_text(request)).ok()?;
+        text.lines().last().map(str::to_owned)
+    }
+
+    /// The log of a container from its beginning, and on until the container ends.
+    pub async fn follow_log(
+        &self,
+        pod: &str,
+        container: &str,
+    ) -> Result<impl AsyncBufRead + Unpin + use<>, PluginError> {
+        let request = http::Request::get(self.log_path(pod, container, "follow=true")).body(Vec::new());
+        let request = request.map_err(|e| PluginError::Argument(e.to_string()))?;
+        let log = self.client.request_stream(request).await.map_err(|e| self.error(e))?;
+        Ok(Box::pin(log))
+    }
+
+    fn log_path(&self, pod: &str, container: &str, how: &str) -> String {
+        let [namespace, pod, container] =
+            [&self.namespace, pod, container].map(|name| utf8_percent_encode(name, NON_ALPHANUMERIC));
+        format!("/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}&{how}")
     }
 
     /// Creates `object`; `dry_run` as kubectl's `--dry-run=server`: nothing is stored.
-    pub fn create(&self, kind: Kind, object: &Value, dry_run: bool) -> Result<Value, Error> {
+    pub fn create(&self, kind: ResourceKind, object: &Value, dry_run: bool) -> Result<Value, PluginError> {
         let query = if dry_run { "?dryRun=All" } else { "" };
         self.request(http::Method::POST, &format!("{}{query}", self.path(kind)), object.to_string().into_bytes())
     }
 
-    fn path(&self, kind: Kind) -> String {
+    fn path(&self, kind: ResourceKind) -> String {
         let namespace = utf8_percent_encode(&self.namespace, NON_ALPHANUMERIC);
         format!("{}/namespaces/{namespace}/{}", kind.path, kind.plural)
     }
 
-    fn request(&self, method: http::Method, path: &str, body: Vec<u8>) -> Result<Value, Error> {
-        let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
-        let request = request.body(body).map_err(|e| Error::Argument(e.to_string()))?;
-        self.runtime.block_on(self.client.request::<Value>(request)).map_err(|e| self.error(e))
+    fn request(&self, method: http::Method, path: &str, body: Vec<u8>) -> Result<Value, PluginError> {
+        self.block_on(self.send(method, path, body))
     }
 
-    fn error(&self, error: kube::Error) -> Error {
+    async fn send(&self, method: http::Method, path: &str, body: Vec<u8>) -> Result<Value, PluginError> {
+        let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let request = request.body(body).map_err(|e| PluginError::Argument(e.to_string()))?;
+        self.client.request::<Value>(request).await.map_err(|e| self.error(e))
+    }
+
+    fn error(&self, error: kube::Error) -> PluginError {
         let server = self.server.clone();
         match error {
             kube::Error::Api(status) => match (status.code, status.reason.as_str()) {
                 // What an admission webhook says is a whole sentence.
                 _ if status.message.contains(DENIED) => {
                     let said = status.message.split_once(DENIED).map_or(&*status.message, |(_, said)| said);
-                    Error::Refused(said.to_owned())
+                    PluginError::Refused(said.to_owned())
                 }
-                (401, _) => Error::Unauthorized { server, problem: status.message.clone() },
-                (403, _) => Error::Forbidden(status.message.clone()),
-                (404, "NotFound") => {
-                    Error::NotFound { kind: "object", name: String::new(), namespace: self.namespace.clone(), hint: "" }
-                }
+                (401, _) => PluginError::Unauthorized { server, problem: status.message.clone() },
+                (403, _) => PluginError::Forbidden(status.message.clone()),
+                (404, "NotFound") => PluginError::NotFound {
+                    kind: "object",
+                    name: String::new(),
+                    namespace: self.namespace.clone(),
+                    hint: "",
+                },
                 // The server does not even know the path.
-                (404, _) => Error::NoTekton(server),
-                _ => Error::Refused(status.message.clone()),
+                (404, _) => PluginError::NoTekton(server),
+                _ => PluginError::Refused(status.message.clone()),
             },
-            other => Error::Unreachable { server, problem: sentence(&other) },
+            other => PluginError::Unreachable { server, problem: sentence(&other) },
         }
     }
 }
@@ -173,8 +219,8 @@ pub fn created(object: &Value) -> &str {
 }
 
 /// As kubectl finds it; in a pod without a kubeconfig, that of the pod's account.
-async fn config(args: &ClusterArgs) -> Result<Config, Error> {
-    let unusable = |e: kube::config::KubeconfigError| Error::NoCluster(sentence(&e));
+async fn config(args: &ClusterArgs) -> Result<Config, PluginError> {
+    let unusable = |e: kube::config::KubeconfigError| PluginError::NoCluster(sentence(&e));
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     let kubeconfig = match &args.kubeconfig {
         Some(file) => Kubeconfig::read_from(file),

@@ -5,19 +5,15 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::{
-    Error,
-    cluster::{Cluster, ClusterArgs, created},
-    output::{self, Form},
+    PluginError,
+    cluster::{ClusterArgs, UserCluster, created},
+    outcome::{TaskOutcome, outcomes},
+    output::{self, DescriptionForm},
     stored::{self, StoredRun},
 };
 use crate::{
     inspect::{report::Report, source::InspectedImage},
     quote::Line,
-    tekton::{
-        fields::{field, items, text},
-        run::Run,
-        status::{self, Skip, State},
-    },
     units, yaml,
 };
 
@@ -31,29 +27,20 @@ pub const EXAMPLES: &str = "Examples:
 pub struct Args {
     /// A wrapped PipelineRun
     run: String,
-    /// How to write it; default: for people
-    #[arg(short, long, value_enum)]
-    output: Option<Form>,
+    /// How to write it
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: DescriptionForm,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
 
-/// How a task ended.
-struct Task {
-    name: String,
-    status: String,
-    duration: String,
-    /// Why it failed.
-    failure: Option<String>,
-}
-
 /// Describes a run.
-pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let cluster = Cluster::open(&args.cluster)?;
+pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
+    let cluster = UserCluster::open(&args.cluster)?;
     let run = cluster.run(&args.run)?;
     let stored = StoredRun::new(&run)?;
     let children = stored::children(&cluster, &run)?;
-    let tasks = tasks(&cluster, &run, &children);
+    let tasks = outcomes(&cluster, &run, &children);
     let mut reports = Vec::new();
     for name in stored.workspaces() {
         let target = stored.target(name)?;
@@ -65,7 +52,7 @@ pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         "name": args.run,
         "namespace": cluster.namespace,
         "status": stored::word(&run),
-        "tasks": tasks.iter().map(Task::json).collect::<Vec<_>>(),
+        "tasks": tasks.iter().map(json).collect::<Vec<_>>(),
         "workspaces": reports.iter().map(|(name, target, report)| {
             let mut known = report.as_ref().ok().and_then(|report| serde_json::to_value(report).ok()).unwrap_or(json!({}));
             known["workspace"] = json!(name);
@@ -77,22 +64,25 @@ pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         }).collect::<Vec<_>>(),
     });
     let text = match args.output {
-        Some(Form::Json) => format!("{object:#}\n"),
-        Some(Form::Yaml) => yaml::to_string(&object),
-        Some(Form::Name) => format!("{}\n", output::name(&run)),
-        None => {
-            let age = output::age(created(&run), &units::now());
+        DescriptionForm::Json => format!("{object:#}\n"),
+        DescriptionForm::Yaml => yaml::to_string(&object),
+        DescriptionForm::Name => format!("{}\n", output::name(&run)),
+        DescriptionForm::Text | DescriptionForm::Wide => {
+            let now = units::now();
+            let age = output::age(created(&run), &now);
             let head =
                 format!("{} in namespace {}: {}, created {age} ago\n", args.run, cluster.namespace, stored::word(&run));
-            out.write_all(head.as_bytes()).map_err(Error::Output)?;
+            out.write_all(head.as_bytes()).map_err(PluginError::Output)?;
             for task in &tasks {
                 if let Some(failure) = &task.failure {
-                    writeln!(out, "task {} failed: {}", task.name, Line(failure)).map_err(Error::Output)?;
+                    writeln!(out, "task {} failed: {}", task.name, Line(failure)).map_err(PluginError::Output)?;
                 }
             }
-            writeln!(out).map_err(Error::Output)?;
-            let heads = ["TASK", "STATUS", "DURATION"].map(str::to_owned).to_vec();
-            let rows = tasks.iter().map(|task| vec![task.name.clone(), task.status.clone(), task.duration.clone()]);
+            writeln!(out).map_err(PluginError::Output)?;
+            let wide = args.output == DescriptionForm::Wide;
+            let heads = ["TASK", "STATUS", "DURATION", "RESTORE", "SAVE", "POD"];
+            let heads = heads.iter().take(if wide { 6 } else { 3 }).map(|&head| head.to_owned()).collect();
+            let rows = tasks.iter().map(|task| row(task, wide, &now));
             output::table(&std::iter::once(heads).chain(rows).collect::<Vec<_>>(), out)?;
             let described = |(name, target, report): &(&str, _, Result<Report, _>)| match report {
                 Ok(report) => format!("\nworkspace {name}:\n{report}"),
@@ -103,69 +93,25 @@ pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
             reports.iter().map(described).collect()
         }
     };
-    out.write_all(text.as_bytes()).map_err(Error::Output)
+    out.write_all(text.as_bytes()).map_err(PluginError::Output)
 }
 
-/// The tasks of a run, each TaskRun of a matrix apart.
-fn tasks(cluster: &Cluster, run: &Value, children: &[Value]) -> Vec<Task> {
-    let spec = Run::new(run).pipeline_spec().unwrap_or(&Value::Null);
-    let references = status::children(run);
-    let mut tasks = Vec::new();
-    for task in items(spec, "tasks").iter().chain(items(spec, "finally")) {
-        let name = text(task, "name");
-        let own: Vec<_> = references.iter().filter(|child| child.task == name).collect();
-        if own.is_empty() {
-            let status = match status::skipped(run, name) {
-                Some(Skip::Own) => "Skipped (when)",
-                Some(Skip::Parent) => "Skipped (a task before it)",
-                Some(Skip::Ended) => "Not started",
-                None if status::state(run) == State::Running => "Pending",
-                None => "Not started",
-            };
-            let (name, status) = (name.to_owned(), status.to_owned());
-            tasks.push(Task { name, status, duration: "-".to_owned(), failure: None });
-        }
-        for (number, reference) in own.iter().enumerate() {
-            let is = |child: &&Value| child["kind"] == reference.kind && child["metadata"]["name"] == reference.name;
-            let name = if own.len() > 1 { format!("{name}[{number}]") } else { name.to_owned() };
-            tasks.push(match children.iter().find(is) {
-                Some(child) => Task::new(cluster, name, child),
-                None => Task { name, status: "Deleted".to_owned(), duration: "-".to_owned(), failure: None },
-            });
-        }
+/// A row of the table; with `wide` what the injected steps took, and the pod.
+fn row(task: &TaskOutcome, wide: bool, now: &str) -> Vec<String> {
+    let between = |(from, to): &(String, String)| output::age(from, if to.is_empty() { now } else { to });
+    let mut row = vec![task.name.clone(), task.word.clone(), between(&task.times)];
+    if wide {
+        let injected = task.injected.iter().map(|times| times.as_ref().map_or("-".to_owned(), between));
+        row.extend(injected);
+        row.push(if task.pod.is_empty() { "-".to_owned() } else { task.pod.clone() });
     }
-    tasks
+    row
 }
 
-impl Task {
-    fn new(cluster: &Cluster, name: String, child: &Value) -> Self {
-        let (start, end) = (stored::time(child, "startTime"), stored::time(child, "completionTime"));
-        let now = units::now();
-        let duration = output::age(start, if end.is_empty() { &now } else { end });
-        let failure = (status::state(child) == State::Failed).then(|| sentence(cluster, child));
-        Self { name, status: stored::word(child).to_owned(), duration, failure }
+fn json(task: &TaskOutcome) -> Value {
+    let mut object = json!({"task": task.name, "status": task.word});
+    if let Some(failure) = &task.failure {
+        object["failure"] = json!(failure);
     }
-
-    fn json(&self) -> Value {
-        let Self { name, status, failure, .. } = self;
-        match failure {
-            Some(failure) => json!({"task": name, "status": status, "failure": failure}),
-            None => json!({"task": name, "status": status}),
-        }
-    }
-}
-
-/// Why a TaskRun failed: what our step said last, where it was ours and its log is still there; else what Tekton says.
-fn sentence(cluster: &Cluster, child: &Value) -> String {
-    let status = field(child, "status").unwrap_or(&Value::Null);
-    let failed = items(status, "steps").iter().find(|step| {
-        let code = field(step, "terminated").and_then(|end| field(end, "exitCode")).and_then(Value::as_i64);
-        text(step, "name").starts_with("tekton-wrap-") && code.is_some_and(|code| code != 0)
-    });
-    let said = failed.and_then(|step| cluster.log(text(status, "podName"), text(step, "container"), Some(1)));
-    let said = said.and_then(|log| log.lines().last().map(str::to_owned));
-    said.unwrap_or_else(|| {
-        let message = status::condition(child).map_or("", |condition| text(condition, "message"));
-        if message.is_empty() { "it says no reason".to_owned() } else { message.to_owned() }
-    })
+    object
 }

@@ -7,7 +7,7 @@ use crate::{quote::Line, rerun, target::InvalidTarget, workspace};
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum PluginError {
     /// There is no usable kubeconfig.
     #[error(
         "no cluster is configured ({}): log in to one, set KUBECONFIG, or give --kubeconfig FILE and --context NAME",
@@ -122,7 +122,7 @@ pub enum Error {
     },
     /// There is no rerun.
     #[error(transparent)]
-    Rerun(#[from] rerun::Refusal),
+    Rerun(#[from] rerun::RerunRefusal),
     /// Images can't be read or written.
     #[error(transparent)]
     Workspace(#[from] workspace::Error),
@@ -134,13 +134,13 @@ pub enum Error {
     Output(io::Error),
 }
 
-impl From<InvalidTarget> for Error {
+impl From<InvalidTarget> for PluginError {
     fn from(source: InvalidTarget) -> Self {
         Self::Workspace(source.into())
     }
 }
 
-impl From<crate::store::StoreError> for Error {
+impl From<crate::store::StoreError> for PluginError {
     fn from(source: crate::store::StoreError) -> Self {
         Self::Workspace(source.into())
     }

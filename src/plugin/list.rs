@@ -5,8 +5,8 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::{
-    Error,
-    cluster::{Cluster, ClusterArgs, created},
+    PluginError,
+    cluster::{ClusterArgs, UserCluster, created},
     output::{self, TableForm},
     stored::{self, StoredRun},
 };
@@ -35,8 +35,8 @@ pub struct Args {
 }
 
 /// Lists wrapped runs, the newest last.
-pub fn list(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let cluster = Cluster::open(&args.cluster)?;
+pub fn list(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
+    let cluster = UserCluster::open(&args.cluster)?;
     let runs = cluster.wrapped_runs(args.all_namespaces)?;
     let text = match args.output {
         TableForm::Table | TableForm::Wide => {
@@ -53,7 +53,7 @@ pub fn list(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         TableForm::Yaml => yaml::to_string(&as_list(runs)),
         TableForm::Name => runs.iter().map(|run| output::name(run) + "\n").collect(),
     };
-    out.write_all(text.as_bytes()).map_err(Error::Output)
+    out.write_all(text.as_bytes()).map_err(PluginError::Output)
 }
 
 fn as_list(runs: Vec<Value>) -> Value {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use super::Error;
+use super::PluginError;
 use crate::yaml;
 
 /// Forms of an object.
@@ -18,7 +18,23 @@ pub enum Form {
     Name,
 }
 
-/// Forms of a list or a description.
+/// Forms of what is told about a run and its files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DescriptionForm {
+    /// For people
+    #[default]
+    Text,
+    /// The same with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// Names alone, for scripts
+    Name,
+}
+
+/// Forms of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TableForm {
     /// A table for people
@@ -35,7 +51,7 @@ pub enum TableForm {
 }
 
 /// A table: columns as wide as they have to be, two blanks between them.
-pub fn table(rows: &[Vec<String>], out: &mut dyn Write) -> Result<(), Error> {
+pub fn table(rows: &[Vec<String>], out: &mut dyn Write) -> Result<(), PluginError> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
@@ -44,7 +60,7 @@ pub fn table(rows: &[Vec<String>], out: &mut dyn Write) -> Result<(), Error> {
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
-        writeln!(out, "{}", line.trim_end()).map_err(Error::Output)?;
+        writeln!(out, "{}", line.trim_end()).map_err(PluginError::Output)?;
     }
     Ok(())
 }
@@ -63,13 +79,13 @@ pub fn age(then: &str, now: &str) -> String {
 }
 
 /// Writes `object`, a PipelineRun.
-pub fn object(object: &Value, form: Form, out: &mut dyn Write) -> Result<(), Error> {
+pub fn object(object: &Value, form: Form, out: &mut dyn Write) -> Result<(), PluginError> {
     let text = match form {
         Form::Yaml => yaml::to_string(object),
         Form::Json => format!("{object:#}\n"),
         Form::Name => format!("{}\n", name(object)),
     };
-    out.write_all(text.as_bytes()).map_err(Error::Output)
+    out.write_all(text.as_bytes()).map_err(PluginError::Output)
 }
 
 /// `pipelinerun.tekton.dev/NAME`, as kubectl has it.

@@ -2,16 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Error;
+use super::PluginError;
 use crate::tekton::fields::{items, text};
 
 /// Parses `given` for a pipeline with this spec: an array is `a,b,c` and an object `key:value,key:value`.
-pub fn parse(given: &[String], pipeline: &Value) -> Result<Vec<(String, Value)>, Error> {
+pub fn parse(given: &[String], pipeline: &Value) -> Result<Vec<(String, Value)>, PluginError> {
     let declared = items(pipeline, "params");
     given
         .iter()
         .map(|given| {
-            let wrong = |problem: &str| Error::Argument(format!("-p {given:?}: {problem}"));
+            let wrong = |problem: &str| PluginError::Argument(format!("-p {given:?}: {problem}"));
             let (name, value) = given.split_once('=').ok_or_else(|| wrong("write NAME=VALUE"))?;
             let kind = declared.iter().find(|param| text(param, "name") == name).map_or("", kind);
             let value = match kind {

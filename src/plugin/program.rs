@@ -4,14 +4,14 @@ use std::{ffi::OsStr, io::Write, path::Path};
 
 use clap_complete::Shell;
 
-use super::Error;
+use super::PluginError;
 
 /// Commands that nobody types: they are hidden where the program is a plugin.
 const OF_SERVICE: [&str; 1] = ["webhook"];
 
 /// As which program it was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
+pub enum CalledAs {
     /// `tekton-wrap`
     Own,
     /// `tkn wrap`
@@ -30,7 +30,7 @@ pub enum ShellName {
     Powershell,
 }
 
-impl Program {
+impl CalledAs {
     /// By the name of the file that was started (tkn: docs/README.md, "plugins"; kubectl: "Extend kubectl with plugins").
     pub fn of(argv0: Option<&OsStr>) -> Self {
         let name = argv0.and_then(|path| Path::new(path).file_stem()).and_then(OsStr::to_str);
@@ -64,7 +64,12 @@ impl Program {
     }
 
     /// Writes the completions of `command` for `shell`.
-    pub fn complete(self, mut command: clap::Command, shell: ShellName, out: &mut dyn Write) -> Result<(), Error> {
+    pub fn complete(
+        self,
+        mut command: clap::Command,
+        shell: ShellName,
+        out: &mut dyn Write,
+    ) -> Result<(), PluginError> {
         let shell = match shell {
             ShellName::Bash => Shell::Bash,
             ShellName::Zsh => Shell::Zsh,
@@ -73,15 +78,15 @@ impl Program {
         };
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, self.file(), &mut script);
-        out.write_all(&script).map_err(Error::Output)
+        out.write_all(&script).map_err(PluginError::Output)
     }
 }
 
 /// Writes a man page for `command` and each of its subcommands into the folder `dir`.
-pub fn write_man_pages(command: clap::Command, dir: &Path) -> Result<(), Error> {
+pub fn write_man_pages(command: clap::Command, dir: &Path) -> Result<(), PluginError> {
     std::fs::create_dir_all(dir)
         .and_then(|()| clap_mangen::generate_to(command, dir))
-        .map_err(|e| Error::Argument(format!("the man pages can't be written to {}: {e}", dir.display())))
+        .map_err(|e| PluginError::Argument(format!("the man pages can't be written to {}: {e}", dir.display())))
 }
 
 #[cfg(test)]
@@ -91,13 +96,13 @@ mod tests {
     #[test]
     fn names() {
         for (path, program) in [
-            (Some("/usr/local/bin/tkn-wrap"), Program::Tkn),
-            (Some("kubectl-wrap.exe"), Program::Kubectl),
-            (Some("/tekton-wrap/bin/tekton-wrap"), Program::Own),
-            (Some("anything"), Program::Own),
-            (None, Program::Own),
+            (Some("/usr/local/bin/tkn-wrap"), CalledAs::Tkn),
+            (Some("kubectl-wrap.exe"), CalledAs::Kubectl),
+            (Some("/tekton-wrap/bin/tekton-wrap"), CalledAs::Own),
+            (Some("anything"), CalledAs::Own),
+            (None, CalledAs::Own),
         ] {
-            assert_eq!(Program::of(path.map(OsStr::new)), program, "{path:?}");
+            assert_eq!(CalledAs::of(path.map(OsStr::new)), program, "{path:?}");
         }
     }
 }

@@ -5,14 +5,14 @@ use std::io::Write;
 use serde_json::Value;
 
 use super::{
-    Error,
-    cluster::{Cluster, ClusterArgs, PIPELINE, PIPELINE_RUN},
+    PluginError,
+    cluster::{ClusterArgs, PIPELINE, PIPELINE_RUN, UserCluster},
     output::{self, Form},
     params, snapshots, stored,
 };
 use crate::{
     annotations,
-    rerun::{self, Rerun, Scope},
+    rerun::{self, Rerun, RerunScope},
     tekton::fields::{field, items, text},
 };
 
@@ -50,15 +50,15 @@ pub struct Args {
 }
 
 /// Plans the rerun, checks that all it needs is there, and creates it.
-pub fn rerun(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let cluster = Cluster::open(&args.cluster)?;
+pub fn rerun(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
+    let cluster = UserCluster::open(&args.cluster)?;
     let run = cluster.run(&args.run)?;
     let scope = match (&args.from, args.failed) {
-        (Some(task), _) => Scope::From(task.clone()),
-        (None, true) => Scope::Failed,
-        (None, false) => Scope::All,
+        (Some(task), _) => RerunScope::From(task.clone()),
+        (None, true) => RerunScope::Failed,
+        (None, false) => RerunScope::All,
     };
-    let children = if scope == Scope::All { Vec::new() } else { stored::children(&cluster, &run)? };
+    let children = if scope == RerunScope::All { Vec::new() } else { stored::children(&cluster, &run)? };
     let params = params::parse(&args.params, &run["spec"]["pipelineSpec"])?;
     let rerun = rerun::plan(&run, &children, &scope, &params)?;
     if !args.as_stored {
@@ -72,7 +72,7 @@ pub fn rerun(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     let created = cluster.create(PIPELINE_RUN, &rerun.run, false)?;
     match args.output {
         Some(form) => output::object(&created, form, out),
-        None => writeln!(out, "{} created: {}", output::name(&created), told(&rerun)).map_err(Error::Output),
+        None => writeln!(out, "{} created: {}", output::name(&created), told(&rerun)).map_err(PluginError::Output),
     }
 }
 
@@ -92,7 +92,7 @@ fn told(rerun: &Rerun) -> String {
 
 /// Refuses where the Pipeline by name that `run` was made from is not what it was. One that can't be read (any more) tells
 /// nothing.
-fn check_pipeline(cluster: &Cluster, run: &Value) -> Result<(), Error> {
+fn check_pipeline(cluster: &UserCluster, run: &Value) -> Result<(), PluginError> {
     let metadata = &run["metadata"];
     let annotation = |name: &str| field(metadata, "annotations").map_or("", |all| text(all, name));
     let pipeline = annotation(annotations::PIPELINE);
@@ -103,7 +103,7 @@ fn check_pipeline(cluster: &Cluster, run: &Value) -> Result<(), Error> {
     // Both are RFC 3339 in UTC, to the second.
     let created = text(metadata, "creationTimestamp");
     match last_change(&found["metadata"]) {
-        changed if changed > created => Err(Error::PipelineChanged {
+        changed if changed > created => Err(PluginError::PipelineChanged {
             pipeline: pipeline.to_owned(),
             changed: changed.to_owned(),
             run: text(metadata, "name").to_owned(),

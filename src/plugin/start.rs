@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use self::build::Wanted;
 use super::{
-    Error,
-    cluster::{Cluster, ClusterArgs, PIPELINE, PIPELINE_RUN},
+    PluginError,
+    cluster::{ClusterArgs, PIPELINE, PIPELINE_RUN, UserCluster},
     output::{self, Form},
     params,
     stored::StoredRun,
 };
-use crate::{quote::Line, tekton::run::Run, workspace, yaml};
+use crate::{tekton::run::Run, workspace, yaml};
 
 /// For `--help`.
 pub const EXAMPLES: &str = "Examples:
@@ -66,8 +66,8 @@ pub struct Args {
 }
 
 /// Starts a run.
-pub fn start(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
-    let cluster = Cluster::open(&args.cluster)?;
+pub fn start(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
+    let cluster = UserCluster::open(&args.cluster)?;
     let folders = args.base.iter().map(|base| folder::Folder::parse(base)).collect::<Result<Vec<_>, _>>()?;
     let (mut run, pipeline) = given(&cluster, args)?;
     let wanted = Wanted {
@@ -81,9 +81,9 @@ pub fn start(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     }
     // Whoever wraps it says so before anything is stored, and what would be refused is.
     let wrapped = cluster.create(PIPELINE_RUN, &run, true)?;
-    let stored = StoredRun::new(&wrapped).map_err(|_| Error::NoWebhook)?;
+    let stored = StoredRun::new(&wrapped).map_err(|_| PluginError::NoWebhook)?;
     if let Some(folder) = folders.iter().find(|folder| !stored.workspaces().contains(&folder.workspace.as_str())) {
-        return Err(Error::Argument(format!(
+        return Err(PluginError::Argument(format!(
             "--base: the run has no wrapped workspace {:?}: it has {}",
             folder.workspace,
             stored.workspaces().join(", ")
@@ -99,18 +99,20 @@ pub fn start(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     let created = cluster.create(PIPELINE_RUN, &run, false)?;
     match args.output {
         Some(form) => output::object(&created, form, out)?,
-        None => writeln!(out, "{} created", output::name(&created)).map_err(Error::Output)?,
+        None => writeln!(out, "{} created", output::name(&created)).map_err(PluginError::Output)?,
     }
+    out.flush().map_err(PluginError::Output)?;
     if args.showlog { follow::follow(&cluster, &created, out) } else { Ok(()) }
 }
 
 /// The run that the arguments name, and the spec of its pipeline if it is at hand.
-fn given(cluster: &Cluster, args: &Args) -> Result<(Value, Option<Value>), Error> {
+fn given(cluster: &UserCluster, args: &Args) -> Result<(Value, Option<Value>), PluginError> {
     if let Some(file) = &args.file {
         let text = read(file).map_err(workspace::Error::file(file.display(), "can't be read"))?;
-        let unusable = |problem: String| Error::Argument(format!("{}: {}", file.display(), Line(&problem)));
-        let documents = yaml::parse(&text).map_err(|e| unusable(e.to_string()))?;
-        let run = build::of_documents(documents).map_err(unusable)?;
+        let unusable =
+            |problem: &dyn std::fmt::Display| PluginError::Argument(format!("{}: {problem}", file.display()));
+        let documents = yaml::parse(&text).map_err(|e| unusable(&e))?;
+        let run = build::of_documents(documents).map_err(|e| unusable(&e))?;
         let view = Run::new(&run);
         let named = view.pipeline_ref().and_then(|reference| reference.get("name")).and_then(Value::as_str);
         let pipeline = match (view.pipeline_spec(), named) {
@@ -121,7 +123,7 @@ fn given(cluster: &Cluster, args: &Args) -> Result<(Value, Option<Value>), Error
         return Ok((run, pipeline));
     }
     let name = args.pipeline.as_deref().unwrap_or_default();
-    let found = cluster.find(PIPELINE, name)?.ok_or_else(|| Error::NotFound {
+    let found = cluster.find(PIPELINE, name)?.ok_or_else(|| PluginError::NotFound {
         kind: PIPELINE.name,
         name: name.to_owned(),
         namespace: cluster.namespace.clone(),

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    Error,
-    cluster::{CUSTOM_RUN, Cluster, PIPELINE_RUN, TASK_RUN},
+    PluginError,
+    cluster::{CUSTOM_RUN, PIPELINE_RUN, TASK_RUN, UserCluster},
 };
 use crate::{
     annotations::RERUN_OF,
@@ -30,17 +30,17 @@ pub struct StoredRun<'a> {
 
 impl<'a> StoredRun<'a> {
     /// `object` must have injected steps.
-    pub fn new(object: &'a Value) -> Result<Self, Error> {
+    pub fn new(object: &'a Value) -> Result<Self, PluginError> {
         let identity = Identity::of(object);
         let spec = Run::new(object).pipeline_spec().unwrap_or(&Value::Null);
         let mut steps = Vec::new();
         for task in items(spec, "tasks").iter().chain(items(spec, "finally")) {
             let name = text(task, "name");
-            let unreadable = |e| Error::Argument(format!("task {name:?} of run {:?}: {e}", identity.name));
+            let unreadable = |e| PluginError::Argument(format!("task {name:?} of run {:?}: {e}", identity.name));
             steps.extend(injected(task).map_err(unreadable)?.into_iter().map(|step| (name, step)));
         }
         if steps.is_empty() {
-            return Err(Error::NotWrapped(identity.name.to_owned()));
+            return Err(PluginError::NotWrapped(identity.name.to_owned()));
         }
         Ok(Self { object, identity, steps })
     }
@@ -48,6 +48,11 @@ impl<'a> StoredRun<'a> {
     /// Its name.
     pub fn name(&self) -> &str {
         self.identity.name
+    }
+
+    /// Its injected steps, each with the name of its task, in the order of the Pipeline.
+    pub fn steps(&self) -> &[(&'a str, Injected)] {
+        &self.steps
     }
 
     /// Whether the repository of a workspace's target is known only when the run exists.
@@ -69,13 +74,13 @@ impl<'a> StoredRun<'a> {
     }
 
     /// The image that has the last state of a workspace.
-    pub fn target(&self, workspace: &str) -> Result<Target, Error> {
+    pub fn target(&self, workspace: &str) -> Result<Target, PluginError> {
         let (_, found) = self.find(workspace, |_| true).ok_or_else(|| self.no_workspace(workspace))?;
         Ok(self.identity.resolved(&found.target).parse()?)
     }
 
     /// The snapshot that the task `name` (`build`, or `build[2]` of a matrix) leaves of a workspace.
-    pub fn snapshot(&self, name: &str, workspace: &str) -> Result<Target, Error> {
+    pub fn snapshot(&self, name: &str, workspace: &str) -> Result<Target, PluginError> {
         let target = self.target(workspace)?;
         let (task, combination) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
             Some((task, number)) => (task, number.parse().unwrap_or(u32::MAX)),
@@ -92,7 +97,7 @@ impl<'a> StoredRun<'a> {
             "" => String::new(),
             run => format!("; it is a rerun of {run:?}, which may have it"),
         };
-        Err(Error::Argument(format!(
+        Err(PluginError::Argument(format!(
             "no task {task:?} of run {:?} saves workspace {workspace:?}; those that save are {}{earlier}",
             self.identity.name,
             tasks.join(", ")
@@ -111,15 +116,15 @@ impl<'a> StoredRun<'a> {
         })
     }
 
-    fn no_workspace(&self, name: &str) -> Error {
+    fn no_workspace(&self, name: &str) -> PluginError {
         let known: Vec<String> = self.workspaces().iter().map(|name| format!("{name:?}")).collect();
         let run = self.identity.name;
-        Error::Argument(format!("run {run:?} has no wrapped workspace {name:?}: it has {}", known.join(", ")))
+        PluginError::Argument(format!("run {run:?} has no wrapped workspace {name:?}: it has {}", known.join(", ")))
     }
 }
 
 /// The runs of tasks that the status of `run` names, as far as they still exist.
-pub fn children(cluster: &Cluster, run: &Value) -> Result<Vec<Value>, Error> {
+pub fn children(cluster: &UserCluster, run: &Value) -> Result<Vec<Value>, PluginError> {
     let mut children = Vec::new();
     for child in status::children(run) {
         let kind = match child.kind {

@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     digest::Digest,
     step::StepConfig,
     store::{Store, StoredManifest},
+    units,
     workspace::{
         Error,
         snapshot::{
-            image::{self, CREATED, KEEP, REPLACES, RUN, WORKSPACE},
+            image::{self, CREATED, EXPIRES, KEEP, REPLACES, RUN, WORKSPACE},
             load,
         },
     },
@@ -28,6 +29,8 @@ pub struct RunImage {
     workspace: Option<String>,
     /// When it was made; none if it does not say.
     pub created: Option<Timestamp>,
+    /// How long it is to be kept, by the params `expires` and `target-expires`; none if that is not said.
+    expires: Option<SignedDuration>,
     /// Whether the run keeps its snapshots.
     pub keeps_all: bool,
     /// The images that were under its tag before, or that it lists.
@@ -55,9 +58,16 @@ impl RunImage {
             run: annotation(RUN),
             workspace: annotation(WORKSPACE),
             created: annotation(CREATED).and_then(|text| text.parse().ok()),
+            expires: annotation(EXPIRES).and_then(|text| units::parse_duration(&text).ok()?.try_into().ok()),
             keeps_all: annotation(KEEP).is_some_and(|keep| keep == "all"),
             replaces: replaces.split(',').filter_map(|digest| digest.parse().ok()).collect(),
         })
+    }
+
+    /// Whether it was to be kept until a time that is over at `now`.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        let end = self.created.zip(self.expires).and_then(|(created, expires)| created.checked_add(expires).ok());
+        end.is_some_and(|end| end < now)
     }
 
     /// Whether `tag` is the one that the image's own run gives to the snapshot of a task, or to its list of replaced images.

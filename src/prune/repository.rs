@@ -15,9 +15,11 @@ use crate::{
     workspace::{Error, threads},
 };
 
-/// Which runs.
+/// Which runs, or which images.
 #[derive(Debug)]
 pub enum RunSelection {
+    /// Images that were to be kept until a time before this one, by what they say themselves; targets too.
+    Expired(Timestamp),
     /// Those whose last image was made before this time.
     Before(Timestamp),
     /// The one with this UID.
@@ -36,11 +38,12 @@ impl RunSelection {
         Self::Before(Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN))
     }
 
-    /// Whether a run is selected whose last image was made at `created`; one that does not say never is by its age.
-    fn selects(&self, run: Option<&str>, created: Option<Timestamp>) -> bool {
+    /// Whether an image of a run is selected whose last image was made at `created`; one that does not say never is by its age.
+    fn selects(&self, image: &RunImage, created: Option<Timestamp>) -> bool {
         match self {
+            Self::Expired(now) => image.has_expired(*now),
             Self::Before(time) => created.is_some_and(|created| created < *time),
-            Self::Run(uid) => run == Some(uid),
+            Self::Run(uid) => image.run.as_ref() == Some(uid),
         }
     }
 }
@@ -52,8 +55,8 @@ pub fn left_in(store: &dyn Store, selection: &RunSelection, all: bool) -> Result
     let (of_tasks, others) = read(store, tags, &mut named)?;
     let last = last_images(&of_tasks);
     let is_selected = |image: &RunImage| {
-        let uid = image.run.as_deref();
-        selection.selects(uid, uid.and_then(|uid| last.get(uid).copied().flatten()))
+        let last = image.run.as_deref().and_then(|uid| last.get(uid).copied().flatten());
+        selection.selects(image, last)
     };
     let by_uid = matches!(selection, RunSelection::Run(_));
     let mut doomed = Vec::new();
@@ -69,10 +72,10 @@ pub fn left_in(store: &dyn Store, selection: &RunSelection, all: bool) -> Result
     }
     let heads = of_tasks.iter().chain(&others).map(|tagged| &tagged.image);
     let heads = heads.filter(|image| !by_uid || is_selected(image)).flat_map(|image| image.replaces.iter().copied());
-    let is_old = |image: &RunImage| by_uid || selection.selects(None, image.created);
+    let is_old = |image: &RunImage| by_uid || selection.selects(image, image.created);
     // First, as the tagged images say where they are.
     doomed.splice(..0, replaced::behind(store, heads, &named, is_old)?);
-    if all {
+    if all || matches!(selection, RunSelection::Expired(_)) {
         doomed.extend(targets(store, &others, selection)?);
     }
     Ok(doomed)
@@ -106,18 +109,20 @@ fn last_images(of_tasks: &[Tagged]) -> HashMap<&str, Option<Timestamp>> {
     last
 }
 
-/// Targets that are selected themselves and have one tag only. Caches are no targets.
+/// Targets that are selected themselves and have one tag only. Caches are no targets, but have times of their own too.
 fn targets(store: &dyn Store, others: &[Tagged], selection: &RunSelection) -> Result<Vec<Doomed>, Error> {
     let mut doomed = Vec::new();
     for Tagged { tag, image } in others {
-        if image.run.is_none() || is_cache_tag(tag) || !selection.selects(image.run.as_deref(), image.created) {
+        let is_cache = is_cache_tag(tag);
+        let is_other = is_cache && !matches!(selection, RunSelection::Expired(_));
+        if image.run.is_none() || is_other || !selection.selects(image, image.created) {
             continue;
         }
         if others.iter().any(|other| other.tag != *tag && other.image.digest == image.digest) {
             tracing::warn!("{tag} ({}) has another tag and stays", image.digest);
             continue;
         }
-        if image::config(store, tag)?.is_some_and(|config| config.lineage.is_some()) {
+        if is_cache || image::config(store, tag)?.is_some_and(|config| config.lineage.is_some()) {
             doomed.push(Doomed { tag: Some(tag.clone()), digest: image.digest });
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     step::{StepConfig, cache_tag},
     store::{Store, StoredManifest},
     workspace::{
-        snapshot::image::{CACHE, CACHE_SCOPE, CREATED, KEEP, Manifest},
+        snapshot::image::{CACHE, CACHE_SCOPE, CREATED, EXPIRES, KEEP, Manifest},
         tests::{Run, Task, task},
     },
 };
@@ -67,6 +67,25 @@ fn a_repository_is_pruned_of_runs_that_are_old() {
 }
 
 #[test]
+fn images_go_when_their_own_time_is_over() {
+    let run = played();
+    let store = run.store();
+    let left = |hours| {
+        let then = Timestamp::now() + SignedDuration::from_hours(hours);
+        repository::left_in(&*store, &RunSelection::Expired(then), false).unwrap()
+    };
+    // They are to be kept for a day; the target, and what it replaced, as long as nobody says otherwise.
+    assert_eq!(left(23), []);
+    assert_eq!(tags(&left(25)), ["run.0.ws", "run.1.ws"]);
+    annotate(&*store, "done", EXPIRES, "2w");
+    assert_eq!(tags(&left(25)), ["run.0.ws", "run.1.ws"]);
+    assert_eq!(tags(&left(15 * 24)), ["run.0.ws", "run.1.ws", "done"]);
+    annotate(&*store, "run.0.ws", EXPIRES, "soon");
+    annotate(&*store, "run.1.ws", CREATED, "yesterday");
+    assert_eq!(tags(&left(25)), [] as [&str; 0]);
+}
+
+#[test]
 fn images_with_another_name_stay() {
     let run = played();
     let store = run.store();
@@ -110,6 +129,7 @@ fn what_parallel_tasks_replaced_without_having_seen_it_is_found() {
         repository: None,
         older_than: None,
         run: None,
+        expired: false,
         caches: false,
         keep: None,
         all: false,
@@ -152,6 +172,9 @@ fn the_newest_caches_of_each_path_and_scope_stay() {
     assert_eq!(caches::beyond(&*store, 0).unwrap().len(), 5);
     store.put_manifest("v1", &media_type, &tagged).unwrap();
     assert_eq!(tags(&caches::beyond(&*store, 1).unwrap()), [&main[1]]);
+    annotate(&*store, &other, EXPIRES, "1d");
+    let expired = repository::left_in(&*store, &RunSelection::Expired(Timestamp::now()), false).unwrap();
+    assert_eq!(tags(&expired), [&other], "it says until when it is to be kept");
     // What a run left is another matter.
     let left = repository::left_in(&*store, &later(), true).unwrap();
     let left = tags(&left);

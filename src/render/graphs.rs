@@ -1,6 +1,12 @@
-//! The tasks of a run as graphs: `render -o mermaid` and `-o dot`.
+//! The tasks of a run as graphs: `render -o mermaid`, `-o dot` and `-o html`.
 
-use crate::wrap::explain::TaskNote;
+use crate::{
+    page::{
+        Document,
+        model::{ShownRun, ShownTask},
+    },
+    wrap::explain::TaskNote,
+};
 
 /// The graph as Mermaid draws it (mermaid.js.org, "Flowcharts").
 pub fn mermaid(notes: &[TaskNote]) -> String {
@@ -36,6 +42,33 @@ pub fn dot(notes: &[TaskNote]) -> String {
     }
     edges(notes).for_each(|(from, to)| text += &format!("  t{from} -> t{to}\n"));
     text + "}\n"
+}
+
+/// One page about all of `runs`; nothing without any.
+pub fn page(runs: Vec<ShownRun>) -> String {
+    if runs.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = runs.iter().map(|run| &*run.name).collect();
+    let title = format!("{} · tekton-wrap", names.join(", "));
+    let made = format!("Made by tekton-wrap {} from files: nothing has run.", env!("CARGO_PKG_VERSION"));
+    Document { title, runs, made }.to_string()
+}
+
+/// What a page shows of a run that was not created.
+pub fn drawn(name: String, namespace: &str, notes: &[TaskNote]) -> ShownRun {
+    let mut tasks: Vec<ShownTask> = notes
+        .iter()
+        .map(|note| ShownTask {
+            name: note.task.clone(),
+            finally: note.finally,
+            planned: vec![("restores", note.restores.clone()), ("saves", note.saves.clone())],
+            ..ShownTask::default()
+        })
+        .collect();
+    edges(notes).for_each(|(from, to)| tasks[to].after.push(from));
+    let facts = vec![("namespace", namespace.to_owned()), ("tasks", notes.len().to_string())];
+    ShownRun { name, facts, tasks, ..ShownRun::default() }
 }
 
 /// The edges between tasks, by their places in `notes`.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Refusal;
+use super::RerunRefusal;
 use crate::{
     annotations::RERUN_OF,
     step::stored::is_wrapped,
@@ -43,7 +43,7 @@ pub enum Ended {
 
 impl<'a> FirstRun<'a> {
     /// `object` must be a wrapped run that is over.
-    pub fn new(object: &'a Value, children: &'a [Value]) -> Result<Self, Refusal> {
+    pub fn new(object: &'a Value, children: &'a [Value]) -> Result<Self, RerunRefusal> {
         let metadata = field(object, "metadata").unwrap_or(&Value::Null);
         let name = text(metadata, "name");
         let pipeline = field(object, "spec").and_then(|spec| field(spec, "pipelineSpec"));
@@ -51,9 +51,9 @@ impl<'a> FirstRun<'a> {
         let is_rerun =
             field(metadata, "annotations").is_some_and(|annotations| !text(annotations, RERUN_OF).is_empty());
         let pipeline = pipeline.filter(|spec| is_rerun || is_wrapped(spec));
-        let pipeline = pipeline.ok_or_else(|| Refusal::NotWrapped(name.to_owned()))?;
+        let pipeline = pipeline.ok_or_else(|| RerunRefusal::NotWrapped(name.to_owned()))?;
         if status::state(object) == State::Running {
-            return Err(Refusal::Running(name.to_owned()));
+            return Err(RerunRefusal::Running(name.to_owned()));
         }
         let (uid, namespace) = (text(metadata, "uid"), text(metadata, "namespace"));
         let references = status::children(object);
@@ -66,7 +66,7 @@ impl<'a> FirstRun<'a> {
     }
 
     /// How the task `name` ended.
-    pub fn ended(&self, name: &str) -> Result<Ended, Refusal> {
+    pub fn ended(&self, name: &str) -> Result<Ended, RerunRefusal> {
         let runs = self.runs_of(name)?;
         if runs.is_empty() {
             return Ok(match status::skipped(self.object, name) {
@@ -79,14 +79,14 @@ impl<'a> FirstRun<'a> {
     }
 
     /// The TaskRuns of the task `name`, by combination.
-    pub fn runs_of(&self, name: &str) -> Result<Vec<&'a Value>, Refusal> {
+    pub fn runs_of(&self, name: &str) -> Result<Vec<&'a Value>, RerunRefusal> {
         let own = self.references.iter().filter(|reference| reference.task == name);
         own.map(|reference| {
             let is = |child: &&Value| {
                 text(child, "kind") == reference.kind
                     && field(child, "metadata").is_some_and(|metadata| text(metadata, "name") == reference.name)
             };
-            self.children.iter().find(is).ok_or_else(|| Refusal::ChildGone {
+            self.children.iter().find(is).ok_or_else(|| RerunRefusal::ChildGone {
                 kind: reference.kind.to_owned(),
                 name: reference.name.to_owned(),
                 task: name.to_owned(),

@@ -5,7 +5,7 @@ use crate::{step::InvalidStepConfig, tekton::graph::GraphError};
 /// One sentence that says why a run can't be started again as asked, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum RerunRefusal {
     /// The run has no injected steps.
     #[error("run {0:?} is not a wrapped run, so that its tasks left no snapshots: start its pipeline again as a whole")]
     NotWrapped(String),

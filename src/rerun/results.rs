@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    Refusal,
+    RerunRefusal,
     first::FirstRun,
     steps,
-    values::{Known, Missing},
+    values::{KnownValues, Missing},
 };
 use crate::tekton::{
     fields::{change_texts, field, items, text, texts},
@@ -34,12 +34,12 @@ impl Results {
 /// The results of `first` for a pipeline of the tasks `dag` and `finally`, which were all in `finally` if `only_finally`.
 pub fn of_rerun(
     first: &FirstRun<'_>,
-    known: &Known<'_>,
+    known: &KnownValues<'_>,
     only_finally: bool,
     dag: &[Value],
     finally: &[Value],
     notes: &mut Vec<String>,
-) -> Result<Results, Refusal> {
+) -> Result<Results, RerunRefusal> {
     let giver = giver(dag, finally);
     let mut results = Results { declared: Vec::new(), given: None };
     let mut values = BTreeMap::new();

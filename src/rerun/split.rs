@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{
-    Refusal, Scope,
+    RerunRefusal, RerunScope,
     first::{Ended, FirstRun},
     refusal::list,
 };
@@ -33,11 +33,11 @@ impl Split {
         first: &FirstRun<'_>,
         graph: &Graph,
         tasks: &[&Value],
-        scope: &Scope,
+        scope: &RerunScope,
         params: &[(String, Value)],
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, RerunRefusal> {
         let mut left_out = vec![false; tasks.len()];
-        if *scope != Scope::All {
+        if *scope != RerunScope::All {
             let start = start(first, graph, scope)?;
             let ended = graph.names.iter().map(|name| first.ended(name)).collect::<Result<Vec<_>, _>>()?;
             let in_dag = |task: &usize| *task < graph.dag_len;
@@ -50,8 +50,10 @@ impl Split {
                     || ended[task] == Ended::Skipped && may_start(tasks[task])
             };
             let again: Vec<bool> = (0..tasks.len()).map(again).collect();
-            if *scope == Scope::Failed && !(0..tasks.len()).any(|task| again[task] && (in_dag(&task) || fails(task))) {
-                return Err(Refusal::NothingFailed(first.name.to_owned()));
+            if *scope == RerunScope::Failed
+                && !(0..tasks.len()).any(|task| again[task] && (in_dag(&task) || fails(task)))
+            {
+                return Err(RerunRefusal::NothingFailed(first.name.to_owned()));
             }
             for task in (0..tasks.len()).filter(in_dag) {
                 let runs = again[task] || graph.ancestors[task].ones().any(|before| again[before]);
@@ -79,7 +81,7 @@ impl Split {
     }
 
     /// Refuses where files would be lost that are on a volume of the first run alone.
-    pub fn check_volumes(&self, first: &FirstRun<'_>, tasks: &[&Value]) -> Result<(), Refusal> {
+    pub fn check_volumes(&self, first: &FirstRun<'_>, tasks: &[&Value]) -> Result<(), RerunRefusal> {
         let run = Run::new(first.object);
         let is_lost =
             |name: &str| run.binding(name).is_some_and(|binding| field(binding, "volumeClaimTemplate").is_some());
@@ -91,7 +93,7 @@ impl Split {
         for user in tasks.iter().filter(|task| !self.leaves_out(text(task, "name"))) {
             for used in uses(user) {
                 if let Some((workspace, task)) = left.iter().find(|(workspace, _)| *workspace == used.pipeline) {
-                    return Err(Refusal::Volume {
+                    return Err(RerunRefusal::Volume {
                         user: text(user, "name").to_owned(),
                         workspace: workspace.clone(),
                         task: (*task).to_owned(),
@@ -104,8 +106,8 @@ impl Split {
 }
 
 /// The index of the task of `--from`.
-fn start(first: &FirstRun<'_>, graph: &Graph, scope: &Scope) -> Result<Option<usize>, Refusal> {
-    let Scope::From(name) = scope else { return Ok(None) };
+fn start(first: &FirstRun<'_>, graph: &Graph, scope: &RerunScope) -> Result<Option<usize>, RerunRefusal> {
+    let RerunScope::From(name) = scope else { return Ok(None) };
     let found = graph.names.iter().position(|task| task == name);
     if found.is_some() {
         return Ok(found);
@@ -116,7 +118,7 @@ fn start(first: &FirstRun<'_>, graph: &Graph, scope: &Scope) -> Result<Option<us
         earlier => format!("; it is a rerun of {earlier:?}, which may have it"),
     };
     let tasks: Vec<&str> = graph.names.iter().map(String::as_str).collect();
-    Err(Refusal::NoTask { run: first.name.to_owned(), task: name.clone(), tasks: list(&tasks), hint })
+    Err(RerunRefusal::NoTask { run: first.name.to_owned(), task: name.clone(), tasks: list(&tasks), hint })
 }
 
 /// The params whose value is another one than in the first run, with those whose defaults refer to them.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Value, json};
 
-use super::{Refusal, first::FirstRun, results::declaration, split::Split};
+use super::{RerunRefusal, first::FirstRun, results::declaration, split::Split};
 use crate::{
     step::{
         ENV, EarlierRun, Predecessor, RUNTIME_VARIABLES, StepConfig, WorkspaceStep,
@@ -33,8 +33,8 @@ pub struct Told<'a> {
 }
 
 /// The injected steps of a task.
-fn configs(task: &Value) -> Result<Vec<Injected>, Refusal> {
-    injected(task).map_err(|source| Refusal::Step { task: text(task, "name").to_owned(), source })
+fn configs(task: &Value) -> Result<Vec<Injected>, RerunRefusal> {
+    injected(task).map_err(|source| RerunRefusal::Step { task: text(task, "name").to_owned(), source })
 }
 
 /// Whether a task has an injected step.
@@ -44,7 +44,7 @@ pub fn is_told(task: &Value) -> bool {
 
 impl<'a> Told<'a> {
     /// For a rerun of `first` without the tasks that `split` leaves out.
-    pub fn new(first: &FirstRun<'a>, tasks: &[&Value], split: &Split) -> Result<Self, Refusal> {
+    pub fn new(first: &FirstRun<'a>, tasks: &[&Value], split: &Split) -> Result<Self, RerunRefusal> {
         let mut earlier: Vec<EarlierRun> = Vec::new();
         let mut orders: Vec<(u32, u32)> = Vec::new();
         let mut certain = BTreeSet::new();
@@ -74,7 +74,7 @@ impl<'a> Told<'a> {
         task: &mut Value,
         before: &HashSet<&str>,
         results: Option<&BTreeMap<String, Value>>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RerunRefusal> {
         let mut configs = configs(task)?.into_iter();
         let Some(spec) = field_mut(task, "taskSpec").and_then(Value::as_object_mut) else { return Ok(()) };
         let mut results = results.filter(|results| !results.is_empty());
@@ -122,7 +122,7 @@ impl<'a> Told<'a> {
         split: &Split,
         kept: impl Iterator<Item = &'b Value>,
         notes: &mut Vec<String>,
-    ) -> Result<Vec<Need>, Refusal> {
+    ) -> Result<Vec<Need>, RerunRefusal> {
         let (mut used, mut saved, mut needs) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
         for task in kept {
             for Injected { saves, config } in configs(task)? {

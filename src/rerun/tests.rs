@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Refusal, Rerun, Scope, plan};
+use super::{Rerun, RerunRefusal, RerunScope, plan};
 use crate::{
     render::FileObjects,
     resolve::wrap_run,
@@ -24,7 +24,7 @@ fn wrapped(pipeline: Value, target: &str) -> Value {
     let mut objects = FileObjects::default();
     objects.add(&pipeline.to_string()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let settings = Settings { image: "i".to_owned() };
+    let settings = Settings::new("i");
     let rewrite = runtime.block_on(wrap_run(&objects, &run, "ns", &settings)).unwrap();
     let mut run = rewrite.unwrap().run;
     // Tekton does so.
@@ -147,7 +147,7 @@ fn values_stand_for_what_is_left_out() {
         .task("m", true, json!({"string": "one"}))
         .task("c", false, json!({}));
     let stored = end.of(&run, json!([{"name": "d", "reason": "PipelineRun was stopping"}]));
-    let rerun = plan(&stored, &end.0, &Scope::Failed, &[]).unwrap();
+    let rerun = plan(&stored, &end.0, &RerunScope::Failed, &[]).unwrap();
 
     assert_eq!(
         (rerun.left_out.clone(), names(&rerun, "tasks"), names(&rerun, "finally")),
@@ -221,7 +221,7 @@ fn snapshots_of_earlier_runs() {
     let all = |end: End| ["a", "m", "m", "m", "b"].iter().fold(end, |end, name| end.task(name, true, json!({})));
     let end = all(End(vec![])).task("c", false, json!({}));
     let skipped = json!([{"name": "w", "reason": "When Expressions evaluated to false"}, {"name": "d", "reason": "PipelineRun was stopping"}]);
-    let rerun = plan(&end.of(&run, skipped.clone()), &end.0, &Scope::Failed, &[]).unwrap();
+    let rerun = plan(&end.of(&run, skipped.clone()), &end.0, &RerunScope::Failed, &[]).unwrap();
     // What `when` skipped is asked again.
     assert_eq!((rerun.left_out.join(" "), names(&rerun, "tasks").join(" ")), ("a m b".to_owned(), "w c d".to_owned()));
     let restore = &configs(named(&rerun, "c"))[0];
@@ -240,18 +240,18 @@ fn snapshots_of_earlier_runs() {
     second["metadata"]["uid"] = json!("u2");
     let end = End(vec![]).task("c", true, json!({})).task("d", false, json!({}));
     let second = end.of(&second, skipped);
-    let rerun = plan(&second, &end.0, &Scope::Failed, &[]).unwrap();
+    let rerun = plan(&second, &end.0, &RerunScope::Failed, &[]).unwrap();
     assert_eq!((rerun.left_out.join(" "), names(&rerun, "tasks").join(" ")), ("c".to_owned(), "w d".to_owned()));
     let restore = &configs(named(&rerun, "d"))[0];
     assert_eq!(json!(restore.earlier), json!([{"run": "u1", "tasks": [[0, 4]]}, {"run": "u2", "tasks": [[6, 6]]}]));
     assert_eq!(restore.workspaces[0].target, "quay.io/me/r:$(context.pipelineRun.name)");
-    let error = plan(&second, &end.0, &Scope::From("a".to_owned()), &[]).unwrap_err().to_string();
+    let error = plan(&second, &end.0, &RerunScope::From("a".to_owned()), &[]).unwrap_err().to_string();
     assert_eq!(
         error,
         r#"run "r-rerun-1" has no task "a": its tasks are "w", "c", "d"; it is a rerun of "r", which may have it"#
     );
     // All of it again goes on from the same snapshots.
-    let rerun = plan(&second, &[], &Scope::All, &[]).unwrap();
+    let rerun = plan(&second, &[], &RerunScope::All, &[]).unwrap();
     assert_eq!((rerun.left_out.len(), names(&rerun, "tasks").join(" ")), (0, "w c d".to_owned()));
     assert_eq!(json!(configs(named(&rerun, "c"))[0].earlier), json!([{"run": "u1", "tasks": [[0, 4]]}]));
 }
@@ -272,7 +272,7 @@ fn a_webhook_takes_every_rerun() {
     let end =
         ["a", "b"].iter().fold(End(vec![]), |end, name| end.task(name, true, json!({}))).task("c", false, json!({}));
     let skipped = json!([{"name": "w", "reason": "When Expressions evaluated to false"}, {"name": "d", "reason": "PipelineRun was stopping"}]);
-    let rerun = plan(&end.of(&run, skipped), &end.0, &Scope::Failed, &[]).unwrap();
+    let rerun = plan(&end.of(&run, skipped), &end.0, &RerunScope::Failed, &[]).unwrap();
     assert_eq!((rerun.left_out.join(" "), names(&rerun, "tasks").join(" ")), ("a b".to_owned(), "w c d".to_owned()));
     let after = |name: &str| -> String {
         let config = configs(named(&rerun, name)).remove(0);
@@ -280,7 +280,7 @@ fn a_webhook_takes_every_rerun() {
     };
     assert!(!after("c").contains('w') && after("c").contains('b'), "{}", after("c"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let settings = Settings { image: "i".to_owned() };
+    let settings = Settings::new("i");
     assert!(runtime.block_on(wrap_run(&FileObjects::default(), &rerun.run, "ns", &settings)).unwrap().is_none());
 }
 
@@ -293,7 +293,7 @@ fn finally_alone_becomes_the_tasks() {
         json!([{"name": "r", "value": "$(finally.f.results.r)"}, {"name": "s", "value": "$(tasks.a.results.s)"}]);
     let run = wrapped(spec, "quay.io/me/x");
     let end = End(vec![]).task("a", true, json!({"s": "v"})).task("f", false, json!({}));
-    let rerun = plan(&end.of(&run, json!([])), &end.0, &Scope::Failed, &[]).unwrap();
+    let rerun = plan(&end.of(&run, json!([])), &end.0, &RerunScope::Failed, &[]).unwrap();
     assert_eq!((names(&rerun, "tasks"), names(&rerun, "finally")), (vec!["f".to_owned()], vec![]));
     assert_eq!(named(&rerun, "f")["params"][0]["value"], "Succeeded Succeeded");
     let results = &rerun.run["spec"]["pipelineSpec"]["results"];
@@ -317,19 +317,19 @@ fn which_tasks_run_again() {
         let all = ["a", "b", "c", "d", "e"];
         all.iter().fold(End(vec![]), |end, name| end.task(name, *name != failed, json!({})))
     };
-    let from = |task: &str| Scope::From(task.to_owned());
+    let from = |task: &str| RerunScope::From(task.to_owned());
     let param = |name: &str, value: &str| vec![(name.to_owned(), json!(value))];
     for (scope, failed, params, left_out) in [
-        (Scope::Failed, "e", vec![], "a b c d"),
-        (Scope::Failed, "b", vec![], "a c"),
+        (RerunScope::Failed, "e", vec![], "a b c d"),
+        (RerunScope::Failed, "b", vec![], "a c"),
         (from("d"), "", vec![], "a b c"),
         (from("d"), "c", vec![], "a b"),
         (from("a"), "", vec![], ""),
-        (Scope::All, "c", vec![], ""),
+        (RerunScope::All, "c", vec![], ""),
         // b's param has a default that refers to this one.
-        (Scope::Failed, "e", param("greeting", "hi"), "a c"),
-        (Scope::Failed, "e", param("greeting", "hello"), "a b c d"),
-        (Scope::Failed, "e", param("other", "y"), "a b d"),
+        (RerunScope::Failed, "e", param("greeting", "hi"), "a c"),
+        (RerunScope::Failed, "e", param("greeting", "hello"), "a b c d"),
+        (RerunScope::Failed, "e", param("other", "y"), "a b d"),
     ] {
         let end = ends(failed);
         let rerun = plan(&end.of(&run, json!([])), &end.0, &scope, &params).unwrap();
@@ -367,46 +367,46 @@ fn refused() {
         (
             &running,
             &good.0[..],
-            Scope::Failed,
+            RerunScope::Failed,
             r#"run "r" is still running: wait until it is over, or cancel it (tkn pipelinerun cancel r)"#,
         ),
-        (&plain, &good.0, Scope::Failed, r#"run "r" is not a wrapped run"#),
-        (&fine.of(&stored, json!([])), &fine.0, Scope::Failed, r#"no task of run "r" failed: give --from TASK"#),
-        (&stored, &good.0, Scope::From("x".to_owned()), r#"run "r" has no task "x": its tasks are "a", "b""#),
+        (&plain, &good.0, RerunScope::Failed, r#"run "r" is not a wrapped run"#),
+        (&fine.of(&stored, json!([])), &fine.0, RerunScope::Failed, r#"no task of run "r" failed: give --from TASK"#),
+        (&stored, &good.0, RerunScope::From("x".to_owned()), r#"run "r" has no task "x": its tasks are "a", "b""#),
         (
             &stored,
             &good.0[1..],
-            Scope::Failed,
+            RerunScope::Failed,
             r#"the TaskRun "r-a-0" of task "a" is gone, and with it how the task ended and its results: start the whole run again"#,
         ),
         (
             &stored,
             &end(json!({})).0,
-            Scope::Failed,
+            RerunScope::Failed,
             r#"task "b" uses the result "r" of task "a", which has left none: start at that task (--from a)"#,
         ),
         (
             &stored,
             &end(json!({"r": ["x"]})).0,
-            Scope::Failed,
+            RerunScope::Failed,
             r#"task "b" uses the result "r" of task "a", which has left none"#,
         ),
         (
             &stored,
             &end(json!({"r": "x $(params.greeting)"})).0,
-            Scope::Failed,
+            RerunScope::Failed,
             r#"the result "r" of task "a" has $(params.greeting) in it, which Tekton would replace in a new run: start at that task (--from a)"#,
         ),
         (
             &on_volume,
             &good.0,
-            Scope::Failed,
+            RerunScope::Failed,
             r#"task "b" shares the workspace "volume" with task "a", which would be left out; the run binds it to a volumeClaimTemplate"#,
         ),
     ] {
         let error = plan(run, children, &scope, &[]).unwrap_err().to_string();
         assert!(error.starts_with(says), "{says}\n{error}");
     }
-    let unknown = plan(&stored, &good.0, &Scope::Failed, &[("x".to_owned(), json!("1"))]);
-    assert!(matches!(unknown, Err(Refusal::NoParam { .. })), "{unknown:?}");
+    let unknown = plan(&stored, &good.0, &RerunScope::Failed, &[("x".to_owned(), json!("1"))]);
+    assert!(matches!(unknown, Err(RerunRefusal::NoParam { .. })), "{unknown:?}");
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Refusal, first::FirstRun, split::Split};
+use super::{RerunRefusal, first::FirstRun, split::Split};
 use crate::tekton::{
     fields::{field, items, text, texts},
     status,
@@ -18,7 +18,7 @@ const VARIABLES: [&str; 8] = ["params", "tasks", "finally", "context", "workspac
 const OTHERS: [&str; 5] = ["name", "runAfter", "pipelineSpec", "pipelineRef", "description"];
 
 /// What is known of the tasks that are left out, by name.
-pub struct Known<'a> {
+pub struct KnownValues<'a> {
     tasks: HashMap<&'a str, Done>,
 }
 
@@ -53,17 +53,17 @@ pub enum Missing {
 
 impl Missing {
     /// The refusal, if the task `user` can't do without.
-    pub fn refused(self, user: &str) -> Refusal {
+    pub fn refused(self, user: &str) -> RerunRefusal {
         match self {
-            Self::Absent { task, result } => Refusal::ResultGone { user: user.to_owned(), task, result },
-            Self::Variable { task, result, variable } => Refusal::VariableInResult { task, result, variable },
+            Self::Absent { task, result } => RerunRefusal::ResultGone { user: user.to_owned(), task, result },
+            Self::Variable { task, result, variable } => RerunRefusal::VariableInResult { task, result, variable },
         }
     }
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownValues<'a> {
     /// Of those `tasks` of `first` that `split` leaves out.
-    pub fn new(first: &FirstRun<'_>, tasks: &[&'a Value], split: &Split) -> Result<Self, Refusal> {
+    pub fn new(first: &FirstRun<'_>, tasks: &[&'a Value], split: &Split) -> Result<Self, RerunRefusal> {
         let mut known = HashMap::new();
         for task in tasks.iter().filter(|task| split.leaves_out(text(task, "name"))) {
             let name = text(task, "name");

@@ -16,7 +16,7 @@ pub mod google;
 
 pub use self::{
     cache::{Cache, Obtained},
-    environment::{Environment, is_for_a_cloud},
+    environment::{Environment, is_for_another_store},
     fetch::{Fetch, Problem},
 };
 

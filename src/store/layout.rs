@@ -116,7 +116,7 @@ impl<O: Objects> Layout<O> {
 
     /// Gives what is at `from` the name of its digest.
     fn adopt(&self, from: &str, blob: &Blob) -> Result<(), StoreError> {
-        if self.keep(&blob.digest)? {
+        if self.objects.looks_first() && self.keep(&blob.digest)? {
             return Ok(());
         }
         if self.objects.copy(from, &key(&blob.digest), blob.size)? {
@@ -127,7 +127,10 @@ impl<O: Objects> Layout<O> {
     }
 
     fn put_named(&self, blob: &Blob, bytes: &[u8]) -> Result<(), StoreError> {
-        if self.keep(&blob.digest)? { Ok(()) } else { self.objects.put(&key(&blob.digest), bytes) }
+        if self.objects.looks_first() && self.keep(&blob.digest)? {
+            return Ok(());
+        }
+        self.objects.put(&key(&blob.digest), bytes)
     }
 
     /// Whether the blob is there. One that is old is made young again, so that neither a rule of the bucket nor [`garbage`]

@@ -7,7 +7,7 @@ use super::{
     layer::descriptor::Descriptor,
     snapshot::{
         assemble::{self, ImageLabels},
-        image::Snapshot,
+        image::{self, Snapshot},
         lineage::{Input, Lineage, Writer},
         load,
         view::View,
@@ -117,7 +117,7 @@ impl PendingSnapshot<'_> {
     fn put_snapshot(&self, layers: &[Descriptor], replaces: Vec<Digest>) -> Result<Digest, Error> {
         let Self { store, step, workspace, input, .. } = self;
         let snapshot = Snapshot {
-            format: 1,
+            format: image::FORMAT,
             run: step.run.clone(),
             workspace: workspace.name.clone(),
             task: step.task.clone(),

@@ -77,6 +77,11 @@ pub enum Refusal {
         /// A clause that follows its name.
         problem: &'static str,
     },
+    /// The injected steps can't reach the target.
+    #[error(
+        "rsync:// and rsync+ssh:// take an image of the injected steps with the program rsync, and the one of this cluster has none: its operator has to install one that images/build --with rsync made"
+    )]
+    NoRsync,
     /// Not wrapped for its namespace's sake: wrapped it could do something else.
     #[error(
         "task {task:?} uses the workspace {workspace:?} also if task {failed:?} failed, and would not see what that had written: set annotation {WRAP:?} to have it wrapped all the same, or \"none\" to leave out this warning"
@@ -270,6 +275,7 @@ impl Refusal {
             Self::AskedTwice => "AskedTwice",
             Self::NothingToWrap => "NothingToWrap",
             Self::ChangedAfterWrapping { .. } => "ChangedAfterWrapping",
+            Self::NoRsync => "NoRsync",
             Self::AfterFailure { .. } => "AfterFailure",
             Self::InvalidPipelineRef { .. } => "InvalidPipelineRef",
             Self::PipelineNotFound { .. } => "PipelineNotFound",

@@ -27,7 +27,7 @@ pub use self::{
 use super::refusal::Refusal;
 use crate::{
     step::{Compression, ConflictRule, OnConflict},
-    target::Target,
+    target::{RsyncTransport, Target},
     tekton::{
         fields::{ambiguous_key, field, items, text},
         reference::Reference,
@@ -35,6 +35,9 @@ use crate::{
         workspaces::workspaces,
     },
 };
+
+/// Schemes of places that the program rsync reaches.
+const RSYNC: [&str; 2] = ["rsync", "rsync+ssh"];
 
 /// What a run asks for.
 #[derive(Clone, Debug)]
@@ -97,6 +100,12 @@ impl Request {
         self.base.as_ref().map(|base| base.replace(WORKSPACE, workspace))
     }
 
+    /// Whether the injected steps run rsync.
+    pub fn uses_rsync(&self) -> bool {
+        let places = [Some(&self.target), self.base.as_ref()].into_iter().flatten();
+        places.filter_map(|place| place.split_once("://")).any(|(scheme, _)| RSYNC.contains(&scheme))
+    }
+
     /// The name of `pipeline`; one that a resolver brought may have none, an embedded one has that of its run.
     pub fn pipeline_name<'a>(&'a self, pipeline: &'a Value) -> &'a str {
         match &self.pipeline {
@@ -151,6 +160,11 @@ impl Request {
             let target = self.target(workspace);
             values.check_length("target", target.len())?;
             let target = parse(values, "target", &target)?;
+            if matches!(&target, Target::Rsync(place) if place.transport == RsyncTransport::Ssh && self.access.credentials.is_none())
+            {
+                let hint = "rsync+ssh:// takes a Secret with a private key and known_hosts, name it";
+                return Err(values.missing("credentials", hint));
+            }
             if matches!(&target, Target::Registry(image) if image.digest.is_some()) {
                 let problem = format!("{:?} is pinned to a digest, which can't be written to: name a tag", self.target);
                 return Err(values.invalid("target", problem));
@@ -191,6 +205,7 @@ fn check_wrapper(values: &Values<'_>, wrapper: &str, target: &Target, text: &str
         Target::Dir { .. } => "dir",
         Target::S3(_) => "s3",
         Target::Gcs(_) => "gcs",
+        Target::Rsync(_) => "rsync",
     };
     if wrapper == scheme {
         return Ok(());

@@ -87,6 +87,9 @@ pub fn rewrite(
     settings: &Settings,
     is_late: IsLate<'_>,
 ) -> Result<Rewrite, Refusal> {
+    if request.uses_rsync() && !settings.has_rsync {
+        return Err(Refusal::NoRsync);
+    }
     let original = request.pipeline_spec(&pipeline.object)?;
     let name = request.pipeline_name(&pipeline.object);
     let scope = Scope::of_run(run, namespace).in_pipeline(original, request.known_name(run, &pipeline.object));

@@ -5,4 +5,13 @@
 pub struct Settings {
     /// The image of the injected steps.
     pub image: String,
+    /// Whether that image has the program rsync.
+    pub has_rsync: bool,
+}
+
+impl Settings {
+    /// For an image that has no other program than ours.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self { image: image.into(), has_rsync: false }
+    }
 }

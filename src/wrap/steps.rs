@@ -147,6 +147,10 @@ impl Context<'_> {
             json!({"name": "TEKTON_WRAP_CREDENTIALS", "value": "$(credentials.path)"}),
         ];
         env.extend(access_variables(&self.request.access));
+        if self.request.uses_rsync() {
+            // Files on their way; not every container has a folder of its own that it may write to.
+            env.push(json!({"name": "TMPDIR", "value": STATE_DIR}));
+        }
         env.extend(config.to_env().into_iter().map(|(name, value)| json!({"name": name, "value": value})));
         if self.hermetic {
             env.push(json!({"name": HERMETIC_EXEMPTION, "value": PROGRAM}));
@@ -214,7 +218,7 @@ fn own_volumes(plan: &TaskPlan, request: &Request, names: &VolumeNames) -> Resul
     let volume = |name: &str, source: &'static str, value: Value, path: &'static str, read_only: bool| {
         Ok(Volume { name: names.free(name)?, source: (source, value), path, read_only })
     };
-    let state = (!plan.restore.is_empty() && !plan.save.is_empty())
+    let state = (request.uses_rsync() || !plan.restore.is_empty() && !plan.save.is_empty())
         .then(|| volume("tekton-wrap-state", "emptyDir", json!({}), STATE_DIR, false));
     // Optional, so that the step can say what is absent, where the kubelet would wait for it in silence.
     let credentials = request.access.credentials.as_ref().map(|secret| {

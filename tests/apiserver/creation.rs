@@ -93,7 +93,7 @@ fn name_steps(value: &mut Value) {
 
 /// What `render` makes of `run` with `objects`.
 async fn render(objects: &FileObjects, run: &Value, namespace: &Namespace) -> Value {
-    let settings = Settings { image: IMAGE.to_owned() };
+    let settings = Settings::new(IMAGE);
     let rewrite = wrap_run(objects, run, &*namespace.name, &settings).await.unwrap();
     rewrite.expect("a run for the resolver wrap").run
 }

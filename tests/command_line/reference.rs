@@ -11,7 +11,7 @@ use tekton_wrap::{
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md");
 
 /// Commands, in the order of `tekton-wrap --help`.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 18] = [
     "webhook",
     "render",
     "restore",
@@ -21,11 +21,13 @@ const COMMANDS: [&str; 16] = [
     "start",
     "list",
     "describe",
+    "report",
     "cp",
     "cat",
     "ls",
     "diff",
     "rerun",
+    "version",
     "completion",
     "man",
 ];

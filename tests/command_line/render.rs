@@ -212,6 +212,15 @@ fn graphs_for_mermaid_and_graphviz() {
     let dot = render(&files, &["-f", "all.yaml", "--explain", "-o", "dot"], "").text;
     assert!(dot.starts_with("digraph run {\n  node [shape=box]\n  t0 [label=\"one\\nrestores "), "{dot}");
     assert!(dot.contains(", style=dashed]\n") && dot.ends_with("  t0 -> t1\n}\n"), "{dot}");
+    // The page has one graph for each run, and what can't be wrapped is told beside it.
+    let html = render(&files, &["-f", "all.yaml", "--explain", "-o", "html"], "").text;
+    assert!(html.starts_with("<!doctype html>") && html.contains("<h1>good "), "{html}");
+    assert_eq!(html.matches("<article class=\"task planned\"").count(), 3);
+    for says in
+        ["<dt>restores</dt><dd>w from one</dd>", "<dt>saves</dt><dd>w as &lt;run uid&gt;.1.w</dd>", ">finally</text>"]
+    {
+        assert!(html.contains(says), "{says}\n{html}");
+    }
 }
 
 /// Names are those of whoever wrote the Pipeline: in the table, in YAML and in messages they move no cursor and turn no line

@@ -34,6 +34,8 @@ fn commands(dir: &Path) -> Vec<Vec<String>> {
         "no-such-command".to_owned(),
         format!("render -f {example}"),
         format!("render -f {example} --explain"),
+        format!("render -f {example} --explain -o html"),
+        "version --client".to_owned(),
         format!("render -f {}", file("absent.yaml")),
         format!("inspect {image}"),
         format!("inspect {image} --tree"),

@@ -30,7 +30,7 @@ macro_rules! cases {
 }
 
 cases! {
-    base beside between cache cache_failed cache_together conflict conflict_last conflict_rules delete_against_change deleted failed_retry failed_saved final_tasks
+    base beside between cache cache_failed conflict conflict_last conflict_rules delete_against_change deleted failed_retry failed_saved final_tasks
     finally isolated join
     long_names matrix matrix_results mounted_below optional own_types parallel_ends paths pod_template propagated read_only result_edge retry same_name
     same_values sequential sidecar skipped step_actions step_errors sub_paths transitive two_names two_workspaces
@@ -47,6 +47,12 @@ fn every_case_is_listed() {
 #[test]
 fn registry_with_credentials() {
     played::play_with_credentials(&Case::load("join"));
+}
+
+/// A folder is a store for all tasks that have it (docs/stores.md).
+#[test]
+fn a_store_on_a_claim() {
+    played::play_with_store_on_claim();
 }
 
 /// The examples that need nothing but `sh` end well.

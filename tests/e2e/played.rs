@@ -1,6 +1,6 @@
 //! The first driver: the runner of the tests, with a real registry or a folder.
 
-use std::{fs, path::PathBuf, sync::OnceLock, thread};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::OnceLock, thread};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use support::{
     manifests,
     registry::{Registry, USER},
     render::render,
+    rsync::{self, Rsyncd, Sshd},
     runner::{Outcome, Runner, Status},
 };
 
@@ -45,6 +46,21 @@ pub fn play(case: &Case) {
     }
     if all_stores() || case.head.stores.contains(&Store::Dir) {
         play_with_buckets(case);
+        play_with_rsync(case);
+    }
+}
+
+/// Plays a case with the folders that rsync reaches.
+fn play_with_rsync(case: &Case) {
+    if let Some(server) = &shared().rsyncd {
+        let password = json!({"RSYNC_PASSWORD": rsync::USER.1});
+        let place = format!("rsync://{}@{}/locked", rsync::USER.0, server.address);
+        play_with_secret(case, &place, &password, &json!({"credentials": "keys"}));
+    }
+    if let Some(server) = &shared().sshd {
+        let keys = ["ssh-privatekey", "known_hosts"].map(|name| (name, server.secret(name)));
+        let place = format!("rsync+ssh://{}{}", server.login, server.folder.display());
+        play_with_secret(case, &place, &json!(BTreeMap::from(keys)), &json!({"credentials": "keys"}));
     }
 }
 
@@ -54,20 +70,20 @@ fn play_with_buckets(case: &Case) {
         let variables = server.variables(&server.address);
         let keys = json!({"AWS_ACCESS_KEY_ID": ACCESS_KEY.0, "AWS_SECRET_ACCESS_KEY": ACCESS_KEY.1});
         let defaults = json!({"credentials": "keys", "endpoint": variables["AWS_ENDPOINT_URL_S3"], "region": variables["AWS_REGION"]});
-        play_with_bucket(case, "s3", &keys, &defaults);
+        play_with_secret(case, &format!("s3://{BUCKET}"), &keys, &defaults);
     }
     if let Some(server) = &shared().gcs {
-        play_with_bucket(case, "gs", &json!(server.variables()), &json!({"credentials": "keys"}));
+        play_with_secret(case, &format!("gs://{BUCKET}"), &json!(server.variables()), &json!({"credentials": "keys"}));
     }
 }
 
-/// How to reach the bucket comes from defaults and from a Secret.
-fn play_with_bucket(case: &Case, scheme: &str, keys: &Value, defaults: &Value) {
+/// How to reach the place comes from defaults and from a Secret.
+fn play_with_secret(case: &Case, place: &str, keys: &Value, defaults: &Value) {
     let objects = [
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tekton-wrap"}, "data": defaults}),
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": keys}),
     ];
-    let target = format!("{scheme}://{BUCKET}/{}", case.name);
+    let target = format!("{place}/{}", case.name);
     let base = format!("{}/base", shared().registry.address);
     for case in case.with_objects(&objects).runs() {
         play_times(&case, &target, &base, Runner::default()).iter().for_each(|(_, outcome)| case.check(outcome));
@@ -100,6 +116,17 @@ pub fn play_example(name: &str) {
     let outcome = Runner { program, objects: manifests::parse(&text), ..Runner::default() }.play(&run);
     assert_eq!(outcome.failure, None, "{name}:\n{}", outcome.full_log());
     assert!(outcome.tasks.iter().all(|task| task.status == Status::Succeeded), "{name}: {:?}", outcome.tasks);
+}
+
+/// Plays the run whose store is on a claim that its tasks declare.
+pub fn play_with_store_on_claim() {
+    let file = format!("{}/tests/e2e/store_on_claim.yaml", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(file).expect("the run is there");
+    let run = render(&text, "tekton-wrap").expect("it can be wrapped");
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_tekton-wrap"));
+    let outcome = Runner { program, objects: manifests::parse(&text), ..Runner::default() }.play(&run);
+    assert_eq!(outcome.failure, None, "{}", outcome.full_log());
+    assert!(outcome.tasks.iter().all(|task| task.status == Status::Succeeded), "{:?}", outcome.tasks);
 }
 
 /// Plays a wrapped run of `tests/e2e/stored/`.
@@ -135,6 +162,8 @@ struct Shared {
     registry: Registry,
     s3: Option<S3>,
     gcs: Option<Gcs>,
+    rsyncd: Option<Rsyncd>,
+    sshd: Option<Sshd>,
 }
 
 const BUCKET: &str = "workspaces";
@@ -148,7 +177,8 @@ fn shared() -> &'static Shared {
         s3.iter().for_each(|server| server.make_bucket(BUCKET));
         let gcs = runtime().block_on(Gcs::start());
         gcs.iter().for_each(|server| server.make_bucket(BUCKET));
-        Shared { registry, s3, gcs }
+        let (rsyncd, sshd) = (runtime().block_on(Rsyncd::start()), runtime().block_on(Sshd::start()));
+        Shared { registry, s3, gcs, rsyncd, sshd }
     })
 }
 

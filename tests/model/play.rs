@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 use tekton_wrap::{
     render::FileObjects,
-    rerun::{self, Refusal, Rerun, Scope},
+    rerun::{self, Rerun, RerunRefusal, RerunScope},
     resolve::wrap_run,
     step::{ENV, STATE_DIR, StepConfig},
     tekton::graph::Graph,
@@ -129,10 +129,11 @@ impl<'a> Play<'a> {
     /// The rerun of this run, whose tasks ended like this; none where nothing failed.
     fn planned(&self, ends: &[Option<End>], start: Option<usize>) -> Result<Option<Rerun>, String> {
         let here: Vec<usize> = (0..ends.len()).filter(|&task| self.has(task)).collect();
-        let scope = start.map_or(Scope::Failed, |start| Scope::From(format!("t{}", here[start % here.len()])));
+        let scope =
+            start.map_or(RerunScope::Failed, |start| RerunScope::From(format!("t{}", here[start % here.len()])));
         let (run, children) = self.stored(&here, ends);
         let rerun = match rerun::plan(&run, &children, &scope, &[]) {
-            Err(Refusal::NothingFailed(_)) => return Ok(None),
+            Err(RerunRefusal::NothingFailed(_)) => return Ok(None),
             planned => planned.map_err(|refusal| format!("{scope:?}: {refusal}"))?,
         };
         for name in &rerun.left_out {
@@ -144,7 +145,7 @@ impl<'a> Play<'a> {
         Graph::new(&rerun.run["spec"]["pipelineSpec"]).map_err(|e| e.to_string())?;
         // Once more through the webhook, which must leave it alone.
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let settings = Settings { image: "i".to_owned() };
+        let settings = Settings::new("i");
         let again = runtime.block_on(wrap_run(&FileObjects::default(), &rerun.run, "ns", &settings));
         if again.map_err(|refusal| format!("the webhook refuses the rerun: {refusal}"))?.is_some() {
             return Err("the webhook wraps the rerun again".to_owned());
@@ -491,7 +492,7 @@ fn wrapped(objects: &Value) -> Result<Value, String> {
     let mut files = FileObjects::default();
     files.add(&objects.to_string()).expect("YAML");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let settings = Settings { image: "i".to_owned() };
+    let settings = Settings::new("i");
     let run = &objects["items"][0];
     let rewrite = runtime.block_on(wrap_run(&files, run, "ns", &settings)).map_err(|refusal| refusal.to_string())?;
     Ok(rewrite.expect("a run for the resolver wrap").run)

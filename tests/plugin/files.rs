@@ -131,12 +131,16 @@ async fn listed_and_described() {
     for says in [
         &format!("r in namespace {namespace}: Failed, created "),
         "task two failed: step \"s\" exited with code 3\n",
-        "TASK  STATUS     DURATION\none   Succeeded  -\ntwo   Failed     -\n",
+        "TASK  STATUS     DURATION\none   Succeeded  9s\ntwo   Failed     9s\n",
         "workspace w:\n",
         &image,
     ] {
         assert!(described.contains(says), "{says}\n{described}");
     }
+    let wide = stand.prints(&["describe", "r", "-o", "wide"]);
+    let row = wide.lines().find(|line| line.starts_with("one ")).unwrap();
+    assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["one", "Succeeded", "9s", "2s", "1s", "r-one-pod"]);
+    assert_eq!(stand.prints(&["describe", "r", "-o", "name"]), "pipelinerun.tekton.dev/r\n");
     let json: serde_json::Value = serde_json::from_str(&stand.prints(&["describe", "r", "-o", "json"])).unwrap();
     assert_eq!(json["tasks"][1]["failure"], "step \"s\" exited with code 3");
     assert_eq!(json["workspaces"][0]["tasks"][0]["added"]["files"], 12);

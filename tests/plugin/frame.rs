@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, process::Command};
 
-use support::process::free_port;
+use support::{process::free_port, registry::Registry};
 
 use crate::stand::{Done, Stand, call};
 
@@ -76,6 +76,42 @@ async fn first_errors() {
     let said = sentence(call(rerun().arg("--kubeconfig").arg(&file)));
     assert!(said.contains("does not know you (") && said.ends_with("log in again\n"), "{said}");
 }
+
+/// The registry lets nobody in without credentials, and this machine has none.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_rights_in_the_registry() {
+    let (stand, registry) = (Stand::new().await, Registry::start_with_user().await);
+    let image = format!("{}/private:r", registry.address);
+    let run = support::render::render(&RUN.replace("IMAGE", &image), "tekton-wrap").unwrap();
+    stand.namespace.accepts(&run).await;
+    for args in [&["cat", "r:w/file"][..], &["ls", "r:w"], &["cp", "r:w/file", "here"], &["diff", "r", "one", "one"]] {
+        let refused = stand.refuses(args);
+        assert!(refused.lines().count() == 1 && refused.starts_with(&registry.address), "{refused}");
+        let says = [
+            " denied reading the manifest (401 ",
+            &format!("; add credentials for {}: there are none in ", registry.address),
+        ];
+        assert!(says.iter().all(|says| refused.contains(says)), "{refused}");
+    }
+    // What is known without the registry is told all the same.
+    let described = stand.prints(&["describe", "r"]);
+    assert!(described.contains("one   Pending") && described.contains("add credentials for"), "{described}");
+    stand.prints(&["report", "r", "-o", "page.html"]);
+    assert!(fs::read_to_string(stand.path("page.html")).unwrap().contains("add credentials for"));
+}
+
+const RUN: &str = r#"
+apiVersion: tekton.dev/v1
+kind: PipelineRun
+metadata: {name: r, annotations: {tekton-wrap.dev/wrap: w, tekton-wrap.dev/target: "IMAGE"}}
+spec:
+  pipelineSpec:
+    workspaces: [{name: w}]
+    tasks:
+    - name: one
+      workspaces: [{name: w}]
+      taskSpec: {workspaces: [{name: w}], steps: [{name: s, image: sh}]}
+"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_arguments_end_with_2() {

@@ -2,7 +2,11 @@
 //! the place of Tekton's controller.
 
 mod files;
+mod forms;
 mod frame;
+mod report;
 mod rerun;
 mod stand;
 mod start;
+mod streams;
+mod version;

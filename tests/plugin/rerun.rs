@@ -181,6 +181,12 @@ async fn as_if_it_had_never_failed() {
         crate::stand::call(std::process::Command::new(support::program()).args(["inspect", "--verify", &target]));
     assert!(verified.succeeded && !verified.out.contains("not checked"), "{verified:?}");
 
+    // A page about a rerun says whose files it started from.
+    let page = stand.prints(&["report", name, "-o", "-"]);
+    let says =
+        "workspace &quot;src&quot; has also what tasks of an earlier run left: clone, build, lint, test, package";
+    assert!(page.contains(says) && page.contains("<dt>rerun of</dt><dd>"), "{page}");
+
     // Without the snapshots there is no rerun.
     let pruned = format!("{}/six:failed", stand.registry.address);
     let pruned = crate::stand::call(std::process::Command::new(support::program()).args(["prune", &pruned]));
@@ -208,6 +214,20 @@ async fn refused() {
     );
     let unknown = stand.refuses(&["rerun", "fine", "--from", "x"]);
     assert!(unknown.starts_with(r#"run "fine" has no task "x": its tasks are "clone", "build""#), "{unknown}");
+    // A Pipeline that was changed since; times are whole seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let pipeline = serde_json::json!({"apiVersion": "tekton.dev/v1", "kind": "Pipeline", "metadata": {"name": "six"},
+        "spec": {"tasks": [{"name": "t", "taskRef": {"name": "t"}}]}});
+    let changed = stand.namespace.accepts(&pipeline).await;
+    let changed = changed["metadata"]["creationTimestamp"].as_str().unwrap();
+    let rerun = ["rerun", "fine", "--from", "publish", "--dry-run", "-o", "name"];
+    assert_eq!(
+        stand.refuses(&rerun),
+        format!(
+            r#"pipeline "six" was changed at {changed}, after run "fine" was created: a rerun has the pipeline as it was then; give --as-stored if that is meant, or start a new run for the changed one"#
+        )
+    );
+    assert_eq!(stand.prints(&[&rerun[..], &["--as-stored"]].concat()), "pipelinerun.tekton.dev/fine-rerun-\n");
     stand.set_status(&run, "fine", serde_json::json!({"conditions": []})).await;
     let running = stand.refuses(&["rerun", "fine", "--failed"]);
     assert!(running.starts_with(r#"run "fine" is still running"#), "{running}");

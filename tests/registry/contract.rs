@@ -36,6 +36,10 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
         let config = secrets.path().join("config.json");
         fs::write(&config, json!({"auths": hosts.collect::<serde_json::Map<_, _>>()}).to_string()).unwrap();
         let options = StoreOptions { credentials: options_with(&config).credentials, ..bucket_options() };
+        let options = match (&first, sshd()) {
+            (Target::Rsync(_), Some(server)) => StoreOptions { cloud: rsync::login(server, secrets.path()), ..options },
+            _ => options,
+        };
         let store = store::open_with(&first, &options).unwrap();
         test(&Places { first, second, options, mounts, complete, _folder: secrets }, &*store);
     };
@@ -52,6 +56,12 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
     }
     if gcs().is_some() {
         run("Google Cloud Storage", bucket("gs"), bucket("gs"), true, true);
+    }
+    if let Some(server) = rsyncd() {
+        run("rsync", rsync::in_module(server, "ci"), rsync::in_module(server, "ci"), false, true);
+    }
+    if let Some(server) = sshd() {
+        run("rsync over ssh", rsync::over_ssh(server), rsync::over_ssh(server), false, true);
     }
 }
 

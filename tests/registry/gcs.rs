@@ -84,3 +84,41 @@ fn a_tag_that_moved_meanwhile_stays() {
     let seen = faults.seen("DELETE", "manifests%2Fv1");
     assert!(seen[0].target().contains("?ifGenerationMatch=1"), "{}", seen[0].target());
 }
+
+#[test]
+fn what_goes_wrong_is_said() {
+    let Some(server) = gcs() else { return };
+    let at = |address: &str| {
+        let variables = [("STORAGE_EMULATOR_HOST".to_owned(), address.to_owned())].into();
+        StoreOptions { cloud: Environment::new(variables, None), ..impatient() }
+    };
+    let faults = Faults::start(&server.address);
+    for (reason, status) in [("authError", "401 Unauthorized"), ("forbidden", "403 Forbidden")] {
+        faults.on("GET", reason, usize::MAX, answer(status, reason));
+    }
+    faults.on("GET", "busy", usize::MAX, answer("503 Service Unavailable", "backendError"));
+    let front = &faults.address;
+    for (prefix, address, expected) in [
+        ("authError", front.as_str(), format!("{front} denied reading an object (401 authError: A message); ")),
+        ("forbidden", front, format!("{front} denied reading an object (403 forbidden: A message); ")),
+        (
+            "busy",
+            front,
+            format!(
+                "{front} failed reading an object (503 backendError: A message); this is a fault of the server: look at its log (tried "
+            ),
+        ),
+        (
+            "a",
+            "127.0.0.1:1",
+            "127.0.0.1:1 can't be reached: nothing listens there (connection refused) (tried ".to_owned(),
+        ),
+    ] {
+        let target: Target = format!("gs://{BUCKET}/{prefix}:v1").parse().unwrap();
+        let error = store::open_with(&target, &at(address)).unwrap().manifest("v1").unwrap_err().to_string();
+        assert!(error.starts_with(&format!("gs://{BUCKET}/{prefix}/manifests/v1: {expected}")), "{error}");
+    }
+    let absent: Target = "gs://absent-bucket/a:v1".parse().unwrap();
+    let error = store::open_with(&absent, &at(&server.address)).unwrap().put_bytes(b"x").unwrap_err().to_string();
+    assert!(error.starts_with("gs://absent-bucket/a/") && error.contains("404"), "{error}");
+}

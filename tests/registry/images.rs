@@ -33,6 +33,44 @@ async fn the_products_image_holds_the_binary_and_nothing_else() {
     assert_eq!(files, [tekton_wrap::step::PROGRAM]);
 }
 
+/// What rsync and ssh need is in it: they start where there is nothing else.
+#[test]
+fn an_image_with_rsync() {
+    let isolation = support::runner::isolation();
+    if super::rsyncd().is_none() || isolation.is_err() {
+        return;
+    }
+    let registry = super::wait_for(Registry::start());
+    let program = env!("CARGO_BIN_EXE_tekton-wrap");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/build");
+    let reference = format!("{}/tekton-wrap:v1-rsync", registry.address);
+    let reference = output(Command::new(&script).args(["--with", "rsync", &reference, program])).trim().to_owned();
+    let root = tempfile::tempdir().expect("a folder");
+    output(Command::new(program).args(["restore", &reference]).arg(root.path()));
+    let isolation = isolation.expect("there is one");
+    let run = |inside: &str| {
+        let script = format!("mkdir -p \"$0/dev\" && mount --rbind /dev \"$0/dev\" && {inside}");
+        let mut command = Command::new(isolation[0]);
+        let output =
+            command.args(&isolation[1..]).args(["sh", "-c", &script]).arg(root.path()).output().expect("sh starts");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    assert!(run("chroot \"$0\" /usr/bin/rsync --version").contains("rsync  version 3"));
+    assert!(run("chroot \"$0\" /usr/bin/ssh -V").contains("OpenSSH"));
+    // For a user that no file names, as src/store/rsync/process.rs does it.
+    let wrapper = "/tekton-wrap/lib/libnss_wrapper.so";
+    if rustix::process::getuid().is_root() && root.path().join(&wrapper[1..]).exists() {
+        let users = "chmod 755 \"$0\"; echo step:x:1234:1234::/:/ >\"$0/users\"; echo step:x:1234: >\"$0/groups\"; loader=$(cd \"$0\"; ls lib*/ld-linux*)";
+        let names = "NSS_WRAPPER_PASSWD=/users NSS_WRAPPER_GROUP=/groups";
+        let ssh = format!("chroot --userspec=1234:1234 \"$0\" \"/$loader\" --preload {wrapper} /usr/bin/ssh -G host");
+        assert!(run(&format!("{users}; {ssh}")).contains("No user exists for uid 1234"));
+        let found = run(&format!("{users}; {names} {ssh}"));
+        assert!(found.contains("user step"), "{found}");
+    }
+    let refused = Command::new(&script).args(["--with", "scp", "x:v1"]).output().expect("it starts");
+    assert_eq!(refused.status.code(), Some(2));
+}
+
 /// The header of an ELF program (System V ABI), as far as `images/build` reads it: class, byte order, machine.
 fn stand_in(class_and_order: [u8; 2], machine: [u8; 2]) -> tempfile::NamedTempFile {
     let mut header = [0; 64];

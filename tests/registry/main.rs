@@ -17,6 +17,7 @@ mod messages;
 mod mirror;
 mod prune;
 mod requests;
+mod rsync;
 mod s3;
 mod soak;
 mod tools;
@@ -37,6 +38,7 @@ use serde_json::json;
 use support::{
     buckets::{Gcs, S3},
     registry::Registry,
+    rsync::{Rsyncd, Sshd},
 };
 use tekton_wrap::{
     store::{self, Blob, Credentials, Environment, RetryPolicy, Store, StoreError, StoreOptions},
@@ -64,6 +66,18 @@ fn gcs() -> Option<&'static Gcs> {
         Some(server)
     });
     GCS.as_ref()
+}
+
+/// A folder that a daemon gives, where there is rsync.
+fn rsyncd() -> Option<&'static Rsyncd> {
+    static RSYNCD: LazyLock<Option<Rsyncd>> = LazyLock::new(|| wait_for(Rsyncd::start()));
+    RSYNCD.as_ref()
+}
+
+/// The same over ssh.
+fn sshd() -> Option<&'static Sshd> {
+    static SSHD: LazyLock<Option<Sshd>> = LazyLock::new(|| wait_for(Sshd::start()));
+    SSHD.as_ref()
 }
 
 const BUCKET: &str = "test-bucket";

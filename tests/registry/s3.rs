@@ -271,6 +271,34 @@ fn what_goes_wrong_is_said() {
 }
 
 #[test]
+fn what_a_server_says_of_credentials_and_load_is_said() {
+    let Some(behind) = Behind::start(impatient()) else { return };
+    let front = &behind.faults.address;
+    for (status, code, expected) in [
+        (
+            "400 Bad Request",
+            "ExpiredToken",
+            format!(
+                "{front} denied reading an object (400 ExpiredToken: A message); the credentials have expired: renew them; "
+            ),
+        ),
+        ("403 Forbidden", "AccessDenied", format!("{front} denied reading an object (403 AccessDenied: A message); ")),
+        (
+            "503 Slow Down",
+            "SlowDown",
+            format!(
+                "{front} rate limited reading an object (503 SlowDown: A message); it asks for fewer requests: try again later, or spread runs over more prefixes (tried "
+            ),
+        ),
+    ] {
+        behind.faults.on("GET", "/manifests/", usize::MAX, xml(status, code));
+        let error = behind.store.manifest("v1").unwrap_err().to_string();
+        assert!(error.contains(&expected) && error.starts_with("s3://test-bucket/"), "{error}");
+        behind.faults.forget_rules();
+    }
+}
+
+#[test]
 fn the_region_is_learned() {
     let Some(server) = s3() else { return };
     let mut variables = server.variables(&server.address);

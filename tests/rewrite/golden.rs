@@ -38,7 +38,7 @@ fn objects(case: &str) -> FileObjects {
 }
 
 fn wrap(objects: &FileObjects, run: &Value) -> Option<Rewrite> {
-    let settings = Settings { image: "registry.example/tekton-wrap:v1".to_owned() };
+    let settings = Settings::new("registry.example/tekton-wrap:v1");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(wrap_run(objects, run, "default", &settings)).unwrap()
 }

@@ -138,7 +138,7 @@ fn wrapped(tasks: &[Task], spec: &Value) -> Vec<[Option<StepConfig>; 2]> {
     let items: Vec<Value> = [run.clone(), pipeline].into_iter().chain(referenced).collect();
     objects.add(&json!({"kind": "List", "items": items}).to_string()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let settings = Settings { image: "i".to_owned() };
+    let settings = Settings::new("i");
     let wrap = |run: &Value| runtime.block_on(wrap_run(&objects, run, "ns", &settings)).unwrap();
     let result = wrap(&run).expect("a run for the resolver wrap").run;
     assert!(wrap(&result).is_none(), "a wrapped run is wrapped again");

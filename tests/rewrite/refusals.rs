@@ -66,9 +66,12 @@ pub fn wrap_in(creation: Creation<'_>, changes: &[(usize, &str, Value)]) -> Resu
     }
     let mut all = FileObjects::default();
     all.add(&json!({"kind": "List", "items": objects}).to_string()).unwrap();
+    wrap_objects(creation, &all, &Settings::new("i"))
+}
+
+fn wrap_objects(creation: Creation<'_>, all: &FileObjects, settings: &Settings) -> Result<Option<Rewrite>, Refusal> {
     let run = all.runs().next().unwrap();
-    let settings = Settings { image: "i".to_owned() };
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(wrap_run(&all, run, creation, &settings))
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(wrap_run(all, run, creation, settings))
 }
 
 /// A value and what stands behind it may be a variable together.
@@ -301,7 +304,43 @@ fn refused_with_a_sentence() {
             RUN,
             target,
             json!("azblob://container/x"),
-            r#"param "target" of resolver wrap: "azblob://container/x" has the scheme azblob://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix, gs://bucket/prefix or dir:///path"#,
+            r#"param "target" of resolver wrap: "azblob://container/x" has the scheme azblob://, which is not supported; use a registry (quay.io/me/image:tag), s3://bucket/prefix, gs://bucket/prefix, rsync://host/module/path, rsync+ssh://user@host/path or dir:///path"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("rsync://host/ci/x"),
+            "rsync:// and rsync+ssh:// take an image of the injected steps with the program rsync, and the one of this cluster has none: its operator has to install one that images/build --with rsync made",
+        ),
+        (
+            RUN,
+            add,
+            param("base", json!("rsync://host/ci/x")),
+            "rsync:// and rsync+ssh:// take an image of the injected steps with the program rsync, and the one of this cluster has none: its operator has to install one that images/build --with rsync made",
+        ),
+        (
+            RUN,
+            target,
+            json!("rsync+ssh://me@host/ci/x"),
+            r#"param "credentials" of resolver wrap is missing: rsync+ssh:// takes a Secret with a private key and known_hosts, name it"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("rsync://host"),
+            r#"param "target" of resolver wrap: "rsync://host" is not a place for rsync: it names no module: write rsync://host/module/path:tag"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("rsync://-e/ci/x"),
+            r#"param "target" of resolver wrap: "rsync://-e/ci/x" is not a place for rsync: "-e" is not a host's name"#,
+        ),
+        (
+            RUN,
+            target,
+            json!("rsync+ssh://me:secret@host/ci/x"),
+            r#"param "target" of resolver wrap: "rsync+ssh://***@host/ci/x" is not a place for rsync: a password has no place in it: it belongs into the Secret of the param "credentials""#,
         ),
         (
             RUN,
@@ -675,6 +714,33 @@ fn a_run_that_etcd_would_not_take() {
     assert!(message.starts_with(r#"the wrapped form of pipeline "p" has 7"#), "{message}");
 }
 
+/// With an image that has it, and with the Secret where it needs one.
+#[test]
+fn rsync_where_the_image_has_it() {
+    let settings = Settings { has_rsync: true, ..Settings::new("i") };
+    for (target, wrapper, credentials) in
+        [("rsync://host/ci/x", "wrap", None), ("rsync+ssh://me@host/ci/x", "wrap.rsync", Some("s"))]
+    {
+        let mut objects = tekton_wrap::yaml::parse(WORKS).unwrap().remove(0);
+        let reference = &mut objects[RUN]["spec"]["pipelineRef"];
+        reference["resolver"] = json!(wrapper);
+        reference["params"][2]["value"] = json!(target);
+        let params = reference["params"].as_array_mut().unwrap();
+        params.extend(credentials.map(|secret| json!({"name": "credentials", "value": secret})));
+        let mut all = FileObjects::default();
+        all.add(&json!({"kind": "List", "items": objects}).to_string()).unwrap();
+        let wrapped = wrap_objects("ns".into(), &all, &settings).unwrap().unwrap().run;
+        // The first task restores nothing, and has a folder for files on their way all the same.
+        let spec = &wrapped["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"];
+        let volumes: Vec<_> = spec["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]).collect();
+        assert_eq!(volumes[0], "tekton-wrap-state");
+        let save = &spec["steps"][1];
+        let env = save["env"].as_array().unwrap();
+        assert!(env.contains(&json!({"name": "TMPDIR", "value": tekton_wrap::step::STATE_DIR})), "{env:?}");
+        assert!(save["volumeMounts"].to_string().contains(tekton_wrap::step::STATE_DIR));
+    }
+}
+
 /// The example with resolvers: its pipeline stands for the one in the repository, what only a cluster has is named.
 #[test]
 fn files_have_no_resolvers() {
@@ -682,7 +748,7 @@ fn files_have_no_resolvers() {
         let mut objects = FileObjects::default();
         objects.add(text).unwrap();
         let run = objects.runs().next().unwrap().clone();
-        let settings = Settings { image: "tekton-wrap:v1".to_owned() };
+        let settings = Settings::new("tekton-wrap:v1");
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(wrap_run(&objects, &run, "default", &settings)).map(Option::unwrap)
     };

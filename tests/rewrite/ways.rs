@@ -62,7 +62,7 @@ fn wrap(run: &Value, others: &[Value]) -> Result<Option<Rewrite>, Refusal> {
     let mut objects = FileObjects::default();
     objects.add(OBJECTS).unwrap();
     objects.add(&json!({"kind": "List", "items": others}).to_string()).unwrap();
-    let settings = Settings { image: "i".to_owned() };
+    let settings = Settings::new("i");
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(wrap_run(&objects, run, "ns", &settings))
 }
 

@@ -98,7 +98,7 @@ impl Running {
             source: stage,
             metrics: Arc::default(),
             health: Arc::new(healthy()),
-            settings: Settings { image: "quay.io/tekton-wrap/tekton-wrap:v1".to_owned() },
+            settings: Settings::new("quay.io/tekton-wrap/tekton-wrap:v1"),
             limits: ConnectionLimits::default(),
             capacity: Capacity::new(Work::on_threads(2)),
             shutdown_delay: Duration::ZERO,

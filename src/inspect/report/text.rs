@@ -8,6 +8,7 @@ use super::{Layers, Report, TaskReport, Total};
 use crate::{
     inspect::{
         changes::{Amount, Summary},
+        holding::Holding,
         source::ImageKind,
     },
     quote::{Line, Quoted},
@@ -36,7 +37,7 @@ impl fmt::Display for Report {
             self.table(f)?;
         }
         writeln!(f)?;
-        let Total { layers, amount, directories } = &self.total;
+        let Total { layers, holds: Holding { amount, directories } } = &self.total;
         let directories =
             if *directories == 1 { "1 directory".to_owned() } else { format!("{directories} directories") };
         writeln!(f, "{} and {directories}, {} in {layers}", count(amount.files, "file"), size(amount.bytes))?;

@@ -20,19 +20,30 @@ pub fn of_pipeline(name: &str) -> Value {
         "spec": {"pipelineRef": {"name": name}}})
 }
 
-/// The run in `documents`, or one of the only Pipeline in them. The error is a clause that fits after a file's name.
-pub fn of_documents(documents: Vec<Value>) -> Result<Value, String> {
+/// Why documents are no run. A clause that fits after a file's name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidDocuments {
+    /// Something else is among them.
+    #[error("it has {0} in it: apply that first (kubectl apply -f), and give one PipelineRun or Pipeline")]
+    OtherKind(String),
+    /// There is none, or there are several.
+    #[error("it has {0} documents: give one PipelineRun or one Pipeline")]
+    Count(usize),
+    /// A field is something else.
+    #[error("its {0} is not an object")]
+    NoObject(&'static str),
+}
+
+/// The run in `documents`, or one of the only Pipeline in them.
+pub fn of_documents(documents: Vec<Value>) -> Result<Value, InvalidDocuments> {
     let known = ["PipelineRun", "Pipeline"];
     if let Some(other) = documents.iter().find(|document| !known.iter().any(|kind| document["kind"] == *kind)) {
         let kind = other["kind"].as_str().unwrap_or("a document without a kind");
-        return Err(format!(
-            "it has {kind} in it: apply that first (kubectl apply -f), and give one PipelineRun or Pipeline"
-        ));
+        return Err(InvalidDocuments::OtherKind(kind.to_owned()));
     }
-    let [document] = <[Value; 1]>::try_from(documents)
-        .map_err(|all| format!("it has {} documents: give one PipelineRun or one Pipeline", all.len()))?;
-    if let Some(field) = ["metadata", "spec"].iter().find(|field| !document[**field].is_object()) {
-        return Err(format!("its {field} is not an object"));
+    let [document] = <[Value; 1]>::try_from(documents).map_err(|all| InvalidDocuments::Count(all.len()))?;
+    if let Some(field) = ["metadata", "spec"].into_iter().find(|field| !document[*field].is_object()) {
+        return Err(InvalidDocuments::NoObject(field));
     }
     if document["kind"] == "PipelineRun" {
         return Ok(document);
@@ -154,7 +165,7 @@ mod tests {
             (vec![json!({"kind": "PipelineRun", "metadata": "r"})], "its metadata is not an object"),
             (vec![pipeline, json!({"kind": "Task"})], "it has Task in it: apply that first"),
         ] {
-            let error = of_documents(documents).unwrap_err();
+            let error = of_documents(documents).unwrap_err().to_string();
             assert!(error.starts_with(says), "{error}");
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use ignore::WalkBuilder;
 
-use super::super::{Error, stored::StoredRun};
+use super::super::{PluginError, stored::StoredRun};
 use crate::workspace;
 
 /// `NAME=DIR`
@@ -20,8 +20,8 @@ pub struct Folder {
 
 impl Folder {
     /// Parses `NAME=DIR`; the folder must exist.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let wrong = |problem: &str| Error::Argument(format!("--base {text:?}: {problem}"));
+    pub fn parse(text: &str) -> Result<Self, PluginError> {
+        let wrong = |problem: &str| PluginError::Argument(format!("--base {text:?}: {problem}"));
         let (workspace, dir) = text.split_once('=').ok_or_else(|| wrong("write NAME=DIR"))?;
         let dir = PathBuf::from(dir);
         if !dir.is_dir() {
@@ -33,14 +33,15 @@ impl Folder {
 
 /// Saves `folders` as images beside the target of the workspace `beside` of a run that is about to be created. Gives what
 /// param `base` says about them. A workspace without a folder starts empty.
-pub fn save(folders: &[Folder], run: &StoredRun<'_>, beside: &str, ignores: bool) -> Result<String, Error> {
+pub fn save(folders: &[Folder], run: &StoredRun<'_>, beside: &str, ignores: bool) -> Result<String, PluginError> {
     if run.repository_has_uid(beside) {
-        return Err(Error::Argument(format!(
+        return Err(PluginError::Argument(format!(
             "--base: the repository of the target of workspace {beside:?} has the UID of the run in it, which is not known before: put the UID into the tag, or give --target"
         )));
     }
-    let place =
-        |workspace: &str| Ok::<_, Error>(run.target(beside)?.with_tag(&format!("base-{}-{workspace}", run.name())));
+    let place = |workspace: &str| {
+        Ok::<_, PluginError>(run.target(beside)?.with_tag(&format!("base-{}-{workspace}", run.name())))
+    };
     for workspace in run.workspaces() {
         let staged = Staged::new()?;
         if let Some(folder) = folders.iter().find(|folder| folder.workspace == workspace) {
@@ -55,7 +56,7 @@ pub fn save(folders: &[Folder], run: &StoredRun<'_>, beside: &str, ignores: bool
 struct Staged(PathBuf);
 
 impl Staged {
-    fn new() -> Result<Self, Error> {
+    fn new() -> Result<Self, PluginError> {
         let parent = std::env::temp_dir();
         let mut number = std::process::id();
         loop {
@@ -69,14 +70,14 @@ impl Staged {
     }
 
     /// Adds what is in `dir`, but for what git ignores if `ignores`.
-    fn fill(&self, dir: &Path, ignores: bool) -> Result<(), Error> {
+    fn fill(&self, dir: &Path, ignores: bool) -> Result<(), PluginError> {
         let mut walk = WalkBuilder::new(dir);
         walk.standard_filters(false);
         if ignores {
             walk.git_ignore(true).git_exclude(true).git_global(true).parents(true).require_git(false);
         }
         for found in walk.build() {
-            let found = found.map_err(|e| Error::Argument(format!("{}: {e}", dir.display())))?;
+            let found = found.map_err(|e| PluginError::Argument(format!("{}: {e}", dir.display())))?;
             let path = found.path();
             let below = path.strip_prefix(dir).unwrap_or(path);
             if !below.as_os_str().is_empty() {

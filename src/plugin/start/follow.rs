@@ -1,10 +1,18 @@
-//! `--showlog`: the logs of a run's steps, each when it is over, until the run is.
+//! `--showlog`: the logs of a run's steps while they are written, until the run is over.
 
-use std::{collections::BTreeSet, io::Write, thread, time::Duration};
+use std::{collections::BTreeSet, io::Write, time::Duration};
 
+use futures_util::{AsyncBufReadExt, AsyncReadExt, StreamExt, stream::FuturesUnordered};
 use serde_json::Value;
+use tokio::{
+    sync::mpsc::{self, Sender},
+    time,
+};
 
-use super::super::{Error, cluster::Cluster, stored};
+use super::super::{
+    PluginError,
+    cluster::{PIPELINE_RUN, TASK_RUN, UserCluster},
+};
 use crate::{
     quote::Line,
     tekton::{
@@ -13,50 +21,152 @@ use crate::{
     },
 };
 
-/// How often the cluster is asked.
+/// How often the cluster is asked how far the run and its tasks are.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Prints until `run` is over; fails if it does.
-pub fn follow(cluster: &Cluster, run: &Value, out: &mut dyn Write) -> Result<(), Error> {
+/// How long the logs of a run that is over may take to end.
+const REST: Duration = Duration::from_secs(10);
+
+/// Longer lines are cut into several: bytes.
+const MAX_LINE: u64 = 64 << 10;
+
+/// Lines that may wait to be printed.
+const WAITING: usize = 1024;
+
+/// Prints until `run` is over, the lines of all its tasks as they come; fails if it does.
+pub fn follow(cluster: &UserCluster, run: &Value, out: &mut dyn Write) -> Result<(), PluginError> {
     let name = run["metadata"]["name"].as_str().unwrap_or_default();
-    let mut shown = BTreeSet::new();
-    loop {
-        let run = cluster.run(name)?;
-        let state = status::state(&run);
-        for child in stored::children(cluster, &run)? {
-            let task = child["metadata"]["labels"]["tekton.dev/pipelineTask"].as_str().unwrap_or("-").to_owned();
-            show(cluster, &child, &task, &mut shown, out)?;
-        }
-        out.flush().map_err(Error::Output)?;
-        let message = status::condition(&run).map_or("", |condition| text(condition, "message"));
-        match state {
-            State::Running => thread::sleep(INTERVAL),
-            State::Succeeded => {
-                return writeln!(out, "{name} succeeded: {}", Line(message)).map_err(Error::Output);
+    let ended = cluster.block_on(printed(cluster, name, out))?;
+    let message = status::condition(&ended).map_or("", |condition| text(condition, "message"));
+    if status::state(&ended) == State::Succeeded {
+        return writeln!(out, "{name} succeeded: {}", Line(message)).map_err(PluginError::Output);
+    }
+    Err(PluginError::RunFailed { run: name.to_owned(), message: message.to_owned() })
+}
+
+/// Prints until the run `name` is over; the run as it is then.
+async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Result<Value, PluginError> {
+    let (sender, mut lines) = mpsc::channel::<String>(WAITING);
+    let mut followers = FuturesUnordered::new();
+    let (mut pods, mut over) = (BTreeSet::new(), BTreeSet::new());
+    let mut ticks = time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let ended = loop {
+        tokio::select! {
+            line = lines.recv() => line.map_or(Ok(()), |line| print(out, &line))?,
+            Some(()) = followers.next() => {}
+            _ = ticks.tick() => {
+                let run = cluster.get(PIPELINE_RUN, name).await?.ok_or_else(|| cluster.no_run(name))?;
+                for child in status::children(&run).iter().filter(|child| child.kind == TASK_RUN.name) {
+                    if over.contains(child.name) {
+                        continue;
+                    }
+                    let Some(found) = cluster.get(TASK_RUN, child.name).await? else { continue };
+                    if status::state(&found) != State::Running {
+                        over.insert(child.name.to_owned());
+                    }
+                    let pod = field(&found, "status").map_or("", |status| text(status, "podName")).to_owned();
+                    // A task that is tried again has another pod.
+                    if !pod.is_empty() && pods.insert(pod.clone()) {
+                        let pod = Pod { cluster, task: child.task.to_owned(), run: child.name.to_owned(), name: pod };
+                        followers.push(pod.follow(sender.clone()));
+                    }
+                }
+                if status::state(&run) != State::Running {
+                    break run;
+                }
             }
-            State::Failed => return Err(Error::RunFailed { run: name.to_owned(), message: message.to_owned() }),
+        }
+    };
+    drop(sender);
+    let rest = async {
+        loop {
+            tokio::select! {
+                line = lines.recv() => match line {
+                    Some(line) => print(out, &line)?,
+                    None => return Ok(()),
+                },
+                Some(()) = followers.next() => {}
+            }
+        }
+    };
+    match time::timeout(REST, rest).await {
+        Ok(done) => done.map(|()| ended),
+        Err(_) => {
+            tracing::warn!("the run is over, but the log of one of its steps does not end: it is not waited for");
+            Ok(ended)
         }
     }
 }
 
-/// Prints the log of each step of a TaskRun that is over and was not shown before.
-fn show(
-    cluster: &Cluster,
-    child: &Value,
-    task: &str,
-    shown: &mut BTreeSet<(String, String)>,
-    out: &mut dyn Write,
-) -> Result<(), Error> {
-    let status = field(child, "status").unwrap_or(&Value::Null);
-    let pod = text(status, "podName");
-    for step in items(status, "steps").iter().filter(|step| field(step, "terminated").is_some()) {
-        let container = text(step, "container");
-        if !shown.insert((pod.to_owned(), container.to_owned())) {
-            continue;
-        }
-        for line in cluster.log(pod, container, None).unwrap_or_default().lines() {
-            writeln!(out, "[{task} : {}] {}", text(step, "name"), Line(line)).map_err(Error::Output)?;
+fn print(out: &mut dyn Write, line: &str) -> Result<(), PluginError> {
+    // Whoever looks at it wants to see it now.
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(PluginError::Output)
+}
+
+/// A pod whose steps are followed, one after the other.
+struct Pod<'a> {
+    cluster: &'a UserCluster,
+    task: String,
+    /// Its TaskRun.
+    run: String,
+    name: String,
+}
+
+impl Pod<'_> {
+    /// Sends each line of the logs of its steps to `lines`, until its TaskRun is over or has another pod.
+    async fn follow(self, lines: Sender<String>) {
+        let mut shown = BTreeSet::new();
+        loop {
+            // Whether the TaskRun can be read is asked elsewhere too.
+            let Ok(Some(found)) = self.cluster.get(TASK_RUN, &self.run).await else { return };
+            let status = field(&found, "status").unwrap_or(&Value::Null);
+            if text(status, "podName") != self.name {
+                return;
+            }
+            let is_next = |step: &&Value| {
+                let has_begun = field(step, "running").or(field(step, "terminated")).is_some();
+                has_begun && !shown.contains(text(step, "container"))
+            };
+            match items(status, "steps").iter().find(is_next) {
+                Some(step) => {
+                    let has_ended = field(step, "terminated").is_some();
+                    match self.step(step, &lines).await {
+                        Err(PluginError::Refused(_) | PluginError::Unreachable { .. }) if !has_ended => {
+                            time::sleep(INTERVAL).await
+                        }
+                        Err(problem) => {
+                            tracing::warn!(
+                                "[{} : {}] the log can't be read: {problem}",
+                                Line(&self.task),
+                                Line(text(step, "name"))
+                            );
+                            shown.insert(text(step, "container").to_owned());
+                        }
+                        Ok(()) => drop(shown.insert(text(step, "container").to_owned())),
+                    }
+                }
+                None if status::state(&found) != State::Running => return,
+                None => time::sleep(INTERVAL).await,
+            }
         }
     }
-    Ok(())
+
+    /// Sends the log of one step, to its end.
+    async fn step(&self, step: &Value, lines: &Sender<String>) -> Result<(), PluginError> {
+        let mut log = self.cluster.follow_log(&self.name, text(step, "container")).await?;
+        loop {
+            let mut line = Vec::new();
+            let read = (&mut log).take(MAX_LINE).read_until(b'\n', &mut line).await;
+            if read.map_or(true, |bytes| bytes == 0) {
+                return Ok(());
+            }
+            let line = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line));
+            // As tkn has it.
+            let line = format!("[{} : {}] {}", Line(&self.task), Line(text(step, "name")), Line(&line));
+            if lines.send(line).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
 }

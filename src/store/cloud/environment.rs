@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{Cache, Problem, aws, google};
+use crate::store::rsync;
 
 /// The variables that clouds' tools read, and a mounted Secret whose keys are such variables and go before them. Copies
 /// share the credentials that were fetched.
@@ -107,12 +108,13 @@ impl Environment {
     }
 }
 
-/// Whether the Secret in `folder` has anything that is for a cloud and not for a registry.
-pub fn is_for_a_cloud(folder: &Path) -> bool {
+/// Whether the Secret in `folder` has anything that is for a cloud or for rsync and not for a registry.
+pub fn is_for_another_store(folder: &Path) -> bool {
     let is_key = |name: &String| {
         ["AWS_", "GOOGLE_", "STORAGE_"].iter().any(|start| name.starts_with(start))
             || name == "credentials"
             || google::SECRET_KEYS.contains(&name.as_str())
+            || rsync::SECRET_KEYS.contains(&name.as_str())
     };
     names(folder).iter().any(is_key)
 }
@@ -163,11 +165,11 @@ mod tests {
         );
         assert_eq!(with(), Err(expected));
         fs::create_dir(folder.path().join("..data")).unwrap();
-        assert!(with().is_err() && !is_for_a_cloud(folder.path()));
+        assert!(with().is_err() && !is_for_another_store(folder.path()));
         fs::write(folder.path().join(".dockerconfigjson"), "{}").unwrap();
-        assert!(with().is_ok() && !is_for_a_cloud(folder.path()));
+        assert!(with().is_ok() && !is_for_another_store(folder.path()));
         fs::write(folder.path().join("AWS_ACCESS_KEY_ID"), "a").unwrap();
-        assert!(is_for_a_cloud(folder.path()));
+        assert!(is_for_another_store(folder.path()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{docker_config::DockerConfig, problem::InvalidConfig};
-use crate::store::{StoreError, cloud::is_for_a_cloud};
+use crate::store::{StoreError, cloud::is_for_another_store};
 
 /// Where credentials may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl CredentialSource {
                 let file = folder.join(".dockercfg");
                 match read(&file)? {
                     Ok(text) => loaded(&file, DockerConfig::parse_old(&text)),
-                    Err(_) if is_for_a_cloud(folder) => Ok(LoadedSource::Skipped(None)),
+                    Err(_) if is_for_another_store(folder) => Ok(LoadedSource::Skipped(None)),
                     Err(_) => Err(invalid(folder, InvalidConfig::NoSecret)),
                 }
             }

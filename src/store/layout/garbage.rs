@@ -94,13 +94,10 @@ impl<O: Objects> Layout<O> {
         let images = self.images()?;
         let needed: HashSet<String> =
             images.iter().flat_map(|image| image.needs.iter().chain([&image.digest])).map(key).collect();
-        for entry in blobs.iter().filter(old).filter(|entry| !needed.contains(&entry.key)) {
-            // Somebody may have found a use for it since.
-            let now = self.objects.find(&entry.key)?;
-            if now.is_some_and(|now| is_older(now.modified, KEEP)) {
-                self.objects.delete(&entry.key, None)?;
-            }
-        }
+        let unused = blobs.iter().filter(old).map(|entry| &entry.key).filter(|key| !needed.contains(*key));
+        let unused: Vec<String> = unused.cloned().collect();
+        // Somebody may have found a use for one since.
+        self.objects.delete_all(&unused, &|now| is_older(now.modified, KEEP))?;
         for entry in self.objects.list("tmp/")?.iter().filter(old) {
             self.objects.delete(&entry.key, None)?;
         }

@@ -25,6 +25,11 @@ pub trait Objects: Send + Sync + 'static {
     /// Waits until an upload may begin; it may as long as what is given lives.
     fn upload_permit(&self) -> Permit<'_>;
 
+    /// Whether it pays to look for a blob before it is stored: not where storing sends nothing that is there, and makes that young.
+    fn looks_first(&self) -> bool {
+        true
+    }
+
     /// What a connection that broke while it brought the object means.
     fn broken(&self, key: &str, error: io::Error) -> Failure;
 
@@ -54,6 +59,16 @@ pub trait Objects: Send + Sync + 'static {
 
     /// Deletes the object, if `only` is its version where one is given; false if it was not there, or was another one.
     fn delete(&self, key: &str, only: Option<&str>) -> Result<bool, StoreError>;
+
+    /// Deletes those of the objects that are still as `may_go` wants them.
+    fn delete_all(&self, keys: &[String], may_go: &dyn Fn(&FoundObject) -> bool) -> Result<(), StoreError> {
+        for key in keys {
+            if self.find(key)?.is_some_and(|found| may_go(&found)) {
+                self.delete(key, None)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a request is for, in the words of messages.

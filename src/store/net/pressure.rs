@@ -65,8 +65,12 @@ impl Pressure {
 
     /// Limits the concurrent uploads, for those that need much memory.
     pub fn limit_uploads(&self, limit: usize) {
-        let mut state = self.uploads.lock();
-        state.cap = Some(state.cap.map_or(limit, |now| now.min(limit)));
+        self.uploads.limit(limit);
+    }
+
+    /// Limits the concurrent requests, for those that each take a connection.
+    pub fn limit_requests(&self, limit: usize) {
+        self.requests.limit(limit);
     }
 }
 
@@ -84,6 +88,11 @@ impl Gate {
         let mut state = self.lock();
         let now = state.limit.unwrap_or(state.running).min(state.running);
         state.limit = Some(now.checked_div(2).unwrap_or_default().max(1));
+    }
+
+    fn limit(&self, limit: usize) {
+        let mut state = self.lock();
+        state.cap = Some(state.cap.map_or(limit, |now| now.min(limit)));
     }
 
     fn lock(&self) -> MutexGuard<'_, GateState> {

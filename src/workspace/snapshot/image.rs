@@ -36,6 +36,9 @@ pub const CACHE_KEY: &str = "dev.tekton-wrap.cache.key";
 /// Annotation of a cache: whose it is; absent where that is not said.
 pub const CACHE_SCOPE: &str = "dev.tekton-wrap.cache.scope";
 
+/// The version of [`Snapshot`] that this program writes, and the only one that it reads.
+pub const FORMAT: u32 = 1;
+
 /// An image manifest, of either kind (`schemaVersion` 2).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -115,7 +118,7 @@ pub struct History {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// Version of this object: 1.
+    /// Version of this object: [`FORMAT`].
     pub format: u32,
     /// UID of the PipelineRun.
     pub run: String,

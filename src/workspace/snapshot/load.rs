@@ -88,19 +88,22 @@ pub fn base(image: &str) -> Result<Base, Error> {
 }
 
 /// The store that has the layers of the base of `lineage`. Where an image names its own base (`lineage` has an origin), a base
-/// in another registry is read without credentials, and one in a folder only if the image itself is in a folder: whoever made
-/// the image must not choose what is read with the rights of whoever restores it.
+/// in another registry is read without credentials, and one in a folder only if the image itself is in a folder, of that
+/// machine: whoever made the image must not choose what is read with the rights of whoever restores it.
 pub fn base_store(lineage: &Lineage, base: &Base) -> Result<Box<dyn Store>, Error> {
     let target = base.image.parse::<Target>()?;
     if is_trusted(lineage, &target)? {
         return Ok(store::open(&target)?);
     }
     let origin = lineage.origin.clone().unwrap_or_default();
-    if matches!(target, Target::Dir { .. }) {
-        return Err(Error::damaged(
-            origin,
-            format!("its base {target} is a folder of this machine, which is not read"),
-        ));
+    let where_it_is = match target {
+        Target::Dir { .. } => Some("of this machine"),
+        // A daemon can make rsync tell what is in files here.
+        Target::Rsync(_) => Some("of a machine that you did not name"),
+        _ => None,
+    };
+    if let Some(place) = where_it_is {
+        return Err(Error::damaged(origin, format!("its base {target} is a folder {place}, which is not read")));
     }
     let (origin, base) = (Line(&origin), target.to_string());
     tracing::warn!("{origin}: its base {} is in another registry; it is read without credentials", Line(&base));
@@ -116,7 +119,8 @@ pub fn is_trusted(lineage: &Lineage, base: &Target) -> Result<bool, Error> {
         (Target::S3(origin), Target::S3(base)) | (Target::Gcs(origin), Target::Gcs(base)) => {
             origin.bucket == base.bucket
         }
-        (Target::Registry(_) | Target::Dir { .. } | Target::S3(_) | Target::Gcs(_), _) => false,
+        (Target::Rsync(origin), Target::Rsync(base)) => origin.shares_login(base),
+        (Target::Registry(_) | Target::Dir { .. } | Target::S3(_) | Target::Gcs(_) | Target::Rsync(_), _) => false,
     })
 }
 
@@ -243,8 +247,9 @@ pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<Toc>, Error> {
 /// Base and writers of a snapshot, the task itself the last writer. Refuses what can't be true; `place` names the image in
 /// errors.
 pub fn of_snapshot(place: &str, digest: Digest, manifest: Manifest, snapshot: Snapshot) -> Result<Lineage, Error> {
-    if snapshot.format != 1 {
-        let problem = format!("it has the format {}; this version of tekton-wrap reads 1", snapshot.format);
+    if snapshot.format != image::FORMAT {
+        let (found, known) = (snapshot.format, image::FORMAT);
+        let problem = format!("it has the format {found}; this version of tekton-wrap reads {known}");
         return Err(Error::damaged(place, problem));
     }
     // A task that changed nothing has an empty archive as its only layer, as many registries want at least one.

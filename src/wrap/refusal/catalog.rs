@@ -102,6 +102,11 @@ const PARTS: [Part; 4] = [
                 "Complete the object.",
             ),
             help(
+                "NoRsync",
+                "The target or the base is reached by rsync, and the image of the injected steps has no such program. The webhook looks for it where they run its own pod's image, and goes by `--image-has rsync` where `--image` names another one.",
+                "Install an image that `images/build --with rsync` made ([stores.md](stores.md#rsync)), or name another kind of target.",
+            ),
+            help(
                 "UndeclaredWorkspace",
                 "The Pipeline does not declare a workspace that is to be wrapped, and no embedded task uses it.",
                 "Correct the name, or declare the workspace in the Pipeline.",

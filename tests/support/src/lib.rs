@@ -5,8 +5,10 @@
 //! - [`resolver`]: a resolver of the cluster
 //! - [`registry`]: a registry, and crane; [`tokens`]: a token server for it
 //! - [`servers`]: registries of other makers
+//! - [`buckets`] and [`rsync`]: other stores
 //! - [`faults`]: a server between a client and a registry that makes things go wrong
 //! - [`mod@render`]: the product's `render`
+//! - [`browser`]: a headless Chromium; [`kubelet`]: logs of pods, for the API server
 //! - [`runner`]: plays a PipelineRun as Tekton would
 //!
 //! The programs come from `tests/assets/build`.
@@ -17,17 +19,20 @@ use std::{
 };
 
 pub mod assets;
+pub mod browser;
 pub mod buckets;
 pub mod certificate;
 pub mod cluster;
 pub mod crds;
 pub mod faults;
 pub mod http;
+pub mod kubelet;
 pub mod manifests;
 pub mod process;
 pub mod registry;
 pub mod render;
 pub mod resolver;
+pub mod rsync;
 pub mod runner;
 pub mod servers;
 pub mod tokens;

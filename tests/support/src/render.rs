@@ -10,7 +10,7 @@ use serde_json::Value;
 /// What `tekton-wrap render` prints for one run among the documents of `yaml`, or its error.
 pub fn render(yaml: &str, image: &str) -> Result<Value, String> {
     let mut child = Command::new(super::program())
-        .args(["render", "-f", "-", "-o", "json", "--image", image])
+        .args(["render", "-f", "-", "-o", "json", "--image", image, "--image-has", "rsync"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

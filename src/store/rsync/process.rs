@@ -1,0 +1,246 @@
+//! One run of the program.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    io::{self, Read},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use super::login::RsyncLogin;
+use crate::{
+    store::{
+        StoreOptions,
+        cloud::Environment,
+        net::{http::HttpOptions, pressure::Pressure},
+    },
+    target::{RsyncPlace, RsyncTransport},
+};
+
+const PROGRAM: &str = "rsync";
+
+/// So much of what it says is read; a list of a million objects takes less.
+const OUTPUT: u64 = 256 << 20;
+const REASONS: u64 = 1 << 20;
+
+/// So many runs to one machine at a time: sshd takes ten connections that have not said yet who they are (sshd_config(5),
+/// MaxStartups).
+const RUNS: usize = 6;
+
+/// With this library ssh finds the user that it runs as although no file of the image names it (nss_wrapper(1)).
+const NSS_WRAPPER: &str = "/tekton-wrap/lib/libnss_wrapper.so";
+
+/// Runs rsync between this machine and a place.
+pub struct RsyncProcess {
+    place: RsyncPlace,
+    environment: Environment,
+    limits: HttpOptions,
+    pressure: Arc<Pressure>,
+    /// Files that only it reads.
+    folder: PathBuf,
+    login: Mutex<Option<Arc<RsyncLogin>>>,
+}
+
+/// RunExit a run ended.
+#[derive(Debug)]
+pub struct RunEnd {
+    pub how: RunExit,
+    /// What it printed.
+    pub stdout: Vec<u8>,
+    /// What it complained about.
+    pub stderr: String,
+    /// Where credentials were looked for.
+    pub searched: String,
+}
+
+/// See [`RunEnd`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunExit {
+    /// Its exit code (rsync(1), "EXIT VALUES").
+    Code(i32),
+    Signal(i32),
+    /// It was not begun: a clause.
+    NotStarted(String),
+    /// There are no credentials to begin with: a clause.
+    NoLogin(String),
+    /// It printed more than can be.
+    TooMuch,
+}
+
+/// Whether the program is here.
+pub fn is_installed() -> bool {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&folders).any(|folder| folder.join(PROGRAM).is_file())
+}
+
+impl RsyncProcess {
+    /// `folder` is for files that only the runs read.
+    pub fn new(place: &RsyncPlace, options: &StoreOptions, folder: &Path) -> Self {
+        let pressure = Pressure::of(&format!("{}://{}", place.transport.scheme(), place.server()));
+        pressure.limit_requests(RUNS);
+        Self {
+            place: place.clone(),
+            environment: options.cloud.clone(),
+            limits: options.http.clone().unwrap_or_default(),
+            pressure,
+            folder: folder.to_owned(),
+            login: Mutex::new(None),
+        }
+    }
+
+    /// RunExit much runs there at a time.
+    pub fn pressure(&self) -> &Pressure {
+        &self.pressure
+    }
+
+    /// What brings, or lists, `paths` below the place; into `to`.
+    pub fn pull(&self, options: &[&str], paths: &[String], to: &Path) -> RunEnd {
+        let paths = paths.iter().map(|path| self.remote(path).into());
+        self.run(options, &paths.chain([to.into()]).collect::<Vec<_>>())
+    }
+
+    /// What sends the files of the folder `from` to `path` below the place.
+    pub fn push(&self, options: &[&str], from: &Path, path: &str) -> RunEnd {
+        // With a slash at its end it is what is in the folder.
+        self.run(options, &[from.join("").into(), self.remote(path).into()])
+    }
+
+    fn run(&self, options: &[&str], paths: &[OsString]) -> RunEnd {
+        let login = match self.login() {
+            Ok(login) => login,
+            Err(clause) => return RunEnd::not_begun(RunExit::NoLogin(clause)),
+        };
+        let _running = self.pressure.request();
+        let mut command = Command::new(PROGRAM);
+        for (name, _) in env::vars_os().filter(|(name, _)| is_unwanted(&name.to_string_lossy())) {
+            command.env_remove(name);
+        }
+        // Where one was wanted and there is none it would ask the terminal.
+        command.env("RSYNC_PASSWORD", login.password.as_deref().unwrap_or_default());
+        command.env("LC_ALL", "C").env("TZ", "UTC0");
+        command.args(["--no-motd", "--no-human-readable", "--protect-args"]);
+        command.arg(format!("--timeout={}", self.limits.stall_timeout.as_secs().max(1)));
+        let connect = self.limits.connect_timeout.as_secs().max(1);
+        match self.place.transport {
+            RsyncTransport::Daemon => {
+                command.arg(format!("--contimeout={connect}"));
+            }
+            RsyncTransport::Ssh => {
+                command.arg(format!("--rsh={}", login.ssh(self.place.port, connect, &self.socket())));
+                self.name_user(&mut command);
+            }
+        }
+        command.args(options).args(paths);
+        let ended = run(&mut command).unwrap_or_else(|error| {
+            RunEnd::not_begun(RunExit::NotStarted(match error.kind() {
+                io::ErrorKind::NotFound => "is not on the PATH".to_owned(),
+                _ => format!("can't be started: {error}"),
+            }))
+        });
+        tracing::debug!("{command:?}: {:?} {}", ended.how, ended.stderr);
+        RunEnd { searched: login.searched.clone(), ..ended }
+    }
+
+    /// Where runs meet that share a connection of ssh.
+    fn socket(&self) -> PathBuf {
+        self.folder.join("ssh")
+    }
+
+    fn remote(&self, path: &str) -> String {
+        let RsyncPlace { transport, user, host, port, path: folder, .. } = &self.place;
+        let user = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        match transport {
+            RsyncTransport::Daemon => format!("rsync://{user}{host}{port}/{folder}/{path}"),
+            RsyncTransport::Ssh => format!("{user}{host}:{folder}/{path}"),
+        }
+    }
+
+    fn login(&self) -> Result<Arc<RsyncLogin>, String> {
+        let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(login) = &*login {
+            return Ok(login.clone());
+        }
+        let found = Arc::new(RsyncLogin::of(&self.place, &self.environment, &self.folder)?);
+        Ok(login.insert(found).clone())
+    }
+
+    /// ssh does not run for a user without a name: a step runs as whoever the task's steps run as.
+    fn name_user(&self, command: &mut Command) {
+        let (id, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let is_known = users.lines().any(|line| line.split(':').nth(2) == Some(&id.to_string()));
+        if is_known || !Path::new(NSS_WRAPPER).exists() {
+            return;
+        }
+        let (passwd, groups) = (self.folder.join("passwd"), self.folder.join("group"));
+        let written = fs::write(&passwd, format!("{users}\nstep:x:{id}:{group}::/:/\n"))
+            .and_then(|()| fs::write(&groups, format!("step:x:{group}:\n")));
+        if written.is_ok() {
+            command.env("LD_PRELOAD", NSS_WRAPPER).env("NSS_WRAPPER_PASSWD", passwd).env("NSS_WRAPPER_GROUP", groups);
+        }
+    }
+}
+
+impl Drop for RsyncProcess {
+    fn drop(&mut self) {
+        if self.socket().exists() {
+            let mut end = Command::new("ssh");
+            end.arg("-S").arg(self.socket()).args(["-O", "exit", &self.place.host]);
+            // The connection ends by itself too, only later.
+            let _ = end.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+impl RunEnd {
+    fn not_begun(how: RunExit) -> Self {
+        Self { how, stdout: Vec::new(), stderr: String::new(), searched: String::new() }
+    }
+
+    /// Whether nothing went wrong.
+    pub fn is_ok(&self) -> bool {
+        self.how == RunExit::Code(0)
+    }
+
+    /// What it complained about, a line each.
+    pub fn complaints(&self) -> impl Iterator<Item = &str> {
+        self.stderr.lines().map(str::trim).filter(|line| !line.is_empty())
+    }
+}
+
+/// What changes the meaning of our arguments, or has a shell run something (rsync(1), "ENVIRONMENT VARIABLES").
+fn is_unwanted(variable: &str) -> bool {
+    variable.starts_with("RSYNC_") && variable != "RSYNC_PROXY"
+}
+
+fn run(command: &mut Command) -> io::Result<RunEnd> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let Some(mut err) = err else { return };
+            // What is beyond it is read too, or the program would wait.
+            let _ = err.by_ref().take(REASONS).read_to_end(&mut stderr);
+            let _ = io::copy(&mut err, &mut io::sink());
+        });
+        out.map_or(Ok(0), |out| out.take(OUTPUT).read_to_end(&mut stdout))
+    })?;
+    if stdout.len() as u64 == OUTPUT {
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    let how = match (status.code(), status.signal()) {
+        _ if stdout.len() as u64 == OUTPUT => RunExit::TooMuch,
+        (Some(code), _) => RunExit::Code(code),
+        (None, signal) => RunExit::Signal(signal.unwrap_or_default()),
+    };
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    Ok(RunEnd { how, stdout, stderr, searched: String::new() })
+}

@@ -1,0 +1,283 @@
+//! What is particular to folders of other machines, on a real rsync daemon and a real sshd: what travels, what becomes of old
+//! blobs and of broken transfers, and the sentences for what goes wrong.
+
+use std::{collections::HashMap, path::Path, time::SystemTime};
+
+use support::rsync::USER;
+use tekton_wrap::digest::Digest;
+
+use super::*;
+
+/// A folder of its own for each call, below ones that are not there.
+pub fn in_module(server: &Rsyncd, module: &str) -> Target {
+    format!("rsync://{}/{module}/{}:v1", server.address, repository()).parse().unwrap()
+}
+
+/// The same over ssh.
+pub fn over_ssh(server: &Sshd) -> Target {
+    format!("rsync+ssh://{}{}/{}:v1", server.login, server.folder.display(), repository()).parse().unwrap()
+}
+
+/// A mounted Secret with what leads to the sshd.
+pub fn login(server: &Sshd, folder: &Path) -> Environment {
+    let secret = folder.join("ssh");
+    fs::create_dir(&secret).unwrap();
+    for name in ["ssh-privatekey", "known_hosts"] {
+        fs::write(secret.join(name), server.secret(name)).unwrap();
+    }
+    Environment::new(HashMap::new(), Some(&secret))
+}
+
+/// Where the module `ci` has the objects of the target.
+fn folder_of(server: &Rsyncd, target: &Target) -> PathBuf {
+    let Target::Rsync(place) = target else { panic!() };
+    server.folder().join(place.path.split_once('/').unwrap().1)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).map(|entries| entries.map(|e| e.unwrap().file_name().into_string().unwrap()));
+    let mut names: Vec<String> = entries.map(Iterator::collect).unwrap_or_default();
+    names.sort();
+    names
+}
+
+fn age(folder: &Path, blob: &Digest, hours: u64) {
+    let file = fs::File::options().write(true).open(folder.join("blobs/sha256").join(blob.hex())).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
+}
+
+fn modified(folder: &Path, blob: &Digest) -> SystemTime {
+    fs::metadata(folder.join("blobs/sha256").join(blob.hex())).unwrap().modified().unwrap()
+}
+
+#[test]
+fn only_new_blobs_travel_and_old_ones_become_young() {
+    let Some(server) = rsyncd() else { return };
+    let target = in_module(server, "ci");
+    let folder = folder_of(server, &target);
+    let store = store::open_with(&target, &options()).unwrap();
+    let content = content(1, 20_000_000);
+    let blob = put(&*store, &content).unwrap();
+    let inode = |blob: &Blob| {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(folder.join("blobs/sha256").join(blob.digest.hex())).unwrap().ino()
+    };
+    let first = inode(&blob);
+    age(&folder, &blob.digest, 48);
+    put(&*store, &content).unwrap();
+    assert_eq!(inode(&blob), first, "a file that is sent is a new one");
+    let young = SystemTime::now() - Duration::from_secs(600);
+    assert!(modified(&folder, &blob.digest) > young);
+    age(&folder, &blob.digest, 48);
+    assert!(store.has_blob(&blob.digest).unwrap());
+    assert!(modified(&folder, &blob.digest) > young && inode(&blob) == first);
+    assert!(get(&*store, &blob).unwrap() == content, "nothing but its time was changed");
+    // One that is cut off is replaced.
+    let file = fs::File::options().write(true).open(folder.join("blobs/sha256").join(blob.digest.hex())).unwrap();
+    file.set_len(1000).unwrap();
+    put(&*store, &content).unwrap();
+    assert!(get(&*store, &blob).unwrap() == content);
+}
+
+#[test]
+fn ends_of_blobs_are_brought_without_the_rest() {
+    let Some(server) = rsyncd() else { return };
+    let target = in_module(server, "ci");
+    let store = store::open_with(&target, &options()).unwrap();
+    let content = content(2, 30_000_000);
+    let blob = put(&*store, &content).unwrap();
+    let (offset, len) = (29_000_000, 500_000);
+    let file = folder_of(server, &target).join("blobs/sha256").join(blob.digest.hex());
+    // Nothing before it is looked at: it could be anything.
+    let mut damaged = content.clone();
+    damaged[..1000].fill(0);
+    fs::write(&file, &damaged).unwrap();
+    let part = store.blob_range(&blob, offset, len).unwrap();
+    assert!(part == content[offset as usize..][..len as usize]);
+    let part = store.blob_range(&blob, offset + len, 1000).unwrap();
+    assert!(part == content[(offset + len) as usize..][..1000], "it is here already");
+    assert!(store.blob_range(&blob, 0, 1000).unwrap() == damaged[..1000]);
+    assert!(get(&*store, &blob).unwrap_err().contains("the blob is damaged"));
+}
+
+#[test]
+fn old_blobs_without_an_image_go_and_no_others() {
+    let Some(server) = rsyncd() else { return };
+    let target = in_module(server, "ci");
+    let folder = folder_of(server, &target);
+    let store = &*store::open_with(&target, &options()).unwrap();
+    let [config, kept, orphan, young] =
+        ["{}", "kept", "orphan", "young"].map(|text| store.put_bytes(text.as_bytes()).unwrap());
+    let image = store.put_manifest("kept", MANIFEST, &manifest(&config, &kept)).unwrap();
+    let gone = store.put_manifest("gone", MANIFEST, &manifest(&config, &orphan)).unwrap();
+    // What a transfer left that broke off.
+    fs::create_dir(folder.join("blobs/sha256/.partial")).unwrap();
+    let partial = folder.join("blobs/sha256/.partial").join(Digest::of(b"partial").hex());
+    fs::write(&partial, "half").unwrap();
+    let file = fs::File::options().write(true).open(&partial).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(48 * 3600)).unwrap();
+    for blob in [config.digest, kept.digest, orphan.digest, image, gone] {
+        age(&folder, &blob, 48);
+    }
+    store.delete_image("gone", &gone).unwrap();
+    store.collect().unwrap();
+    let mut left = [config.digest, kept.digest, young.digest, image].map(|digest| digest.hex());
+    left.sort();
+    let names: Vec<_> = names(&folder.join("blobs/sha256")).into_iter().filter(|name| name != ".partial").collect();
+    assert_eq!(names, left);
+    assert!(!partial.exists());
+    assert_eq!(store.tags().unwrap(), ["kept"]);
+}
+
+#[test]
+fn a_tag_that_moved_meanwhile_stays() {
+    let Some(server) = rsyncd() else { return };
+    let target = in_module(server, "ci");
+    let store = store::open_with(&target, &options()).unwrap();
+    let config = store.put_bytes(b"{}").unwrap();
+    let old = store.put_manifest("v1", MANIFEST, &manifest(&config, &config)).unwrap();
+    let other = store.put_bytes(b"other").unwrap();
+    store.put_manifest("v1", MANIFEST, &manifest(&config, &other)).unwrap();
+    store.delete_image("v1", &old).unwrap();
+    assert!(store.manifest("v1").unwrap().is_some());
+}
+
+#[test]
+fn a_module_with_a_password() {
+    let Some(server) = rsyncd() else { return };
+    let with = |password: &str| {
+        let variables = [("RSYNC_PASSWORD".to_owned(), password.to_owned())].into();
+        StoreOptions { cloud: Environment::new(variables, None), ..impatient() }
+    };
+    let target = |user: &str| -> Target {
+        format!("rsync://{user}@{}/locked/{}:v1", server.address, repository()).parse().unwrap()
+    };
+    let store = store::open_with(&target(USER.0), &with(USER.1)).unwrap();
+    let blob = store.put_bytes(b"content").unwrap();
+    assert_eq!(get(&*store, &blob).unwrap(), b"content");
+    for (user, password) in [(USER.0, "wrong"), ("other", USER.1), (USER.0, "")] {
+        let target = target(user);
+        let error = store::open_with(&target, &with(password)).unwrap().manifest("v1").unwrap_err();
+        let expected = format!(
+            "{}/manifests/v1: {} denied reading an object (code 5: ERROR: auth failed on module locked); the user and the password of RSYNC_PASSWORD have to be in",
+            target.repository(),
+            server.address
+        );
+        assert!(matches!(error, StoreError::Denied { .. }) && error.to_string().starts_with(&expected), "{error}");
+        assert!(!error.to_string().contains(USER.1));
+    }
+}
+
+#[test]
+fn what_a_daemon_refuses_is_said() {
+    let Some(server) = rsyncd() else { return };
+    let config = b"{}";
+    let put_both = |target: &Target| -> Result<(), StoreError> {
+        let store = store::open_with(target, &impatient())?;
+        put(&*store, &content(3, 3_000_000))?;
+        store.put_bytes(config).map(drop)
+    };
+    for (module, says) in [
+        ("absent", "(code 5: ERROR: Unknown module 'absent'); there is no module \"absent\""),
+        ("frozen", "denied storing an object (code 1: ERROR: module is read only); the module is read-only"),
+        ("few", "it has too many connections: raise \"max connections\" of the module"),
+        ("full", "there is no room left there: delete images (tekton-wrap prune does it for runs), or make room"),
+    ] {
+        let error = put_both(&in_module(server, module)).unwrap_err().to_string();
+        assert!(error.contains(says), "{module}: {error}");
+        assert!(error.contains(&format!(" {} ", server.address)), "{error}");
+    }
+    let target = in_module(server, "refusing");
+    let store = store::open_with(&target, &impatient()).unwrap();
+    let blob = store.put_bytes(config).unwrap();
+    let digest = store.put_manifest("v1", MANIFEST, &manifest(&blob, &blob)).unwrap();
+    let error = store.delete_manifest(&digest).unwrap_err().to_string();
+    assert!(error.contains("\"refuse options\" of the module has to allow what is asked for"), "{error}");
+}
+
+#[test]
+fn servers_that_are_not_there() {
+    if rsyncd().is_none() {
+        return;
+    }
+    for (target, says) in [
+        ("rsync://127.0.0.1:1/ci/a:v1", "127.0.0.1:1 failed reading an object (code 10: "),
+        ("rsync://host.invalid/ci/a:v1", "host.invalid refused reading an object (code 10: "),
+        ("rsync+ssh://me@127.0.0.1:1/a:v1", "127.0.0.1:1 failed reading an object (code 255: "),
+    ] {
+        let target: Target = target.parse().unwrap();
+        let error = store::open_with(&target, &impatient()).unwrap().manifest("v1").unwrap_err().to_string();
+        assert!(error.contains(says) || error.contains("name service"), "{error}");
+    }
+}
+
+/// A daemon that takes a connection and says nothing more.
+#[test]
+fn a_daemon_that_is_silent() {
+    if rsyncd().is_none() {
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target: Target = format!("rsync://{}/ci/a:v1", listener.local_addr().unwrap()).parse().unwrap();
+    let http = tekton_wrap::store::HttpOptions {
+        connect_timeout: Duration::from_secs(1),
+        stall_timeout: Duration::from_secs(1),
+        ..Default::default()
+    };
+    let error = store::open_with(&target, &StoreOptions { http: Some(http), ..impatient() }).unwrap();
+    let error = error.manifest("v1").unwrap_err().to_string();
+    assert!(error.contains("(code 30: ") || error.contains("(code 35: "), "{error}");
+    assert!(error.contains("(tried "), "{error}");
+}
+
+#[test]
+fn what_ssh_refuses_is_said() {
+    let Some(server) = sshd() else { return };
+    let target = over_ssh(server);
+    let host = server.login.split_once('@').unwrap().1;
+    let with = |key: &str, hosts: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("id_ed25519"), key).unwrap();
+        fs::write(folder.path().join("known_hosts"), hosts).unwrap();
+        let options = StoreOptions { cloud: Environment::new(HashMap::new(), Some(folder.path())), ..impatient() };
+        let error = store::open_with(&target, &options).unwrap().manifest("v1").map(|_| ()).map_err(|e| e.to_string());
+        error.map_err(|error| error.replace(&folder.path().display().to_string(), "SECRET"))
+    };
+    let (key, hosts) = (server.secret("ssh-privatekey"), server.secret("known_hosts"));
+    assert_eq!(with(key, hosts), Ok(()));
+    assert_eq!(with(key.trim_end(), hosts), Ok(()), "a Secret easily loses the end of the last line");
+    for (key, hosts, says) in [
+        (key, server.secret("other_hosts"), "its key is not the one of known_hosts: either somebody is in between"),
+        (key, "", "its key is not in known_hosts: put the line of ssh-keyscan there"),
+        (
+            server.secret("other-privatekey"),
+            hosts,
+            "it takes none of SECRET/id_ed25519: put the public key into the user's authorized_keys there",
+        ),
+    ] {
+        let error = with(key, hosts).unwrap_err();
+        assert!(
+            error.contains(&format!("{host} denied reading an object (code 255: ")) && error.contains(says),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_lies_in_it() {
+    let Some(server) = rsyncd() else { return };
+    let target = in_module(server, "ci");
+    let store = store::open_with(&target, &options()).unwrap();
+    let config = store.put_bytes(b"{}").unwrap();
+    let layer = put(&*store, &content(5, 9_000_000)).unwrap();
+    let image = store.put_manifest("v1", MANIFEST, &manifest(&config, &layer)).unwrap();
+    let folder = folder_of(server, &target);
+    assert_eq!(names(&folder), ["blobs", "manifests"]);
+    assert_eq!(names(&folder.join("manifests")), ["v1"]);
+    let mut blobs = [config.digest, layer.digest, image].map(|digest| digest.hex());
+    blobs.sort();
+    assert_eq!(names(&folder.join("blobs/sha256")), blobs, "and nothing that is left over");
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &str| fs::metadata(folder.join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("manifests/v1"), mode("manifests")), (0o644, 0o755));
+}
