@@ -112,7 +112,7 @@ impl SvgDrawing<'_> {
             HEIGHT - 20.0
         )?;
         // So many letters fit.
-        let (large, small) = ((self.width - 24.0) / 8.0, (self.width - 24.0) / 5.8);
+        let (large, small) = ((self.width - 24.0) / 8.0, (self.width - 21.0) / 6.2);
         write!(
             out,
             "<text class=\"name\" x=\"{}\" y=\"{}\">{}</text>",

@@ -14,7 +14,8 @@ use crate::{
 
 /// Writes all tasks of a run.
 pub fn write(out: &mut String, run: &ShownRun, id: &str) -> fmt::Result {
-    writeln!(out, "<section aria-labelledby=\"{id}tasks\"><h2 id=\"{id}tasks\">What each task did</h2>")?;
+    let what = if run.badge.is_some() { "What each task did" } else { "What each task will do" };
+    writeln!(out, "<section aria-labelledby=\"{id}tasks\"><h2 id=\"{id}tasks\">{what}</h2>")?;
     for (index, task) in run.tasks.iter().enumerate() {
         one(out, run, task, &format!("{id}t{index}"))?;
     }

@@ -112,11 +112,8 @@ impl RsyncObjects {
 
     /// A file of this machine can't be used: there is no use in trying again.
     fn local(&self, key: &str, error: io::Error) -> Failure {
-        let folder = self.spool().folder().display();
-        let place = self.place(key);
-        let problem =
-            format!("it has to lie in {folder} for a while, which fails: {error}; TMPDIR names another folder");
-        Failure::Final(StoreError::Registry { place, problem })
+        let problem = refusal::no_spool(self.spool().folder(), error);
+        Failure::Final(StoreError::Registry { place: self.place(key), problem })
     }
 
     /// Stores a file of the spool.

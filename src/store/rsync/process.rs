@@ -66,6 +66,8 @@ pub enum RunExit {
     Signal(i32),
     /// It was not begun: a clause.
     NotStarted(String),
+    /// A file on its way can't be written or read here: what the system said.
+    NoSpool(String),
     /// There are no credentials to begin with: a clause.
     NoLogin(String),
     /// It printed more than can be.
@@ -199,7 +201,8 @@ impl Drop for RsyncProcess {
 }
 
 impl RunEnd {
-    fn not_begun(how: RunExit) -> Self {
+    /// A run that there was not.
+    pub fn not_begun(how: RunExit) -> Self {
         Self { how, stdout: Vec::new(), stderr: String::new(), searched: String::new() }
     }
 

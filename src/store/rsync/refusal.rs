@@ -1,6 +1,6 @@
 //! A run that failed, as one sentence: what rsync and ssh say and their exit codes (rsync(1), "EXIT VALUES"; ssh(1), "EXIT STATUS").
 
-use std::path::Path;
+use std::{fmt::Display, path::Path};
 
 use super::{
     login::{KNOWN_HOSTS, PASSWORD},
@@ -132,6 +132,7 @@ fn of_code(code: i32) -> (Prospect, &'static str) {
 pub fn failure(asked: &FailedRun<'_>) -> Failure {
     let ended = asked.ended;
     let code = match &ended.how {
+        RunExit::NoSpool(why) => return asked.fail(Ends, no_spool(asked.spool, why)),
         RunExit::NotStarted(why) => {
             return asked.fail(
                 Ends,
@@ -156,6 +157,12 @@ pub fn failure(asked: &FailedRun<'_>) -> Failure {
     let said = if line.is_empty() { format!("code {code}") } else { format!("code {code}: {line}") };
     let problem = format!("{} {verb} {} ({said}); {}", asked.at.server(), asked.action.gerund(), asked.fill(advice));
     asked.fail(prospect, problem)
+}
+
+/// What to say where a file of this machine can't be used.
+pub fn no_spool(folder: &Path, why: impl Display) -> String {
+    let folder = folder.display();
+    format!("it has to lie in {folder} for a while, which fails: {why}; TMPDIR names another folder")
 }
 
 impl FailedRun<'_> {

@@ -260,13 +260,7 @@ fn from_file(option: &str, file: &Path) -> String {
 
 /// A file of this machine can't be used.
 fn not_begun(error: io::Error) -> Arc<RunEnd> {
-    let why = format!("has no room for files on their way, which TMPDIR names: {error}");
-    Arc::new(RunEnd {
-        how: RunExit::NotStarted(why),
-        stdout: Vec::new(),
-        stderr: String::new(),
-        searched: String::new(),
-    })
+    RunEnd::not_begun(RunExit::NoSpool(error.to_string())).into()
 }
 
 /// Where the objects are, so that they come with the names that stand behind the dot.

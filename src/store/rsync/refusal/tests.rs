@@ -140,6 +140,10 @@ fn of_runs_that_did_not_begin() {
             RunExit::NotStarted("is not on the PATH".to_owned()),
             "P: the program rsync is not on the PATH; install it, or use an image made by images/build --with rsync",
         ),
+        (
+            RunExit::NoSpool("No space left on device (os error 28)".to_owned()),
+            "P: it has to lie in /tmp/spool for a while, which fails: No space left on device (os error 28); TMPDIR names another folder",
+        ),
         (RunExit::NoLogin("why".to_owned()), "P: the credentials for rsync can't be had: why"),
         (RunExit::Signal(9), "P: rsync was ended by signal 9"),
     ] {
