@@ -86,7 +86,7 @@ cargo bench --bench peers [-- OPTIONS]
   --rounds N     instead of 5
   --dir DIR      where the trees and the registry are (/dev/shm)
   --save FILE    the raw results, one line each
-  --only PARTS   of S, B, M, chain, with commas between
+  --only PARTS   of S, B, M, chain, cache, with commas between
   --tools NAMES  as the table has them, with commas between; `stores` for all that go to other stores, of which what
                  servers hold lies below TMPDIR";
 
@@ -109,6 +109,11 @@ fn main() {
         && step == "--step"
     {
         return one_step(what, image, order.parse().expect("a number"), dir, state);
+    }
+    if let [step, what, image, run, dir, state] = &args[..]
+        && step == "--cache"
+    {
+        return cache_step(what, image, run, dir, state);
     }
     if let Some(unknown) = unknown(&args) {
         eprintln!("{unknown:?} is no option, or has no value.\n{USAGE}");
@@ -154,6 +159,18 @@ fn main() {
             bench.chain(&tree, rounds);
         }
         fs::remove_dir_all(&tree).expect("the tree is removed");
+    }
+    if among("--only", "cache") {
+        let tree = format!("{}/C", bench.dir);
+        tree::packages(Path::new(&tree), scale);
+        for round in 0..rounds {
+            // The one with which a cache is an archive.
+            let mut both: Vec<&Peer> =
+                peers.iter().filter(|peer| [PEERS[0].name, "tar+zstd+oras"].contains(&peer.name)).copied().collect();
+            let count = both.len();
+            both.rotate_left(round % count.max(1));
+            both.into_iter().for_each(|peer| bench.cache(peer, &tree));
+        }
     }
     let head = measure::machine(quick, rounds);
     if let Some(file) = value("--save") {
@@ -220,6 +237,32 @@ impl Bench {
                 self.step(peer.name, "save S, 1 % changed", save, &out);
             }
         }
+        for dir in [&tmp, &out] {
+            fs::remove_dir_all(dir).expect("a folder is removed");
+        }
+    }
+
+    /// What one run leaves, what the next one restores, and what that one leaves after one file in a hundred changed.
+    fn cache(&mut self, peer: &Peer, tree: &str) {
+        let tmp = format!("{}/tmp", self.dir);
+        fs::create_dir_all(format!("{tmp}/state")).expect("a folder is made");
+        self.registry.wipe();
+        let [save, restore, again] = if peer.name == PEERS[0].name {
+            // The first run finds none.
+            let empty = self.plain(r#""$SELF" --cache restore "$IMAGE" 1 "$OUT" "$TMP/state""#, tree);
+            fs::remove_dir_all(empty).expect("a folder is removed");
+            [
+                r#""$SELF" --cache save "$IMAGE" 1 "$TREE" "$TMP/state""#,
+                r#""$SELF" --cache restore "$IMAGE" 2 "$OUT" "$TMP/state""#,
+                r#""$SELF" --cache save "$IMAGE" 2 "$TREE" "$TMP/state""#,
+            ]
+        } else {
+            [peer.save, peer.restore, peer.save]
+        };
+        self.step(peer.name, "save cache", save, tree);
+        let out = self.step(peer.name, "restore cache", restore, tree);
+        tree::edit(Path::new(&out), 100, 1);
+        self.step(peer.name, "save cache, 1 % changed", again, &out);
         for dir in [&tmp, &out] {
             fs::remove_dir_all(dir).expect("a folder is removed");
         }
@@ -303,7 +346,21 @@ fn one_step(what: &str, image: &str, order: u32, dir: &str, state: &str) {
         r#"{{"run":"bench","task":"t{order}","order":{order},
             "workspaces":[{{"name":"ws","path":"{dir}","target":"{image}:target"{after}}}]}}"#
     );
-    let step = serde_json::from_str(&step).expect("a configuration");
+    perform(what, &step, state);
+}
+
+/// The same of a task whose workspace is a cache, which each run has another key for.
+fn cache_step(what: &str, image: &str, run: &str, dir: &str, state: &str) {
+    let cache = format!(r#"{{"target":"{image}","key":"key-{run}","restoreKeys":["key-"],"order":0}}"#);
+    let step = format!(
+        r#"{{"run":"{run}","task":"t","order":64,
+            "workspaces":[{{"name":"ws","path":"{dir}","target":"{image}:target","caches":[{cache}]}}]}}"#
+    );
+    perform(what, &step, state);
+}
+
+fn perform(what: &str, step: &str, state: &str) {
+    let step = serde_json::from_str(step).expect("a configuration");
     let state = Path::new(state);
     let done = match what {
         "save" => workspace::save_task(step, state).map(drop),

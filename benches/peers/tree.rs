@@ -30,10 +30,20 @@ impl Random {
 
 /// 57,000 files, 714 MB; a `scale`-th of it.
 pub fn small(root: &Path, scale: u64) {
+    sources(root, 57_000 / scale, 16);
+}
+
+/// 40,000 files, 220 MB, as packages have them; a `scale`-th of it.
+pub fn packages(root: &Path, scale: u64) {
+    sources(root, 40_000 / scale, 14);
+}
+
+/// So many files of the first `sizes` of [`SIZES`].
+fn sources(root: &Path, count: u64, sizes: u64) {
     let mut random = Random(1);
     let words = words(&mut random);
     let mut text = Vec::new();
-    for number in 0..57_000 / scale {
+    for number in 0..count {
         let dir = root.join(format!(
             "host{}/owner{}/mod@v1.{}.0/pkg{}",
             number / 7680,
@@ -44,7 +54,7 @@ pub fn small(root: &Path, scale: u64) {
         if number % 8 == 0 {
             fs::create_dir_all(&dir).expect("a folder is made");
         }
-        let at = random.below(16) as usize;
+        let at = random.below(sizes) as usize;
         let size = SIZES[at] + random.below(SIZES[at + 1] - SIZES[at]);
         source(&mut random, &words, size as usize, &mut text);
         fs::write(dir.join(format!("{}_{number}.go", words[random.often_small(2000)])), &text)

@@ -6,7 +6,8 @@
 //! | module | its one concept |
 //! |---|---|
 //! | [`hash`] | what a key says of files |
-//! | [`find`] | which cache a task starts from, checked before a file is written |
+//! | [`find`] | which cache a task starts from |
+//! | [`site`] | the folder of a cache, checked before a file is written |
 //! | [`found`] | the caches of a restore, as a part of what it is made of |
 //! | [`put`] | stores what a task made of one |
 
@@ -14,6 +15,7 @@ pub mod find;
 pub mod found;
 pub mod hash;
 pub mod put;
+mod site;
 
 use super::{
     entry::{CAPABILITY, Entry, Node},

@@ -210,6 +210,9 @@ fn check_wrapper(values: &Values<'_>, wrapper: &str, target: &Target, text: &str
     if wrapper == scheme {
         return Ok(());
     }
+    if wrapper == "cache" {
+        return Err(values.invalid("wrapper", "there is no kind \"cache\": use resolver wrap with param \"cache\""));
+    }
     let problem = format!("{wrapper:?} does not agree with the target {text:?}, which is of kind {scheme:?}");
     Err(values.invalid("wrapper", problem))
 }

@@ -91,6 +91,20 @@ fn refused() {
 }
 
 #[test]
+fn no_value_becomes_a_field() {
+    let evil = "x, target: evil.example/x}\n- {path: v, key: k";
+    let mut changes = with_cache(json!("- {path: w, key: $(params.tag)}"));
+    changes.push((RUN, "/spec/params", json!([{"name": "tag", "value": evil}])));
+    changes.push((RUN, TARGET, json!("quay.io/me/ci:{{workspace}}")));
+    let run = wrap_in("ns".into(), &changes).unwrap().unwrap().run;
+    let step = run["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"]["steps"][0].clone();
+    let config = step["env"].as_array().unwrap().iter().find(|env| env["name"] == "TEKTON_WRAP_STEP").unwrap();
+    let config: Value = serde_json::from_str(config["value"].as_str().unwrap()).unwrap();
+    let caches = &config["workspaces"][0]["caches"];
+    assert_eq!(*caches, json!([{"target": "quay.io/me/ci:w", "key": evil, "order": 0}]));
+}
+
+#[test]
 fn refused_because_of_the_tasks() {
     for (cache, sentence) in [
         (json!("- {path: v, key: k}"), r#"cache "v": no task uses the workspace "v": remove the cache"#),

@@ -279,6 +279,12 @@ fn refused_with_a_sentence() {
         (
             RUN,
             "/spec/pipelineRef/resolver",
+            json!("wrap.cache"),
+            r#"param "wrapper" of resolver wrap: there is no kind "cache": use resolver wrap with param "cache""#,
+        ),
+        (
+            RUN,
+            "/spec/pipelineRef/resolver",
             json!("wrap.rsync"),
             r#"param "wrapper" of resolver wrap: "rsync" does not agree with the target "quay.io/me/{{workspace}}:v1", which is of kind "oci""#,
         ),

@@ -1,24 +1,23 @@
 //! Which caches a task starts from, checked before a file is written. None is never an error.
 
-use std::{cmp::Reverse, collections::BTreeSet, iter};
+use std::{cmp::Reverse, iter};
 
 use jiff::Timestamp;
 
 use super::{
     found::{Caches, FoundCache},
     hash::FileHashes,
-    place, problem,
+    place,
+    site::{Checked, Site},
 };
 use crate::{
-    digest::Digest,
     quote::Line,
     step::{CACHE_PLACES, CacheStep, StepConfig, WorkspaceStep, cache_prefix, cache_tag},
     store::{self, Store},
     target::Target,
     workspace::{
         error::Error,
-        layer::{archive::END, descriptor::Descriptor, read::read_toc, toc::Toc},
-        path::TreePath,
+        layer::descriptor::Descriptor,
         snapshot::{
             image::{self, Manifest},
             lineage::CacheUse,
@@ -48,23 +47,6 @@ struct Candidate {
     key: String,
     created: Option<Timestamp>,
     layers: Vec<Descriptor>,
-}
-
-/// A cache that may be restored.
-struct Checked {
-    layers: Vec<Descriptor>,
-    tocs: Vec<Toc>,
-    bytes: u64,
-    made: Vec<TreePath>,
-}
-
-/// What there is at the folder of a cache before it is restored.
-struct Site {
-    place: TreePath,
-    /// Something is in it, or in its place.
-    is_occupied: bool,
-    /// The directories that lead to it, and itself, as far as they are there.
-    present: BTreeSet<TreePath>,
 }
 
 impl<'a> CacheFinder<'a> {
@@ -115,10 +97,7 @@ impl<'a> CacheFinder<'a> {
     }
 
     fn survey(&self, view: &View<'_>) -> Result<Vec<Site>, Error> {
-        let sites = self.workspace.caches.iter().map(|cache| {
-            let place = place(cache, self.workspace)?;
-            Ok(Site { place, is_occupied: false, present: BTreeSet::new() })
-        });
+        let sites = self.workspace.caches.iter().map(|cache| Ok(Site::at(place(cache, self.workspace)?)));
         let mut sites = sites.collect::<Result<Vec<_>, Error>>()?;
         view.for_each(&mut |group, outcome| {
             let Some(entry) = kept(group, &outcome) else { return Ok(()) };
@@ -195,8 +174,16 @@ impl<'a> CacheFinder<'a> {
         for scope in self.scopes(cache) {
             for beginning in &cache.restore_keys {
                 let prefix = cache_prefix(&name, scope, beginning);
-                let tags: Vec<&String> =
-                    tags.iter().filter(|tag| tag.starts_with(&prefix)).take(MOST_COMPARED).collect();
+                let mut tags: Vec<&String> = tags.iter().filter(|tag| tag.starts_with(&prefix)).collect();
+                if tags.len() > MOST_COMPARED {
+                    let count = tags.len();
+                    tracing::warn!(
+                        event = "cache",
+                        "cache {}: {count} of them begin so, of which {MOST_COMPARED} are compared: tekton-wrap prune --caches deletes old ones",
+                        Line(&name)
+                    );
+                    tags.truncate(MOST_COMPARED);
+                }
                 let candidates = threads::for_each(&tags, |_, tag| self.candidate(store, cache, tag, scope))?;
                 let mut fitting: Vec<Candidate> =
                     candidates.into_iter().flatten().filter(|found| found.key.starts_with(beginning)).collect();
@@ -233,61 +220,5 @@ impl<'a> CacheFinder<'a> {
     fn scopes<'c>(&self, cache: &'c CacheStep) -> Vec<&'c str> {
         let default = cache.default_scope.as_deref().filter(|default| *default != cache.scope);
         iter::once(&*cache.scope).chain(default).collect()
-    }
-}
-
-impl Site {
-    fn note(&mut self, path: &TreePath, is_dir: bool) {
-        let is_at_or_above = *path == self.place || path.contains(&self.place);
-        if self.place.contains(path) || is_at_or_above && !is_dir {
-            self.is_occupied = true;
-        } else if is_at_or_above {
-            self.present.insert(path.clone());
-        }
-    }
-
-    /// Reads the tables of contents of `layers` and checks that what they have may be restored here.
-    fn check(&self, store: &dyn Store, layers: Vec<Descriptor>) -> Result<Checked, Error> {
-        let empty = Digest::of(&END);
-        let layers: Vec<Descriptor> =
-            layers.into_iter().filter(|layer| layer.has_toc() || layer.digest != empty).collect();
-        if let Some(layer) = layers.iter().find(|layer| !layer.has_toc()) {
-            return Err(Error::damaged(layer.place(), "it has no table of contents"));
-        }
-        if layers.len() > CACHE_PLACES as usize {
-            return Err(Error::damaged("the cache", format!("it has {} layers", layers.len())));
-        }
-        let tocs = threads::for_each(&layers, |_, layer| read_toc(store, layer))?;
-        let mut bytes = 0_u64;
-        for (layer, toc) in layers.iter().zip(&tocs) {
-            for entry in toc.iter() {
-                let entry = entry?;
-                if let Some(problem) = problem(&entry, &self.place) {
-                    return Err(Error::damaged(layer.place(), format!("its entry {} {problem}", entry.path)));
-                }
-                bytes = bytes.saturating_add(entry.own_size());
-            }
-        }
-        let made = self.made_by(&tocs)?;
-        Ok(Checked { layers, tocs, bytes, made })
-    }
-
-    /// The highest paths that are there because of a cache with these tables of contents.
-    fn made_by(&self, tocs: &[Toc]) -> Result<Vec<TreePath>, Error> {
-        let mut above = TreePath::root();
-        for name in self.place.names() {
-            above = above.join(name);
-            if !self.present.contains(&above) {
-                return Ok(vec![above]);
-            }
-        }
-        let mut names = BTreeSet::new();
-        for entry in tocs.iter().flat_map(Toc::iter) {
-            let path = entry?.path;
-            if path.parent().is_some_and(|parent| parent == self.place) {
-                names.insert(path);
-            }
-        }
-        Ok(names.into_iter().collect())
     }
 }

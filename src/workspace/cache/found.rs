@@ -89,12 +89,15 @@ impl<'a> Caches<'a> {
     /// Leaves out one that can't be restored because of `error`. Returns what may be there of it.
     pub fn leave_out(&mut self, place: usize, error: &Error) -> Vec<TreePath> {
         let found = self.found.remove(place);
+        let is_local = is_local(error);
         let (error, name) = (error.to_string(), self.named(&found).map(|(_, name)| name).unwrap_or_default());
         tracing::warn!(event = "cache", "cache {}: not restored: {}", Line(&name), Line(&error));
         if let Some(used) = self.uses.get_mut(found.index) {
-            // An exact one is the one that would be saved.
-            let (key, replaces) =
-                if found.is_exact { (Some(found.key), true) } else { (used.key.take(), used.replaces) };
+            let (key, replaces) = match found.is_exact {
+                true if is_local => (None, false),
+                true => (Some(found.key), true),
+                false => (used.key.take(), used.replaces),
+            };
             *used = CacheUse { key, replaces, ..CacheUse::default() };
         }
         found.made
@@ -131,5 +134,15 @@ impl<'a> Caches<'a> {
         let workspace = self.workspace?;
         let cache = workspace.caches.get(found.index)?;
         Some((cache, cache.shown(&workspace.name)))
+    }
+}
+
+/// Whether this machine is why a cache can't be restored, and not what is stored.
+fn is_local(error: &Error) -> bool {
+    match error {
+        Error::NoSpace { .. } => true,
+        // An error of the store has none.
+        Error::File { source, .. } => source.raw_os_error().is_some(),
+        _ => false,
     }
 }

@@ -36,11 +36,11 @@ impl FileHashes {
 
     /// Takes the files of `workspace` from `view`: also those that the task itself does not restore.
     pub fn see(&mut self, workspace: &str, view: &View<'_>) -> Result<(), Error> {
-        let mut open: Vec<_> = self.wanted.iter().filter(|(files, _)| files.workspace == workspace).collect::<Vec<_>>();
-        let mut hashers: Vec<Option<Hasher>> = open.iter().map(|_| None).collect();
-        if open.is_empty() {
+        let wanted: Vec<_> = self.wanted.iter().filter(|(files, _)| files.workspace == workspace).collect();
+        if wanted.is_empty() {
             return Ok(());
         }
+        let mut hashers: Vec<Option<Hasher>> = vec![None; wanted.len()];
         view.for_each(&mut |group, outcome| {
             let Some(entry) = kept(group, &outcome) else { return Ok(()) };
             let (kind, content): (u8, &[u8]) = match &entry.node {
@@ -48,18 +48,16 @@ impl FileHashes {
                 Node::Symlink(target) => (1, target),
                 _ => return Ok(()),
             };
-            let matching =
-                open.iter().zip(&mut hashers).filter(|((_, globs), _)| globs.matches(entry.path.as_bytes(), false));
-            for (_, hasher) in matching {
-                let hasher = hasher.get_or_insert_default();
-                for part in [&[kind][..], entry.path.as_bytes(), content] {
-                    hasher.update(&(part.len() as u64).to_le_bytes());
-                    hasher.update(part);
+            let path = entry.path.as_bytes();
+            for ((_, globs), hasher) in wanted.iter().zip(&mut hashers) {
+                if globs.matches(path, false) {
+                    let hasher = hasher.get_or_insert_default();
+                    [&[kind][..], path, content].iter().for_each(|part| add(hasher, part));
                 }
             }
             Ok(())
         })?;
-        for ((files, _), hasher) in open.drain(..).zip(hashers) {
+        for ((files, _), hasher) in wanted.into_iter().zip(hashers) {
             self.found.extend(hasher.map(|hasher| (files.clone(), hasher.finish())));
         }
         Ok(())
@@ -77,4 +75,10 @@ impl FileHashes {
         let shown: Vec<String> = found.iter().map(|digest| digest.map(Digest::hex).unwrap_or_default()).collect();
         Some(cache.key.replace(HASH, &Digest::of(shown.join("\n").as_bytes()).hex()))
     }
+}
+
+/// Adds a string so that no two lists of strings look the same.
+fn add(hasher: &mut Hasher, part: &[u8]) {
+    hasher.update(&(part.len() as u64).to_le_bytes());
+    hasher.update(part);
 }

@@ -1,20 +1,19 @@
 //! Param `cache`: workspaces, and folders of them, that start from what an earlier run left.
 
+mod entry;
+
 use serde_json::Value;
 
+use self::entry::Entry;
 use super::{WORKSPACE, check_template, parse, retention::duration, values::Values};
 use crate::{
     globs::Globs,
-    limits::{MAX_CACHES, MAX_VALUES},
+    limits::MAX_CACHES,
     step::{CacheFiles, CacheStep, HASH},
     target::Target,
     tekton::fields::text,
     wrap::{refusal::Refusal, task_spec::all_tasks},
 };
-
-/// The fields of an entry.
-const FIELDS: [&str; 10] =
-    ["path", "key", "files", "restore-keys", "scope", "default-scope", "target", "task", "mtime", "expires"];
 
 /// One cache, as a run asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +44,7 @@ pub fn read(
     target: &str,
 ) -> Result<Vec<Cache>, Refusal> {
     let reader = Reader { values, workspaces, spec, target, is_default: values.is_default_value("cache") };
-    let entries = reader.entries()?;
+    let entries = entry::all(values)?;
     if entries.len() > MAX_CACHES {
         return Err(
             reader.invalid(format!("it has {} caches, more than the {MAX_CACHES} that a run may have", entries.len()))
@@ -66,98 +65,9 @@ struct Reader<'a> {
     is_default: bool,
 }
 
-/// The fields of one entry, variables resolved.
-#[derive(Default)]
-struct Entry(Vec<(&'static str, Vec<String>)>);
-
-impl Entry {
-    fn list(&self, field: &str) -> Option<&[String]> {
-        self.0.iter().find(|(name, _)| *name == field).map(|(_, list)| &list[..])
-    }
-
-    fn text(&self, field: &str) -> Option<&str> {
-        self.list(field)?.first().map(String::as_str)
-    }
-
-    fn set(&mut self, field: &'static str, list: Vec<String>) {
-        self.0.push((field, list));
-    }
-}
-
 impl Reader<'_> {
     fn invalid(&self, problem: impl Into<String>) -> Refusal {
         self.values.invalid("cache", problem)
-    }
-
-    fn entries(&self) -> Result<Vec<Entry>, Refusal> {
-        let text = match self.values.value("cache") {
-            Some(Value::String(text)) => text,
-            _ => return self.short(),
-        };
-        self.values.check_length("cache", text.len())?;
-        // Variables are resolved after parsing, so that no value can become YAML.
-        match crate::yaml::parse_within(text, MAX_VALUES) {
-            Ok(documents) => match &documents[..] {
-                [Value::Array(entries)] => entries.iter().map(|entry| self.entry(entry)).collect(),
-                [entry @ Value::Object(_)] => Ok(vec![self.entry(entry)?]),
-                [] | [Value::Null | Value::String(_)] => self.short(),
-                _ => Err(self.invalid("it is neither a list of caches in YAML nor of the form PATH=FILES")),
-            },
-            Err(error) if text.contains('\n') || text.trim_start().starts_with(['[', '{', '-']) => {
-                Err(self.invalid(format!("it is not YAML: {error}")))
-            }
-            Err(_) => self.short(),
-        }
-    }
-
-    /// `PATH=FILES, FILES, PATH=FILES`
-    fn short(&self) -> Result<Vec<Entry>, Refusal> {
-        let mut entries: Vec<Entry> = Vec::new();
-        for part in self.values.list("cache")? {
-            match part.split_once('=') {
-                Some((path, files)) => {
-                    let mut entry = Entry::default();
-                    entry.set("path", vec![path.trim().to_owned()]);
-                    entry.set("files", vec![files.trim().to_owned()]);
-                    entries.push(entry);
-                }
-                None => match entries.last_mut().and_then(|entry| entry.0.last_mut()) {
-                    Some((_, files)) => files.push(part),
-                    None => {
-                        let problem = format!(
-                            "{part:?} is not of the form PATH=FILES, such as source/node_modules=source/package-lock.json"
-                        );
-                        return Err(self.invalid(problem));
-                    }
-                },
-            }
-        }
-        Ok(entries)
-    }
-
-    fn entry(&self, value: &Value) -> Result<Entry, Refusal> {
-        let Some(fields) = value.as_object() else {
-            return Err(self.invalid(format!("{value} is not a cache: write its fields, at least path")));
-        };
-        let mut entry = Entry::default();
-        for (name, value) in fields {
-            let Some(known) = FIELDS.iter().find(|known| *known == name) else {
-                return Err(self.invalid(format!("a cache has no field {name:?}: it has {}", FIELDS.join(", "))));
-            };
-            let is_list = ["files", "restore-keys", "task"].contains(known);
-            let texts: Option<Vec<&str>> = match value {
-                Value::String(text) => Some(vec![text]),
-                Value::Array(items) if is_list => items.iter().map(Value::as_str).collect(),
-                _ => None,
-            };
-            let Some(texts) = texts else {
-                let wanted = if is_list { "a string or a list of strings" } else { "a string" };
-                return Err(self.invalid(format!("the field {name:?} of a cache must be {wanted}")));
-            };
-            let resolved = texts.iter().map(|text| Ok(self.values.resolve("cache", text)?.trim().to_owned()));
-            entry.set(known, resolved.collect::<Result<_, Refusal>>()?);
-        }
-        Ok(entry)
     }
 
     /// None if it is a default for other Pipelines.
