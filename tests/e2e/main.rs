@@ -31,7 +31,7 @@ macro_rules! cases {
 }
 
 cases! {
-    base beside between cache cache_failed conflict conflict_last conflict_rules delete_against_change deleted failed_retry failed_saved final_tasks
+    base beside between cache cache_failed cache_together conflict conflict_last conflict_rules delete_against_change deleted failed_retry failed_saved final_tasks
     finally isolated join
     long_names matrix matrix_results mounted_below optional own_types parallel_ends paths pod_template propagated read_only result_edge retry same_name
     same_values sequential sidecar skipped step_actions step_errors sub_paths transitive two_names two_workspaces
