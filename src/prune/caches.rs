@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// One cache.
-struct Cache {
+struct StoredCache {
     tag: String,
     digest: Digest,
     /// Whose it is: path and scope.
@@ -35,8 +35,8 @@ pub fn beyond(store: &dyn Store, keep: usize) -> Result<Vec<Doomed>, Error> {
     let mut named = KeptDigests::new(&tags);
     let (of_caches, others): (Vec<&String>, Vec<&String>) = tags.iter().partition(|tag| is_cache_tag(tag));
     let manifests = threads::for_each(&of_caches, |_, tag| Ok::<_, Error>(store.manifest(tag)?))?;
-    let found = of_caches.iter().zip(manifests).filter_map(|(tag, manifest)| Cache::parse(tag, &manifest?));
-    let mut by_owner: BTreeMap<(String, String), Vec<Cache>> = BTreeMap::new();
+    let found = of_caches.iter().zip(manifests).filter_map(|(tag, manifest)| StoredCache::parse(tag, &manifest?));
+    let mut by_owner: BTreeMap<(String, String), Vec<StoredCache>> = BTreeMap::new();
     found.for_each(|cache| by_owner.entry(cache.whose.clone()).or_default().push(cache));
     let (mut kept, mut beyond) = (HashSet::new(), Vec::new());
     for mut caches in by_owner.into_values() {
@@ -62,7 +62,7 @@ pub fn beyond(store: &dyn Store, keep: usize) -> Result<Vec<Doomed>, Error> {
     Ok(doomed.map(|cache| Doomed { tag: Some(cache.tag), digest: cache.digest }).collect())
 }
 
-impl Cache {
+impl StoredCache {
     /// None if it is something else under such a tag.
     fn parse(tag: &str, manifest: &StoredManifest) -> Option<Self> {
         let Manifest { annotations, .. } = serde_json::from_slice(&manifest.bytes).ok()?;

@@ -15,7 +15,7 @@ mod fetch;
 pub mod google;
 
 pub use self::{
-    cache::{Cache, Obtained},
+    cache::{CredentialCache, Obtained},
     environment::{Environment, is_for_another_store},
     fetch::{Fetch, Problem},
 };

@@ -92,13 +92,13 @@ struct Whole<'a> {
 }
 
 /// Why files can't be made.
-enum Failure {
+enum RestoreFailure {
     /// Because of a cache, by its place: without it they can be.
     Cache(usize, Error),
     Other(Error),
 }
 
-impl From<Error> for Failure {
+impl From<Error> for RestoreFailure {
     fn from(error: Error) -> Self {
         Self::Other(error)
     }
@@ -136,8 +136,8 @@ pub fn restore(
         let whole = Whole { input, tocs: &tocs, view, own_writers: lineage.writers.len(), caches: &caches };
         match whole.make(store, root, options, &space, progress) {
             Ok(made) => break made,
-            Err(Failure::Other(error)) => return Err(error),
-            Err(Failure::Cache(place, error)) => {
+            Err(RestoreFailure::Other(error)) => return Err(error),
+            Err(RestoreFailure::Cache(place, error)) => {
                 let mut extractor = Extractor::new(root)?.around(&options.mounts);
                 caches.leave_out(place, &error).iter().try_for_each(|path| extractor.remove(path))?;
             }
@@ -161,7 +161,7 @@ impl Whole<'_> {
         options: &RestoreOptions<'_>,
         space: &Space,
         progress: &Progress,
-    ) -> Result<Restored, Failure> {
+    ) -> Result<Restored, RestoreFailure> {
         let &Self { ref input, tocs, view, own_writers, caches } = self;
         let lineage = &input.lineage;
         progress.begin(Phase::Files);
@@ -179,8 +179,8 @@ impl Whole<'_> {
         let (files, bytes) =
             (sum(own.iter().map(|winners| winners.files)), sum(own.iter().map(|winners| winners.bytes)));
         space.check(progress.workspace(), files, sum(needed)).map_err(|error| match caches.last() {
-            Some(last) => Failure::Cache(last, error),
-            None => Failure::Other(error),
+            Some(last) => RestoreFailure::Cache(last, error),
+            None => RestoreFailure::Other(error),
         })?;
         progress.expect(files, bytes);
         let broken = Mutex::new(None);
@@ -196,7 +196,7 @@ impl Whole<'_> {
         });
         let broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
         let made = match (made, broken) {
-            (Err(Error::Stopped), Some((place, error))) => return Err(Failure::Cache(place, error)),
+            (Err(Error::Stopped), Some((place, error))) => return Err(RestoreFailure::Cache(place, error)),
             (made, _) => made?,
         };
         let tasks: BTreeSet<&String> =

@@ -18,8 +18,24 @@ use crate::tekton::{
 pub struct NoTask {
     /// What it is of.
     pub path: String,
-    /// Why, and what to do: a clause.
-    pub problem: String,
+    /// Why, and what to do.
+    pub problem: NoTaskReason,
+}
+
+/// Why no task can restore a cache: a clause that says what to do.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoTaskReason {
+    /// A task that it names does not use its workspace.
+    #[error("task {task:?} does not use the workspace {workspace:?}: name another task")]
+    WrongTask { task: String, workspace: String },
+    /// Nobody uses its workspace.
+    #[error("no task uses the workspace {workspace:?}: remove the cache")]
+    Unused { workspace: String },
+    /// The files of its key are there for none of the tasks.
+    #[error(
+        "no task that uses the workspace {workspace:?} begins with the files of its key, which an earlier task must leave in the workspace {others}: name a task in its field task, or take other files"
+    )]
+    NoFiles { workspace: String, others: String },
 }
 
 /// The tasks of a Pipeline, as far as caches depend on them.
@@ -54,19 +70,18 @@ pub fn assign(
 
 impl Tasks<'_> {
     /// Those that the cache names.
-    fn named(&self, cache: &Cache) -> Result<Vec<usize>, String> {
+    fn named(&self, cache: &Cache) -> Result<Vec<usize>, NoTaskReason> {
         let find = |name: &String| {
             let task = self.graph.names.iter().position(|other| other == name);
-            task.filter(|&task| self.uses(task, &cache.workspace).is_some()).ok_or_else(|| {
-                format!("task {name:?} does not use the workspace {:?}: name another task", cache.workspace)
-            })
+            let wrong = || NoTaskReason::WrongTask { task: name.clone(), workspace: cache.workspace.clone() };
+            task.filter(|&task| self.uses(task, &cache.workspace).is_some()).ok_or_else(wrong)
         };
         cache.tasks.iter().map(find).collect()
     }
 
     /// The first ones on each way through the graph that can fill its folder. After one that may be skipped the next one does it
     /// too, if the folder is still empty then.
-    fn first(&self, cache: &Cache) -> Result<Vec<usize>, String> {
+    fn first(&self, cache: &Cache) -> Result<Vec<usize>, NoTaskReason> {
         let needs_start = !cache.step.path.is_empty();
         let found = self.first_that(cache, &|task| {
             let own = needs_start.then_some(cache.workspace.as_str());
@@ -78,17 +93,13 @@ impl Tasks<'_> {
         }
         let any = self.first_that(cache, &|_| true);
         match (cache.step.files.is_empty(), any.is_empty()) {
-            (_, true) => Err(format!("no task uses the workspace {:?}: remove the cache", cache.workspace)),
+            (_, true) => Err(NoTaskReason::Unused { workspace: cache.workspace.clone() }),
             (true, false) => Ok(any),
             (false, false) => {
                 let mut others: Vec<String> =
                     cache.step.files.iter().map(|files| format!("{:?}", files.workspace)).collect();
                 others.dedup();
-                Err(format!(
-                    "no task that uses the workspace {:?} begins with the files of its key, which an earlier task must leave in the workspace {}: name a task in its field task, or take other files",
-                    cache.workspace,
-                    others.join(" and ")
-                ))
+                Err(NoTaskReason::NoFiles { workspace: cache.workspace.clone(), others: others.join(" and ") })
             }
         }
     }

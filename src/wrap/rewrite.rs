@@ -107,7 +107,7 @@ pub fn rewrite(
         Plan::new(run, request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
             PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
             PlanError::TooLarge(size) => too_large(size),
-            PlanError::Cache(NoTask { path, problem }) => Refusal::Cache { path, problem },
+            PlanError::Cache(NoTask { path, problem }) => Refusal::Cache { path, problem: problem.to_string() },
             PlanError::Late => Refusal::Late,
         })?;
     let mut failures = Vec::new();

@@ -11,7 +11,7 @@ use super::Problem;
 const EARLY: Duration = Duration::from_secs(5 * 60);
 
 /// See the module.
-pub struct Cache<T>(Mutex<Option<Arc<Obtained<T>>>>);
+pub struct CredentialCache<T>(Mutex<Option<Arc<Obtained<T>>>>);
 
 /// The outcome of a search.
 #[derive(Debug)]
@@ -26,13 +26,13 @@ pub struct Obtained<T> {
     pub secrets: Vec<String>,
 }
 
-impl<T> Default for Cache<T> {
+impl<T> Default for CredentialCache<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T> Cache<T> {
+impl<T> CredentialCache<T> {
     /// What `search` found, the first time and when that is about to expire.
     pub fn get(&self, search: impl FnOnce() -> Result<Obtained<T>, Problem>) -> Result<Arc<Obtained<T>>, Problem> {
         // One thread searches, the others wait for it.
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn what_ends_soon_is_searched_again() {
-        let cache = Cache::default();
+        let cache = CredentialCache::default();
         let found = |number: u32, seconds: Option<u64>| {
             let expires = seconds.map(|seconds| SystemTime::now() + Duration::from_secs(seconds));
             Ok(Obtained { keys: Some(number), expires, searched: String::new(), secrets: Vec::new() })

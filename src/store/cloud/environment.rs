@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
-use super::{Cache, Problem, aws, google};
+use super::{CredentialCache, Problem, aws, google};
 use crate::store::rsync;
 
 /// The variables that clouds' tools read, and a mounted Secret whose keys are such variables and go before them. Copies
@@ -20,8 +20,8 @@ struct Inner {
     variables: HashMap<String, String>,
     secret: Option<PathBuf>,
     anonymous: bool,
-    aws: Cache<aws::Keys>,
-    google: Cache<google::AccessToken>,
+    aws: CredentialCache<aws::Keys>,
+    google: CredentialCache<google::AccessToken>,
 }
 
 impl Environment {
@@ -94,12 +94,12 @@ impl Environment {
     }
 
     /// Access keys that were fetched.
-    pub fn aws_cache(&self) -> &Cache<aws::Keys> {
+    pub fn aws_cache(&self) -> &CredentialCache<aws::Keys> {
         &self.0.aws
     }
 
     /// Access tokens of Google that were fetched.
-    pub fn google_cache(&self) -> &Cache<google::AccessToken> {
+    pub fn google_cache(&self) -> &CredentialCache<google::AccessToken> {
         &self.0.google
     }
 

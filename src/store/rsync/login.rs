@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    store::cloud::Environment,
+    store::cloud::{Environment, Problem},
     target::{RsyncPlace, RsyncTransport},
 };
 
@@ -45,12 +45,12 @@ struct SshFiles {
 }
 
 impl RsyncLogin {
-    /// For `place`, by the Secret and the variables of `environment`; else why there is none, a clause.
-    pub fn of(place: &RsyncPlace, environment: &Environment, folder: &Path) -> Result<Self, String> {
+    /// For `place`, by the Secret and the variables of `environment`.
+    pub fn of(place: &RsyncPlace, environment: &Environment, folder: &Path) -> Result<Self, Problem> {
         if environment.is_anonymous() {
-            return Err("no machine is asked without them".to_owned());
+            return Err(Problem::lasting("no machine is asked without them".to_owned()));
         }
-        environment.check_secret().map_err(|problem| problem.clause)?;
+        environment.check_secret()?;
         match place.transport {
             RsyncTransport::Daemon => {
                 let (password, searched) = (environment.get(PASSWORD), environment.name_of(PASSWORD));
@@ -60,25 +60,26 @@ impl RsyncLogin {
         }
     }
 
-    fn of_ssh(environment: &Environment, folder: &Path) -> Result<Self, String> {
+    fn of_ssh(environment: &Environment, folder: &Path) -> Result<Self, Problem> {
         let Some(secret) = environment.secret() else {
             return Ok(Self { searched: "the keys of ssh's agent and of ~/.ssh".to_owned(), ..Self::default() });
         };
         let Some(key) = PRIVATE_KEYS.iter().find_map(|name| environment.secret_file(name)) else {
             let names = PRIVATE_KEYS.join(", ");
-            return Err(format!(
+            return Err(Problem::lasting(format!(
                 "{}: the Secret has no private key; its name has to be one of {names}",
                 secret.display()
-            ));
+            )));
         };
         let known_hosts = environment.secret_file(KNOWN_HOSTS).ok_or_else(|| {
-            format!(
+            Problem::lasting(format!(
                 "{}: the Secret has no key {KNOWN_HOSTS}, by which the machine is known; make one with ssh-keyscan, and compare it with what the machine's keeper says",
                 secret.display()
-            )
+            ))
         })?;
         let searched = key.display().to_string();
-        let copy = copy_key(&key, folder).map_err(|error| format!("{searched} can't be used: {error}"))?;
+        let copy =
+            copy_key(&key, folder).map_err(|error| Problem::lasting(format!("{searched} can't be used: {error}")))?;
         let files = Some(SshFiles { key: copy, known_hosts });
         Ok(Self { searched, files, ..Self::default() })
     }
@@ -156,7 +157,7 @@ mod tests {
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let environment = Environment::new(variables, (!secret.is_empty()).then_some(&*mounted));
         let login = RsyncLogin::of(&place(target), &environment, folder.path());
-        login.map_err(|clause| clause.replace(&mounted.display().to_string(), "SECRET"))
+        login.map_err(|problem| problem.clause.replace(&mounted.display().to_string(), "SECRET"))
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::login::RsyncLogin;
 use crate::{
     store::{
         StoreOptions,
-        cloud::Environment,
+        cloud::{Environment, Problem},
         net::{http::HttpOptions, pressure::Pressure},
     },
     target::{RsyncPlace, RsyncTransport},
@@ -115,7 +115,7 @@ impl RsyncProcess {
     fn run(&self, options: &[&str], paths: &[OsString]) -> RunEnd {
         let login = match self.login() {
             Ok(login) => login,
-            Err(clause) => return RunEnd::not_begun(RunExit::NoLogin(clause)),
+            Err(problem) => return RunEnd::not_begun(RunExit::NoLogin(problem.clause)),
         };
         let _running = self.pressure.request();
         let mut command = Command::new(PROGRAM);
@@ -163,7 +163,7 @@ impl RsyncProcess {
         }
     }
 
-    fn login(&self) -> Result<Arc<RsyncLogin>, String> {
+    fn login(&self) -> Result<Arc<RsyncLogin>, Problem> {
         let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(login) = &*login {
             return Ok(login.clone());

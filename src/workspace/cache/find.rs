@@ -8,7 +8,7 @@ use super::{
     found::{Caches, FoundCache},
     hash::FileHashes,
     place,
-    site::{Checked, Site},
+    site::{CheckedCache, Site},
 };
 use crate::{
     quote::Line,
@@ -130,7 +130,7 @@ impl<'a> CacheFinder<'a> {
                 }
                 tried = tried.saturating_add(1);
                 match site.check(&*store, layers) {
-                    Ok(Checked { layers, tocs, bytes, made }) => {
+                    Ok(CheckedCache { layers, tocs, bytes, made }) => {
                         return Ok(Some(FoundCache {
                             index,
                             key,

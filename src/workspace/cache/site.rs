@@ -25,7 +25,7 @@ pub struct Site {
 }
 
 /// A cache that may be restored.
-pub struct Checked {
+pub struct CheckedCache {
     /// The lowest first.
     pub layers: Vec<Descriptor>,
     /// Their tables of contents.
@@ -53,7 +53,7 @@ impl Site {
     }
 
     /// Reads the tables of contents of `layers` and checks that what they have may be restored here.
-    pub fn check(&self, store: &dyn Store, layers: Vec<Descriptor>) -> Result<Checked, Error> {
+    pub fn check(&self, store: &dyn Store, layers: Vec<Descriptor>) -> Result<CheckedCache, Error> {
         let empty = Digest::of(&END);
         let layers: Vec<Descriptor> =
             layers.into_iter().filter(|layer| layer.has_toc() || layer.digest != empty).collect();
@@ -75,7 +75,7 @@ impl Site {
             }
         }
         let made = self.made_by(&tocs)?;
-        Ok(Checked { layers, tocs, bytes, made })
+        Ok(CheckedCache { layers, tocs, bytes, made })
     }
 
     /// The highest paths that are there because of a cache with these tables of contents.

@@ -41,7 +41,8 @@ pub fn read_some(
         return read_through(store, layer, toc, &files, visit);
     };
     for File { index, entry, at } in &files {
-        let mut content = Checked { source: &mut source, at: *at, left: size(entry), hasher: blake3::Hasher::new() };
+        let mut content =
+            CheckedContent { source: &mut source, at: *at, left: size(entry), hasher: blake3::Hasher::new() };
         visit(*index, entry, &mut content)?;
         let hash = content.finish();
         let hash = hash.map_err(|e| Error::damaged(layer.place(), format!("{} can't be read: {e}", entry.path)))?;
@@ -219,14 +220,14 @@ fn frames(store: &dyn Store, layer: &Descriptor, info: &LayerInfo) -> Result<Opt
 }
 
 /// The content of a file, checked when it was read to its end.
-struct Checked<'a, 'b> {
+struct CheckedContent<'a, 'b> {
     source: &'a mut ArchiveReader<'b>,
     at: u64,
     left: u64,
     hasher: blake3::Hasher,
 }
 
-impl Checked<'_, '_> {
+impl CheckedContent<'_, '_> {
     /// Reads what was not read; the hash of all of it.
     fn finish(mut self) -> io::Result<[u8; 32]> {
         io::copy(&mut self, &mut io::sink())?;
@@ -234,7 +235,7 @@ impl Checked<'_, '_> {
     }
 }
 
-impl Read for Checked<'_, '_> {
+impl Read for CheckedContent<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 || buffer.is_empty() {
             return Ok(0);

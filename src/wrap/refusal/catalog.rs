@@ -15,7 +15,7 @@ const fn help(code: &'static str, cause: &'static str, cure: &'static str) -> He
 }
 
 /// A part of the page: the codes of one or more source files.
-struct Part {
+struct Chapter {
     title: &'static str,
     intro: &'static str,
     /// The files, each with its text.
@@ -29,8 +29,8 @@ struct ErrorSentence {
     text: String,
 }
 
-const PARTS: [Part; 4] = [
-    Part {
+const PARTS: [Chapter; 4] = [
+    Chapter {
         title: "The run",
         intro: "HTTP status 400. The run, its Pipeline or a Task has to change, or the run can't be wrapped.",
         sources: &[
@@ -174,7 +174,7 @@ const PARTS: [Part; 4] = [
             help("PatchDoesNotApply", "A bug in tekton-wrap.", "Report it, with the PipelineRun and its Pipeline."),
         ],
     },
-    Part {
+    Chapter {
         title: "A task that uses a wrapped workspace",
         intro: "HTTP status 400. Each sentence begins with `task \"…\" uses the wrapped workspace \"…\", but`. Tasks that use no wrapped workspace are \
                 never refused: they stay as they are.",
@@ -243,7 +243,7 @@ const PARTS: [Part; 4] = [
             ),
         ],
     },
-    Part {
+    Chapter {
         title: "Reading Pipelines and Tasks",
         intro: "HTTP status 400, 500 for `Misconfigured`, 503 for `Unavailable`, which clients of Kubernetes try again by themselves, or 504 for `Timeout`. \
                 An object may exist but could not be read, so the run is refused rather than wrapped in part. The sentence names the object and the reason.",
@@ -302,7 +302,7 @@ const PARTS: [Part; 4] = [
             ),
         ],
     },
-    Part {
+    Chapter {
         title: "Requests that are not reviews",
         intro: "The apiserver, or another client, gets an HTTP error and no AdmissionReview. The codes are in the log of the webhook and in \
                 `tekton_wrap_admission_requests_total{outcome=\"rejected\"}`.",
@@ -438,7 +438,7 @@ fn camel_case(text: &str) -> Option<String> {
 }
 
 /// The sentences of each code of `part`, as a reader sees them, with names in the place of values.
-fn sentences(part: &Part) -> BTreeMap<String, Vec<String>> {
+fn sentences(part: &Chapter) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (_, source) in part.sources {
         let all = attributes(source);

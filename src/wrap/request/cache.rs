@@ -4,7 +4,7 @@ mod entry;
 
 use serde_json::Value;
 
-use self::entry::Entry;
+use self::entry::CacheEntry;
 use super::{WORKSPACE, check_template, parse, retention::duration, values::Values};
 use crate::{
     globs::Globs,
@@ -71,7 +71,7 @@ impl Reader<'_> {
     }
 
     /// None if it is a default for other Pipelines.
-    fn cache(&self, entry: &Entry) -> Result<Option<Cache>, Refusal> {
+    fn cache(&self, entry: &CacheEntry) -> Result<Option<Cache>, Refusal> {
         let Some(whole) = entry.text("path").filter(|path| !path.is_empty()) else {
             return Err(
                 self.invalid("a cache needs a path: a workspace, or a folder in one, such as source/node_modules")
@@ -145,7 +145,7 @@ impl Reader<'_> {
     }
 
     /// What the hash is of, by workspace. A pattern begins at the root of its workspace.
-    fn files(&self, entry: &Entry, whole: &str) -> Result<Vec<CacheFiles>, Refusal> {
+    fn files(&self, entry: &CacheEntry, whole: &str) -> Result<Vec<CacheFiles>, Refusal> {
         let mut files: Vec<CacheFiles> = Vec::new();
         let listed = entry.list("files").unwrap_or_default().iter().flat_map(|text| text.split(','));
         for text in listed.map(str::trim).filter(|text| !text.is_empty()) {
@@ -169,7 +169,7 @@ impl Reader<'_> {
         Ok(files)
     }
 
-    fn key(&self, entry: &Entry, whole: &str, has_files: bool) -> Result<String, Refusal> {
+    fn key(&self, entry: &CacheEntry, whole: &str, has_files: bool) -> Result<String, Refusal> {
         let key = match entry.text("key") {
             Some(key) if !key.is_empty() => key,
             _ if has_files => HASH,
@@ -193,7 +193,7 @@ impl Reader<'_> {
     }
 
     /// Where it is stored: in one repository for all runs.
-    fn repository(&self, entry: &Entry, whole: &str, workspace: &str) -> Result<String, Refusal> {
+    fn repository(&self, entry: &CacheEntry, whole: &str, workspace: &str) -> Result<String, Refusal> {
         let own = entry.text("target");
         let text = own.unwrap_or(self.target);
         check_template(self.values, "cache", text)?;
@@ -218,7 +218,7 @@ impl Reader<'_> {
     }
 
     /// The tasks that it names; none if it is a default for other Pipelines.
-    fn tasks(&self, entry: &Entry, whole: &str) -> Result<Option<Vec<String>>, Refusal> {
+    fn tasks(&self, entry: &CacheEntry, whole: &str) -> Result<Option<Vec<String>>, Refusal> {
         let known: Vec<&str> = self.spec.into_iter().flat_map(all_tasks).map(|task| text(task, "name")).collect();
         let listed = entry.list("task").unwrap_or_default().iter().flat_map(|text| text.split(','));
         let tasks: Vec<String> = listed.map(|task| task.trim().to_owned()).filter(|task| !task.is_empty()).collect();

@@ -13,9 +13,9 @@ const FIELDS: [&str; 10] =
 
 /// The fields of one entry, variables resolved.
 #[derive(Default)]
-pub struct Entry(Vec<(&'static str, Vec<String>)>);
+pub struct CacheEntry(Vec<(&'static str, Vec<String>)>);
 
-impl Entry {
+impl CacheEntry {
     /// The strings of `field`; none if it is absent.
     pub fn list(&self, field: &str) -> Option<&[String]> {
         self.0.iter().find(|(name, _)| *name == field).map(|(_, list)| &list[..])
@@ -32,7 +32,7 @@ impl Entry {
 }
 
 /// All entries of the param.
-pub fn all(values: &Values<'_>) -> Result<Vec<Entry>, Refusal> {
+pub fn all(values: &Values<'_>) -> Result<Vec<CacheEntry>, Refusal> {
     let text = match values.value("cache") {
         Some(Value::String(text)) => text,
         _ => return short(values),
@@ -54,12 +54,12 @@ pub fn all(values: &Values<'_>) -> Result<Vec<Entry>, Refusal> {
 }
 
 /// `PATH=FILES, FILES, PATH=FILES`
-fn short(values: &Values<'_>) -> Result<Vec<Entry>, Refusal> {
-    let mut entries: Vec<Entry> = Vec::new();
+fn short(values: &Values<'_>) -> Result<Vec<CacheEntry>, Refusal> {
+    let mut entries: Vec<CacheEntry> = Vec::new();
     for part in values.list("cache")? {
         match part.split_once('=') {
             Some((path, files)) => {
-                let mut entry = Entry::default();
+                let mut entry = CacheEntry::default();
                 entry.set("path", vec![path.trim().to_owned()]);
                 entry.set("files", vec![files.trim().to_owned()]);
                 entries.push(entry);
@@ -78,11 +78,11 @@ fn short(values: &Values<'_>) -> Result<Vec<Entry>, Refusal> {
     Ok(entries)
 }
 
-fn parsed(values: &Values<'_>, value: &Value) -> Result<Entry, Refusal> {
+fn parsed(values: &Values<'_>, value: &Value) -> Result<CacheEntry, Refusal> {
     let Some(fields) = value.as_object() else {
         return Err(invalid(values, format!("{value} is not a cache: write its fields, at least path")));
     };
-    let mut entry = Entry::default();
+    let mut entry = CacheEntry::default();
     for (name, value) in fields {
         let Some(known) = FIELDS.iter().find(|known| *known == name) else {
             return Err(invalid(values, format!("a cache has no field {name:?}: it has {}", FIELDS.join(", "))));
