@@ -1,6 +1,11 @@
-//! Dependencies point downward only, as src/lib.rs and the contents pages of the rooms say: reads the `use` lines of src/.
+//! Dependencies point downward only, as src/lib.rs and the contents pages of the rooms say: reads the `use` lines of src/. And a
+//! type's name is that of one type.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 /// Each list from the top down: a module may use those behind it. `layers` of one floor don't use each other.
 const FLOORS: [(&str, &[&[&str]]); 3] = [
@@ -97,6 +102,32 @@ fn an_upward_import_is_found() {
         let module: Vec<String> = module.split("::").map(str::to_owned).collect();
         assert_eq!(!upward(&module, text).is_empty(), found, "{module:?}: {text}");
     }
+}
+
+/// One meaning, one name: `Cache` is not three things. `Args` of a command are named by its module, as clap's users do.
+#[test]
+fn a_name_is_that_of_one_type() {
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    each_file(Path::new("src"), &mut |file, text| {
+        let module = module_of(file).join("::");
+        if !module.contains("::tests") {
+            types(&text).for_each(|name| defined.entry(name.to_owned()).or_default().push(module.clone()));
+        }
+    });
+    assert!(defined.len() > 300, "only {} types were found", defined.len());
+    defined.retain(|name, modules| modules.len() > 1 && name != "Args");
+    assert!(defined.is_empty(), "{defined:#?}");
+}
+
+/// The types that `text` defines outside of functions and tests.
+fn types(text: &str) -> impl Iterator<Item = &str> {
+    let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+    text.lines().filter_map(|line| {
+        let line = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub(super) ")).unwrap_or(line);
+        let words = line.strip_prefix("pub ").unwrap_or(line);
+        let name = ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| words.strip_prefix(kind))?;
+        Some(name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
+    })
 }
 
 /// What `text`, the source of `module`, imports against the direction.
