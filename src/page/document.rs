@@ -13,8 +13,8 @@ use super::{
 };
 use crate::units::size;
 
-const STYLE: &str = include_str!("assets/style.css");
-const SCRIPT: &str = include_str!("assets/script.js");
+pub(super) const STYLE: &str = include_str!("assets/style.css");
+pub(super) const SCRIPT: &str = include_str!("assets/script.js");
 
 /// A page about runs.
 #[derive(Clone, Debug, Default)]
