@@ -12,6 +12,7 @@ pub mod reference;
 pub mod run;
 pub mod scope;
 pub mod status;
+pub mod tasks;
 pub mod texts;
 pub mod v1beta1;
 pub mod variables;

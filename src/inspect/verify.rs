@@ -115,8 +115,7 @@ impl Verified {
             return Err(differs("its base"));
         }
         for theirs in &own.writers {
-            let ours = lineage.writers.binary_search_by_key(&theirs.order, |writer| writer.order).ok();
-            let Some(ours) = ours.and_then(|place| lineage.writers.get(place)) else {
+            let Some(ours) = lineage.writer(theirs.order) else {
                 return Err(differs(&format!("the list of its ancestors, with task {:?},", theirs.task)));
             };
             let of =

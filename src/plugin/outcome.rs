@@ -7,6 +7,7 @@ use crate::tekton::{
     fields::{field, items, text},
     run::Run,
     status::{self, Skip, State},
+    tasks::all_tasks,
 };
 
 /// A TaskRun, or a task that has none. A CustomRun or a PipelineRun of a task counts as one.
@@ -34,7 +35,7 @@ pub fn outcomes(cluster: &UserCluster, run: &Value, children: &[Value]) -> Vec<T
     let spec = Run::new(run).pipeline_spec().unwrap_or(&Value::Null);
     let references = status::children(run);
     let mut outcomes = Vec::new();
-    for task in items(spec, "tasks").iter().chain(items(spec, "finally")) {
+    for task in all_tasks(spec) {
         let task = text(task, "name");
         let own: Vec<_> = references.iter().filter(|child| child.task == task).collect();
         if own.is_empty() {

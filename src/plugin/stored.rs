@@ -14,9 +14,10 @@ use crate::{
     },
     target::Target,
     tekton::{
-        fields::{field, items, text},
+        fields::{field, text},
         run::Run,
         status,
+        tasks::all_tasks,
     },
 };
 
@@ -34,7 +35,7 @@ impl<'a> StoredRun<'a> {
         let identity = Identity::of(object);
         let spec = Run::new(object).pipeline_spec().unwrap_or(&Value::Null);
         let mut steps = Vec::new();
-        for task in items(spec, "tasks").iter().chain(items(spec, "finally")) {
+        for task in all_tasks(spec) {
             let name = text(task, "name");
             let unreadable = |e| PluginError::Argument(format!("task {name:?} of run {:?}: {e}", identity.name));
             steps.extend(injected(task).map_err(unreadable)?.into_iter().map(|step| (name, step)));

@@ -15,6 +15,7 @@ use crate::{
     tekton::{
         fields::{field, items, text},
         run::Run,
+        tasks::all_tasks,
     },
     workspace::snapshot::image,
     yaml,
@@ -139,7 +140,7 @@ fn of_last_run(cluster: &UserCluster, note: &str) -> Result<Option<Value>, Plugi
     let runs = cluster.wrapped_runs(false)?;
     let Some(run) = runs.last() else { return Ok(None) };
     let spec = Run::new(run).pipeline_spec().unwrap_or(&Value::Null);
-    let tasks = items(spec, "tasks").iter().chain(items(spec, "finally"));
+    let tasks = all_tasks(spec);
     let mut steps = tasks.filter_map(|task| field(task, "taskSpec")).flat_map(|spec| items(spec, "steps"));
     let image = steps.find(|step| is_injected(step)).map(|step| text(step, "image"));
     Ok(image.map(|image| {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{ENV, InvalidStepConfig, PROGRAM, StepConfig};
 use crate::tekton::{
     fields::{field, items, text},
+    tasks::all_tasks,
     variables::substitute,
 };
 
@@ -30,7 +31,7 @@ pub struct Identity<'a> {
 
 /// Whether a Pipeline's spec has injected steps in it, of whatever version.
 pub fn is_wrapped(spec: &Value) -> bool {
-    let tasks = items(spec, "tasks").iter().chain(items(spec, "finally"));
+    let tasks = all_tasks(spec);
     let specs = tasks.filter_map(|task| field(task, "taskSpec"));
     specs.flat_map(|spec| items(spec, "steps")).any(is_injected)
 }

@@ -100,6 +100,7 @@ mod tests {
         let long = StepConfig::tag(uid, 3000, &"w".repeat(300));
         assert!(long.len() <= 128 && format!("quay.io/a/b:{long}").parse::<crate::target::Target>().is_ok());
     }
+
     #[test]
     fn tags_of_caches() {
         let tag = cache_tag("source/node_modules", "main", "npm-0123");

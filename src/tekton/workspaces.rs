@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     fields::{field, flag, items, text},
+    tasks::all_tasks,
     texts::propagating_texts,
     variables::{name_after, references},
 };
@@ -51,7 +52,7 @@ pub fn workspaces(pipeline_spec: &Value) -> Vec<String> {
     let mut names: Vec<String> =
         items(pipeline_spec, "workspaces").iter().map(|declared| text(declared, "name").to_owned()).collect();
     let mut known: HashSet<String> = names.iter().cloned().collect();
-    for task in items(pipeline_spec, "tasks").iter().chain(items(pipeline_spec, "finally")) {
+    for task in all_tasks(pipeline_spec) {
         let propagated = uses(task).into_iter().filter(|used| !used.bound).map(|used| used.pipeline);
         names.extend(propagated.filter(|name| known.insert(name.clone())));
     }

@@ -3,12 +3,12 @@
 
 use serde_json::Value;
 
-use super::task_spec::all_tasks;
 use crate::{
     limits::{Exceeded, MAX_ENTRIES, MAX_NAME, MAX_PARAMS, MAX_PATH, MAX_TASKS},
     tekton::{
         fields::{field, items, text},
         run::Run,
+        tasks::all_tasks,
     },
 };
 

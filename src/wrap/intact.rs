@@ -11,7 +11,7 @@ use fixedbitset::FixedBitSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{refusal::Refusal, task_spec::all_tasks};
+use super::refusal::Refusal;
 use crate::{
     limits::{Exceeded, MAX_TASKS, MAX_USES},
     step::{ENV, EarlierRun, StepConfig, stored::is_injected},
@@ -19,6 +19,7 @@ use crate::{
         fields::{field, items, text},
         graph::Graph,
         run::Run,
+        tasks::all_tasks,
         workspaces::{Use, is_read_only, uses},
     },
 };

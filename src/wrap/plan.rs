@@ -7,7 +7,6 @@ use super::{
     absence::Absence,
     caches::{self, NoTask},
     request::Request,
-    task_spec::all_tasks,
 };
 use crate::{
     limits::{MAX_RUN_BYTES, MAX_TASK_RUNS},
@@ -17,6 +16,7 @@ use crate::{
         graph::Graph,
         matrix::Fan,
         run::Run,
+        tasks::all_tasks,
         workspaces::{Use, is_read_only},
     },
 };

@@ -17,7 +17,7 @@ use super::{
     same_on_volume, security,
     settings::Settings,
     steps,
-    task_spec::{all_tasks, all_tasks_mut},
+    task_spec::all_tasks_mut,
     working_dir,
 };
 use crate::{
@@ -30,6 +30,7 @@ use crate::{
         reference::Reference,
         run::Run,
         scope::Scope,
+        tasks::all_tasks,
         workspaces::{Use, uses},
     },
 };

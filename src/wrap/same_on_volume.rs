@@ -6,10 +6,11 @@
 
 use serde_json::Value;
 
-use super::{refusal::Refusal, task_spec::all_tasks};
+use super::refusal::Refusal;
 use crate::tekton::{
     fields::{field, text},
     graph::Graph,
+    tasks::all_tasks,
     workspaces::{Use, is_read_only},
 };
 

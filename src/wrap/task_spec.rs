@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::tekton::fields::{field_mut, items, set, text};
+use crate::tekton::fields::{field_mut, set, text};
 
 /// Removes workspaces from the declarations of a task and of its steps and sidecars.
 pub fn drop_declarations(task_spec: &mut Value, names: &[String]) {
@@ -30,12 +30,7 @@ pub fn name_steps(steps: &mut [Value]) {
     }
 }
 
-/// All tasks of a Pipeline's spec: `tasks`, then `finally`.
-pub fn all_tasks(spec: &Value) -> impl Iterator<Item = &Value> {
-    items(spec, "tasks").iter().chain(items(spec, "finally"))
-}
-
-/// The same tasks in the same order, mutable.
+/// The tasks of [`crate::tekton::tasks::all_tasks`] in the same order, mutable.
 pub fn all_tasks_mut(spec: &mut Value) -> Vec<&mut Value> {
     let (mut tasks, mut finally) = (Vec::new(), Vec::new());
     for (key, value) in spec.as_object_mut().into_iter().flatten() {

@@ -46,7 +46,7 @@ pub struct RsyncProcess {
     login: Mutex<Option<Arc<RsyncLogin>>>,
 }
 
-/// RunExit a run ended.
+/// How a run ended.
 #[derive(Debug)]
 pub struct RunEnd {
     pub how: RunExit,
@@ -95,7 +95,7 @@ impl RsyncProcess {
         }
     }
 
-    /// RunExit much runs there at a time.
+    /// How much runs there at a time.
     pub fn pressure(&self) -> &Pressure {
         &self.pressure
     }

@@ -8,7 +8,7 @@ use super::{
     found::{Caches, FoundCache},
     hash::FileHashes,
     place,
-    site::{CheckedCache, Site},
+    site::Site,
 };
 use crate::{
     quote::Line,
@@ -76,7 +76,7 @@ impl<'a> CacheFinder<'a> {
             let mut used = CacheUse { key: key.clone(), ..CacheUse::default() };
             match self.look(cache, index, key.as_deref(), site, &mut used) {
                 Ok(Some(found)) => {
-                    used.layers = u32::try_from(found.layers.len()).unwrap_or(CACHE_PLACES);
+                    used.layers = u32::try_from(found.content.layers.len()).unwrap_or(CACHE_PLACES);
                     if found.is_exact {
                         used.key = None;
                     }
@@ -124,24 +124,14 @@ impl<'a> CacheFinder<'a> {
                 None if is_exact => Vec::new(),
                 _ => self.with_beginning(&*store, cache)?,
             };
-            for Candidate { key, created, layers, .. } in candidates {
+            for Candidate { key, created, layers } in candidates {
                 if tried >= MOST_TRIED {
                     return Ok(None);
                 }
                 tried = tried.saturating_add(1);
                 match site.check(&*store, layers) {
-                    Ok(CheckedCache { layers, tocs, bytes, made }) => {
-                        return Ok(Some(FoundCache {
-                            index,
-                            key,
-                            created,
-                            is_exact,
-                            store,
-                            layers,
-                            tocs,
-                            bytes,
-                            made,
-                        }));
+                    Ok(content) => {
+                        return Ok(Some(FoundCache { index, key, created, is_exact, store, content }));
                     }
                     Err(error) => {
                         let (name, error) = (cache.shown(&self.workspace.name), error.to_string());

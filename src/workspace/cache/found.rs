@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 
+use super::site::CheckedCache;
 use crate::{
     quote::Line,
     step::{CacheStep, WorkspaceStep},
     store::Store,
     workspace::{
         error::Error,
-        layer::{descriptor::Descriptor, toc::Toc},
+        layer::toc::Toc,
         path::TreePath,
         snapshot::lineage::{CacheUse, Input, Writer},
     },
@@ -42,14 +43,8 @@ pub struct FoundCache {
     pub is_exact: bool,
     /// Where its layers are.
     pub store: Box<dyn Store>,
-    /// The lowest first.
-    pub layers: Vec<Descriptor>,
-    /// Their tables of contents, checked.
-    pub tocs: Vec<Toc>,
-    /// Bytes of all files in these layers.
-    pub bytes: u64,
-    /// The highest paths that are there because of it.
-    pub made: Vec<TreePath>,
+    /// What it holds.
+    pub content: CheckedCache,
 }
 
 impl<'a> Caches<'a> {
@@ -65,19 +60,22 @@ impl<'a> Caches<'a> {
         input.caches.clone_from(&self.uses);
         for found in &self.found {
             let Some((cache, name)) = self.named(found) else { continue };
-            for (order, layer) in (cache.order..).zip(&found.layers) {
+            for (order, layer) in (cache.order..).zip(&found.content.layers) {
                 let task = format!("cache {name}");
                 input.lineage.writers.push(Writer::unsaved(&task, order, &input.lineage, vec![layer.clone()]));
             }
-            tocs.extend(found.tocs.iter().cloned());
+            tocs.extend(found.content.tocs.iter().cloned());
         }
         (input, tocs)
     }
 
     /// The cache that has the writer at `place` behind those of the input, and the store that has its layer.
     pub fn of_writer(&self, place: usize) -> Option<(usize, &dyn Store)> {
-        let counted =
-            self.found.iter().enumerate().flat_map(|(i, found)| found.layers.iter().map(move |_| (i, &*found.store)));
+        let counted = self
+            .found
+            .iter()
+            .enumerate()
+            .flat_map(|(i, found)| found.content.layers.iter().map(move |_| (i, &*found.store)));
         counted.into_iter().nth(place)
     }
 
@@ -100,19 +98,19 @@ impl<'a> Caches<'a> {
             };
             *used = CacheUse { key, replaces, ..CacheUse::default() };
         }
-        found.made
+        found.content.made
     }
 
     /// What became of the caches, with how many bytes of the layer at each place behind those of the input are in the workspace.
     pub fn with_live(&self, bytes: impl Fn(usize) -> u64) -> Vec<CacheUse> {
         let (mut uses, mut first) = (self.uses.clone(), 0_usize);
         for found in &self.found {
-            let end = first.saturating_add(found.layers.len());
+            let end = first.saturating_add(found.content.layers.len());
             let live = (first..end).map(&bytes).fold(0, u64::saturating_add);
             first = end;
-            let dead = found.bytes.saturating_sub(live);
+            let dead = found.content.bytes.saturating_sub(live);
             if let Some(used) = uses.get_mut(found.index) {
-                used.anew = found.layers.len() > MOST_LAYERS || dead > live.max(WASTE);
+                used.anew = found.content.layers.len() > MOST_LAYERS || dead > live.max(WASTE);
             }
         }
         uses

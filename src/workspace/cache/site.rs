@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use super::problem;
 use crate::{
-    digest::Digest,
     step::CACHE_PLACES,
     store::Store,
     workspace::{
         error::Error,
-        layer::{archive::END, descriptor::Descriptor, read::read_toc, toc::Toc},
+        layer::{descriptor::Descriptor, read::read_toc, toc::Toc},
         path::TreePath,
+        snapshot::load::is_placeholder,
         threads,
     },
 };
@@ -54,9 +54,7 @@ impl Site {
 
     /// Reads the tables of contents of `layers` and checks that what they have may be restored here.
     pub fn check(&self, store: &dyn Store, layers: Vec<Descriptor>) -> Result<CheckedCache, Error> {
-        let empty = Digest::of(&END);
-        let layers: Vec<Descriptor> =
-            layers.into_iter().filter(|layer| layer.has_toc() || layer.digest != empty).collect();
+        let layers: Vec<Descriptor> = layers.into_iter().filter(|layer| !is_placeholder(layer)).collect();
         if let Some(layer) = layers.iter().find(|layer| !layer.has_toc()) {
             return Err(Error::damaged(layer.place(), "it has no table of contents"));
         }

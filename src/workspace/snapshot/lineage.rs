@@ -188,8 +188,7 @@ impl Lineage {
             if is_covered.get(place) == Some(&true) {
                 continue;
             }
-            let found = self.writers.binary_search_by_key(ancestor, |writer| writer.order);
-            let Some(found) = found.ok().and_then(|found| self.writers.get(found)) else {
+            let Some(found) = self.writer(*ancestor) else {
                 return Err(invalid(*ancestor, "which is not listed"));
             };
             let mut own = writer.ancestors.iter().zip(&mut is_covered);
@@ -235,6 +234,12 @@ impl Lineage {
         self.writers.iter().map(|writer| writer.order).collect()
     }
 
+    /// The writer at this place in pipeline order.
+    pub fn writer(&self, order: u32) -> Option<&Writer> {
+        let found = self.writers.binary_search_by_key(&order, |writer| writer.order).ok()?;
+        self.writers.get(found)
+    }
+
     /// The writers right before `writer`: its ancestors that are no ancestors of another one of them, in pipeline order.
     pub fn parents(&self, writer: &Writer) -> Vec<&Writer> {
         let (mut parents, mut covered) = (Vec::new(), HashSet::<u32>::new());
@@ -242,8 +247,7 @@ impl Lineage {
             if covered.contains(ancestor) {
                 continue;
             }
-            let found = self.writers.binary_search_by_key(ancestor, |writer| writer.order);
-            let Some(parent) = found.ok().and_then(|found| self.writers.get(found)) else { continue };
+            let Some(parent) = self.writer(*ancestor) else { continue };
             covered.extend(&parent.ancestors);
             parents.push(parent);
         }

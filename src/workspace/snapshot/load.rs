@@ -244,6 +244,11 @@ pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<Toc>, Error> {
     threads::for_each(&layers, |_, layer| read_toc(store, layer))
 }
 
+/// Whether it is the empty archive that an image without changes has as its only layer, as many registries want at least one.
+pub fn is_placeholder(layer: &Descriptor) -> bool {
+    !layer.has_toc() && layer.digest == Digest::of(&END)
+}
+
 /// Base and writers of a snapshot, the task itself the last writer. Refuses what can't be true; `place` names the image in
 /// errors.
 pub fn of_snapshot(place: &str, digest: Digest, manifest: Manifest, snapshot: Snapshot) -> Result<Lineage, Error> {
@@ -252,15 +257,13 @@ pub fn of_snapshot(place: &str, digest: Digest, manifest: Manifest, snapshot: Sn
         let problem = format!("it has the format {found}; this version of tekton-wrap reads {known}");
         return Err(Error::damaged(place, problem));
     }
-    // A task that changed nothing has an empty archive as its only layer, as many registries want at least one.
-    let empty = Digest::of(&END);
     let own = Writer {
         task: snapshot.task,
         order: snapshot.order,
         run: None,
         manifest: Some(digest),
         ancestors: snapshot.ancestors.iter().map(|writer| writer.order).collect(),
-        layers: manifest.layers.into_iter().filter(|layer| layer.has_toc() || layer.digest != empty).collect(),
+        layers: manifest.layers.into_iter().filter(|layer| !is_placeholder(layer)).collect(),
     };
     let mut lineage = Lineage { base: snapshot.base, writers: snapshot.ancestors, origin: None };
     lineage.writers.push(own);

@@ -1,7 +1,10 @@
 //! How the injected steps reach registries and other stores.
 
 use super::values::Values;
-use crate::{mirror::MirrorAddress, tekton::reference::is_object_name, units::parse_duration, wrap::refusal::Refusal};
+use crate::{
+    mirror::MirrorAddress, redact::reference, tekton::reference::is_object_name, units::parse_duration,
+    wrap::refusal::Refusal,
+};
 
 /// How the injected steps reach registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,57 +28,38 @@ pub struct RegistryAccess {
 impl RegistryAccess {
     /// The params about it.
     pub fn read(values: &Values<'_>) -> Result<Self, Refusal> {
-        let object = |name: &str, kind: &str| match values.text(name)? {
-            Some(text) if !is_object_name(&text) => {
-                Err(values.invalid(name, format!("{text:?} is not the name of a {kind}")))
+        let checked = |name: &str, problem: &dyn Fn(&str) -> Option<String>| {
+            let text = values.text(name)?;
+            match text.as_deref().and_then(problem) {
+                Some(problem) => Err(values.invalid(name, problem)),
+                None => Ok(text),
             }
-            text => Ok(text),
+        };
+        let object = |name: &str, kind: &str| {
+            checked(name, &|text| (!is_object_name(text)).then(|| format!("{text:?} is not the name of a {kind}")))
         };
         Ok(Self {
             credentials: object("credentials", "Secret")?,
             ca: object("ca", "ConfigMap")?,
-            mirror: mirror(values)?,
+            mirror: checked("mirror", &mirror_problem)?,
             insecure: values.text("insecure")?,
-            retry_for: retry_for(values)?,
-            endpoint: endpoint(values)?,
+            retry_for: checked("retry-for", &|text| Some(parse_duration(text).err()?.to_string()))?,
+            endpoint: checked("endpoint", &endpoint_problem)?,
             region: values.text("region")?,
         })
     }
 }
 
-/// Param `mirror`. What only the pod knows (`$(NODE_IP)`) is checked there.
-fn mirror(values: &Values<'_>) -> Result<Option<String>, Refusal> {
-    let mirror = values.text("mirror")?;
-    match mirror.as_deref() {
-        Some(text) if !text.contains("$(") => match text.parse::<MirrorAddress>() {
-            Ok(_) => Ok(mirror),
-            Err(error) => Err(values.invalid("mirror", format!("{}: {error}", crate::redact::reference(text)))),
-        },
-        _ => Ok(mirror),
-    }
+/// What is wrong with a mirror. What only the pod knows (`$(NODE_IP)`) is checked there.
+fn mirror_problem(text: &str) -> Option<String> {
+    let error = text.parse::<MirrorAddress>().err().filter(|_| !text.contains("$("))?;
+    Some(format!("{}: {error}", reference(text)))
 }
 
-/// Param `retry-for`.
-fn retry_for(values: &Values<'_>) -> Result<Option<String>, Refusal> {
-    let time = values.text("retry-for")?;
-    match time.as_deref().map(parse_duration) {
-        Some(Err(error)) => Err(values.invalid("retry-for", error.to_string())),
-        _ => Ok(time),
-    }
-}
-
-/// Param `endpoint`.
-fn endpoint(values: &Values<'_>) -> Result<Option<String>, Refusal> {
-    let endpoint = values.text("endpoint")?;
-    let is_address = |text: &str| {
-        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']) && !rest.contains(['@', '?', ' ']))
-    };
-    match endpoint.as_deref() {
-        Some(text) if !is_address(text) => {
-            let shown = crate::redact::reference(text);
-            Err(values.invalid("endpoint", format!("{shown} is not an address such as https://minio.tools.svc:9000")))
-        }
-        _ => Ok(endpoint),
-    }
+/// What is wrong with the address of a service.
+fn endpoint_problem(text: &str) -> Option<String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_address =
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']) && !rest.contains(['@', '?', ' ']));
+    (!is_address).then(|| format!("{} is not an address such as https://minio.tools.svc:9000", reference(text)))
 }

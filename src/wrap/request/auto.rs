@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::tekton::{
     fields::{field, flag, items, text},
     run::Run,
+    tasks::all_tasks,
     workspaces::{uses, workspaces},
 };
 
@@ -15,7 +16,7 @@ use crate::tekton::{
 /// claim by name holds data that outlives the run, and Secrets, ConfigMaps and the like bring files of their own.
 pub fn shared_workspaces(run: Run<'_>, spec: &Value) -> Vec<String> {
     let mut users: HashMap<String, usize> = HashMap::new();
-    for task in items(spec, "tasks").iter().chain(items(spec, "finally")) {
+    for task in all_tasks(spec) {
         let names: HashSet<String> = uses(task).into_iter().map(|used| used.pipeline).collect();
         names.into_iter().for_each(|name| *users.entry(name).or_default() += 1);
     }

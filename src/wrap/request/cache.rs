@@ -11,8 +11,8 @@ use crate::{
     limits::MAX_CACHES,
     step::{CacheFiles, CacheStep, HASH},
     target::Target,
-    tekton::fields::text,
-    wrap::{refusal::Refusal, task_spec::all_tasks},
+    tekton::{fields::text, tasks::all_tasks},
+    wrap::refusal::Refusal,
 };
 
 /// One cache, as a run asks for it.

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::values::Values;
 use crate::{
     globs::Globs,
-    tekton::fields::text,
-    wrap::{refusal::Refusal, task_spec::all_tasks},
+    tekton::{fields::text, tasks::all_tasks},
+    wrap::refusal::Refusal,
 };
 
 /// What tasks restore, where the run says it.
