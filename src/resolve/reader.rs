@@ -10,11 +10,13 @@ use tokio::{
     sync::Semaphore,
     time::{error::Elapsed, timeout},
 };
+use tracing::Instrument;
 
 use super::api;
 use crate::{
     health::Health,
     limits::{Budget, Exceeded, MAX_READ_BYTES, Weight},
+    traces,
 };
 
 /// Requests to the apiserver at a time. Each has a connection of its own (HTTP/1.1), and a hundred creations at once must
@@ -71,7 +73,12 @@ impl ObjectReader {
 
     /// The object at `path`. Its size is taken from `budget`.
     pub async fn read(&self, path: String, budget: Option<&Budget>) -> Result<Value, ReadError> {
-        let read = self.read_unrecorded(path, budget).await;
+        let span = traces::read(&path);
+        let read = self.read_unrecorded(path, budget).instrument(span.clone()).await;
+        // That something is not there is an answer too.
+        if let Some(error) = read.as_ref().err().filter(|error| error.code() != Some(404)) {
+            traces::failed(&span, error);
+        }
         match &read {
             Err(error) if error.is_outage() || error.code() == Some(401) => self.health.api_failed(error.to_string()),
             Err(ReadError::Limit(_)) => {}
@@ -81,7 +88,8 @@ impl ObjectReader {
     }
 
     async fn read_unrecorded(&self, path: String, budget: Option<&Budget>) -> Result<Value, ReadError> {
-        let request = http::Request::get(path).body(Body::empty()).map_err(kube::Error::HttpError)?;
+        let mut request = http::Request::get(path).body(Body::empty()).map_err(kube::Error::HttpError)?;
+        traces::pass_on(&mut request);
         let answer = async {
             // The semaphore is never closed, so there always is a permit.
             let _turn = self.turns.acquire().await.ok();

@@ -23,6 +23,7 @@ pub mod browser;
 pub mod buckets;
 pub mod certificate;
 pub mod cluster;
+pub mod collector;
 pub mod crds;
 pub mod faults;
 pub mod http;
