@@ -3,7 +3,8 @@
 use std::{fmt, io::Write as _};
 
 use tracing::{
-    Event, Level, Subscriber,
+    Dispatch, Event, Level, Subscriber,
+    dispatcher::set_global_default,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
@@ -13,9 +14,8 @@ use tracing_subscriber::{
         FmtContext, FormatEvent, FormatFields,
         format::{self, Writer},
     },
-    layer::{Layered, SubscriberExt},
+    layer::SubscriberExt,
     registry::LookupSpan,
-    util::SubscriberInitExt,
 };
 
 use crate::quote::Line;
@@ -71,18 +71,8 @@ pub fn start(format: Format, program: Program, spans: Option<SpanLayer>) -> Resu
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
     };
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .log_internal_errors(false)
-        // Users know `target` as a param, not as the name of a module.
-        .with_target(false);
-    let lines = match (format, program) {
-        (Format::Json, _) => lines.json().flatten_event(true).boxed(),
-        (Format::Text, Program::Service) => lines.with_ansi(false).fmt_fields(quoting_fields()).boxed(),
-        (Format::Text, Program::Tool) => lines.event_format(SentenceFormat).boxed(),
-    };
     // If this is not the first server of the process, there is a log already: that one stays.
-    let _ = subscriber(lines, filter, spans).try_init();
+    let _ = set_global_default(subscriber(format, program, filter, spans));
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let message = panic.payload_as_str().unwrap_or_default();
@@ -94,11 +84,31 @@ pub fn start(format: Format, program: Program, spans: Option<SpanLayer>) -> Resu
     invalid.map_or(Ok(()), Err)
 }
 
-fn subscriber<L>(lines: L, filter: EnvFilter, spans: Option<SpanLayer>) -> impl Subscriber + Send + Sync + 'static
+/// Without `spans` the filter is all that anything is looked at by: what it does not let pass costs a comparison.
+fn subscriber(format: Format, program: Program, filter: EnvFilter, spans: Option<SpanLayer>) -> Dispatch {
+    match spans {
+        None => tracing_subscriber::registry().with(filter).with(lines(format, program)).into(),
+        Some(spans) => {
+            tracing_subscriber::registry().with(spans).with(lines(format, program).with_filter(filter)).into()
+        }
+    }
+}
+
+/// What writes.
+fn lines<S>(format: Format, program: Program) -> Box<dyn Layer<S> + Send + Sync>
 where
-    L: Layer<Layered<Option<SpanLayer>, Registry>> + Send + Sync,
+    S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    tracing_subscriber::registry().with(spans).with(lines.with_filter(filter))
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        // Users know `target` as a param, not as the name of a module.
+        .with_target(false);
+    match (format, program) {
+        (Format::Json, _) => lines.json().flatten_event(true).boxed(),
+        (Format::Text, Program::Service) => lines.with_ansi(false).fmt_fields(quoting_fields()).boxed(),
+        (Format::Text, Program::Tool) => lines.event_format(SentenceFormat).boxed(),
+    }
 }
 
 /// The filter that `value` describes. What goes wrong in the Kubernetes client is logged by whoever uses it, in terms of what was
@@ -198,8 +208,8 @@ mod tests {
     /// Whoever asks for all of the log gets no spans, which cost nothing without a collector.
     #[test]
     fn spans_are_only_for_collectors() {
-        let subscriber = subscriber(tracing_subscriber::fmt::layer(), filter("trace").unwrap(), None);
-        tracing::subscriber::with_default(subscriber, || {
+        let dispatch = subscriber(Format::Text, Program::Service, filter("trace").unwrap(), None);
+        tracing::dispatcher::with_default(&dispatch, || {
             assert!(tracing::info_span!(target: SPANS, "review").is_disabled());
             assert!(!tracing::trace_span!("other").is_disabled());
         });

@@ -18,7 +18,7 @@ use super::{layer::EndedSpan, otlp};
 use crate::store::{HttpClient, RegistrySettings, StoreError, StoreOptions};
 
 /// Spans that may wait.
-const MAX_WAITING: usize = 4096;
+const MAX_WAITING: usize = 2048;
 
 /// Spans that are sent at once.
 const MAX_BATCH: usize = 512;
@@ -38,11 +38,11 @@ const LAST: Duration = Duration::from_secs(2);
 /// Where spans wait.
 #[derive(Clone)]
 pub struct Queue {
-    sender: SyncSender<Message>,
+    sender: SyncSender<Parcel>,
     lost: Arc<AtomicU64>,
 }
 
-enum Message {
+enum Parcel {
     Span(Box<EndedSpan>),
     /// There are no more; whoever drops the receiver is done.
     End(SyncSender<()>),
@@ -65,7 +65,7 @@ enum Delivery {
 impl Queue {
     /// Takes `span`, if there is room.
     pub fn push(&self, span: EndedSpan) {
-        if self.sender.try_send(Message::Span(Box::new(span))).is_err() {
+        if self.sender.try_send(Parcel::Span(Box::new(span))).is_err() {
             self.lost.fetch_add(1, Relaxed);
         }
     }
@@ -89,7 +89,7 @@ impl Exporter {
     /// Waits a moment for all spans to be sent.
     pub fn finish(self) {
         let (done, end) = sync_channel(0);
-        if self.queue.sender.try_send(Message::End(done)).is_ok() {
+        if self.queue.sender.try_send(Parcel::End(done)).is_ok() {
             // Either way this process ends.
             let _ = end.recv_timeout(LAST);
         }
@@ -106,7 +106,7 @@ struct Courier {
 }
 
 impl Courier {
-    fn run(mut self, receiver: &Receiver<Message>) {
+    fn run(mut self, receiver: &Receiver<Parcel>) {
         // Certificates of authorities may be wrong: it is said once the log is there.
         let mut client = None;
         let mut end = None;
@@ -179,7 +179,7 @@ impl Courier {
 }
 
 /// Waits for a span, and a moment for more of them. Returns whom to tell the end, if there are no more.
-fn collect(receiver: &Receiver<Message>, batch: &mut Vec<EndedSpan>) -> Option<SyncSender<()>> {
+fn collect(receiver: &Receiver<Parcel>, batch: &mut Vec<EndedSpan>) -> Option<SyncSender<()>> {
     let (closed, _) = sync_channel(0);
     let mut until = None;
     while batch.len() < MAX_BATCH {
@@ -188,8 +188,8 @@ fn collect(receiver: &Receiver<Message>, batch: &mut Vec<EndedSpan>) -> Option<S
             Some(until) => receiver.recv_timeout(Instant::saturating_duration_since(&until, Instant::now())),
         };
         match message {
-            Ok(Message::Span(span)) => batch.push(*span),
-            Ok(Message::End(done)) => return Some(done),
+            Ok(Parcel::Span(span)) => batch.push(*span),
+            Ok(Parcel::End(done)) => return Some(done),
             Err(RecvTimeoutError::Timeout) => break,
             Err(RecvTimeoutError::Disconnected) => return Some(closed),
         }

@@ -23,6 +23,9 @@ use super::{
 };
 use crate::log::{SPANS, SpanLayer};
 
+/// The longest value that is kept, in characters: others chose them, and thousands of spans may wait to be sent.
+const MAX_VALUE: usize = 300;
+
 /// The field that begins a trace.
 const TRACEPARENT: &str = "traceparent";
 
@@ -116,7 +119,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for OtlpLayer {
 
 impl Visit for SpanFields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        let value = value.to_owned();
+        let value = value.chars().take(MAX_VALUE).collect();
         match field.name() {
             "otel.kind" => self.kind = value,
             "error" => self.error = Some(value),
@@ -134,8 +137,7 @@ impl Visit for SpanFields {
 pub fn place_of(span: &Span) -> Option<Place> {
     let place = span.with_subscriber(|(id, dispatch)| {
         let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
-        let open = span.extensions().get::<OpenSpan>().map(|open| open.span.place);
-        open
+        span.extensions().get::<OpenSpan>().map(|open| open.span.place)
     });
     place.flatten()
 }

@@ -7,9 +7,6 @@ use serde_json::{Value, json};
 
 use super::layer::EndedSpan;
 
-/// The longest value of an attribute, in characters: messages are in them.
-const MAX_VALUE: usize = 1000;
-
 /// ExportTraceServiceRequest: `spans` of the process that `instance` names.
 pub fn request(instance: &str, spans: &[EndedSpan]) -> Value {
     let version = env!("CARGO_PKG_VERSION");
@@ -44,17 +41,13 @@ fn span(span: &EndedSpan) -> Value {
         json["parentSpanId"] = json!(format!("{parent:016x}"));
     }
     if let Some(error) = &fields.error {
-        json["status"] = json!({"code": 2, "message": shortened(error)});
+        json["status"] = json!({"code": 2, "message": error});
     }
     json
 }
 
 fn attribute(name: &str, value: &str) -> Value {
-    json!({"key": name, "value": {"stringValue": shortened(value)}})
-}
-
-fn shortened(value: &str) -> String {
-    value.chars().take(MAX_VALUE).collect()
+    json!({"key": name, "value": {"stringValue": value}})
 }
 
 fn nanoseconds(time: SystemTime) -> String {

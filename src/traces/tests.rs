@@ -24,7 +24,7 @@ async fn reviewed(traceparent: &str) {
         assert_eq!(found.await.unwrap().is_some(), !Span::current().is_disabled());
         let failed = within(rewrite(), async { Err::<(), _>("it can't be wrapped") });
         assert!(failed.await.is_err());
-        about("uid-1", "ci", "build-");
+        about(&"u".repeat(1 << 20), "ci", "build-");
     }
     .instrument(span.clone())
     .await;
@@ -56,6 +56,7 @@ async fn a_review_with_what_it_did_is_sent() {
     assert_eq!(rewrite["status"], serde_json::json!({"code": 2, "message": "it can't be wrapped"}));
     assert_eq!((read.get("status"), attribute(read, "url.path")), (None, Some("/apis/x")));
     assert_eq!(attribute(review, "tekton_wrap.run"), Some("build-"));
+    assert_eq!(attribute(review, "tekton_wrap.uid"), Some("u".repeat(300).as_str()));
     assert_eq!(attribute(review, "tekton_wrap.reason"), Some("UnsupportedTask"));
     let time = |span: &Value, name: &str| span[name].as_str().unwrap().parse::<u64>().unwrap();
     let (start, end) = ("startTimeUnixNano", "endTimeUnixNano");
