@@ -26,10 +26,10 @@ pub struct Shared<T> {
 }
 
 /// The last answer. It is locked while a request is under way.
-type Slot<T> = tokio::sync::Mutex<Option<Answer<T>>>;
+type Slot<T> = tokio::sync::Mutex<Option<LastAnswer<T>>>;
 
 #[derive(Debug)]
-struct Answer<T> {
+struct LastAnswer<T> {
     began: u64,
     value: T,
 }
@@ -60,7 +60,7 @@ impl<T: Clone> Shared<T> {
         }
         let began = self.clock.fetch_add(1, SeqCst);
         let value = request().await;
-        *slot = Some(Answer { began, value: value.clone() });
+        *slot = Some(LastAnswer { began, value: value.clone() });
         value
     }
 
