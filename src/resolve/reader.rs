@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument;
 
-use super::{api, shared::Shared};
+use super::{api, shared::SharedReads};
 use crate::{
     health::Health,
     limits::{Budget, Exceeded, MAX_READ_BYTES, SMALL, Weight},
@@ -25,7 +25,7 @@ const MAX_REQUESTS: usize = 64;
 /// Reads objects. Reviews that want the same one at a time share a request, unless the object is a large one.
 pub struct ObjectReader {
     client: Client,
-    shared: Shared<Option<Result<Small, Arc<ReadError>>>>,
+    shared: SharedReads<Option<Result<Small, Arc<ReadError>>>>,
     turns: Semaphore,
     /// Time for an answer to begin, and to go on.
     timeout: Duration,
@@ -100,7 +100,7 @@ impl ReadError {
 impl ObjectReader {
     /// One that waits for an answer as long as `timeout`, and records in `health` whether there are any.
     pub fn new(client: Client, timeout: Duration, health: Arc<Health>) -> Self {
-        Self { client, shared: Shared::default(), turns: Semaphore::new(MAX_REQUESTS), timeout, health }
+        Self { client, shared: SharedReads::default(), turns: Semaphore::new(MAX_REQUESTS), timeout, health }
     }
 
     /// The object at `path`, as it is at some moment after the call. Its size is taken from `budget`.

@@ -6,7 +6,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 /// A span of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SpanPlace {
     /// The number of the trace, not 0.
     pub trace: u128,
     /// The number of the span, not 0.
@@ -16,7 +16,7 @@ pub struct Place {
 /// A caller's span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Caller {
-    place: Place,
+    place: SpanPlace,
     is_traced: bool,
 }
 
@@ -27,14 +27,14 @@ pub struct Sampler {
     pub fraction: f64,
 }
 
-impl Place {
+impl SpanPlace {
     /// A new span of the same trace.
     pub fn child(self) -> Self {
         Self { span: random(), ..self }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SpanPlace {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "00-{:032x}-{:016x}-01", self.trace, self.span)
     }
@@ -42,12 +42,12 @@ impl fmt::Display for Place {
 
 impl Sampler {
     /// A new span, and the one above it, for a request with this header, if it is to be traced.
-    pub fn enter(self, traceparent: &str) -> Option<(Place, Option<u64>)> {
+    pub fn enter(self, traceparent: &str) -> Option<(SpanPlace, Option<u64>)> {
         if let Some(Caller { place, is_traced }) = parse(traceparent) {
             return is_traced.then(|| (place.child(), Some(place.span)));
         }
         let trace = u128::from(random()) << 64 | u128::from(random());
-        self.takes(trace).then(|| (Place { trace, span: random() }, None))
+        self.takes(trace).then(|| (SpanPlace { trace, span: random() }, None))
     }
 
     /// OpenTelemetry's TraceIdRatioBased: all that sample the same fraction choose the same traces.
@@ -65,7 +65,7 @@ fn parse(header: &str) -> Option<Caller> {
     if version == 0xff || version == 0 && parts.next().is_some() {
         return None;
     }
-    let place = Place { trace: hex(trace, 32)?, span: hex(span, 16)?.try_into().ok()? };
+    let place = SpanPlace { trace: hex(trace, 32)?, span: hex(span, 16)?.try_into().ok()? };
     let is_traced = hex(flags, 2)? & 1 == 1;
     (place.trace != 0 && place.span != 0).then_some(Caller { place, is_traced })
 }
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn headers() {
         let caller = |is_traced| {
-            let place = Place { trace: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, span: 0x00f0_67aa_0ba9_02b7 };
+            let place = SpanPlace { trace: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, span: 0x00f0_67aa_0ba9_02b7 };
             Some(Caller { place, is_traced })
         };
         for (header, expected) in [

@@ -18,7 +18,7 @@ use tracing_subscriber::{
 };
 
 use super::{
-    context::{Place, Sampler},
+    context::{Sampler, SpanPlace},
     export::Queue,
 };
 use crate::log::{SPANS, SpanLayer};
@@ -35,7 +35,7 @@ pub struct EndedSpan {
     /// What was done.
     pub name: &'static str,
     /// Where it is.
-    pub place: Place,
+    pub place: SpanPlace,
     /// The span that it is in.
     pub parent: Option<u64>,
     /// When it began.
@@ -134,7 +134,7 @@ impl Visit for SpanFields {
 }
 
 /// Where `span` is, if it is traced.
-pub fn place_of(span: &Span) -> Option<Place> {
+pub fn place_of(span: &Span) -> Option<SpanPlace> {
     let place = span.with_subscriber(|(id, dispatch)| {
         let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
         span.extensions().get::<OpenSpan>().map(|open| open.span.place)
