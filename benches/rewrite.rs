@@ -92,9 +92,10 @@ fn many_variables(count: usize) -> (Value, Found, HashMap<Reference, Found>) {
 fn single(params: Value, spec: Value) -> (Value, Found, HashMap<Reference, Found>) {
     let (run, mut pipeline, _) = objects(1, |_| vec![]);
     let task = json!({"name": "t", "taskRef": {"name": "large"}, "workspaces": [{"name": "source"}]});
-    pipeline.object["spec"] = json!({"params": params, "workspaces": [{"name": "source"}], "tasks": [task]});
+    std::sync::Arc::make_mut(&mut pipeline.object)["spec"] =
+        json!({"params": params, "workspaces": [{"name": "source"}], "tasks": [task]});
     let object = json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "large"}, "spec": spec});
-    (run, pipeline, HashMap::from([(Reference::Name("large".to_owned()), Found { object, source: None })]))
+    (run, pipeline, HashMap::from([(Reference::Name("large".to_owned()), Found::by_name(object))]))
 }
 
 /// None where the run would be too large.
@@ -153,9 +154,9 @@ fn objects(count: usize, shape: Shape) -> (Value, Found, HashMap<Reference, Foun
     let referenced = (0..7).map(|index| {
         let name = format!("build-{index}");
         let object = json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": name}, "spec": spec()});
-        (Reference::Name(name), Found { object, source: None })
+        (Reference::Name(name), Found::by_name(object))
     });
-    (run, Found { object: pipeline, source: None }, referenced.collect())
+    (run, Found::by_name(pipeline), referenced.collect())
 }
 
 /// A Task of two steps, one of them a script of a few lines.

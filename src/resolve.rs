@@ -5,6 +5,7 @@ pub mod cluster;
 mod decode;
 mod reader;
 mod requests;
+mod shared;
 mod work;
 
 use std::{collections::HashMap, sync::Arc};
@@ -54,7 +55,7 @@ pub async fn wrap_run_on<S: Source>(
     };
     let Some((embedded, reference)) = asked.await? else { return Ok(None) };
     let pipeline = async {
-        let Some(reference) = &reference else { return Ok(embedded.map(|object| Found { object, source: None })) };
+        let Some(reference) = &reference else { return Ok(embedded.map(Found::by_name)) };
         Ok::<_, Refusal>(source.get(Kind::Pipeline, reference, &creation).await?)
     };
     let (flags, defaults, pipeline) =

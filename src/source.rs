@@ -1,7 +1,10 @@
 //! The port through which Pipelines and Tasks are read, shared by the rewrite and the resolution. Behind it is a cluster
 //! ([`crate::resolve::cluster`]) or files ([`crate::render`]).
 
-use std::future::{Future, ready};
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -163,9 +166,16 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The object in its v1 form.
-    pub object: Value,
+    pub object: Arc<Value>,
     /// The `refSource` that its resolver gave, if it came through one (Tekton: refsource.go).
     pub source: Option<Value>,
+}
+
+impl Found {
+    /// One that no resolver brought.
+    pub fn by_name(object: impl Into<Arc<Value>>) -> Self {
+        Self { object: object.into(), source: None }
+    }
 }
 
 /// The ConfigMap with Tekton's feature flags; none if there is none: then all have their defaults.

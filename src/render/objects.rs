@@ -139,7 +139,7 @@ impl Source for FileObjects {
         let params = match reference {
             Reference::Name(name) => {
                 let object = self.named(kind, name, creation.namespace)?;
-                return Ok(object.map(|object| Found { object, source: None }));
+                return Ok(object.map(Found::by_name));
             }
             Reference::Remote { params, .. } => params,
         };
@@ -148,7 +148,7 @@ impl Source for FileObjects {
             if let Some(object) = self.named(kind, name, creation.namespace)? {
                 let note = format!("the {word} {reference} is taken to be the {word} {name:?} in the files");
                 self.with_lookups(|lookups| lookups.notes.push(note));
-                return Ok(Some(Found { object, source: None }));
+                return Ok(Some(Found::by_name(object)));
             }
         }
         Err(SourceError::unreadable(format!(

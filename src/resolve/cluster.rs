@@ -143,20 +143,16 @@ impl Cluster {
         Self { reader, requests, options, work, namespace, health, probe: None }
     }
 
-    async fn named(&self, kind: Kind, name: &str, creation: &Creation<'_>) -> Result<Option<Value>, SourceError> {
+    async fn named(&self, kind: Kind, name: &str, creation: &Creation<'_>) -> Result<Option<Arc<Value>>, SourceError> {
         let (word, namespace) = (kind.word(), creation.namespace);
         // A name that no object can have might lead to another path, and so to another namespace.
         if !is_object_name(namespace) || !is_object_name(name) {
             return Ok(None);
         }
         let path = format!("/apis/tekton.dev/v1/namespaces/{namespace}/{word}s/{name}");
-        let error = match self.reader.read(path, creation.budget).await {
+        let error = match self.reader.read(&path, creation.budget).await {
             Ok(object) => return Ok(Some(object)),
-            Err(ReadError::Api(kube::Error::Api(status)))
-                if status.code == 404 && status.details.as_ref().is_some_and(|details| details.name == name) =>
-            {
-                return Ok(None);
-            }
+            Err(error) if error.is_absent(name) => return Ok(None),
             Err(error) => error,
         };
         let why = match error.code() {
@@ -180,7 +176,7 @@ impl Cluster {
             return Ok(None);
         }
         let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
-        let error = match self.reader.read(path, creation.budget).await {
+        let error = match self.reader.read(&path, creation.budget).await {
             Ok(map) => {
                 let defaults = Defaults::new(&map, name, namespace);
                 self.note_unknown_keys(&defaults);
@@ -228,7 +224,7 @@ impl Cluster {
         if let Some(budget) = creation.budget {
             budget.take(Weight::of_value(&object)).await?;
         }
-        Ok(Found { object, source: answer.source })
+        Ok(Found { object: Arc::new(object), source: answer.source })
     }
 }
 
@@ -242,7 +238,7 @@ impl Source for Cluster {
         match reference {
             Reference::Name(name) => {
                 let object = self.named(kind, name, creation).await?;
-                Ok(object.map(|object| Found { object, source: None }))
+                Ok(object.map(Found::by_name))
             }
             Reference::Remote { resolver, params } => {
                 let query = ResolverQuery {
@@ -259,8 +255,8 @@ impl Source for Cluster {
     async fn flags(&self) -> Result<Flags, SourceError> {
         let namespace = &self.options.tekton_namespace;
         let path = format!("/api/v1/namespaces/{namespace}/configmaps/feature-flags");
-        let error = match self.reader.read(path, None).await {
-            Ok(map) => return Ok(Flags(Some(map))),
+        let error = match self.reader.read(&path, None).await {
+            Ok(map) => return Ok(Flags(Some(Arc::unwrap_or_clone(map)))),
             Err(error) => error,
         };
         let why = match error.code() {
@@ -288,7 +284,7 @@ impl Source for Cluster {
             return Err(SourceError::unreadable(format!("{what} can't be read: no namespace can have this name")));
         }
         let path = format!("/apis/tekton.dev/v1alpha1/namespaces/{namespace}/verificationpolicies");
-        let error = match self.reader.read(path, creation.budget).await {
+        let error = match self.reader.read(&path, creation.budget).await {
             Ok(list) => return Ok(items(&list, "items").to_vec()),
             Err(error) => error,
         };
@@ -316,7 +312,7 @@ fn unreadable(what: &str, why: &str, error: &ReadError) -> SourceError {
 async fn probe(reader: Arc<ObjectReader>) {
     loop {
         // The reader itself records how it went.
-        let _ = reader.read("/version".to_owned(), None).await;
+        let _ = reader.read("/version", None).await;
         tokio::time::sleep(PROBE_EVERY).await;
     }
 }

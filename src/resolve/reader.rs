@@ -2,32 +2,54 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use http::StatusCode;
 use http_body_util::BodyExt;
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Frame};
 use kube::{Client, client::Body};
 use serde_json::Value;
-use tokio::{
-    sync::Semaphore,
-    time::{error::Elapsed, timeout},
-};
+use tokio::{sync::Semaphore, time::timeout};
 
-use super::api;
+use super::{api, shared::Shared};
 use crate::{
     health::Health,
-    limits::{Budget, Exceeded, MAX_READ_BYTES, Weight},
+    limits::{Budget, Exceeded, MAX_READ_BYTES, SMALL, Weight},
 };
 
 /// Requests to the apiserver at a time. Each has a connection of its own (HTTP/1.1), and a hundred creations at once must
 /// not become a thousand TLS handshakes.
 const MAX_REQUESTS: usize = 64;
 
-/// Reads objects.
+/// Reads objects. Reviews that want the same one at a time share a request, unless the object is a large one.
 pub struct ObjectReader {
     client: Client,
+    shared: Shared<Option<Result<Small, Arc<ReadError>>>>,
     turns: Semaphore,
     /// Time for an answer to begin, and to go on.
     timeout: Duration,
     health: Arc<Health>,
+}
+
+/// An object that is small enough to be in memory beside many others, whoever waits for it.
+#[derive(Clone)]
+struct Small {
+    object: Arc<Value>,
+    weight: Weight,
+}
+
+/// An answer that has begun.
+struct Answer {
+    status: StatusCode,
+    body: Body,
+    /// What has arrived.
+    data: Vec<u8>,
+}
+
+/// What [`ObjectReader::begin`] brings.
+enum Begun {
+    Small(Small),
+    /// It has not all arrived, or has many values.
+    Large(Answer),
 }
 
 /// Why something could not be read: a clause for sentences.
@@ -53,6 +75,16 @@ impl ReadError {
         }
     }
 
+    /// Whether the API says that there is no object of this name.
+    pub fn is_absent(&self, name: &str) -> bool {
+        match self {
+            Self::Api(kube::Error::Api(status)) => {
+                status.code == 404 && status.details.as_ref().is_some_and(|details| details.name == name)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the same request may succeed a moment later: the API does not answer, or is overloaded.
     pub fn is_outage(&self) -> bool {
         match self {
@@ -66,21 +98,80 @@ impl ReadError {
 impl ObjectReader {
     /// One that waits for an answer as long as `timeout`, and records in `health` whether there are any.
     pub fn new(client: Client, timeout: Duration, health: Arc<Health>) -> Self {
-        Self { client, turns: Semaphore::new(MAX_REQUESTS), timeout, health }
+        Self { client, shared: Shared::default(), turns: Semaphore::new(MAX_REQUESTS), timeout, health }
     }
 
-    /// The object at `path`. Its size is taken from `budget`.
-    pub async fn read(&self, path: String, budget: Option<&Budget>) -> Result<Value, ReadError> {
-        let read = self.read_unrecorded(path, budget).await;
-        match &read {
-            Err(error) if error.is_outage() || error.code() == Some(401) => self.health.api_failed(error.to_string()),
-            Err(ReadError::Limit(_)) => {}
-            _ => self.health.api_answered(),
+    /// The object at `path`, as it is at some moment after the call. Its size is taken from `budget`.
+    pub async fn read(&self, path: &str, budget: Option<&Budget>) -> Result<Arc<Value>, Arc<ReadError>> {
+        let mut large = None;
+        let small = self.shared.get(path, async || match self.recorded(self.begin(path).await) {
+            Ok(Begun::Small(small)) => Some(Ok(small)),
+            Ok(Begun::Large(answer)) => {
+                large = Some(answer);
+                None
+            }
+            Err(error) => Some(Err(Arc::new(error))),
+        });
+        if let Some(small) = small.await {
+            let Small { object, weight } = small?;
+            if let Some(budget) = budget {
+                budget.take(weight).await.map_err(ReadError::Limit)?;
+            }
+            return Ok(object);
         }
-        read
+        // Each review for itself, as it may have to wait for its turn.
+        let read = self.read_large(path, large, budget).await;
+        self.recorded(read).map(Arc::new).map_err(Arc::new)
     }
 
-    async fn read_unrecorded(&self, path: String, budget: Option<&Budget>) -> Result<Value, ReadError> {
+    /// Sends the request and reads what a small object may have.
+    async fn begin(&self, path: &str) -> Result<Begun, ReadError> {
+        let mut answer = self.send(path).await?;
+        let announced = usize::try_from(answer.body.size_hint().lower()).unwrap_or(usize::MAX);
+        while announced <= SMALL.bytes && answer.data.len() <= SMALL.bytes {
+            let Some(chunk) = self.chunk(&mut answer.body).await? else {
+                let weight = Weight::of(&answer.data);
+                if weight.values > SMALL.values {
+                    break;
+                }
+                return Ok(Begun::Small(Small { object: Arc::new(answer.object()?), weight }));
+            };
+            answer.data.extend_from_slice(&chunk);
+        }
+        Ok(Begun::Large(answer))
+    }
+
+    /// The rest of `answer`, or all of one of its own.
+    async fn read_large(
+        &self,
+        path: &str,
+        answer: Option<Answer>,
+        budget: Option<&Budget>,
+    ) -> Result<Value, ReadError> {
+        let mut answer = match answer {
+            Some(answer) => answer,
+            None => self.send(path).await?,
+        };
+        let left = budget.map_or(MAX_READ_BYTES, Budget::bytes_left);
+        let check = |bytes| Exceeded::check(bytes, left, "bytes", || "an object that the run refers to".to_owned());
+        let announced = usize::try_from(answer.body.size_hint().lower()).unwrap_or(usize::MAX);
+        check(answer.data.len().saturating_add(announced))?;
+        let take = async |weight| match budget {
+            Some(budget) => budget.take(weight).await,
+            None => Ok(()),
+        };
+        take(Weight { bytes: answer.data.len(), values: 0 }).await?;
+        while let Some(chunk) = self.chunk(&mut answer.body).await? {
+            check(answer.data.len().saturating_add(chunk.len()))?;
+            take(Weight { bytes: chunk.len(), values: 0 }).await?;
+            answer.data.extend_from_slice(&chunk);
+        }
+        take(Weight { bytes: 0, ..Weight::of(&answer.data) }).await?;
+        answer.object()
+    }
+
+    /// Sends the request and waits for the answer to begin.
+    async fn send(&self, path: &str) -> Result<Answer, ReadError> {
         let request = http::Request::get(path).body(Body::empty()).map_err(kube::Error::HttpError)?;
         let answer = async {
             // The semaphore is never closed, so there always is a permit.
@@ -88,31 +179,38 @@ impl ObjectReader {
             self.client.send(request).await
         };
         let answer = timeout(self.timeout, answer).await.map_err(|_| ReadError::Late(self.timeout))??;
-        let status = answer.status();
-        let data = self.collect(answer.into_body(), budget).await?;
-        if !status.is_success() {
-            return Err(api::refused(status, &data).into());
-        }
-        if let Some(budget) = budget {
-            budget.take(Weight { bytes: 0, ..Weight::of(&data) }).await?;
-        }
-        Ok(serde_json::from_slice(&data).map_err(kube::Error::SerdeError)?)
+        Ok(Answer { status: answer.status(), body: answer.into_body(), data: Vec::new() })
     }
 
-    async fn collect(&self, mut body: Body, budget: Option<&Budget>) -> Result<Vec<u8>, ReadError> {
-        let left = budget.map_or(MAX_READ_BYTES, Budget::bytes_left);
-        let check = |bytes| Exceeded::check(bytes, left, "bytes", || "an object that the run refers to".to_owned());
-        check(usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX))?;
-        let mut data = Vec::new();
-        let late = |_: Elapsed| ReadError::Late(self.timeout);
-        while let Some(frame) = timeout(self.timeout, body.frame()).await.map_err(late)?.transpose()? {
-            let Ok(chunk) = frame.into_data() else { continue };
-            match budget {
-                Some(budget) => budget.take(Weight { bytes: chunk.len(), values: 0 }).await?,
-                None => check(data.len().saturating_add(chunk.len()))?,
+    /// What comes next of `body`; none at its end.
+    async fn chunk(&self, body: &mut Body) -> Result<Option<Bytes>, ReadError> {
+        loop {
+            let frame = timeout(self.timeout, body.frame()).await.map_err(|_| ReadError::Late(self.timeout))?;
+            match frame.transpose()?.map(Frame::into_data) {
+                None => return Ok(None),
+                Some(Ok(data)) => return Ok(Some(data)),
+                Some(Err(_trailers)) => {}
             }
-            data.extend_from_slice(&chunk);
         }
-        Ok(data)
+    }
+
+    /// `read`, after noting whether the API is there.
+    fn recorded<T>(&self, read: Result<T, ReadError>) -> Result<T, ReadError> {
+        match &read {
+            Err(error) if error.is_outage() || error.code() == Some(401) => self.health.api_failed(error.to_string()),
+            Err(ReadError::Limit(_)) => {}
+            _ => self.health.api_answered(),
+        }
+        read
+    }
+}
+
+impl Answer {
+    /// The object, once all has arrived.
+    fn object(self) -> Result<Value, ReadError> {
+        if !self.status.is_success() {
+            return Err(api::refused(self.status, &self.data).into());
+        }
+        Ok(serde_json::from_slice(&self.data).map_err(kube::Error::SerdeError)?)
     }
 }

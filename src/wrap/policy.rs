@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn verification() {
-        let found = |source: Value| Found { object: json!({}), source: Some(source) };
+        let found = |source: Value| Found { source: Some(source), ..Found::by_name(json!({})) };
         let what = "the pipeline through resolver \"git\" ()";
         let unverified = |source: Value| [Unverified::new(what.to_owned(), &found(source))];
         let git = unverified(json!({"uri": "git+https://example.com/repo.git"}));

@@ -181,7 +181,7 @@ impl Source for Stage {
                     ],
                 },
             });
-            Found { object, source: None }
+            Found::by_name(object)
         }))
     }
 }

@@ -32,7 +32,7 @@ impl Cluster {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}");
         let mut tries = tries;
         loop {
-            let error = match self.reader.read(path.clone(), None).await {
+            let error = match self.reader.read(&path, None).await {
                 Ok(pod) => return image(&pod).ok_or_else(|| fail(format!("it has no container {CONTAINER:?}"))),
                 Err(error) => error,
             };
