@@ -60,7 +60,7 @@ const WITH_STORES: &[Peer] = &[
     Peer {
         name: "rsync -a",
         image: "RSYNC_IMAGE",
-        save: r#"rsync -a "$TREE/" "$IMAGE/tree/""#,
+        save: r#"rsync -a --mkpath "$TREE/" "$IMAGE/tree/""#,
         restore: r#"rsync -a "$IMAGE/tree/" "$OUT""#,
     },
     Peer {

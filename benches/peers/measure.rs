@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
+    io::{Read, Seek},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -33,9 +34,11 @@ impl Sample {
 
 /// Runs `command`, which must succeed.
 pub fn run(mut command: Command) -> Sample {
+    let mut said = tempfile::tempfile().expect("a file");
+    command.stdout(Stdio::null()).stderr(said.try_clone().expect("another handle"));
     let before = children_cpu();
     let start = Instant::now();
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command starts");
+    let mut child = command.spawn().expect("the command starts");
     let (root, done) = (child.id(), AtomicBool::new(false));
     let (status, seconds, peak_kib) = thread::scope(|scope| {
         let watch = scope.spawn(|| {
@@ -51,7 +54,11 @@ pub fn run(mut command: Command) -> Sample {
         done.store(true, Ordering::Relaxed);
         (status, seconds, watch.join().expect("the watch ends"))
     });
-    assert!(status.success(), "it failed: {command:?}");
+    if !status.success() {
+        let mut text = String::new();
+        said.rewind().and_then(|()| said.read_to_string(&mut text)).expect("what it said");
+        panic!("{command:?} failed: {text}");
+    }
     Sample { seconds, cpu_seconds: children_cpu() - before, peak_kib, ..Sample::default() }
 }
 

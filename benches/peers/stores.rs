@@ -50,7 +50,7 @@ impl Stores {
         if let Some(server) = &self.gcs {
             env.extend([("GS_IMAGE", format!("gs://{BUCKET}")), ("STORAGE_EMULATOR_HOST", server.address.clone())]);
         }
-        env.extend(self.rsyncd.iter().map(|server| ("RSYNC_IMAGE", format!("rsync://{}/ci", server.address))));
+        env.extend(self.rsyncd.iter().map(|server| ("RSYNC_IMAGE", format!("rsync://{}/ci/bench", server.address))));
         env
     }
 
