@@ -48,9 +48,9 @@ pub fn outcomes(cluster: &UserCluster, run: &Value, children: &[Value]) -> Vec<T
         if own.is_empty() {
             outcomes.push(TaskOutcome::without_run(task, task.to_owned(), not_started(run, task)));
         }
-        for (number, reference) in own.iter().enumerate() {
+        for reference in own {
             let is = |child: &&Value| child["kind"] == reference.kind && child["metadata"]["name"] == reference.name;
-            let name = if own.len() > 1 { format!("{task}[{number}]") } else { task.to_owned() };
+            let name = status::name_of(reference, &references);
             outcomes.push(match children.iter().find(is) {
                 Some(child) => TaskOutcome::new(cluster, task, name, child),
                 None => TaskOutcome::without_run(task, name, "Deleted"),

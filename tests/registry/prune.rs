@@ -71,7 +71,8 @@ fn of_a_folder() {
     assert!(blobs().count() > 0);
     let then = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 60 * 60);
     blobs().for_each(|blob| fs::File::options().write(true).open(blob).unwrap().set_modified(then).unwrap());
-    let (_, said, _) = run(&["prune", &format!("dir://{}:done", folder.path().join("store").display())], &[]);
+    let repository = format!("dir://{}", folder.path().join("store").display());
+    let (_, said, _) = run(&["prune", "--repository", &repository, "--expired"], &[]);
     assert_eq!((&*said, blobs().count()), ("0 images deleted\n", 0));
 }
 

@@ -59,7 +59,8 @@ async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Resu
             Some(()) = followers.next() => {}
             _ = ticks.tick() => {
                 let run = cluster.get(PIPELINE_RUN, name).await?.ok_or_else(|| cluster.no_run(name))?;
-                for child in &status::children(&run) {
+                let children = status::children(&run);
+                for child in &children {
                     if child.kind != TASK_RUN.name {
                         if others.insert(child.name.to_owned()) {
                             tracing::info!("{}", not_followed(child));
@@ -76,7 +77,7 @@ async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Resu
                     for attempt in attempts(&found) {
                         let pod = text(attempt, "podName").to_owned();
                         if !pod.is_empty() && pods.insert(pod.clone()) {
-                            let pod = Pod { cluster, task: child.task.to_owned(), run: child.name.to_owned(), name: pod };
+                            let pod = Pod { cluster, task: status::name_of(child, &children), run: child.name.to_owned(), name: pod };
                             followers.push(pod.follow(sender.clone()));
                         }
                     }
