@@ -14,10 +14,14 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 # Nothing but one static binary. No user is named: an injected step runs as the user's steps do (src/wrap/security.rs).
 FROM scratch
 ARG COMMIT=unknown
+ARG VERSION=0.1.0
+ARG SOURCE_URL=https://github.com/tekton-wrap/tekton-wrap
 LABEL org.opencontainers.image.title=tekton-wrap \
       org.opencontainers.image.description="Runs Tekton Pipelines without PersistentVolumeClaims" \
       org.opencontainers.image.licenses=Apache-2.0 \
-      org.opencontainers.image.revision=$COMMIT
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.revision=$COMMIT \
+      org.opencontainers.image.source=$SOURCE_URL
 COPY --from=build /root-fs/ /
 WORKDIR /
 ENTRYPOINT ["/tekton-wrap/bin/tekton-wrap"]

@@ -45,7 +45,7 @@ bless:
 docs:
     cargo test --locked --test docs
 
-# Speed and memory: peers, rewrite or admission
+# Speed and memory: peers, rewrite, admission, load or abuse
 bench NAME *ARGUMENTS:
     cargo bench --bench {{NAME}} -- {{ARGUMENTS}}
 

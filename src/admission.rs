@@ -47,6 +47,7 @@ use crate::{
     },
     source::Source,
     store,
+    traces::TraceArgs,
     wrap::Settings,
 };
 
@@ -95,6 +96,9 @@ pub struct WebhookArgs {
     /// The common name that such a certificate must have; several times for several names
     #[arg(long, value_name = "NAME", requires = "client_ca")]
     pub client_cn: Vec<String>,
+    /// Traces
+    #[command(flatten)]
+    pub traces: TraceArgs,
 }
 
 /// Where the admin listener is, if anywhere.

@@ -17,6 +17,7 @@
 //! | [`workspace`] | the data plane: a directory to a snapshot and back |
 //! | [`step`] | the contract between the webhook and the steps that it injects |
 //! | [`tekton`] | read-only views of Tekton's JSON |
+//! | [`traces`] | spans of reviews, for a collector of OpenTelemetry |
 //! | [`store`] | where snapshots are kept: a registry or a folder |
 //! | [`target`], [`mirror`] | the parsed forms of the params `target` and `mirror` |
 //! | [`yaml`], [`metrics`], [`health`], [`log`], [`digest`], [`limits`] | YAML as Kubernetes reads it; all metrics; readiness; the log on stderr; SHA-256 digests; what a run may hold |
@@ -50,6 +51,7 @@ pub mod step;
 pub mod store;
 pub mod target;
 pub mod tekton;
+pub mod traces;
 mod units;
 mod unread;
 pub mod workspace;

@@ -3,16 +3,18 @@
 use std::{fmt, io::Write as _};
 
 use tracing::{
-    Event, Level, Subscriber,
+    Dispatch, Event, Level, Subscriber,
+    dispatcher::set_global_default,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer, Registry,
     field::MakeExt,
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::{self, Writer},
     },
+    layer::SubscriberExt,
     registry::LookupSpan,
 };
 
@@ -36,6 +38,12 @@ pub enum Program {
     Tool,
 }
 
+/// The target of spans that are for a collector of traces, and not for the log.
+pub const SPANS: &str = "otlp";
+
+/// Who listens to them.
+pub type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// The environment variable with the filter of the log.
 const FILTER: &str = "RUST_LOG";
 
@@ -52,29 +60,19 @@ pub struct FilterError {
     problem: String,
 }
 
-/// Starts the log; `RUST_LOG` sets its level, `info` if it is not set or, as the error says, invalid. Panics are logged too.
+/// Starts the log, and gives [`SPANS`] to `spans`, if to anybody; `RUST_LOG` sets its level, `info` if it is not set or, as the error says, invalid. Panics are logged too.
 ///
 /// A log that can't be written, since stderr is closed or full, never ends the program.
 ///
 /// # Errors
 /// If `RUST_LOG` is invalid.
-pub fn start(format: Format, program: Program) -> Result<(), FilterError> {
+pub fn start(format: Format, program: Program, spans: Option<SpanLayer>) -> Result<(), FilterError> {
     let (filter, invalid) = match filter(&std::env::var(FILTER).unwrap_or_default()) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
     };
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .log_internal_errors(false)
-        // Users know `target` as a param, not as the name of a module.
-        .with_target(false);
     // If this is not the first server of the process, there is a log already: that one stays.
-    let _ = match (format, program) {
-        (Format::Json, _) => lines.json().flatten_event(true).try_init(),
-        (Format::Text, Program::Service) => lines.with_ansi(false).fmt_fields(quoting_fields()).try_init(),
-        (Format::Text, Program::Tool) => lines.event_format(SentenceFormat).try_init(),
-    };
+    let _ = set_global_default(subscriber(format, program, filter, spans));
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let message = panic.payload_as_str().unwrap_or_default();
@@ -86,12 +84,40 @@ pub fn start(format: Format, program: Program) -> Result<(), FilterError> {
     invalid.map_or(Ok(()), Err)
 }
 
+/// Without `spans` the filter is all that anything is looked at by: what it does not let pass costs a comparison.
+fn subscriber(format: Format, program: Program, filter: EnvFilter, spans: Option<SpanLayer>) -> Dispatch {
+    match spans {
+        None => tracing_subscriber::registry().with(filter).with(lines(format, program)).into(),
+        Some(spans) => {
+            tracing_subscriber::registry().with(spans).with(lines(format, program).with_filter(filter)).into()
+        }
+    }
+}
+
+/// What writes.
+fn lines<S>(format: Format, program: Program) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        // Users know `target` as a param, not as the name of a module.
+        .with_target(false);
+    match (format, program) {
+        (Format::Json, _) => lines.json().flatten_event(true).boxed(),
+        (Format::Text, Program::Service) => lines.with_ansi(false).fmt_fields(quoting_fields()).boxed(),
+        (Format::Text, Program::Tool) => lines.event_format(SentenceFormat).boxed(),
+    }
+}
+
 /// The filter that `value` describes. What goes wrong in the Kubernetes client is logged by whoever uses it, in terms of what was
 /// asked for; its own lines would say the same twice.
 fn filter(value: &str) -> Result<EnvFilter, FilterError> {
     let value = if value.trim().is_empty() { DEFAULT_FILTER } else { value };
-    let all = if value.contains("kube") { value.to_owned() } else { format!("{value},kube_client=off") };
-    EnvFilter::try_new(all).map_err(|error| FilterError { value: value.to_owned(), problem: error.to_string() })
+    let kube = if value.contains("kube") { "" } else { ",kube_client=off" };
+    EnvFilter::try_new(format!("{value}{kube},{SPANS}=off"))
+        .map_err(|error| FilterError { value: value.to_owned(), problem: error.to_string() })
 }
 
 /// Fields of a line of text, of which none can begin another line or move the cursor of a terminal, whatever it holds.
@@ -177,6 +203,16 @@ mod tests {
         let once = r"x\n2026 ERROR forged \033[2J";
         let (debugged, rest) = (format!("{foreign:?}"), " number=7\n");
         assert_eq!(log, format!(" WARN refused: {once} plain={debugged} shown={once} debugged={debugged}{rest}"));
+    }
+
+    /// Whoever asks for all of the log gets no spans, which cost nothing without a collector.
+    #[test]
+    fn spans_are_only_for_collectors() {
+        let dispatch = subscriber(Format::Text, Program::Service, filter("trace").unwrap(), None);
+        tracing::dispatcher::with_default(&dispatch, || {
+            assert!(tracing::info_span!(target: SPANS, "review").is_disabled());
+            assert!(!tracing::trace_span!("other").is_disabled());
+        });
     }
 
     #[test]

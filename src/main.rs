@@ -15,7 +15,9 @@ use tekton_wrap::{
         self,
         program::{self, CalledAs, ShellName},
     },
-    prune, render, store, workspace,
+    prune, render, store,
+    traces::Traces,
+    workspace,
 };
 
 /// Runs Tekton Pipelines without PersistentVolumeClaims: workspaces travel as image layers through a registry.
@@ -110,8 +112,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    registries.set();
     let program = if matches!(command, Command::Webhook(_)) { log::Program::Service } else { log::Program::Tool };
-    match log::start(log_format, program) {
+    let (spans, traces) = match &command {
+        Command::Webhook(args) => args.traces.start(args.pod_name.as_deref().unwrap_or_default()).unzip(),
+        _ => (None, None),
+    };
+    match log::start(log_format, program, spans) {
         Ok(()) => {}
         // A variable that a task has for its own programs must not end it.
         Err(error) if command.is_step() => tracing::warn!("{error}"),
@@ -120,9 +127,12 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     }
-    registries.set();
     let result = match command {
-        Command::Webhook(args) => run_webhook(args),
+        Command::Webhook(args) => {
+            let result = run_webhook(args);
+            traces.into_iter().for_each(Traces::finish);
+            result
+        }
         Command::Render(args) => return run_render(&args, log_format),
         Command::Restore { source: Some(source), dir: Some(dir), baseline } => {
             workspace::restore_image(&source, &dir, baseline.as_deref()).map_err(Into::into)

@@ -20,6 +20,7 @@ use crate::{
     limits::MAX_REWRITE,
     source::{Creation, Flags, Found, Kind, Source},
     tekton::{reference::Reference, run::Run},
+    traces,
     wrap::{self, OptIn, Refusal, Request, Rewrite, Settings, Unverified},
 };
 
@@ -90,7 +91,7 @@ pub async fn wrap_run_on<S: Source>(
         let is_late = lateness(deadline);
         wrap::rewrite(Run::new(&run), &namespace, &request, &pipeline, &tasks, &settings, &is_late)
     });
-    rewrite.await.map(Some)
+    traces::within(traces::rewrite(), rewrite).await.map(Some)
 }
 
 /// The Task that `reference` names, which is one of `pipeline`.

@@ -20,7 +20,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["page"],
             &["inspect", "prune", "rerun"],
             &["workspace"],
-            &["step", "arguments", "annotations"],
+            &["step", "arguments", "annotations", "traces"],
             &["tekton", "store"],
             &["mirror"],
             &["metrics", "yaml", "target"],

@@ -2,10 +2,7 @@
 //!
 //! Each run is created beside one that is not wrapped, in turn, so that what the machine does meanwhile meets both.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -31,7 +28,7 @@ async fn bench() {
     }
     let by_name = |index: usize| json!({"name": format!("task-{index}")});
     namespace.accepts(&object("Pipeline", "ten", pipeline_spec(10, by_name))).await;
-    println!("idle: the webhook has {} MiB in memory (RSS)\n", resident_mib(webhook));
+    println!("idle: the webhook has {} MiB in memory (RSS)\n", webhook.memory("VmRSS") / 1024);
     println!("{:48} {:>9} {:>9} {:>9}", "added by the webhook to a creation", "p50", "p90", "p99");
 
     let plain = json!({"pipelineRef": {"name": "ten"}});
@@ -59,7 +56,7 @@ async fn bench() {
     for ((bound, after), (_, before)) in after.iter().zip(&before) {
         println!("  answered within {bound:>6} s: {:6.2} %", (after - before) / total * 100.0);
     }
-    println!("then: {} MiB in memory (RSS)", resident_mib(webhook));
+    println!("then: {} MiB in memory (RSS)", webhook.memory("VmRSS") / 1024);
 }
 
 /// A run like `run`, which is wrapped, that the webhook has no part in.
@@ -190,20 +187,4 @@ fn histogram(webhook: &Webhook) -> Vec<(String, f64)> {
         Some((bound.to_owned(), count.parse().ok()?))
     };
     metrics.lines().filter_map(bucket).filter(|(bound, _)| bound != "+Inf").collect()
-}
-
-/// The resident memory of the webhook's process, which is told by the address that it serves its metrics at.
-fn resident_mib(webhook: &Webhook) -> u64 {
-    let listen = webhook.admin.replace("http://", "--admin-listen=");
-    let processes = fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
-    let is = |path: &std::path::PathBuf| {
-        let line = fs::read(path.join("cmdline")).unwrap_or_default();
-        let mut words = line.split(|&byte| byte == 0);
-        let program = words.next().unwrap_or_default();
-        program.ends_with(b"tekton-wrap") && words.any(|word| word == listen.as_bytes())
-    };
-    let path = processes.into_iter().find(is).expect("the webhook's process");
-    let status = fs::read_to_string(path.join("status")).expect("its status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
 }

@@ -68,9 +68,9 @@ pub enum BodyError {
     #[error("an admission review may have {} MiB at most", MAX_BODY >> 20)]
     TooLarge,
     /// Not all of it arrived.
-    #[error("the admission review did not arrive within {} s", .0.as_secs_f32())]
+    #[error("the admission review did not arrive within {:.1} s", .0.as_secs_f32())]
     TooSlow(Duration),
-    /// Too many others are arriving.
+    /// Too many others are arriving, and have been for a while.
     #[error("too many large admission reviews arrive at a time; try again")]
     Busy,
     /// The connection ended.
@@ -103,18 +103,30 @@ impl Capacity {
     }
 
     /// Reads `body`, whose request began at `start` and has to be answered after `budget`.
+    ///
+    /// A large one waits for its turn before anything of it is read, up to half of that time: the apiserver asks only once.
     pub async fn receive(&self, body: Incoming, start: Instant, budget: Duration) -> Result<Received, BodyError> {
-        let limit = BODY_TIMEOUT.min(budget);
-        match timeout_at(start + limit, self.collect(body)).await {
+        let mut received = Received { bytes: Vec::new(), all: self.bytes.clone(), _large: None };
+        // Content-Length, if there is one.
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if (SMALL_BODY + 1..=MAX_BODY).contains(&announced) {
+            let turn = timeout_at(start + budget / 2, self.large_bodies.clone().acquire_owned()).await;
+            received._large = turn.map_err(|_| BodyError::Busy)?.ok();
+        }
+        let (now, end) = (Instant::now(), start + budget);
+        let limit = BODY_TIMEOUT.min(end.saturating_duration_since(now));
+        match timeout_at(now + limit, self.collect(body, announced, received)).await {
             Ok(received) => received,
             Err(_) => Err(BodyError::TooSlow(limit)),
         }
     }
 
-    async fn collect(&self, mut body: Incoming) -> Result<Received, BodyError> {
-        // Content-Length, if there is one.
-        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        let mut received = Received { bytes: Vec::new(), all: self.bytes.clone(), _large: None };
+    async fn collect(
+        &self,
+        mut body: Incoming,
+        announced: usize,
+        mut received: Received,
+    ) -> Result<Received, BodyError> {
         self.check(announced, &mut received)?;
         received.bytes.reserve(announced.min(SMALL_BODY));
         while let Some(frame) = body.frame().await {

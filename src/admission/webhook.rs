@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     capacity::{BodyError, Capacity},
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     metrics::{AdmissionLabels, Metrics},
     source::{OptInBy, Source, SourceError},
+    traces,
     wrap::Settings,
 };
 
@@ -62,7 +64,8 @@ impl<S: Source + Send + 'static> Handler for Webhook<S> {
     async fn handle(&self, request: http::Request<Incoming>) -> HttpResponse {
         let start = Instant::now();
         let _in_flight = self.metrics.start();
-        let (ended, response) = match self.answer(request, start).await {
+        let span = traces::review(request.headers());
+        let (ended, response) = match self.answer(request, start).instrument(span.clone()).await {
             Ok(answered) => answered,
             Err(rejection) => {
                 tracing::warn!(reason = rejection.reason(), "{rejection}");
@@ -70,6 +73,7 @@ impl<S: Source + Send + 'static> Handler for Webhook<S> {
                 (ended, rejection.response())
             }
         };
+        traces::ended(&span, ended.outcome, ended.reason);
         self.metrics.ended(ended, start.elapsed());
         response
     }
@@ -89,6 +93,7 @@ impl<S: Source> Webhook<S> {
         let (source, settings, capacity) = (&self.source, &self.settings, &self.capacity);
         let judged = Judge { source, settings, capacity, opt_in_by, deadline }.judge(&request).await?;
         log(&request, &judged, start.elapsed());
+        traces::about(&request.uid, &request.namespace, &judged.name);
         let (outcome, reason, response) = match judged.verdict {
             Verdict::Untouched => ("untouched", "", ReviewResponse::allow(&request.uid)),
             Verdict::Passed { reason, warning } => ("passed", reason, ReviewResponse::warned(&request.uid, &warning)),

@@ -32,6 +32,7 @@ use crate::{
         fields::items,
         reference::{Reference, is_object_name},
     },
+    traces,
     wrap::is_default,
 };
 
@@ -214,7 +215,8 @@ impl Cluster {
             let message = format!("{what} is not resolved in a dry run, which may create nothing");
             return Err(SourceError { reason: SourceError::DRY_RUN, message });
         }
-        let answer = self.requests.resolve(query, creation.deadline).await?;
+        let span = traces::resolution(&query.resolver);
+        let answer = traces::within(span, self.requests.resolve(query, creation.deadline)).await?;
         if let Some(budget) = creation.budget {
             budget.take(Weight { bytes: answer.data.len(), values: 0 }).await?;
         }

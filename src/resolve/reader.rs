@@ -9,11 +9,13 @@ use hyper::body::{Body as _, Frame};
 use kube::{Client, client::Body};
 use serde_json::Value;
 use tokio::{sync::Semaphore, time::timeout};
+use tracing::Instrument;
 
-use super::{api, shared::Shared};
+use super::{api, shared::SharedReads};
 use crate::{
     health::Health,
     limits::{Budget, Exceeded, MAX_READ_BYTES, SMALL, Weight},
+    traces,
 };
 
 /// Requests to the apiserver at a time. Each has a connection of its own (HTTP/1.1), and a hundred creations at once must
@@ -23,7 +25,7 @@ const MAX_REQUESTS: usize = 64;
 /// Reads objects. Reviews that want the same one at a time share a request, unless the object is a large one.
 pub struct ObjectReader {
     client: Client,
-    shared: Shared<Option<Result<Small, Arc<ReadError>>>>,
+    shared: SharedReads<Option<Result<Small, Arc<ReadError>>>>,
     turns: Semaphore,
     /// Time for an answer to begin, and to go on.
     timeout: Duration,
@@ -98,11 +100,21 @@ impl ReadError {
 impl ObjectReader {
     /// One that waits for an answer as long as `timeout`, and records in `health` whether there are any.
     pub fn new(client: Client, timeout: Duration, health: Arc<Health>) -> Self {
-        Self { client, shared: Shared::default(), turns: Semaphore::new(MAX_REQUESTS), timeout, health }
+        Self { client, shared: SharedReads::default(), turns: Semaphore::new(MAX_REQUESTS), timeout, health }
     }
 
     /// The object at `path`, as it is at some moment after the call. Its size is taken from `budget`.
     pub async fn read(&self, path: &str, budget: Option<&Budget>) -> Result<Arc<Value>, Arc<ReadError>> {
+        let span = traces::read(path);
+        let read = self.read_untraced(path, budget).instrument(span.clone()).await;
+        // That something is not there is an answer too.
+        if let Some(error) = read.as_ref().err().filter(|error| error.code() != Some(404)) {
+            traces::failed(&span, error);
+        }
+        read
+    }
+
+    async fn read_untraced(&self, path: &str, budget: Option<&Budget>) -> Result<Arc<Value>, Arc<ReadError>> {
         let mut large = None;
         let small = self.shared.get(path, async || match self.recorded(self.begin(path).await) {
             Ok(Begun::Small(small)) => Some(Ok(small)),
@@ -172,7 +184,8 @@ impl ObjectReader {
 
     /// Sends the request and waits for the answer to begin.
     async fn send(&self, path: &str) -> Result<Answer, ReadError> {
-        let request = http::Request::get(path).body(Body::empty()).map_err(kube::Error::HttpError)?;
+        let mut request = http::Request::get(path).body(Body::empty()).map_err(kube::Error::HttpError)?;
+        traces::pass_on(&mut request);
         let answer = async {
             // The semaphore is never closed, so there always is a permit.
             let _turn = self.turns.acquire().await.ok();

@@ -19,35 +19,35 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Requests that are under way, by what is asked for.
 #[derive(Debug)]
-pub struct Shared<T> {
+pub struct SharedReads<T> {
     slots: Mutex<HashMap<String, Arc<Slot<T>>>>,
     /// Counts questions and requests, so that it is known which came first.
     clock: AtomicU64,
 }
 
 /// The last answer. It is locked while a request is under way.
-type Slot<T> = tokio::sync::Mutex<Option<Answer<T>>>;
+type Slot<T> = tokio::sync::Mutex<Option<LastAnswer<T>>>;
 
 #[derive(Debug)]
-struct Answer<T> {
+struct LastAnswer<T> {
     began: u64,
     value: T,
 }
 
 /// One who asks; what nobody asks for any more is forgotten.
 struct Asking<'a, T> {
-    shared: &'a Shared<T>,
+    shared: &'a SharedReads<T>,
     key: &'a str,
     slot: Arc<Slot<T>>,
 }
 
-impl<T> Default for Shared<T> {
+impl<T> Default for SharedReads<T> {
     fn default() -> Self {
         Self { slots: Mutex::default(), clock: AtomicU64::default() }
     }
 }
 
-impl<T: Clone> Shared<T> {
+impl<T: Clone> SharedReads<T> {
     /// What `request` brings for `key`, or another's request for it that begins from now on.
     pub async fn get(&self, key: &str, request: impl AsyncFnOnce() -> T) -> T {
         let asked = self.clock.fetch_add(1, SeqCst);
@@ -60,7 +60,7 @@ impl<T: Clone> Shared<T> {
         }
         let began = self.clock.fetch_add(1, SeqCst);
         let value = request().await;
-        *slot = Some(Answer { began, value: value.clone() });
+        *slot = Some(LastAnswer { began, value: value.clone() });
         value
     }
 
@@ -93,7 +93,7 @@ mod tests {
     /// How often each asks, and that all are told no older value than there was when they asked.
     #[tokio::test]
     async fn nobody_gets_what_is_older_than_its_question() {
-        let (shared, stored, requests) = (Shared::default(), AtomicU64::new(0), AtomicUsize::new(0));
+        let (shared, stored, requests) = (SharedReads::default(), AtomicU64::new(0), AtomicUsize::new(0));
         let read = async || {
             requests.fetch_add(1, SeqCst);
             tokio::task::yield_now().await;
@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_hangs_or_is_given_up_holds_up_nobody() {
-        let (shared, never) = (Shared::default(), Notify::new());
+        let (shared, never) = (SharedReads::default(), Notify::new());
         let hanging = async || {
             never.notified().await;
             0

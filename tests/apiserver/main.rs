@@ -7,3 +7,4 @@ mod namespaces;
 mod reinvocation;
 mod resolution;
 mod shapes;
+mod traces;

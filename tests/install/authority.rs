@@ -1,20 +1,17 @@
 //! `certs/make`: a certificate without cert-manager, and its renewal, while runs are being created.
 
-use std::{env, fs, path::Path, process::Command};
-
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{
-    assets,
     cluster::{Cluster, Namespace},
-    crds, manifests, process,
+    crds, process,
+    service::{CONFIGURATION, copy_certificate, lead_to, make, script},
     webhook::Webhook,
 };
 
-use super::kubectl::{kubectl, make_tekton, run};
+use super::kubectl::{kubectl, make_tekton};
 
 const FOLDER: &str = "webhook-config/overlays/no-cert-manager";
-const CONFIGURATION: &str = "mutatingwebhookconfiguration/tekton-wrap";
 
 /// With a Service that leads to the webhook of the test, so that the apiserver checks what it checks in a cluster: an authority
 /// out of `caBundle`, and the Service's name.
@@ -85,49 +82,11 @@ async fn without_the_manifests_it_says_what_to_do() {
     }
 }
 
-fn script(cluster: &Cluster, args: &[&str]) -> Command {
-    let mut command = Command::new("certs/make");
-    let tools = assets::path("kubectl").parent().expect("a folder").to_owned();
-    let path = env::join_paths([tools].into_iter().chain(env::split_paths(&env::var_os("PATH").expect("a PATH"))));
-    command.args(args).env("PATH", path.expect("a PATH"));
-    for (name, value) in cluster.kubectl().get_envs() {
-        command.env(name, value.expect("a value"));
-    }
-    command
-}
-
-fn make(cluster: &Cluster, args: &[&str]) -> String {
-    run(&mut script(cluster, args))
-}
-
 /// How many authorities the apiserver trusts for the webhook.
 fn trusted(cluster: &Cluster) -> usize {
     let template = "go-template={{(index .webhooks 0).clientConfig.caBundle}}";
     let bundle = BASE64_STANDARD.decode(kubectl(cluster, &["get", CONFIGURATION, "-o", template])).expect("base64");
     String::from_utf8(bundle).expect("PEM").matches("BEGIN CERTIFICATE").count()
-}
-
-/// As the kubelet does with a Secret.
-fn copy_certificate(cluster: &Cluster, dir: &Path) {
-    let get = ["-n", "tekton-wrap", "get", "secret", "tekton-wrap-webhook-tls", "-o", "json"];
-    let secret: Value = serde_json::from_str(&kubectl(cluster, &get)).expect("JSON");
-    assert_eq!(secret["type"], "kubernetes.io/tls");
-    fs::create_dir_all(dir).expect("the folder");
-    for name in ["tls.key", "tls.crt"] {
-        let content = BASE64_STANDARD.decode(secret["data"][name].as_str().expect("a file")).expect("base64");
-        fs::write(dir.join(name), content).expect("it is written");
-    }
-}
-
-/// Makes the webhook's Service one that leads to this port of this machine.
-async fn lead_to(cluster: &Cluster, port: u16) {
-    kubectl(cluster, &["-n", "tekton-wrap", "delete", "service", "tekton-wrap-webhook"]);
-    let client = cluster.admin().await;
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "tekton-wrap-webhook", "namespace": "tekton-wrap"},
-        "spec": {"type": "ExternalName", "externalName": "localhost"}});
-    manifests::apply(&client, &service).await.expect("accepted");
-    let patch = json!([{"op": "replace", "path": "/webhooks/0/clientConfig/service/port", "value": port}]);
-    kubectl(cluster, &["patch", CONFIGURATION, "--type=json", "-p", &patch.to_string()]);
 }
 
 /// Has a run reviewed. What is missing in it only the webhook knows.

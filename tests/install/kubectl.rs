@@ -3,11 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
 };
 
-use serde_json::{Value, json};
-use support::{assets, cluster::Cluster, manifests};
+use serde_json::Value;
+pub use support::kubectl::{kubectl, make_tekton, run};
+use support::{assets, manifests};
 
 /// What `kubectl kustomize` makes of a folder.
 pub fn kustomize(folder: &Path) -> Vec<Value> {
@@ -36,34 +36,4 @@ pub fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let object = found.next().unwrap_or_else(|| panic!("there is no {kind} {name:?}"));
     assert!(found.next().is_none(), "there are two of {kind} {name:?}");
     object
-}
-
-/// Runs kubectl, which must succeed; what it prints.
-pub fn kubectl(cluster: &Cluster, args: &[&str]) -> String {
-    let output = cluster.kubectl().args(args).output().expect("kubectl starts");
-    succeed(&format!("kubectl {}", args.join(" ")), output)
-}
-
-/// Runs any command, which must succeed; what it prints.
-pub fn run(command: &mut Command) -> String {
-    let output = command.output().expect("it starts");
-    succeed(&format!("{command:?}"), output)
-}
-
-fn succeed(what: &str, output: Output) -> String {
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{what}: {}\n{stdout}\n{stderr}", output.status);
-    stdout.into_owned()
-}
-
-/// What a cluster with Tekton has.
-pub async fn make_tekton(cluster: &Cluster) {
-    let client = cluster.admin().await;
-    for object in [
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tekton-pipelines"}}),
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {},
-            "metadata": {"name": "feature-flags", "namespace": "tekton-pipelines"}}),
-    ] {
-        manifests::apply(&client, &object).await.expect("accepted");
-    }
 }

@@ -1,7 +1,8 @@
 //! The files of a release.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{collections::BTreeSet, env, fs, path::Path, process::Command};
 
+use serde_json::Value;
 use support::{assets, manifests};
 
 use super::kubectl::{find, kustomize, run};
@@ -53,6 +54,48 @@ fn manifests_with_the_image_by_digest() {
     }
 }
 
+/// All crates that are in the program, and none that only tests take.
+#[test]
+fn what_it_is_made_of() {
+    let Some(cyclonedx) = assets::built("cargo-cyclonedx") else {
+        eprintln!("skipped: there is no cargo-cyclonedx: tests/assets/build cargo-cyclonedx");
+        return;
+    };
+    let out = tempfile::tempdir().expect("a folder");
+    let mut command = script("sbom", &["v1.2.3", out.path().to_str().expect("UTF-8")]);
+    let tools = [cyclonedx.parent().expect("a folder").to_owned()];
+    let path = env::join_paths(tools.into_iter().chain(env::split_paths(&env::var_os("PATH").expect("a PATH"))));
+    run(command.env("PATH", path.expect("a PATH")));
+    let sbom = fs::read_to_string(out.path().join("tekton-wrap-v1.2.3.cdx.json")).expect("it was made");
+    let sbom: Value = serde_json::from_str(&sbom).expect("JSON");
+    assert_eq!((sbom["bomFormat"].as_str(), sbom["specVersion"].as_str()), (Some("CycloneDX"), Some("1.5")));
+    assert_eq!(sbom["metadata"]["component"]["version"], env!("CARGO_PKG_VERSION"));
+    let text = |value: &Value| value.as_str().expect("a string").to_owned();
+    let listed: BTreeSet<(String, String)> = sbom["components"]
+        .as_array()
+        .expect("components")
+        .iter()
+        .map(|component| {
+            assert!(component["purl"].as_str().is_some_and(|purl| purl.starts_with("pkg:cargo/")), "{component}");
+            (text(&component["name"]), text(&component["version"]))
+        })
+        .collect();
+    let tree = run(Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--edges=normal", "--prefix=none"])
+        .args(["--target=x86_64-unknown-linux-gnu", "--package=tekton-wrap", "--format={p}"]));
+    let of_line = |line: &str| {
+        let (name, rest) = line.split_once(" v")?;
+        Some((name.to_owned(), rest.split(' ').next()?.to_owned()))
+    };
+    let mut needed: BTreeSet<(String, String)> = tree.lines().filter_map(of_line).collect();
+    needed.retain(|(name, _)| name != "tekton-wrap");
+    assert!(needed.len() > 100, "{needed:?}");
+    assert_eq!(needed.difference(&listed).collect::<Vec<_>>(), Vec::<&(String, String)>::new());
+    assert!(
+        listed.iter().all(|(name, _)| !["oci-client", "proptest", "tekton-wrap-test-support"].contains(&name.as_str()))
+    );
+}
+
 #[test]
 fn what_is_no_release_is_refused() {
     let out = tempfile::tempdir().expect("a folder");
@@ -62,6 +105,7 @@ fn what_is_no_release_is_refused() {
         ("manifests", vec!["v1.2.3", "quay.io/me/tekton-wrap:v1", folder], "has no digest"),
         ("changelog", vec!["v99.0.0"], "CHANGELOG.md has no section [99.0.0]"),
         ("krew", vec!["v1.2.3", folder], "has no archive of v1.2.3"),
+        ("sbom", vec!["v1.2.3"], "release/sbom VERSION OUT"),
     ] {
         let output = script(name, &args).output().expect("it starts");
         let stderr = String::from_utf8_lossy(&output.stderr);

@@ -1,6 +1,6 @@
 //! The images that `images/` makes, as a registry holds them and as crane reads them.
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeSet, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
@@ -31,6 +31,25 @@ async fn the_products_image_holds_the_binary_and_nothing_else() {
         }
     }
     assert_eq!(files, [tekton_wrap::step::PROGRAM]);
+}
+
+/// There is no Docker here: what `Dockerfile` says is compared with what `images/build` does.
+#[test]
+fn the_dockerfile_makes_the_same_image() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).expect("it is there");
+    let (dockerfile, script) = (read("Dockerfile"), read("images/build"));
+    let last = dockerfile.rsplit("FROM scratch\n").next().expect("the image");
+    let labels = |text: &str| -> BTreeSet<String> {
+        let names = text.split("org.opencontainers.image.").skip(1);
+        names.map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(labels(last), labels(&script));
+    let rust = concat!("docker.io/library/rust:", env!("CARGO_PKG_RUST_VERSION"), "-");
+    assert!(dockerfile.contains(rust), "the Rust of Cargo.toml");
+    assert!(last.contains(concat!("ARG VERSION=", env!("CARGO_PKG_VERSION"), "\n")), "the version of Cargo.toml");
+    assert!(last.contains(&format!("ENTRYPOINT [{:?}]\n", tekton_wrap::step::PROGRAM)));
+    assert!(dockerfile.contains(&format!(" /root-fs{}\n", tekton_wrap::step::PROGRAM)) && !last.contains("USER"));
 }
 
 /// What rsync and ssh need is in it: they start where there is nothing else.

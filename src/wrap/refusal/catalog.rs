@@ -326,8 +326,8 @@ const PARTS: [Chapter; 4] = [
             ),
             help(
                 "Busy",
-                "As many reviews as the webhook has memory for are arriving.",
-                "None: the apiserver asks again, or another replica. If it goes on, look for who sends so much.",
+                "As many large reviews as the webhook has memory for are arriving, and have been for half of the time that this one has.",
+                "Create the run again: nothing was stored. If it goes on, add replicas, or look for who sends so much.",
             ),
             help(
                 "Broken",

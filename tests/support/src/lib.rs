@@ -2,7 +2,8 @@
 //!
 //! - [`cluster`]: a kube-apiserver with etcd, Tekton's CRDs ([`crds`]) and a fresh [`cluster::Namespace`] for each test
 //! - [`webhook`]: the product's webhook, with the account and the configuration of `webhook-config/`
-//! - [`resolver`]: a resolver of the cluster
+//! - [`resolver`]: a resolver of the cluster; [`collector`]: a collector of traces
+//! - [`mod@kubectl`]: an operator's commands; [`service`]: the webhook's Service, and its certificate by `certs/make`
 //! - [`registry`]: a registry, and crane; [`tokens`]: a token server for it
 //! - [`servers`]: registries of other makers
 //! - [`buckets`] and [`rsync`]: other stores
@@ -23,9 +24,11 @@ pub mod browser;
 pub mod buckets;
 pub mod certificate;
 pub mod cluster;
+pub mod collector;
 pub mod crds;
 pub mod faults;
 pub mod http;
+pub mod kubectl;
 pub mod kubelet;
 pub mod manifests;
 pub mod process;
@@ -35,6 +38,7 @@ pub mod resolver;
 pub mod rsync;
 pub mod runner;
 pub mod servers;
+pub mod service;
 pub mod tokens;
 pub mod webhook;
 

@@ -16,6 +16,7 @@ const GUARD: &str = r#"
 dir=$1; shift
 exec 3<&0 2>"$dir/guard" # it would report the kill
 "$@" </dev/null 3<&- >"$dir/log" 2>&1 & program=$!
+echo $program >"$dir/pid"
 { read -r _ <&3; [ -e "$dir/exited" ] || kill -9 $program; } &
 wait $program; echo $? >"$dir/exited"
 wait
@@ -68,6 +69,24 @@ impl Program {
     pub fn log(&self) -> String {
         let bytes = fs::read(self.dir.join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        let text = fs::read_to_string(self.dir.join("pid")).expect("it was started");
+        text.trim().parse().expect("a number")
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        !self.dir.join("exited").exists()
+    }
+
+    /// Waits for it to end by itself.
+    pub async fn ended(&self) {
+        while self.is_running() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until `ready`; panics with the program's output if it ends before or takes too long.

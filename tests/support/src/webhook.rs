@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
 use kube::{Api, api::PostParams};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -76,7 +77,8 @@ impl Webhook {
             format!("--kubeconfig={}", dir.join("kubeconfig").display()),
         ];
         args.extend_from_slice(more);
-        let program = Program::start(dir, &super::program(), &args, &[]);
+        // As webhook-config has it.
+        let program = Program::start(dir, &super::program(), &args, &[("MALLOC_ARENA_MAX", "1")]);
         let readyz = format!("http://127.0.0.1:{admin}/readyz");
         program.wait_until("tekton-wrap webhook", async || ureq::get(&readyz).call().is_ok()).await;
         Self {
@@ -161,6 +163,30 @@ impl Webhook {
     /// The folder of its certificate.
     pub fn tls_dir(&self) -> PathBuf {
         self.program.dir().join("tls")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// Ends it as the kubelet does, and waits until it has ended.
+    pub async fn terminate(self) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, Signal::TERM).expect("it runs");
+        self.program.ended().await;
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.program.is_running()
+    }
+
+    /// A field of its `/proc/PID/status` in KiB, for example `VmRSS`.
+    pub fn memory(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
     /// What the webhook printed so far.
