@@ -19,6 +19,7 @@ mod cloud;
 mod credentials;
 mod dir;
 mod gcs;
+mod grace;
 mod layout;
 mod net;
 mod registry;
@@ -148,8 +149,8 @@ pub trait Store: Send + Sync {
     /// Stores `bytes` as a manifest under `tag`, which it moves if it exists. All blobs that it refers to must be stored.
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError>;
 
-    /// Deletes the manifest and all its tags; false if it does not exist. Blobs without another reference are deleted at once,
-    /// or by the registry's garbage collection.
+    /// Deletes the manifest and all its tags; false if it does not exist. Blobs without another reference are left to
+    /// [`Store::collect`], or to the registry's garbage collection.
     fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError>;
 
     /// Deletes the image with this digest, and `tag`, which points to it; false if it does not exist. Not every registry
@@ -159,7 +160,7 @@ pub trait Store: Send + Sync {
         self.delete_manifest(digest)
     }
 
-    /// Deletes blobs that no image needs any more, where that does not happen by itself.
+    /// Deletes blobs that no image has needed for a day, where that does not happen by itself.
     fn collect(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -280,23 +281,35 @@ fn own_media_type(manifest: &[u8]) -> Option<String> {
     }
 }
 
-/// Config, layers and other manifests that a manifest names.
-fn named_by(manifest: &[u8]) -> Result<Vec<Digest>, serde_json::Error> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        #[serde(default)]
-        layers: Vec<Descriptor>,
-        #[serde(default)]
-        manifests: Vec<Descriptor>,
-        config: Option<Descriptor>,
+/// What a manifest refers to.
+struct NamedBlobs {
+    /// Config and layers.
+    blobs: Vec<Digest>,
+    /// Other manifests.
+    manifests: Vec<Digest>,
+}
+
+impl NamedBlobs {
+    /// Those of the manifest with this JSON text.
+    fn of(manifest: &[u8]) -> Result<Self, serde_json::Error> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            #[serde(default)]
+            layers: Vec<Descriptor>,
+            #[serde(default)]
+            manifests: Vec<Descriptor>,
+            config: Option<Descriptor>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Descriptor {
+            digest: String,
+        }
+        let Named { layers, manifests, config } = serde_json::from_slice(manifest)?;
+        // A digest of another kind names nothing that we store.
+        let digests =
+            |named: Vec<Descriptor>| named.into_iter().filter_map(|named| named.digest.parse().ok()).collect();
+        Ok(Self { blobs: digests(layers.into_iter().chain(config).collect()), manifests: digests(manifests) })
     }
-    #[derive(serde::Deserialize)]
-    struct Descriptor {
-        digest: String,
-    }
-    let Named { layers, manifests, config } = serde_json::from_slice(manifest)?;
-    // A digest of another kind names nothing that we store.
-    Ok(layers.into_iter().chain(manifests).chain(config).filter_map(|named| named.digest.parse().ok()).collect())
 }
 
 /// `len` as `usize`, if the range lies within the blob.

@@ -80,6 +80,34 @@ pub enum PluginError {
     /// An argument that can't be used.
     #[error("{}", Line(.0))]
     Argument(String),
+    /// A task has no snapshot to look at.
+    #[error(
+        "task {task:?} of run {run:?} left nothing of workspace {workspace:?} at {}: it has not succeeded, or its snapshot was pruned or has expired; tkn wrap describe {run} shows how it is",
+        Line(place)
+    )]
+    NothingLeft {
+        /// Name of the task.
+        task: String,
+        /// Name of the run.
+        run: String,
+        /// Name of the workspace.
+        workspace: String,
+        /// Where it would be.
+        place: String,
+    },
+    /// A workspace of a run has no target to look at.
+    #[error(
+        "run {run:?} has no image of workspace {workspace:?} at {}: no task has saved it, or it was pruned or has expired; tkn wrap describe {run} shows how it is",
+        Line(place)
+    )]
+    NoTarget {
+        /// Name of the run.
+        run: String,
+        /// Name of the workspace.
+        workspace: String,
+        /// Where it would be.
+        place: String,
+    },
     /// A snapshot that a rerun needs does not exist any more.
     #[error(
         "the snapshot of workspace {workspace:?} that task {task:?} left at {} is gone: it was pruned or has expired; start at that task (--from {task}), or run all of it again (without --failed and --from)",

@@ -18,7 +18,6 @@ use super::{
 use crate::{
     inspect::{files, source::InspectedImage},
     quote::Quoted,
-    target::Target,
     workspace::{self, path::TreePath},
 };
 
@@ -77,7 +76,7 @@ impl FromStr for RunPath {
 pub fn cat(args: &CatArgs, out: &mut dyn Write) -> Result<(), PluginError> {
     let cluster = UserCluster::open(&args.cluster)?;
     for source in &args.sources {
-        let image = open(&cluster, source)?;
+        let image = opened(&cluster, source, InspectedImage::open)?;
         let mut found = None;
         files::read(&image, &|path| *path == source.path, &mut |entry, content| {
             found = Some(entry.content().is_some());
@@ -92,18 +91,37 @@ pub fn cat(args: &CatArgs, out: &mut dyn Write) -> Result<(), PluginError> {
     Ok(())
 }
 
-/// The image that has the files of `path`.
-fn image(cluster: &UserCluster, path: &RunPath) -> Result<Target, PluginError> {
+/// The image that has the files of `path`, opened by `open`.
+fn opened(
+    cluster: &UserCluster,
+    path: &RunPath,
+    open: impl FnOnce(&str) -> Result<InspectedImage, workspace::Error>,
+) -> Result<InspectedImage, PluginError> {
     let run = cluster.run(&path.run)?;
-    let stored = StoredRun::new(&run)?;
-    match &path.task {
-        Some(task) => stored.snapshot(task, &path.workspace),
-        None => stored.target(&path.workspace),
-    }
+    opened_of(&StoredRun::new(&run)?, path.task.as_deref(), &path.workspace, open)
 }
 
-fn open(cluster: &UserCluster, path: &RunPath) -> Result<InspectedImage, PluginError> {
-    Ok(InspectedImage::open(&image(cluster, path)?.to_string())?)
+/// What a task left of a workspace, or the workspace's target.
+fn opened_of(
+    run: &StoredRun<'_>,
+    task: Option<&str>,
+    workspace: &str,
+    open: impl FnOnce(&str) -> Result<InspectedImage, workspace::Error>,
+) -> Result<InspectedImage, PluginError> {
+    let image = match task {
+        Some(task) => run.snapshot(task, workspace)?,
+        None => run.target(workspace)?,
+    };
+    open(&image.to_string()).map_err(|error| match (error, task) {
+        (workspace::Error::NoImage(place), task) => {
+            let (run, workspace) = (run.name().to_owned(), workspace.to_owned());
+            match task {
+                Some(task) => PluginError::NothingLeft { task: task.to_owned(), run, workspace, place },
+                None => PluginError::NoTarget { run, workspace, place },
+            }
+        }
+        (other, _) => other.into(),
+    })
 }
 
 fn absent(path: &RunPath) -> PluginError {

@@ -10,6 +10,13 @@ use crate::tekton::{
     tasks::all_tasks,
 };
 
+/// `terminationReason` of a step that did not run, as one before it failed, though its exit code says that it failed too
+/// (Tekton: taskrun_types.go, `TerminationReasonSkipped`).
+const SKIPPED: &str = "Skipped";
+
+/// That of a step whose failure does not count (`TerminationReasonContinue`).
+const CONTINUED: &str = "Continued";
+
 /// A TaskRun, or a task that has none. A CustomRun or a PipelineRun of a task counts as one.
 pub struct TaskOutcome {
     /// Name of the task in the Pipeline.
@@ -41,9 +48,9 @@ pub fn outcomes(cluster: &UserCluster, run: &Value, children: &[Value]) -> Vec<T
         if own.is_empty() {
             outcomes.push(TaskOutcome::without_run(task, task.to_owned(), not_started(run, task)));
         }
-        for (number, reference) in own.iter().enumerate() {
+        for reference in own {
             let is = |child: &&Value| child["kind"] == reference.kind && child["metadata"]["name"] == reference.name;
-            let name = if own.len() > 1 { format!("{task}[{number}]") } else { task.to_owned() };
+            let name = status::name_of(reference, &references);
             outcomes.push(match children.iter().find(is) {
                 Some(child) => TaskOutcome::new(cluster, task, name, child),
                 None => TaskOutcome::without_run(task, name, "Deleted"),
@@ -96,7 +103,8 @@ impl TaskOutcome {
 /// When a step of a TaskRun began and ended.
 fn step_times(child: &Value, name: &str) -> Option<(String, String)> {
     let steps = items(field(child, "status")?, "steps");
-    let ended = field(steps.iter().find(|step| text(step, "name") == name)?, "terminated")?;
+    let step = steps.iter().find(|step| text(step, "name") == name && text(step, "terminationReason") != SKIPPED)?;
+    let ended = field(step, "terminated")?;
     Some((text(ended, "startedAt").to_owned(), text(ended, "finishedAt").to_owned()))
 }
 
@@ -105,9 +113,10 @@ fn sentence(cluster: &UserCluster, child: &Value) -> String {
     let status = field(child, "status").unwrap_or(&Value::Null);
     let failed = items(status, "steps").iter().find(|step| {
         let code = field(step, "terminated").and_then(|end| field(end, "exitCode")).and_then(Value::as_i64);
-        text(step, "name").starts_with("tekton-wrap-") && code.is_some_and(|code| code != 0)
+        code.is_some_and(|code| code != 0) && ![SKIPPED, CONTINUED].contains(&text(step, "terminationReason"))
     });
-    let said = failed.and_then(|step| cluster.last_line(text(status, "podName"), text(step, "container")));
+    let ours = failed.filter(|step| text(step, "name").starts_with("tekton-wrap-"));
+    let said = ours.and_then(|step| cluster.last_line(text(status, "podName"), text(step, "container")));
     said.unwrap_or_else(|| {
         let message = status::condition(child).map_or("", |condition| text(condition, "message"));
         if message.is_empty() { "it says no reason".to_owned() } else { message.to_owned() }

@@ -31,6 +31,17 @@ pub fn parse(given: &[String], pipeline: &Value) -> Result<Vec<(String, Value)>,
         .collect()
 }
 
+/// Refuses params that the Pipeline `name` with this spec does not declare: Tekton would take them and nobody would read them.
+pub fn check_declared(given: &[(String, Value)], name: &str, pipeline: &Value) -> Result<(), PluginError> {
+    let declared: Vec<&str> = items(pipeline, "params").iter().map(|param| text(param, "name")).collect();
+    let Some((unknown, _)) = given.iter().find(|(given, _)| !declared.contains(&given.as_str())) else { return Ok(()) };
+    let known = match &declared[..] {
+        [] => "none".to_owned(),
+        known => known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "),
+    };
+    Err(PluginError::Argument(format!("-p: pipeline {name:?} has no param {unknown:?}: it declares {known}")))
+}
+
 /// The type of a param, also where only its default says it.
 fn kind(param: &Value) -> &str {
     match (text(param, "type"), &param["default"]) {
@@ -62,6 +73,14 @@ mod tests {
         }
         for (given, says) in [("s", "write NAME=VALUE"), ("o=x", "write KEY:VALUE")] {
             assert!(parse(&[given.to_owned()], &pipeline).unwrap_err().to_string().contains(says), "{given}");
+        }
+        let given = |name: &str| [(name.to_owned(), json!("v"))];
+        check_declared(&given("s"), "p", &pipeline).unwrap();
+        for (pipeline, says) in [
+            (pipeline, r#"-p: pipeline "p" has no param "typo": it declares "s", "a", "o", "d""#),
+            (json!({}), r#"-p: pipeline "p" has no param "typo": it declares none"#),
+        ] {
+            assert_eq!(check_declared(&given("typo"), "p", &pipeline).unwrap_err().to_string(), says);
         }
     }
 }

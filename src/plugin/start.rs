@@ -75,6 +75,10 @@ pub fn start(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
         workspaces: args.workspaces.as_deref(),
         target: args.target.as_deref(),
     };
+    // What is embedded may use a param that nobody declares (Tekton, "propagated parameters").
+    if let (Some(name), Some(spec)) = (pipeline_name(&run), &pipeline) {
+        params::check_declared(&wanted.params, name, spec)?;
+    }
     build::ask(&mut run, &wanted);
     if !folders.is_empty() {
         build::name(&mut run);
@@ -113,9 +117,7 @@ fn given(cluster: &UserCluster, args: &Args) -> Result<(Value, Option<Value>), P
             |problem: &dyn std::fmt::Display| PluginError::Argument(format!("{}: {problem}", file.display()));
         let documents = yaml::parse(&text).map_err(|e| unusable(&e))?;
         let run = build::of_documents(documents).map_err(|e| unusable(&e))?;
-        let view = Run::new(&run);
-        let named = view.pipeline_ref().and_then(|reference| reference.get("name")).and_then(Value::as_str);
-        let pipeline = match (view.pipeline_spec(), named) {
+        let pipeline = match (Run::new(&run).pipeline_spec(), pipeline_name(&run)) {
             (Some(spec), _) => Some(spec.clone()),
             (None, Some(name)) => cluster.find(PIPELINE, name)?.map(|found| found["spec"].clone()),
             (None, None) => None,
@@ -130,6 +132,11 @@ fn given(cluster: &UserCluster, args: &Args) -> Result<(Value, Option<Value>), P
         hint: "",
     })?;
     Ok((build::of_pipeline(name), Some(found["spec"].clone())))
+}
+
+/// The name of the Pipeline of a run that has it from the cluster.
+fn pipeline_name(run: &Value) -> Option<&str> {
+    Run::new(run).pipeline_ref()?.get("name")?.as_str()
 }
 
 fn read(file: &std::path::Path) -> io::Result<String> {

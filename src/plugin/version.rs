@@ -107,9 +107,14 @@ fn in_cluster(args: &ClusterArgs) -> Value {
             other => other,
         };
         match deployments {
-            Ok(found) => Ok(found.iter().find_map(webhook).unwrap_or_else(
-                || json!({"note": format!("there is no Deployment with the label {WEBHOOK}: {}", PluginError::NoWebhook)}),
-            )),
+            Ok(found) => match found.iter().find_map(webhook) {
+                Some(webhook) => Ok(webhook),
+                None => {
+                    let note = format!("no Deployment of the cluster has the label {WEBHOOK}");
+                    let nothing = json!({"note": format!("{note}: it is not installed, or runs elsewhere")});
+                    Ok(of_last_run(&cluster, &note)?.unwrap_or(nothing))
+                }
+            },
             Err(PluginError::Forbidden(problem)) => {
                 let note = format!("its Deployment can't be read: {problem}");
                 Ok(of_last_run(&cluster, &note)?.unwrap_or(json!({"note": note})))

@@ -1,10 +1,12 @@
 //! A folder as a store: an OCI image layout (OCI image-spec, image-layout.md), which `crane`, `skopeo` and `podman` read.
 //!
 //! Several processes may use a folder concurrently: blobs and `index.json` are replaced atomically, by rename, and changes
-//! of `index.json` are serialised by a lock on the file `oci-layout`, which is itself never replaced.
+//! of `index.json` are serialised by a lock on the file `oci-layout`, which is itself never replaced. A blob that no image needs
+//! stays for a while ([`garbage`]).
 
 #![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what it does not have")]
 
+mod garbage;
 mod temporary;
 
 use std::{
@@ -62,13 +64,6 @@ impl DirStore {
         }
     }
 
-    /// Config, layers and other manifests that a manifest refers to.
-    fn named_by(&self, manifest: &Digest) -> Result<Vec<Digest>, StoreError> {
-        let path = self.blob_path(manifest);
-        let bytes = read_json(&path).map_err(|e| at(&path, e))?;
-        super::named_by(&bytes).map_err(|why| damaged(&path, &why))
-    }
-
     /// The content of `index.json`, without entries if there is no such file.
     fn index(&self) -> Result<Value, StoreError> {
         let path = self.index_path();
@@ -117,6 +112,47 @@ impl DirStore {
         fs::create_dir_all(&path).map_err(|e| at(&path, e))
     }
 
+    /// Removes the entries of the image that `goes` accepts, and its manifest if it has no use any more; false if there was
+    /// nothing to do. Its blobs are left to [`garbage`].
+    fn delete(&self, digest: &Digest, goes: impl Fn(&Value) -> bool) -> Result<bool, StoreError> {
+        let path = self.blob_path(digest);
+        if !path.try_exists().map_err(|e| at(&path, e))? {
+            return Ok(false);
+        }
+        let lock = self.lock()?;
+        let mut index = self.index()?;
+        let mut deleted = false;
+        if let Some(entries) = index["manifests"].as_array_mut() {
+            let count = entries.len();
+            entries.retain(|entry| entry["digest"] != digest.to_string() || !goes(entry));
+            deleted = entries.len() < count;
+        }
+        if deleted {
+            self.write_index(&index)?;
+        }
+        if !self.has_use(&index, digest)? {
+            deleted |= fs::remove_file(&path).is_ok();
+        }
+        drop(lock);
+        Ok(deleted)
+    }
+
+    /// Replaces `index.json`; the layout has to be locked.
+    fn write_index(&self, index: &Value) -> Result<(), StoreError> {
+        let mut file = self.temporary()?;
+        file.write_all(index.to_string().as_bytes()).map_err(|e| at(&self.path, e))?;
+        file.rename(&self.index_path())
+    }
+
+    /// Stores a small blob, in place of what is there.
+    fn put_new(&self, bytes: &[u8]) -> Result<Blob, StoreError> {
+        let mut file = self.temporary()?;
+        file.write_all(bytes).map_err(|e| at(&self.path, e))?;
+        let blob = file.blob();
+        file.rename(&self.blob_path(&blob.digest))?;
+        Ok(blob)
+    }
+
     fn temporary(&self) -> Result<Temporary, StoreError> {
         self.make_folders()?;
         Temporary::new(&self.path).map_err(|e| at(&self.path, e))
@@ -160,8 +196,9 @@ impl Store for DirStore {
     }
 
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
-        let Blob { digest, size } = self.put_bytes(bytes)?;
         let lock = self.lock()?;
+        // Whoever deletes the same manifest does it before this, or sees the new entry.
+        let Blob { digest, size } = self.put_new(bytes)?;
         let mut index = self.index()?;
         if let Some(entries) = index["manifests"].as_array_mut() {
             entries.retain(|entry| entry["annotations"][REF_NAME] != tag);
@@ -169,39 +206,21 @@ impl Store for DirStore {
                 "mediaType": media_type, "digest": digest.to_string(), "size": size, "annotations": {REF_NAME: tag},
             }));
         }
-        let mut file = self.temporary()?;
-        file.write_all(index.to_string().as_bytes()).map_err(|e| at(&self.path, e))?;
-        file.rename(&self.index_path())?;
+        self.write_index(&index)?;
         drop(lock);
         Ok(digest)
     }
 
     fn delete_manifest(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let path = self.blob_path(digest);
-        if !path.try_exists().map_err(|e| at(&path, e))? {
-            return Ok(false);
-        }
-        let lock = self.lock()?;
-        let mut index = self.index()?;
-        if let Some(entries) = index["manifests"].as_array_mut() {
-            entries.retain(|entry| entry["digest"] != digest.to_string());
-        }
-        let mut file = self.temporary()?;
-        file.write_all(index.to_string().as_bytes()).map_err(|e| at(&self.path, e))?;
-        file.rename(&self.index_path())?;
-        let mut unused = self.named_by(digest)?;
-        unused.push(*digest);
-        for entry in index["manifests"].as_array().into_iter().flatten() {
-            let other = entry["digest"].as_str().and_then(|digest| digest.parse().ok());
-            let needed = other.map(|digest| self.named_by(&digest)).transpose()?.unwrap_or_default();
-            unused.retain(|digest| !needed.contains(digest));
-        }
-        for digest in unused {
-            // An absent one needs no deletion.
-            let _ = fs::remove_file(self.blob_path(&digest));
-        }
-        drop(lock);
-        Ok(true)
+        self.delete(digest, |_| true)
+    }
+
+    fn delete_image(&self, tag: &str, digest: &Digest) -> Result<bool, StoreError> {
+        self.delete(digest, |entry| entry["annotations"][REF_NAME] == tag)
+    }
+
+    fn collect(&self) -> Result<(), StoreError> {
+        self.sweep()
     }
 
     fn tags(&self) -> Result<Vec<String>, StoreError> {
@@ -212,8 +231,7 @@ impl Store for DirStore {
     }
 
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let path = self.blob_path(digest);
-        path.try_exists().map_err(|e| at(&path, e))
+        self.keep(digest)
     }
 
     fn blob(&self, blob: &Blob) -> Result<Box<dyn Read + Send>, StoreError> {
@@ -240,25 +258,21 @@ impl Store for DirStore {
 
     fn put_bytes(&self, bytes: &[u8]) -> Result<Blob, StoreError> {
         let digest = Digest::of(bytes);
-        if !self.has_blob(&digest)? {
-            let mut file = self.temporary()?;
-            file.write_all(bytes).map_err(|e| at(&self.path, e))?;
-            file.rename(&self.blob_path(&digest))?;
-        }
-        Ok(Blob { digest, size: bytes.len() as u64 })
+        if self.keep(&digest)? { Ok(Blob { digest, size: bytes.len() as u64 }) } else { self.put_new(bytes) }
     }
 
     /// Makes a hard link to the blob of another folder, or a copy if the file system can't link.
     fn mount_blob(&self, digest: &Digest, from: &Target) -> Result<bool, StoreError> {
         let Target::Dir { path, .. } = from else { return Ok(false) };
         let (source, to) = (Self::new(path).blob_path(digest), self.blob_path(digest));
-        if self.has_blob(digest)? {
+        if self.keep(digest)? {
             return Ok(true);
         }
         self.make_folders()?;
         match fs::hard_link(&source, &to) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            // It is as old as it was there.
+            Ok(()) => self.keep(digest),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.keep(digest),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(_) => {
                 let file = self.temporary()?;

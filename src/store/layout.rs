@@ -22,7 +22,7 @@ use std::{
 use self::garbage::Catalog;
 pub use self::objects::{FoundObject, ListedObject, ObjectAction, Objects, Opened};
 use super::{
-    Blob, Produce, Store, StoreError, StoredManifest,
+    Blob, Produce, Store, StoreError, StoredManifest, grace,
     net::{
         blocks::BlockReader,
         pump::pump,
@@ -139,7 +139,7 @@ impl<O: Objects> Layout<O> {
         let key = key(digest);
         match self.objects.find(&key)? {
             None => Ok(false),
-            Some(found) if garbage::may_go_soon(found.modified) => self.make_young(&key, found.size),
+            Some(found) if grace::may_go_soon(found.modified) => self.make_young(&key, found.size),
             Some(_) => Ok(true),
         }
     }
@@ -151,7 +151,7 @@ impl<O: Objects> Layout<O> {
         match self.objects.find(key)? {
             None => Ok(false),
             // Not every server takes a copy onto itself for something new.
-            Some(found) if garbage::may_go_soon(found.modified) => {
+            Some(found) if grace::may_go_soon(found.modified) => {
                 let temporary = format!("tmp/{}", unique());
                 let there = self.objects.copy(key, &temporary, size)?;
                 let back = there && self.objects.copy(&temporary, key, size)?;

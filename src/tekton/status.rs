@@ -70,6 +70,15 @@ pub fn children(run: &Value) -> Vec<Child<'_>> {
     children
 }
 
+/// How a child of `children` is called: by its task, of several combinations with its number, such as `build[2]`.
+pub fn name_of(child: &Child<'_>, children: &[Child<'_>]) -> String {
+    let mut own = children.iter().filter(|other| other.task == child.task);
+    match own.clone().count() {
+        0 | 1 => child.task.to_owned(),
+        _ => format!("{}[{}]", child.task, own.position(|other| other == child).unwrap_or_default()),
+    }
+}
+
 /// Why the task `name` was not started, if it was not and the run says so
 /// (Tekton: pipelinerun_types.go, `SkippingReason`).
 pub fn skipped(run: &Value, name: &str) -> Option<Skip> {
@@ -110,5 +119,8 @@ mod tests {
         let found: Vec<&str> =
             children(&run).iter().filter(|child| child.task == "build").map(|child| child.name).collect();
         assert_eq!(found, names.iter().rev().map(String::as_str).collect::<Vec<_>>());
+        let children = children(&run);
+        let shown = |name: &str| name_of(children.iter().find(|child| child.name == name).unwrap(), &children);
+        assert_eq!([shown("r-build-0"), shown("r-build-11"), shown("r-test-3")], ["build[0]", "build[11]", "test-3"]);
     }
 }

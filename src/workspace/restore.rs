@@ -11,6 +11,7 @@ mod prepare;
 mod record;
 
 use std::{
+    cmp::Reverse,
     collections::BTreeSet,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -174,7 +175,10 @@ impl Whole<'_> {
         let winners = prepare::prepare(view, &choice, extractor(true)?, tocs.len().saturating_add(1), is_run)?;
         // The first ones are those of the base.
         let own = winners.get(1..).unwrap_or_default();
-        let layers: Vec<_> = lineage.layers().zip(tocs).zip(own).filter(|(_, winners)| winners.files > 0).collect();
+        let layers = lineage.layers().zip(tocs).zip(own).filter(|(_, winners)| winners.files > 0);
+        let mut layers: Vec<_> = layers.collect();
+        // So that no thread begins a large one when the others are done.
+        layers.sort_by_key(|(((_, layer), _), _)| Reverse(layer.size));
         let needed = layers.iter().map(|(((_, layer), _), winners)| least(winners.bytes, layer.size));
         let (files, bytes) =
             (sum(own.iter().map(|winners| winners.files)), sum(own.iter().map(|winners| winners.bytes)));

@@ -32,6 +32,14 @@ pub enum Refusal {
         /// The nearest one, or the list.
         hint: String,
     },
+    /// The resolver `wrap.cache` of the original project, which did not say in which workspace the files of a key are.
+    #[error(
+        "resolver \"wrap.cache\" is not supported: use resolver wrap with param \"cache\", such as {example:?}, where SOURCES is the workspace that has the files, and wrap that one too"
+    )]
+    CacheResolver {
+        /// What the param could be.
+        example: String,
+    },
     /// A param given twice.
     #[error("param {0:?} of resolver wrap is given twice: keep one")]
     DuplicateParam(String),
@@ -268,6 +276,7 @@ impl Refusal {
         match self {
             Self::MissingParam { .. } => "MissingParam",
             Self::UnknownParam { .. } => "UnknownParam",
+            Self::CacheResolver { .. } => "CacheResolver",
             Self::DuplicateParam(_) => "DuplicateParam",
             Self::InvalidParam { .. } => "InvalidParam",
             Self::UnknownAnnotation { .. } => "UnknownAnnotation",

@@ -143,5 +143,33 @@ async fn listed_and_described() {
     assert_eq!(stand.prints(&["describe", "r", "-o", "name"]), "pipelinerun.tekton.dev/r\n");
     let json: serde_json::Value = serde_json::from_str(&stand.prints(&["describe", "r", "-o", "json"])).unwrap();
     assert_eq!(json["tasks"][1]["failure"], "step \"s\" exited with code 3");
+    // A task that failed left nothing.
+    for args in
+        [&["cat", "r/two:w/dir/a"][..], &["ls", "r/two:w"], &["cp", "r/two:w", "x"], &["diff", "r", "one", "two"]]
+    {
+        let refused = stand.refuses(args);
+        let says = [
+            r#"task "two" of run "r" left nothing of workspace "w" at "#,
+            ": it has not succeeded, or its snapshot was pruned or has expired; tkn wrap describe r shows how it is",
+        ];
+        assert!(says.iter().all(|says| refused.contains(says)), "{args:?}: {refused}");
+    }
+    // As Tekton has it, the save step failed too: it was skipped.
+    let like = serde_json::json!({"apiVersion": "tekton.dev/v1", "kind": "TaskRun"});
+    let step = |name: &str, code: u8, why: &str| {
+        serde_json::json!({"name": name, "container": format!("step-{name}"), "terminationReason": why,
+            "terminated": {"exitCode": code, "startedAt": "2026-01-01T00:00:11Z", "finishedAt": "2026-01-01T00:00:12Z"}})
+    };
+    let steps = [
+        step("tekton-wrap-restore", 0, "Completed"),
+        step("lint", 1, "Continued"),
+        step("s", 3, "Error"),
+        step("tekton-wrap-save", 1, "Skipped"),
+    ];
+    stand.set_status(&like, "r-two", serde_json::json!({"steps": steps})).await;
+    let wide = stand.prints(&["describe", "r", "-o", "wide"]);
+    assert!(wide.contains("task two failed: step \"s\" exited with code 3\n"), "{wide}");
+    let row = wide.lines().find(|line| line.starts_with("two ")).unwrap();
+    assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["two", "Failed", "9s", "1s", "-", "r-two-pod"]);
     assert_eq!(json["workspaces"][0]["tasks"][0]["added"]["files"], 12);
 }

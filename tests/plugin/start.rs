@@ -77,6 +77,8 @@ async fn a_local_folder_in_the_pipeline() {
         refused.contains(r#""quay.io/Me/x" is not an image reference"#) && !refused.contains("denied"),
         "{refused}"
     );
+    let refused = stand.refuses(&["start", "build", "-p", "words=a,b", "-p", "wordz=c"]);
+    assert_eq!(refused, r#"-p: pipeline "build" has no param "wordz": it declares "words""#);
     let refused = stand.refuses(&["start", "absent"]);
     assert!(refused.starts_with(r#"there is no Pipeline "absent" in namespace"#), "{refused}");
     fs::write(stand.path("two.yaml"), format!("{}\n---\n{}\n", pipeline(), pipeline())).unwrap();
@@ -155,7 +157,11 @@ async fn followed_while_it_runs() {
     };
 
     let (look, look_name) = task_run("look").await;
-    stand.set_status(&like, name, children(&["look"])).await;
+    let mut status = children(&["look"]);
+    let custom =
+        json!({"apiVersion": "tekton.dev/v1beta1", "kind": "CustomRun", "name": "its-name", "pipelineTaskName": "ask"});
+    status["childReferences"].as_array_mut().unwrap().push(custom);
+    stand.set_status(&like, name, status).await;
     let pod = format!("{look_name}-pod");
     kubelet.write(&pod, "step-s", "first\nsecond, not");
     assert_eq!(following.line(), "[look : s] first");
@@ -170,10 +176,21 @@ async fn followed_while_it_runs() {
         json!({"conditions": condition("True", ""), "steps": [step("s", "terminated"), step("save", "terminated")]});
     stand.set_status(&look, &look_name, over.clone()).await;
 
-    // The next one, of which the last line has no end.
+    // The next one, which failed and was tried again before anyone looked; of its second pod the last line has no end.
     let (change, change_name) = task_run("change").await;
-    stand.set_status(&like, name, children(&["look", "change"])).await;
     let pod = format!("{change_name}-pod");
+    let first = format!("{change_name}-first");
+    kubelet.run(&stand.namespace, &first, &["step-s", "step-save"]).await;
+    kubelet.write(&first, "step-s", "no luck\n");
+    kubelet.end(&first, "step-s");
+    kubelet.write(&first, "step-save", "skipped\n");
+    kubelet.end(&first, "step-save");
+    let tried = json!({"podName": first, "steps": [step("s", "terminated"), step("save", "terminated")],
+        "conditions": condition("False", "")});
+    stand.set_status(&change, &change_name, json!({"retriesStatus": [tried]})).await;
+    stand.set_status(&like, name, children(&["look", "change"])).await;
+    assert_eq!(following.line(), "[change : s] no luck");
+    assert_eq!(following.line(), "[change : save] skipped");
     kubelet.end(&pod, "step-s");
     kubelet.write(&pod, "step-save", "the end");
     kubelet.end(&pod, "step-save");
@@ -181,7 +198,9 @@ async fn followed_while_it_runs() {
     stand.set_status(&change, &change_name, over).await;
     stand.set_status(&like, name, json!({"conditions": condition("True", "Tasks Completed: 2")})).await;
     assert_eq!(following.line(), format!("{name} succeeded: Tasks Completed: 2"));
-    assert_eq!(following.ended(), (Some(0), String::new()));
+    let said = "tekton-wrap: [ask] is the CustomRun its-name, whose logs are not followed: it has no pod that is known here; \
+                kubectl describe customrun its-name shows how it is\n";
+    assert_eq!(following.ended(), (Some(0), said.to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

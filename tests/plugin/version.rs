@@ -21,7 +21,7 @@ async fn of_the_webhook() {
     );
     let absent = stand.prints(&["version"]);
     assert!(
-        absent.contains("webhook          there is no Deployment with the label app.kubernetes.io/name=tekton-wrap: "),
+        absent.contains("webhook          no Deployment of the cluster has the label app.kubernetes.io/name=tekton-wrap: it is not installed, or runs elsewhere\n"),
         "{absent}"
     );
 

@@ -280,7 +280,19 @@ fn refused_with_a_sentence() {
             RUN,
             "/spec/pipelineRef/resolver",
             json!("wrap.cache"),
+            r#"resolver "wrap.cache" is not supported: use resolver wrap with param "cache", such as "w=SOURCES/**/go.sum", where SOURCES is the workspace that has the files, and wrap that one too"#,
+        ),
+        (
+            RUN,
+            add,
+            param("wrapper", json!("cache")),
             r#"param "wrapper" of resolver wrap: there is no kind "cache": use resolver wrap with param "cache""#,
+        ),
+        (
+            RUN,
+            add,
+            param("files", json!("**/go.sum")),
+            r#"resolver wrap has no param "files": the files of a cache are in param "cache", such as cache=sources/**/go.sum"#,
         ),
         (
             RUN,

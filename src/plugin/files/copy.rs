@@ -10,7 +10,7 @@ use super::{
         PluginError,
         cluster::{ClusterArgs, UserCluster},
     },
-    RunPath, absent, open,
+    RunPath, absent, opened,
 };
 use crate::{
     inspect::{files, source::InspectedImage},
@@ -53,7 +53,7 @@ pub fn cp(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     }
     let mut out = Unread(out);
     for source in &args.sources {
-        let image = open(&cluster, source)?;
+        let image = opened(&cluster, source, InspectedImage::open)?;
         let (folder, name) = destination(&args.dest, into, source)?;
         let copied = copy(&image, source, &folder, &name)?;
         let text = format!("{} to {}", count(copied, "file"), folder.join(as_path(&name)).display());

@@ -4,11 +4,14 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::super::{
-    PluginError,
-    cluster::{ClusterArgs, UserCluster},
-    output::DescriptionForm,
-    stored::StoredRun,
+use super::{
+    super::{
+        PluginError,
+        cluster::{ClusterArgs, UserCluster},
+        output::DescriptionForm,
+        stored::StoredRun,
+    },
+    opened_of,
 };
 use crate::{
     inspect::{Output, changes::ChangeKind, listed, listing, source::InspectedImage},
@@ -30,7 +33,7 @@ pub struct Args {
     /// A task of it with another one, or another run
     #[arg(num_args = 1..=2, required = true, value_name = "TASK TASK | RUN")]
     with: Vec<String>,
-    /// Only this workspace; default: all that are wrapped
+    /// Only this workspace; default: all that are wrapped, of two tasks all that both save
     #[arg(short, long, value_name = "NAME")]
     workspace: Option<String>,
     /// How to write it; wide has what was there before and what is there now, name only paths
@@ -47,7 +50,7 @@ pub fn diff(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     let stored = StoredRun::new(&first)?;
     let names = match &args.workspace {
         Some(name) => vec![name.as_str()],
-        None => stored.workspaces(),
+        None => saved_by_all(&stored, &args.with),
     };
     let other = match &args.with[..] {
         [other] => Some(cluster.run(other)?),
@@ -56,11 +59,14 @@ pub fn diff(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     let mut objects = Vec::new();
     for name in &names {
         let (a, b) = match (&args.with[..], &other) {
-            ([one, two], _) => (stored.snapshot(one, name)?, stored.snapshot(two, name)?),
-            (_, Some(other)) => (stored.target(name)?, StoredRun::new(other)?.target(name)?),
+            ([one, two], _) => {
+                (opened_of(&stored, Some(one), name, listed)?, opened_of(&stored, Some(two), name, listed)?)
+            }
+            (_, Some(other)) => {
+                (opened_of(&stored, None, name, listed)?, opened_of(&StoredRun::new(other)?, None, name, listed)?)
+            }
             _ => continue,
         };
-        let (a, b) = (listed(&a.to_string())?, listed(&b.to_string())?);
         let is_text = matches!(args.output, DescriptionForm::Text | DescriptionForm::Wide);
         if names.len() > 1 && is_text {
             writeln!(out, "workspace {name}:").map_err(PluginError::Output)?;
@@ -78,6 +84,15 @@ pub fn diff(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
         DescriptionForm::Yaml => out.write_all(yaml::to_string(&all()).as_bytes()).map_err(PluginError::Output),
         _ => Ok(()),
     }
+}
+
+/// The workspaces of `run` to compare: of two tasks those that both save, all if there are none, so that the reason is told.
+fn saved_by_all<'a>(run: &'a StoredRun<'_>, with: &[String]) -> Vec<&'a str> {
+    let all = run.workspaces();
+    let tasks = if let [_, _] = with { with } else { &[] };
+    let saved = |name: &&str| tasks.iter().all(|task| run.snapshot(task, name).is_ok());
+    let saved: Vec<&str> = all.iter().copied().filter(saved).collect();
+    if saved.is_empty() { all } else { saved }
 }
 
 /// The paths that differ; if `wide`, with what was there before (`-`) and what is there now (`+`).

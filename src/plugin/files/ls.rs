@@ -10,7 +10,7 @@ use super::{
         cluster::{ClusterArgs, UserCluster},
         output::DescriptionForm,
     },
-    RunPath, absent, image,
+    RunPath, absent, opened,
 };
 use crate::{
     inspect::{listed, listing},
@@ -44,7 +44,7 @@ pub struct Args {
 /// Lists files.
 pub fn ls(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     let (cluster, source) = (UserCluster::open(&args.cluster)?, &args.source);
-    let image = listed(&image(&cluster, source)?.to_string())?;
+    let image = opened(&cluster, source, listed)?;
     let mut found = source.path.is_root();
     let mut entries = Vec::new();
     image.for_each(&mut |entry| {

@@ -1,4 +1,5 @@
-//! `--showlog`: the logs of a run's steps while they are written, until the run is over.
+//! `--showlog`: the logs of a run's steps while they are written, until the run is over. Children without a pod of their own (a
+//! CustomRun, a PipelineRun) are named instead.
 
 use std::{collections::BTreeSet, io::Write, time::Duration};
 
@@ -17,7 +18,7 @@ use crate::{
     quote::Line,
     tekton::{
         fields::{field, items, text},
-        status::{self, State},
+        status::{self, Child, State},
     },
 };
 
@@ -49,6 +50,7 @@ async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Resu
     let (sender, mut lines) = mpsc::channel::<String>(WAITING);
     let mut followers = FuturesUnordered::new();
     let (mut pods, mut over) = (BTreeSet::new(), BTreeSet::new());
+    let mut others = BTreeSet::new();
     let mut ticks = time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     let ended = loop {
@@ -57,7 +59,14 @@ async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Resu
             Some(()) = followers.next() => {}
             _ = ticks.tick() => {
                 let run = cluster.get(PIPELINE_RUN, name).await?.ok_or_else(|| cluster.no_run(name))?;
-                for child in status::children(&run).iter().filter(|child| child.kind == TASK_RUN.name) {
+                let children = status::children(&run);
+                for child in &children {
+                    if child.kind != TASK_RUN.name {
+                        if others.insert(child.name.to_owned()) {
+                            tracing::info!("{}", not_followed(child));
+                        }
+                        continue;
+                    }
                     if over.contains(child.name) {
                         continue;
                     }
@@ -65,11 +74,12 @@ async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Resu
                     if status::state(&found) != State::Running {
                         over.insert(child.name.to_owned());
                     }
-                    let pod = field(&found, "status").map_or("", |status| text(status, "podName")).to_owned();
-                    // A task that is tried again has another pod.
-                    if !pod.is_empty() && pods.insert(pod.clone()) {
-                        let pod = Pod { cluster, task: child.task.to_owned(), run: child.name.to_owned(), name: pod };
-                        followers.push(pod.follow(sender.clone()));
+                    for attempt in attempts(&found) {
+                        let pod = text(attempt, "podName").to_owned();
+                        if !pod.is_empty() && pods.insert(pod.clone()) {
+                            let pod = Pod { cluster, task: status::name_of(child, &children), run: child.name.to_owned(), name: pod };
+                            followers.push(pod.follow(sender.clone()));
+                        }
                     }
                 }
                 if status::state(&run) != State::Running {
@@ -99,6 +109,26 @@ async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Resu
     }
 }
 
+/// The statuses of a TaskRun that is tried again, the last one last: each has a pod of its own (Tekton: taskrun_types.go,
+/// `RetriesStatus`).
+fn attempts(task_run: &Value) -> Vec<&Value> {
+    let Some(status) = field(task_run, "status") else { return Vec::new() };
+    items(status, "retriesStatus").iter().chain([status]).collect()
+}
+
+/// What is said of a child whose logs are not followed.
+fn not_followed(child: &Child<'_>) -> String {
+    let (task, kind, name) = (Line(child.task), Line(child.kind), Line(child.name));
+    let next = match child.kind {
+        "PipelineRun" => format!("tkn pipelinerun logs -f {name} does"),
+        _ => format!(
+            "it has no pod that is known here; kubectl describe {} {name} shows how it is",
+            kind.to_string().to_lowercase()
+        ),
+    };
+    format!("[{task}] is the {kind} {name}, whose logs are not followed: {next}")
+}
+
 fn print(out: &mut dyn Write, line: &str) -> Result<(), PluginError> {
     // Whoever looks at it wants to see it now.
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(PluginError::Output)
@@ -114,16 +144,16 @@ struct Pod<'a> {
 }
 
 impl Pod<'_> {
-    /// Sends each line of the logs of its steps to `lines`, until its TaskRun is over or has another pod.
+    /// Sends each line of the logs of its steps to `lines`, until its TaskRun is over or is tried again with another pod.
     async fn follow(self, lines: Sender<String>) {
         let mut shown = BTreeSet::new();
         loop {
             // Whether the TaskRun can be read is asked elsewhere too.
             let Ok(Some(found)) = self.cluster.get(TASK_RUN, &self.run).await else { return };
-            let status = field(&found, "status").unwrap_or(&Value::Null);
-            if text(status, "podName") != self.name {
-                return;
-            }
+            let attempts = attempts(&found);
+            let Some(place) = attempts.iter().position(|attempt| text(attempt, "podName") == self.name) else { return };
+            let Some(status) = attempts.get(place) else { return };
+            let is_over = place + 1 < attempts.len() || status::state(&found) != State::Running;
             let is_next = |step: &&Value| {
                 let has_begun = field(step, "running").or(field(step, "terminated")).is_some();
                 has_begun && !shown.contains(text(step, "container"))
@@ -146,7 +176,7 @@ impl Pod<'_> {
                         Ok(()) => drop(shown.insert(text(step, "container").to_owned())),
                     }
                 }
-                None if status::state(&found) != State::Running => return,
+                None if is_over => return,
                 None => time::sleep(INTERVAL).await,
             }
         }

@@ -13,6 +13,9 @@ use crate::{
     store::{Blob, StoreError},
 };
 
+/// How the names of all of them begin.
+pub const PREFIX: &str = ".tmp-";
+
 /// A file while it is written.
 pub struct Temporary {
     file: File,
@@ -28,7 +31,7 @@ impl Temporary {
     pub fn new(folder: &Path) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
-            let name = format!(".tmp-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            let name = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
             let path = folder.join(name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok(Self { file, path, hasher: Hasher::default(), size: 0, renamed: false }),

@@ -99,6 +99,109 @@ fn mounts_from_another_folder() {
     assert!(!to.mount_blob(&Digest::of(b"absent"), &source).unwrap());
 }
 
+/// As if it had been stored two days ago.
+fn age(path: &Path) {
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 24 * 60 * 60);
+    File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+}
+
+fn image(layer: &Blob) -> Vec<u8> {
+    format!(r#"{{"layers":[{{"digest":"{}"}}]}}"#, layer.digest).into_bytes()
+}
+
+#[test]
+fn deleting_an_image_leaves_what_others_need_and_what_is_young() {
+    let (_folder, store) = store();
+    let [one, two, part, orphan, young] =
+        ["one", "two", "part", "orphan", "young"].map(|text| store.put_bytes(text.as_bytes()).unwrap());
+    let first = store.put_manifest("first", TYPE, &image(&one)).unwrap();
+    store.put_manifest("same", TYPE, &image(&one)).unwrap();
+    store.put_manifest("second", TYPE, &image(&two)).unwrap();
+    // An image for several platforms, as other tools make one: its parts have no entries of their own.
+    let platform = store.put_new(&image(&part)).unwrap();
+    let list =
+        format!(r#"{{"manifests":[{{"digest":"{}"}},{{"digest":"{}"}}]}}"#, platform.digest, Digest::of(b"not here"));
+    store.put_manifest("list", "application/vnd.oci.image.index.v1+json", list.as_bytes()).unwrap();
+    fs::write(store.path.join(".tmp-1-0"), "of a writer that was killed").unwrap();
+    fs::write(store.path.join("blobs/sha256/notes"), "of someone else").unwrap();
+    for blob in [&one, &two, &part, &orphan, &platform] {
+        age(&store.blob_path(&blob.digest));
+    }
+    age(&store.path.join(".tmp-1-0"));
+    age(&store.path.join("blobs/sha256/notes"));
+
+    assert!(store.delete_image("first", &first).unwrap() && !store.delete_image("first", &first).unwrap());
+    assert!(store.manifest(&first.to_string()).unwrap().is_some(), "another tag names it");
+    assert!(store.delete_image("same", &first).unwrap());
+    assert!(store.manifest(&first.to_string()).unwrap().is_none());
+    assert!(!store.delete_manifest(&platform.digest).unwrap(), "it is a part of an image");
+    store.collect().unwrap();
+    let there = |blob: &Blob| store.blob_path(&blob.digest).exists();
+    assert_eq!([&one, &two, &part, &orphan, &young, &platform].map(there), [false, true, true, false, true, true]);
+    assert!(!store.path.join(".tmp-1-0").exists() && store.path.join("blobs/sha256/notes").exists());
+    // Where there is no store none is made.
+    let absent = DirStore::new(&store.path.join("absent"));
+    absent.collect().unwrap();
+    assert!(!absent.path.exists());
+}
+
+/// A save that finds a layer names it only later.
+#[test]
+fn what_a_writer_found_stays_until_it_is_named() {
+    let (_folder, store) = store();
+    let (_other, from) = self::store();
+    let layers = ["found", "stored again", "mounted"].map(|text| from.put_bytes(text.as_bytes()).unwrap());
+    for layer in &layers {
+        age(&from.blob_path(&layer.digest));
+    }
+    let source = Target::Dir { path: from.path.clone(), tag: "x".to_owned() };
+    fs::create_dir_all(store.path.join("blobs/sha256")).unwrap();
+    for layer in &layers[..2] {
+        fs::copy(from.blob_path(&layer.digest), store.blob_path(&layer.digest)).unwrap();
+        age(&store.blob_path(&layer.digest));
+    }
+    assert!(store.has_blob(&layers[0].digest).unwrap());
+    assert_eq!(store.put_bytes(b"stored again").unwrap(), layers[1]);
+    assert!(store.mount_blob(&layers[2].digest, &source).unwrap());
+    DirStore::new(&store.path).collect().unwrap();
+    for layer in &layers {
+        assert!(store.blob_path(&layer.digest).exists());
+    }
+}
+
+/// One deletes what is old while others find it: whatever was found is there when it is named.
+#[test]
+fn savers_and_a_pruner_at_the_same_time() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let (_folder, store) = store();
+    let savers = AtomicUsize::new(3);
+    std::thread::scope(|scope| {
+        for saver in 0..savers.load(Ordering::Relaxed) {
+            let (store, savers) = (DirStore::new(&store.path), &savers);
+            scope.spawn(move || {
+                let layer = format!("layer of {saver}");
+                for turn in 0..100 {
+                    let layer = store.put_bytes(layer.as_bytes()).unwrap();
+                    let path = store.blob_path(&layer.digest);
+                    assert!(path.exists(), "{saver} {turn}");
+                    let digest = store.put_manifest(&format!("t{saver}"), TYPE, &image(&layer)).unwrap();
+                    assert!(store.manifest(&format!("t{saver}")).unwrap().is_some(), "{saver} {turn}");
+                    // The next turn finds an old layer without an image, if it finds it.
+                    age(&path);
+                    assert!(store.delete_image(&format!("t{saver}"), &digest).unwrap());
+                }
+                savers.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        let (pruner, savers) = (DirStore::new(&store.path), &savers);
+        scope.spawn(move || {
+            while savers.load(Ordering::Relaxed) > 0 {
+                pruner.collect().unwrap();
+            }
+        });
+    });
+}
+
 #[test]
 fn a_damaged_layout_is_one_clear_error() {
     for index in

@@ -1,26 +1,18 @@
 //! Blobs that no image needs any more.
 //!
-//! A writer may be about to name a blob that it found: so only what is older than [`KEEP`] goes, and a writer that finds an
-//! old one makes it young again ([`may_go_soon`]). A rule of the bucket that deletes by age is safe for the same reason, if
-//! its age is longer than that of the oldest image that is to be kept, by [`YOUNG`].
+//! They stay for a while ([`grace`]), as a writer may be about to name one that it found. A rule of the bucket that deletes by age
+//! is safe for the same reason, if its age is longer than that of the oldest image that is to be kept, by half of the grace.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
-    time::{Duration, SystemTime},
 };
 
 use super::{Layout, Objects, damaged, key, tag};
 use crate::{
     digest::Digest,
-    store::{StoreError, named_by},
+    store::{NamedBlobs, StoreError, grace},
 };
-
-/// How old a blob without an image has to be.
-pub const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Until what age a blob is in no danger: half of [`KEEP`].
-const YOUNG: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// How many tags are read at once.
 const READERS: usize = 8;
@@ -36,16 +28,6 @@ pub struct TaggedImage {
     pub digest: Digest,
     /// Config, layers and other manifests.
     pub needs: Vec<Digest>,
-}
-
-/// Whether an object that was stored then is about to be old.
-pub fn may_go_soon(modified: Option<SystemTime>) -> bool {
-    is_older(modified, YOUNG)
-}
-
-fn is_older(modified: Option<SystemTime>, than: Duration) -> bool {
-    // What is stored in the future is young.
-    modified.is_some_and(|modified| modified.elapsed().is_ok_and(|age| age > than))
 }
 
 impl<O: Objects> Layout<O> {
@@ -80,7 +62,10 @@ impl<O: Objects> Layout<O> {
     fn read_share(&self, tags: &[(&String, &String)]) -> Result<Vec<(String, Option<TaggedImage>)>, StoreError> {
         let image = |tag: &str| -> Result<Option<TaggedImage>, StoreError> {
             let Some((manifest, _)) = self.read_tag(tag)? else { return Ok(None) };
-            let needs = named_by(&manifest.bytes).map_err(|why| damaged(self.objects.place(&tag::key(tag)), &why))?;
+            let named = NamedBlobs::of(&manifest.bytes);
+            let NamedBlobs { blobs, manifests } =
+                named.map_err(|why| damaged(self.objects.place(&tag::key(tag)), &why))?;
+            let needs = [blobs, manifests].concat();
             Ok(Some(TaggedImage { tag: tag.to_owned(), digest: manifest.digest, needs }))
         };
         tags.iter().map(|(tag, _)| Ok(((*tag).clone(), image(tag)?))).collect()
@@ -90,14 +75,14 @@ impl<O: Objects> Layout<O> {
     pub fn sweep(&self) -> Result<(), StoreError> {
         // Blobs first: an image that is stored meanwhile needs none of those that are seen as old now.
         let blobs = self.objects.list("blobs/")?;
-        let old = |entry: &&super::ListedObject| is_older(entry.modified, KEEP);
+        let old = |entry: &&super::ListedObject| grace::is_over(entry.modified);
         let images = self.images()?;
         let needed: HashSet<String> =
             images.iter().flat_map(|image| image.needs.iter().chain([&image.digest])).map(key).collect();
         let unused = blobs.iter().filter(old).map(|entry| &entry.key).filter(|key| !needed.contains(*key));
         let unused: Vec<String> = unused.cloned().collect();
         // Somebody may have found a use for one since.
-        self.objects.delete_all(&unused, &|now| is_older(now.modified, KEEP))?;
+        self.objects.delete_all(&unused, &|now| grace::is_over(now.modified))?;
         for entry in self.objects.list("tmp/")?.iter().filter(old) {
             self.objects.delete(&entry.key, None)?;
         }

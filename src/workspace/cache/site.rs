@@ -36,6 +36,14 @@ pub struct CheckedCache {
     pub made: Vec<TreePath>,
 }
 
+/// The same of one layer.
+struct CheckedLayer {
+    toc: Toc,
+    bytes: u64,
+    /// What it has directly in the folder.
+    inside: Vec<TreePath>,
+}
+
 impl Site {
     /// The folder `place`, in a workspace of which nothing has been seen.
     pub fn at(place: TreePath) -> Self {
@@ -61,37 +69,44 @@ impl Site {
         if layers.len() > CACHE_PLACES as usize {
             return Err(Error::damaged("the cache", format!("it has {} layers", layers.len())));
         }
-        let tocs = threads::for_each(&layers, |_, layer| read_toc(store, layer))?;
-        let mut bytes = 0_u64;
-        for (layer, toc) in layers.iter().zip(&tocs) {
-            for entry in toc.iter() {
-                let entry = entry?;
-                if let Some(problem) = problem(&entry, &self.place) {
-                    return Err(Error::damaged(layer.place(), format!("its entry {} {problem}", entry.path)));
-                }
-                bytes = bytes.saturating_add(entry.own_size());
-            }
+        let checked = threads::for_each(&layers, |_, layer| self.check_layer(store, layer))?;
+        let mut whole = CheckedCache { layers, tocs: Vec::new(), bytes: 0, made: Vec::new() };
+        let mut inside = BTreeSet::new();
+        for CheckedLayer { toc, bytes, inside: more } in checked {
+            whole.tocs.push(toc);
+            whole.bytes = whole.bytes.saturating_add(bytes);
+            inside.extend(more);
         }
-        let made = self.made_by(&tocs)?;
-        Ok(CheckedCache { layers, tocs, bytes, made })
+        whole.made = self.absent().map_or_else(|| inside.into_iter().collect(), |above| vec![above]);
+        Ok(whole)
     }
 
-    /// The highest paths that are there because of a cache with these tables of contents.
-    fn made_by(&self, tocs: &[Toc]) -> Result<Vec<TreePath>, Error> {
+    fn check_layer(&self, store: &dyn Store, layer: &Descriptor) -> Result<CheckedLayer, Error> {
+        let mut checked = CheckedLayer { toc: read_toc(store, layer)?, bytes: 0, inside: Vec::new() };
+        for entry in checked.toc.iter() {
+            let entry = entry?;
+            if let Some(problem) = problem(&entry, &self.place) {
+                return Err(Error::damaged(layer.place(), format!("its entry {} {problem}", entry.path)));
+            }
+            checked.bytes = checked.bytes.saturating_add(entry.own_size());
+            // In tree order, what is in a directory follows it.
+            let is_new = !checked.inside.last().is_some_and(|last| last.contains(&entry.path));
+            if is_new && self.place.contains(&entry.path) && entry.path.parent().as_ref() == Some(&self.place) {
+                checked.inside.push(entry.path);
+            }
+        }
+        Ok(checked)
+    }
+
+    /// The highest directory on the way to the folder, or the folder itself, that is not there.
+    fn absent(&self) -> Option<TreePath> {
         let mut above = TreePath::root();
         for name in self.place.names() {
             above = above.join(name);
             if !self.present.contains(&above) {
-                return Ok(vec![above]);
+                return Some(above);
             }
         }
-        let mut names = BTreeSet::new();
-        for entry in tocs.iter().flat_map(Toc::iter) {
-            let path = entry?.path;
-            if path.parent().is_some_and(|parent| parent == self.place) {
-                names.insert(path);
-            }
-        }
-        Ok(names.into_iter().collect())
+        None
     }
 }

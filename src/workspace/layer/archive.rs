@@ -11,8 +11,6 @@
     reason = "fields of a block of 512 bytes, lengths of what is in memory"
 )]
 
-use std::io::{self, Write};
-
 use crate::workspace::{
     entry::{Entry, Node, Time},
     path::TreePath,
@@ -34,7 +32,7 @@ const ESCAPE: &[u8] = b".tekton-wrap.";
 const NAME_ROOM: usize = 100;
 
 /// Writes what stands in front of the content of `entry`.
-pub fn write_header(out: &mut Vec<u8>, entry: &Entry) -> io::Result<()> {
+pub fn write_header(out: &mut Vec<u8>, entry: &Entry) {
     let name = archive_name(entry);
     let link = match &entry.node {
         Node::Link { to, .. } => plain_name(to),
@@ -46,20 +44,29 @@ pub fn write_header(out: &mut Vec<u8>, entry: &Entry) -> io::Result<()> {
         _ => 0,
     };
     let mut pax = Pax::default();
-    pax.add_if(name.len() > NAME_ROOM, b"path", &name);
-    pax.add_if(link.len() > NAME_ROOM, b"linkpath", &link);
-    pax.add_if(octal_overflows(size, 12), b"size", size.to_string().as_bytes());
-    pax.add_if(octal_overflows(entry.uid.into(), 8), b"uid", entry.uid.to_string().as_bytes());
-    pax.add_if(octal_overflows(entry.gid.into(), 8), b"gid", entry.gid.to_string().as_bytes());
+    if name.len() > NAME_ROOM {
+        pax.add(b"path", &name);
+    }
+    if link.len() > NAME_ROOM {
+        pax.add(b"linkpath", &link);
+    }
+    for (key, number, field) in [(&b"size"[..], size, 12), (b"uid", entry.uid.into(), 8), (b"gid", entry.gid.into(), 8)]
+    {
+        if octal_overflows(number, field) {
+            pax.add(key, &decimal(number));
+        }
+    }
     let whole = entry.mtime.nsec == 0 && u64::try_from(entry.mtime.sec).is_ok_and(|sec| !octal_overflows(sec, 12));
-    pax.add_if(!whole, b"mtime", pax_time(entry.mtime).as_bytes());
+    if !whole {
+        pax.add(b"mtime", &pax_time(entry.mtime));
+    }
     if !matches!(entry.node, Node::Link { .. }) {
         for (name, value) in &entry.xattrs {
-            pax.add_if(true, &[b"SCHILY.xattr.", &name[..]].concat(), value);
+            pax.add(&[b"SCHILY.xattr.", &name[..]].concat(), value);
         }
     }
     if !pax.0.is_empty() {
-        header(out, b"PaxHeaders/x", b"", b'x', 0o644, [0, 0, pax.0.len() as u64, 0], [0, 0])?;
+        header(out, b"PaxHeaders/x", b"", b'x', 0o644, [0, 0, pax.0.len() as u64, 0], [0, 0]);
         out.extend_from_slice(&pax.0);
         out.resize(out.len() + padding(pax.0.len() as u64), 0);
     }
@@ -73,7 +80,7 @@ pub fn write_header(out: &mut Vec<u8>, entry: &Entry) -> io::Result<()> {
         Node::Fifo => (b'6', [0, 0]),
     };
     let mtime = u64::try_from(entry.mtime.sec).unwrap_or(0);
-    header(out, &name, &link, kind, entry.mode, [entry.uid.into(), entry.gid.into(), size, mtime], device)
+    header(out, &name, &link, kind, entry.mode, [entry.uid.into(), entry.gid.into(), size, mtime], device);
 }
 
 /// Zero bytes that fill the last block after `size` bytes of content.
@@ -133,11 +140,34 @@ fn needs_escape(name: &[u8]) -> bool {
 }
 
 /// Seconds with as many decimals as are needed: exact, never rounded.
-fn pax_time(time: Time) -> String {
-    let nanoseconds = i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
-    let (sign, positive) = (if nanoseconds < 0 { "-" } else { "" }, nanoseconds.unsigned_abs());
-    let text = format!("{sign}{}.{:09}", positive / 1_000_000_000, positive % 1_000_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+fn pax_time(Time { sec, nsec }: Time) -> Vec<u8> {
+    // Before 1970 the fraction counts towards it.
+    let (sec, nsec, is_negative) = match (sec < 0, nsec) {
+        (true, 1..) => ((sec + 1).unsigned_abs(), 1_000_000_000 - nsec, true),
+        (is_negative, nsec) => (sec.unsigned_abs(), nsec, is_negative),
+    };
+    let mut text = if is_negative { b"-".to_vec() } else { Vec::new() };
+    text.extend(decimal(sec));
+    if nsec > 0 {
+        text.push(b'.');
+        // A digit more in front keeps zeros.
+        text.extend_from_slice(&decimal(1_000_000_000 + u64::from(nsec))[1..]);
+        text.truncate(text.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1));
+    }
+    text
+}
+
+/// Without the machinery of formatting: there are several for each file.
+fn decimal(mut value: u64) -> Vec<u8> {
+    let (mut digits, mut at) = ([0; 20], 20);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            return digits[at..].to_vec();
+        }
+    }
 }
 
 fn octal_overflows(value: u64, field: usize) -> bool {
@@ -145,42 +175,36 @@ fn octal_overflows(value: u64, field: usize) -> bool {
 }
 
 /// A ustar header. Of `numbers` (uid, gid, size, mtime) those that don't fit are zero: they are in the extended header.
-fn header(
-    out: &mut Vec<u8>,
-    name: &[u8],
-    link: &[u8],
-    kind: u8,
-    mode: u32,
-    numbers: [u64; 4],
-    device: [u32; 2],
-) -> io::Result<()> {
+fn header(out: &mut Vec<u8>, name: &[u8], link: &[u8], kind: u8, mode: u32, numbers: [u64; 4], device: [u32; 2]) {
     let mut block = [0; BLOCK as usize];
     let text = |block: &mut [u8; BLOCK as usize], at: usize, room: usize, bytes: &[u8]| {
         let len = bytes.len().min(room);
         block[at..at + len].copy_from_slice(&bytes[..len]);
     };
-    let octal = |block: &mut [u8; BLOCK as usize], at: usize, field: usize, value: u64| -> io::Result<()> {
-        let value = if octal_overflows(value, field) { 0 } else { value };
-        write!(&mut block[at..at + field - 1], "{value:0width$o}", width = field - 1)
+    let octal = |block: &mut [u8; BLOCK as usize], at: usize, field: usize, value: u64| {
+        let mut value = if octal_overflows(value, field) { 0 } else { value };
+        for digit in block[at..at + field - 1].iter_mut().rev() {
+            *digit = b'0' + (value & 7) as u8;
+            value >>= 3;
+        }
     };
     let [uid, gid, size, mtime] = numbers;
     text(&mut block, 0, NAME_ROOM, name);
-    octal(&mut block, 100, 8, mode.into())?;
-    octal(&mut block, 108, 8, uid)?;
-    octal(&mut block, 116, 8, gid)?;
-    octal(&mut block, 124, 12, size)?;
-    octal(&mut block, 136, 12, mtime)?;
+    octal(&mut block, 100, 8, mode.into());
+    octal(&mut block, 108, 8, uid);
+    octal(&mut block, 116, 8, gid);
+    octal(&mut block, 124, 12, size);
+    octal(&mut block, 136, 12, mtime);
     text(&mut block, 148, 8, b"        ");
     block[156] = kind;
     text(&mut block, 157, NAME_ROOM, link);
     text(&mut block, 257, 8, b"ustar\x0000");
-    octal(&mut block, 329, 8, device[0].into())?;
-    octal(&mut block, 337, 8, device[1].into())?;
+    octal(&mut block, 329, 8, device[0].into());
+    octal(&mut block, 337, 8, device[1].into());
     let sum: u64 = block.iter().map(|&b| u64::from(b)).sum();
-    octal(&mut block, 148, 7, sum)?;
+    octal(&mut block, 148, 7, sum);
     block[154] = 0;
     out.extend_from_slice(&block);
-    Ok(())
 }
 
 /// Records of an extended header: `<length> <name>=<value>\n`.
@@ -188,17 +212,18 @@ fn header(
 struct Pax(Vec<u8>);
 
 impl Pax {
-    fn add_if(&mut self, needed: bool, name: &[u8], value: &[u8]) {
-        if !needed {
-            return;
-        }
+    fn add(&mut self, name: &[u8], value: &[u8]) {
         let rest = name.len() + value.len() + 3;
         // The length counts its own digits.
-        let mut len = rest + 1;
-        while len != rest + len.to_string().len() {
-            len = rest + len.to_string().len();
+        let mut len = decimal(rest as u64 + 1);
+        loop {
+            let longer = decimal((rest + len.len()) as u64);
+            if longer == len {
+                break;
+            }
+            len = longer;
         }
-        self.0.extend_from_slice(len.to_string().as_bytes());
+        self.0.extend_from_slice(&len);
         self.0.push(b' ');
         self.0.extend_from_slice(name);
         self.0.push(b'=');
@@ -220,7 +245,7 @@ mod tests {
     /// What the tar crate reads back from the header: path, link, uid, size, mtime text.
     fn parsed(entry: &Entry) -> (String, String, u64, u64, String) {
         let mut bytes = Vec::new();
-        write_header(&mut bytes, entry).unwrap();
+        write_header(&mut bytes, entry);
         bytes.extend_from_slice(&END);
         let mut archive = tar::Archive::new(&bytes[..]);
         let mut found = archive.entries().unwrap().next().unwrap().unwrap();
@@ -275,9 +300,33 @@ mod tests {
             (1, 1, "1.000000001"),
             (10, 100_000_000, "10.1"),
             (-1, 999_999_999, "-0.000000001"),
+            (-2, 500_000_000, "-1.5"),
+            (-2, 0, "-2"),
+            (i64::MIN, 1, "-9223372036854775807.999999999"),
             (100, 0, "100"),
         ] {
-            assert_eq!(pax_time(Time { sec, nsec }), text);
+            assert_eq!(String::from_utf8(pax_time(Time { sec, nsec })).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        for value in [0, 1, 7, 8, 9, 10, 99, 100, 1_000_000_000, u64::MAX] {
+            assert_eq!(decimal(value), value.to_string().into_bytes());
+        }
+        let mut out = Vec::new();
+        header(&mut out, b"n", b"", b'3', 0o7654, [0, 8, 0o77_777_777_777, 1 << 33], [0o7_777_777, 1 << 21]);
+        for (at, says) in [
+            (100, "0007654\0"),
+            (108, "0000000\0"),
+            (116, "0000010\0"),
+            (124, "77777777777\0"),
+            (136, "00000000000\0"),
+            (329, "7777777\0"),
+            // One that does not fit.
+            (337, "0000000\0"),
+        ] {
+            assert_eq!(std::str::from_utf8(&out[at..at + says.len()]).unwrap(), says, "{at}");
         }
     }
 
@@ -285,7 +334,7 @@ mod tests {
     fn record_lengths_count_themselves() {
         for len in 0..200 {
             let mut pax = Pax::default();
-            pax.add_if(true, b"path", &vec![b'x'; len]);
+            pax.add(b"path", &vec![b'x'; len]);
             let space = pax.0.iter().position(|&b| b == b' ').unwrap();
             assert_eq!(std::str::from_utf8(&pax.0[..space]).unwrap(), pax.0.len().to_string());
         }

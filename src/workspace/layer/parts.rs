@@ -64,18 +64,17 @@ struct File {
 
 /// Where the wanted files are in the archive, in that order.
 fn locate(layer: &Descriptor, toc: &Toc, wanted: &BTreeSet<u64>) -> Result<Vec<File>, Error> {
-    let unreadable = |e: io::Error| Error::damaged(layer.place(), format!("it can't be read: {e}"));
     let mut header = Vec::new();
-    let mut head = |entry: &Entry| -> Result<u64, Error> {
+    let mut head = |entry: &Entry| -> u64 {
         header.clear();
-        archive::write_header(&mut header, entry).map_err(unreadable)?;
-        Ok(header.len() as u64)
+        archive::write_header(&mut header, entry);
+        header.len() as u64
     };
     let mut at = 0_u64;
     for entry in toc.iter() {
         let entry = entry?;
         if entry.is_whiteout() {
-            at = at.saturating_add(head(&entry)?);
+            at = at.saturating_add(head(&entry));
         }
     }
     let (mut files, mut linked) = (Vec::new(), std::collections::HashMap::new());
@@ -85,7 +84,7 @@ fn locate(layer: &Descriptor, toc: &Toc, wanted: &BTreeSet<u64>) -> Result<Vec<F
         if entry.is_whiteout() {
             continue;
         }
-        at = at.saturating_add(head(&entry)?);
+        at = at.saturating_add(head(&entry));
         let content = at;
         if let Node::File(Content { size, .. }) = entry.node {
             at = at.saturating_add(size).saturating_add(archive::padding(size) as u64);

@@ -184,7 +184,7 @@ impl<'a> LayerWriter<'a> {
     fn header(&mut self, entry: &Entry) -> io::Result<()> {
         let mut header = std::mem::take(&mut self.header);
         header.clear();
-        archive::write_header(&mut header, entry)?;
+        archive::write_header(&mut header, entry);
         self.plain(&header)?;
         self.header = header;
         Ok(())

@@ -45,25 +45,34 @@ pub fn write(
             hand_over(Expected { entry: entry.clone(), extent })
         })
     };
-    threads::ahead(expected, |expected| {
-        let mut expected = expected.peekable();
-        let mut walk = Walk::new(root, DirAccess::temporary())?;
-        while let Some(found) = walk.next() {
-            let found = found?;
-            let before = |next: &Result<Expected, _>| matches!(next, Ok(next) if next.entry.path < found.path);
-            while let Some(absent) = expected.next_if(before) {
-                left_out(absent?).into_iter().try_for_each(|known| baseline.push(&known))?;
+    // The tables are read, the tree is walked and the baseline is packed at the same time.
+    let known = |hand_over: &mut dyn FnMut(Known) -> Result<(), Error>| {
+        threads::ahead(expected, |expected| {
+            let mut expected = expected.peekable();
+            let mut walk = Walk::new(root, DirAccess::temporary())?;
+            while let Some(found) = walk.next() {
+                let found = found?;
+                let before = |next: &Result<Expected, _>| matches!(next, Ok(next) if next.entry.path < found.path);
+                while let Some(absent) = expected.next_if(before) {
+                    left_out(absent?).into_iter().try_for_each(&mut *hand_over)?;
+                }
+                let here =
+                    |next: &Result<Expected, _>| next.as_ref().map_or(true, |next| next.entry.path == found.path);
+                let known = match expected.next_if(here).transpose()? {
+                    Some(next) if next.extent == Extent::Nothing => left_out(next),
+                    next => restored(&walk, &found, next.as_ref(), mounts)?,
+                };
+                known.into_iter().try_for_each(&mut *hand_over)?;
             }
-            let here = |next: &Result<Expected, _>| next.as_ref().map_or(true, |next| next.entry.path == found.path);
-            let known = match expected.next_if(here).transpose()? {
-                Some(next) if next.extent == Extent::Nothing => left_out(next),
-                next => restored(&walk, &found, next.as_ref(), mounts)?,
-            };
-            known.into_iter().try_for_each(|known| baseline.push(&known))?;
+            expected.try_for_each(|absent| left_out(absent?).into_iter().try_for_each(&mut *hand_over))
+        })
+    };
+    threads::ahead(known, |known| {
+        for known in known {
+            baseline.push(&known?)?;
         }
-        expected.try_for_each(|absent| left_out(absent?).into_iter().try_for_each(|known| baseline.push(&known)))
-    })?;
-    baseline.finish()
+        baseline.finish()
+    })
 }
 
 /// What is recorded of a directory of which nothing was restored.

@@ -44,6 +44,11 @@ const PARTS: [Chapter; 4] = [
                 "The resolver `wrap` has no param of this name.",
                 "Correct the name. The README lists all params.",
             ),
+            help(
+                "CacheResolver",
+                "The run has `resolver: wrap.cache`, which the project that this one follows had begun. Its params don't say in which workspace the files of a key are, nor where the workspaces go.",
+                "Use `resolver: wrap` and its param `cache`, see [caches.md](caches.md).",
+            ),
             help("DuplicateParam", "One param is given twice.", "Remove one of them."),
             help(
                 "InvalidParam",

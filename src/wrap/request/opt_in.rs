@@ -11,7 +11,7 @@ use crate::{
     source::{Defaults, OptInBy},
     step::{Compression, stored::is_wrapped},
     tekton::{
-        fields::{field, text},
+        fields::{field, items, text},
         reference::{Reference, is_object_name},
         run::Run,
         scope::{Scope, VariableError},
@@ -57,6 +57,7 @@ impl<'a> OptIn<'a> {
         match (reference, suffix) {
             (Some(_), Some(_)) if annotated => Err(Refusal::AskedTwice),
             (Some(_), Some(_)) if run.pipeline_spec().is_some() => Err(Refusal::BothRefAndSpec),
+            (Some(reference), Some(Some("cache"))) => Err(cache_resolver(reference)),
             (Some(reference), Some(suffix)) => match text(reference, "name") {
                 "" => {
                     let values = Values::collect(run, namespace, Some(reference), &[])?;
@@ -169,6 +170,19 @@ impl<'a> OptIn<'a> {
     pub fn embedded(&self) -> Option<Value> {
         self.run.pipeline_spec().map(|spec| serde_json::json!({"spec": spec}))
     }
+}
+
+/// What is said of `resolver: wrap.cache`, with the run's own words as far as they are short.
+fn cache_resolver(reference: &Value) -> Refusal {
+    let param = |name: &str| {
+        let param = items(reference, "params").iter().find(|param| text(param, "name") == name);
+        param.map_or("", |param| text(param, "value")).trim()
+    };
+    let fits = |value: &&str| !value.is_empty() && value.len() <= 100 && !value.contains(['$', '\n']);
+    let files = Some(param("files")).filter(fits).unwrap_or("**/go.sum");
+    let workspaces = Some(param("workspaces")).filter(fits).unwrap_or("cache");
+    let entry = |name: &str| format!("{}=SOURCES/{}", name.trim(), files.trim_start_matches('/'));
+    Refusal::CacheResolver { example: workspaces.split(',').map(entry).collect::<Vec<_>>().join(", ") }
 }
 
 /// Param `pipelineref`: a name, or the YAML of a pipelineRef. Variables are resolved after parsing, so that no value can

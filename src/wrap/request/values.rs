@@ -123,7 +123,14 @@ impl<'a> Values<'a> {
         for param in params.map_or(&[][..], |reference| items(reference, "params")) {
             let name = text(param, "name");
             let Some(known) = known(name) else {
-                return Err(Refusal::UnknownParam { name: name.to_owned(), hint: nearest(name, &PARAMS) });
+                let hint = match name {
+                    // Of the original's caches.
+                    "files" => {
+                        "the files of a cache are in param \"cache\", such as cache=sources/**/go.sum".to_owned()
+                    }
+                    _ => nearest(name, &PARAMS),
+                };
+                return Err(Refusal::UnknownParam { name: name.to_owned(), hint });
             };
             if values.find(known).is_some() {
                 return Err(Refusal::DuplicateParam(name.to_owned()));
