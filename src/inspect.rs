@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`source`] | an image as far as it is known without its layers |
 //! | [`changes`] | what a task did, and how two images differ; pure |
+//! | [`history`] | what each task found at a path and left there; pure |
 //! | [`holding`] | how much a tree holds, and what a task restored |
 //! | [`files`] | single files with what they hold |
 //! | [`report`], [`listing`] | how it is shown |
@@ -17,6 +18,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod files;
+pub(crate) mod history;
 pub(crate) mod holding;
 pub(crate) mod listing;
 pub(crate) mod report;

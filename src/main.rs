@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tekton_wrap::{
     admission, inspect, log,
     plugin::{
@@ -104,6 +105,7 @@ type Result = std::result::Result<(), Box<dyn Error>>;
 fn main() -> ExitCode {
     // The one crypto provider of the process; installing it fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    open_more_files();
     let called = CalledAs::of(std::env::args_os().next().as_deref());
     let line = called.dress(Cli::command());
     let Cli { command, log_format, registries } = match Cli::from_arg_matches(&line.clone().get_matches()) {
@@ -158,6 +160,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Containers often begin with 1,024 although they may have more: connections of a webhook, or directories that have to be locked
+/// again, may need them. Where that is not permitted it stays as it is.
+fn open_more_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn run_webhook(args: admission::WebhookArgs) -> Result {

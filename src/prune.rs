@@ -8,12 +8,14 @@
 //! | [`caches`] | caches beyond the newest ones |
 //! | [`replaced`] | images without a tag, found from those that replaced them |
 //! | [`image`] | what an image says about its run |
+//! | [`attached`] | signatures and attestations of images |
 
 #![cfg_attr(
     not(test),
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
 )]
 
+mod attached;
 mod caches;
 mod image;
 mod replaced;
@@ -21,13 +23,14 @@ mod repository;
 mod run;
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     time::Duration,
 };
 
 use jiff::Timestamp;
 
-use self::repository::RunSelection;
+use self::{attached::Attachment, repository::RunSelection};
 use crate::{
     digest::Digest,
     quote::Quoted,
@@ -63,7 +66,7 @@ pub struct Args {
     /// How many caches of each path and scope stay
     #[arg(long, value_name = "NUMBER", requires = "caches")]
     keep: Option<usize>,
-    /// Delete targets too, and the snapshots of runs with `keep: all`
+    /// Delete targets too, the snapshots of runs with `keep: all`, and images that are signed, with their signatures
     #[arg(long)]
     all: bool,
     /// Only print what would be deleted
@@ -104,6 +107,8 @@ struct Doomed {
     /// Without a tag it was replaced.
     tag: Option<String>,
     digest: Digest,
+    /// What goes with it.
+    attached: Vec<Attachment>,
 }
 
 /// Deletes, and writes one line about each image to `out`. An image that does not exist any more is no error, so that the
@@ -115,16 +120,35 @@ pub fn prune(args: &Args, out: &mut dyn Write) -> Result<(), PruneError> {
         (target, None) => target.as_deref().unwrap_or_default().parse::<Target>()?,
     };
     let store = store::open(&target)?;
-    let doomed = match (args.older_than, &args.run) {
-        _ if args.caches => caches::beyond(&*store, args.keep.unwrap_or(usize::MAX))?,
-        (None, None) if args.expired => {
-            repository::left_in(&*store, &RunSelection::Expired(Timestamp::now()), args.all)?
-        }
-        (None, None) => run::left_by(&*store, &target, args.all)?,
-        (Some(age), _) => repository::left_in(&*store, &RunSelection::older_than(age), args.all)?,
-        (None, Some(uid)) => repository::left_in(&*store, &RunSelection::Run(uid.clone()), args.all)?,
-    };
+    let doomed = doomed(args, &*store, &target)?;
     delete(&*store, &target, &doomed, args.dry_run, &mut Unread(out))
+}
+
+fn doomed(args: &Args, store: &dyn Store, target: &Target) -> Result<Vec<Doomed>, PruneError> {
+    let tags = match store.tags() {
+        Err(error) if args.repository.is_none() && !args.caches => {
+            tracing::warn!("images that were replaced stay, as it is not known whether they have other tags: {error}");
+            None
+        }
+        tags => Some(tags?.into_iter().collect::<BTreeSet<_>>()),
+    };
+    if tags.as_ref().is_some_and(BTreeSet::is_empty) && args.repository.is_some() {
+        tracing::warn!("{}: there is no image, or no such repository", Quoted(target.repository().as_bytes()));
+    }
+    let selection = match (args.older_than, &args.run) {
+        _ if args.caches => None,
+        (None, None) if args.expired => Some(RunSelection::Expired(Timestamp::now())),
+        (None, None) => None,
+        (Some(age), _) => Some(RunSelection::older_than(age)),
+        (None, Some(uid)) => Some(RunSelection::Run(uid.clone())),
+    };
+    let doomed = match (&tags, selection) {
+        (Some(tags), _) if args.caches => caches::beyond(store, tags, args.keep.unwrap_or(usize::MAX))?,
+        (Some(tags), Some(selection)) => repository::left_in(store, tags, &selection, args.all)?,
+        (tags, _) => run::left_by(store, target, tags.as_ref(), args.all)?,
+    };
+    // What says itself that its time is over needs nobody who asks for it.
+    Ok(attached::settle(store, tags.as_ref(), doomed, args.all || args.expired)?)
 }
 
 fn delete(
@@ -136,20 +160,40 @@ fn delete(
 ) -> Result<(), PruneError> {
     let mut deleted = 0_u64;
     let mut failures = Vec::new();
-    for image in doomed {
-        let outcome = if dry_run { Ok("would delete") } else { delete_image(store, image) };
-        let outcome = outcome.unwrap_or_else(|error| {
+    let mut report = |what: Result<&'static str, StoreError>, tag: Option<&str>, digest: &Digest, untagged: &str| {
+        let outcome = what.unwrap_or_else(|error| {
             tracing::warn!("{error}");
             failures.push(error);
             "not deleted"
         });
         deleted = deleted.saturating_add(u64::from(outcome == "deleted"));
-        let digest = image.digest;
-        let line = match &image.tag {
+        let line = match tag {
             Some(tag) => format!("{} ({digest})", target.with_tag(tag)),
-            None => format!("{}@{digest} (replaced)", target.repository()),
+            None => format!("{}@{digest} ({untagged})", target.repository()),
         };
         writeln!(out, "{outcome}: {}", Quoted(line.as_bytes())).map_err(unwritable())?;
+        Ok::<_, PruneError>(outcome != "not deleted")
+    };
+    let mut total = 0_u64;
+    for image in doomed {
+        let mut is_bare = true;
+        for Attachment { tag, digest } in &image.attached {
+            let outcome = if dry_run { Ok("would delete") } else { delete_image(store, tag.as_deref(), digest) };
+            is_bare &= report(outcome, tag.as_deref(), digest, "attached")?;
+            total = total.saturating_add(1);
+        }
+        total = total.saturating_add(1);
+        let tag = image.tag.as_deref();
+        let outcome = match (dry_run, is_bare) {
+            (true, _) => Ok("would delete"),
+            // Without it nobody would find again what is attached to it.
+            (false, false) => Err(StoreError::Registry {
+                place: tag.map_or_else(|| image.digest.to_string(), |tag| target.with_tag(tag).to_string()),
+                problem: "it stays, as what is attached to it could not be deleted".to_owned(),
+            }),
+            (false, true) => delete_image(store, tag, &image.digest),
+        };
+        report(outcome, tag, &image.digest, "replaced")?;
     }
     if !dry_run {
         store.collect()?;
@@ -157,15 +201,15 @@ fn delete(
     }
     let failed = failures.len() as u64;
     match failures.into_iter().next() {
-        Some(first) => Err(PruneError::Incomplete { failed, total: doomed.len() as u64, first }),
+        Some(first) => Err(PruneError::Incomplete { failed, total, first }),
         None => Ok(()),
     }
 }
 
-fn delete_image(store: &dyn Store, image: &Doomed) -> Result<&'static str, StoreError> {
-    let deleted = match &image.tag {
-        Some(tag) => store.delete_image(tag, &image.digest),
-        None => match store.delete_manifest(&image.digest) {
+fn delete_image(store: &dyn Store, tag: Option<&str>, digest: &Digest) -> Result<&'static str, StoreError> {
+    let deleted = match tag {
+        Some(tag) => store.delete_image(tag, digest),
+        None => match store.delete_manifest(digest) {
             Err(error @ StoreError::Registry { .. }) => {
                 tracing::warn!("left to the registry's garbage collection: {error}");
                 return Ok("left");
@@ -174,6 +218,16 @@ fn delete_image(store: &dyn Store, image: &Doomed) -> Result<&'static str, Store
         },
     };
     Ok(if deleted? { "deleted" } else { "gone already" })
+}
+
+impl Doomed {
+    fn tagged(tag: String, digest: Digest) -> Self {
+        Self { tag: Some(tag), digest, attached: Vec::new() }
+    }
+
+    fn replaced(digest: Digest) -> Self {
+        Self { tag: None, digest, attached: Vec::new() }
+    }
 }
 
 fn parse_repository(text: &str) -> Result<Target, PruneError> {

@@ -170,6 +170,13 @@ pub trait Store: Send + Sync {
         Err(StoreError::Registry { place: "this store".to_owned(), problem: "its tags can't be listed".to_owned() })
     }
 
+    /// The manifests that say that they belong to the image with this digest, such as signatures, if the store lists them (OCI
+    /// distribution-spec, "Listing Referrers").
+    fn referrers(&self, digest: &Digest) -> Result<Vec<Digest>, StoreError> {
+        let _ = digest;
+        Ok(Vec::new())
+    }
+
     /// Whether the blob is stored.
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError>;
 

@@ -62,6 +62,17 @@ pub struct ImageReference {
 pub struct InvalidTarget(String);
 
 impl Target {
+    /// From a string, for an image that is to be written.
+    pub fn to_write(text: &str) -> Result<Self, InvalidTarget> {
+        match text.parse()? {
+            Self::Registry(ImageReference { digest: Some(_), .. }) => {
+                let shown = redact::reference(text);
+                Err(InvalidTarget(format!("{shown} is pinned to a digest, which can't be written to: name a tag")))
+            }
+            target => Ok(target),
+        }
+    }
+
     /// The same place under another tag.
     pub fn with_tag(&self, tag: &str) -> Self {
         let mut other = self.clone();
@@ -180,6 +191,9 @@ fn parse_image(text: &str) -> Result<ImageReference, InvalidTarget> {
         _ => (name, "latest"),
     };
     let tag = legal_tag(tag).ok_or_else(|| invalid(&illegal_tag(tag)))?;
+    if name.is_empty() {
+        return Err(invalid("it names no repository; write for example quay.io/me/image:tag"));
+    }
     let (registry, repository) = match name.split_once('/') {
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path.to_owned()),
         Some(_) => ("index.docker.io", name.to_owned()),
@@ -196,7 +210,9 @@ fn parse_image(text: &str) -> Result<ImageReference, InvalidTarget> {
     }
     if !repository.split('/').all(is_path_component) {
         return Err(invalid(&format!(
-            "the repository {repository:?} may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'"
+            "the repository {:?} may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'",
+            // As it was written.
+            if name.contains('/') { &repository } else { name }
         )));
     }
     let registry = if registry == "docker.io" { "index.docker.io" } else { registry };
@@ -335,6 +351,31 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
         }
+    }
+
+    #[test]
+    fn what_is_said_is_what_was_written() {
+        let letters = "may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'";
+        for (text, says) in [
+            (
+                "",
+                "\"\" is not an image reference: it names no repository; write for example quay.io/me/image:tag"
+                    .to_owned(),
+            ),
+            (
+                ":v1",
+                "\":v1\" is not an image reference: it names no repository; write for example quay.io/me/image:tag"
+                    .to_owned(),
+            ),
+            ("a b", format!("\"a b\" is not an image reference: the repository \"a b\" {letters}")),
+            ("quay.io/Me/a", format!("\"quay.io/Me/a\" is not an image reference: the repository \"Me/a\" {letters}")),
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap_err().to_string(), says);
+        }
+        let digest = format!("quay.io/me/a@{}", Digest::of(b""));
+        let says = format!("\"{digest}\" is pinned to a digest, which can't be written to: name a tag");
+        assert_eq!(Target::to_write(&digest).unwrap_err().to_string(), says);
+        assert_eq!(Target::to_write("quay.io/me/a:b").unwrap().to_string(), "quay.io/me/a:b");
     }
 
     #[test]

@@ -7,19 +7,13 @@
     reason = "indexes that groups and contributors gave out themselves; counts of paths"
 )]
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
-use super::source::merged;
+use super::history;
 use crate::workspace::{
     Error,
     entry::{Entry, Node},
-    path::TreePath,
-    snapshot::{
-        merge::{Change, Resolver},
-        view::View,
-    },
+    snapshot::view::View,
 };
 
 /// What became of a path.
@@ -64,78 +58,14 @@ pub struct Amount {
     pub bytes: u64,
 }
 
-/// Gets what a task left at a path that it touched: the place of the task in pipeline order, what its ancestors had left there,
-/// and what it left.
-pub type VisitChange<'a> = dyn FnMut(usize, Option<&Entry>, Option<&Entry>) -> Result<(), Error> + 'a;
-
-/// What a path was for a task, and what it is after it.
-struct TaskChanges<'a> {
-    before: Resolver<'a>,
-    after: Resolver<'a>,
-}
-
 /// How much each task of `view` changed, in pipeline order.
 pub fn of_tasks(view: &View<'_>) -> Result<Vec<Summary>, Error> {
     let mut summaries = vec![Summary::default(); view.contributors().len().saturating_sub(1)];
-    each(view, &mut |task, before, after| {
+    history::each(view, &mut |task, before, after| {
         summaries[task].add(before, after);
         Ok(())
     })?;
     Ok(summaries)
-}
-
-/// Gives every path that a task of `view` touched to `visit`, in tree order; of each one, the tasks in pipeline order.
-pub fn each(view: &View<'_>, visit: &mut VisitChange<'_>) -> Result<(), Error> {
-    let (sources, none) = (view.contributors(), BTreeSet::new());
-    let task = |_| TaskChanges { before: Resolver::new(sources, &none), after: Resolver::new(sources, &none) };
-    let mut tasks: Vec<TaskChanges<'_>> = sources.iter().skip(1).map(task).collect();
-    // Sources that left no directory at a path: what was below it is gone.
-    let mut cuts: Vec<(usize, TreePath)> = Vec::new();
-    let (mut groups, mut group) = (view.groups()?, Vec::new());
-    let (mut before, mut after) = (Vec::new(), Vec::new());
-    while groups.next(&mut group)? {
-        let path = &group[0].entry.path;
-        cuts.retain(|(_, cut)| cut.contains(path));
-        let mut touching: BTreeSet<usize> = group.iter().map(|write| write.contributor).collect();
-        touching.extend(cuts.iter().map(|(source, _)| *source));
-        for &source in touching.iter().filter(|&&source| source > 0) {
-            let ancestors = &sources[source].ancestors;
-            let precedes = |write: &Change| ancestors.get(write.contributor).copied().unwrap_or(false);
-            let before = those(&group, precedes, &mut before);
-            let after = those(&group, |write| precedes(write) || write.contributor == source, &mut after);
-            let (old, new) = tasks[source - 1].resolve(before, after);
-            // Of a base that is not listed nothing is known but what tasks did to it: then a directory that was merely touched
-            // was there, and so was what was deleted.
-            match (&old, after) {
-                (None, [.., last]) if before.is_empty() && last.entry.is_touched() => {}
-                (None, [last]) if last.entry.is_whiteout() => visit(source - 1, Some(&last.entry), None)?,
-                _ => visit(source - 1, old.as_ref(), new.as_ref())?,
-            }
-        }
-        cuts.extend(group.iter().filter(|w| !w.entry.is_dir()).map(|w| (w.contributor, w.entry.path.clone())));
-    }
-    Ok(())
-}
-
-/// Those of `group` that `wanted` names. In a chain of tasks they are its beginning, and need no `copy`.
-fn those<'a>(group: &'a [Change], wanted: impl Fn(&Change) -> bool, copy: &'a mut Vec<Change>) -> &'a [Change] {
-    let (begin, rest) = group.split_at(group.iter().take_while(|change| wanted(change)).count());
-    if !rest.iter().any(&wanted) {
-        return begin;
-    }
-    copy.clear();
-    copy.extend(group.iter().filter(|change| wanted(change)).cloned());
-    copy
-}
-
-impl TaskChanges<'_> {
-    fn resolve(&mut self, before: &[Change], after: &[Change]) -> (Option<Entry>, Option<Entry>) {
-        let resolve = |resolver: &mut Resolver<'_>, group: &[Change]| match group {
-            [] => None,
-            _ => merged(group, &resolver.resolve(group)),
-        };
-        (resolve(&mut self.before, before), resolve(&mut self.after, after))
-    }
 }
 
 impl Summary {

@@ -2,12 +2,12 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
 };
 
 use jiff::Timestamp;
 
-use super::{Doomed, image::KeptDigests};
+use super::Doomed;
 use crate::{
     digest::Digest,
     step::is_cache_tag,
@@ -29,37 +29,32 @@ struct StoredCache {
 }
 
 /// All but the newest `keep` caches of each path and scope. One that does not say when it was made counts as the oldest; one
-/// that has another tag or a signature stays.
-pub fn beyond(store: &dyn Store, keep: usize) -> Result<Vec<Doomed>, Error> {
-    let tags = store.tags()?;
-    let mut named = KeptDigests::new(&tags);
+/// that has another tag stays.
+pub fn beyond(store: &dyn Store, tags: &BTreeSet<String>, keep: usize) -> Result<Vec<Doomed>, Error> {
     let (of_caches, others): (Vec<&String>, Vec<&String>) = tags.iter().partition(|tag| is_cache_tag(tag));
     let manifests = threads::for_each(&of_caches, |_, tag| Ok::<_, Error>(store.manifest(tag)?))?;
     let found = of_caches.iter().zip(manifests).filter_map(|(tag, manifest)| StoredCache::parse(tag, &manifest?));
     let mut by_owner: BTreeMap<(String, String), Vec<StoredCache>> = BTreeMap::new();
     found.for_each(|cache| by_owner.entry(cache.whose.clone()).or_default().push(cache));
-    let (mut kept, mut beyond) = (HashSet::new(), Vec::new());
+    let (mut named, mut beyond) = (HashSet::new(), Vec::new());
     for mut caches in by_owner.into_values() {
         caches.sort_by_key(|cache| (Reverse(cache.created), cache.tag.clone()));
         let rest = caches.split_off(keep.min(caches.len()));
-        kept.extend(caches.into_iter().map(|cache| cache.digest));
+        named.extend(caches.into_iter().map(|cache| cache.digest));
         beyond.extend(rest);
     }
     if beyond.is_empty() {
         return Ok(Vec::new());
     }
-    named.digests.extend(kept);
-    named
-        .digests
-        .extend(threads::for_each(&others, |_, tag| Ok::<_, Error>(store.digest(tag)?))?.into_iter().flatten());
+    named.extend(threads::for_each(&others, |_, tag| Ok::<_, Error>(store.digest(tag)?))?.into_iter().flatten());
     let doomed = beyond.into_iter().filter(|cache| {
         let stays = named.contains(&cache.digest);
         if stays {
-            tracing::warn!("{} ({}) has another tag or a signature and stays", cache.tag, cache.digest);
+            tracing::warn!("{} ({}) has another tag and stays", cache.tag, cache.digest);
         }
         !stays
     });
-    Ok(doomed.map(|cache| Doomed { tag: Some(cache.tag), digest: cache.digest }).collect())
+    Ok(doomed.map(|cache| Doomed::tagged(cache.tag, cache.digest)).collect())
 }
 
 impl StoredCache {

@@ -1,7 +1,5 @@
 //! What an image says about the run that it belongs to.
 
-use std::collections::HashSet;
-
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -35,16 +33,6 @@ pub struct RunImage {
     pub keeps_all: bool,
     /// The images that were under its tag before, or that it lists.
     pub replaces: Vec<Digest>,
-}
-
-/// Digests that have a name, and must stay for it.
-#[derive(Debug, Default)]
-pub struct KeptDigests {
-    /// Digests under tags that are not those of tasks.
-    pub digests: HashSet<Digest>,
-    /// Digests with signatures or attestations, which are attached by the tag `sha256-<hex>…` (OCI distribution-spec,
-    /// "Referrers Tag Schema"; cosign).
-    attached: HashSet<String>,
 }
 
 impl RunImage {
@@ -85,22 +73,3 @@ pub fn config(store: &dyn Store, reference: &str) -> Result<Option<image::Config
         Err(error) => Err(error),
     }
 }
-
-impl KeptDigests {
-    /// Notes the attachments among `tags`.
-    pub fn new<'a>(tags: impl IntoIterator<Item = &'a String>) -> Self {
-        let attached = tags.into_iter().filter_map(|tag| tag.get(..ATTACHED.len().checked_add(HEX)?));
-        let attached = attached.filter(|tag| tag.starts_with(ATTACHED)).map(str::to_owned).collect();
-        Self { digests: HashSet::new(), attached }
-    }
-
-    /// Whether the digest has another name, or something is attached to it.
-    pub fn contains(&self, digest: &Digest) -> bool {
-        self.digests.contains(digest) || self.attached.contains(&format!("{ATTACHED}{}", digest.hex()))
-    }
-}
-
-const ATTACHED: &str = "sha256-";
-
-/// Digits of a SHA-256.
-const HEX: usize = 64;

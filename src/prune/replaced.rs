@@ -4,19 +4,19 @@ use std::collections::HashSet;
 
 use super::{
     Doomed,
-    image::{self, KeptDigests, RunImage},
+    image::{self, RunImage},
 };
 use crate::{digest::Digest, step::StepConfig, store::Store, workspace::Error};
 
 /// Longer chains are followed by the next call.
 const MAX_IMAGES: usize = 100_000;
 
-/// The images behind `heads` that `is_selected`, the oldest first: if the deletion is interrupted, those that are left are
+/// The images behind `heads`, without those that are `named` by a tag, that `is_selected`, the oldest first: if the deletion is interrupted, those that are left are
 /// still found. For the same reason an image stays whose own predecessors stay.
 pub fn behind(
     store: &dyn Store,
     heads: impl IntoIterator<Item = Digest>,
-    named: &KeptDigests,
+    named: &HashSet<Digest>,
     is_selected: impl Fn(&RunImage) -> bool,
 ) -> Result<Vec<Doomed>, Error> {
     let mut chain = newest_first(store, heads, named)?;
@@ -25,7 +25,7 @@ pub fn behind(
     let mut doomed = Vec::new();
     for image in chain {
         if is_selected(&image) && !image.replaces.iter().any(|digest| staying.contains(digest)) {
-            doomed.push(Doomed { tag: None, digest: image.digest });
+            doomed.push(Doomed::replaced(image.digest));
         } else {
             staying.insert(image.digest);
         }
@@ -37,7 +37,7 @@ pub fn behind(
 fn newest_first(
     store: &dyn Store,
     heads: impl IntoIterator<Item = Digest>,
-    named: &KeptDigests,
+    named: &HashSet<Digest>,
 ) -> Result<Vec<RunImage>, Error> {
     let mut pending: Vec<Digest> = heads.into_iter().collect();
     let (mut seen, mut images) = (HashSet::new(), Vec::new());

@@ -1,15 +1,19 @@
 //! What many runs left in a repository, found from its tags.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use super::{
-    Doomed,
-    image::{self, KeptDigests, RunImage},
+    Doomed, attached,
+    image::{self, RunImage},
     replaced,
 };
 use crate::{
+    digest::Digest,
     step::is_cache_tag,
     store::Store,
     workspace::{Error, threads},
@@ -48,10 +52,15 @@ impl RunSelection {
     }
 }
 
-/// What the selected runs left: images of tasks, and images that were replaced; targets only if `all`.
-pub fn left_in(store: &dyn Store, selection: &RunSelection, all: bool) -> Result<Vec<Doomed>, Error> {
-    let tags = store.tags()?;
-    let mut named = KeptDigests::new(&tags);
+/// What the selected runs left in the repository with these tags: images of tasks, and images that were replaced; targets only if
+/// `all`.
+pub fn left_in(
+    store: &dyn Store,
+    tags: &BTreeSet<String>,
+    selection: &RunSelection,
+    all: bool,
+) -> Result<Vec<Doomed>, Error> {
+    let mut named = HashSet::new();
     let (of_tasks, others) = read(store, tags, &mut named)?;
     let last = last_images(&of_tasks);
     let is_selected = |image: &RunImage| {
@@ -65,13 +74,15 @@ pub fn left_in(store: &dyn Store, selection: &RunSelection, all: bool) -> Result
             continue;
         }
         if named.contains(&image.digest) {
-            tracing::warn!("{tag} ({}) has another tag or a signature and stays", image.digest);
+            tracing::warn!("{tag} ({}) has another tag and stays", image.digest);
             continue;
         }
-        doomed.push(Doomed { tag: Some(tag.clone()), digest: image.digest });
+        doomed.push(Doomed::tagged(tag.clone(), image.digest));
     }
     let heads = of_tasks.iter().chain(&others).map(|tagged| &tagged.image);
     let heads = heads.filter(|image| !by_uid || is_selected(image)).flat_map(|image| image.replaces.iter().copied());
+    // What was signed may be all that is left of those that replaced it.
+    let heads = heads.chain(tags.iter().filter(|_| !by_uid).filter_map(|tag| attached::subject(tag)));
     let is_old = |image: &RunImage| by_uid || selection.selects(image, image.created);
     // First, as the tagged images say where they are.
     doomed.splice(..0, replaced::behind(store, heads, &named, is_old)?);
@@ -82,7 +93,12 @@ pub fn left_in(store: &dyn Store, selection: &RunSelection, all: bool) -> Result
 }
 
 /// Images of tasks, and all others; the digests of these are `named`.
-fn read(store: &dyn Store, tags: Vec<String>, named: &mut KeptDigests) -> Result<(Vec<Tagged>, Vec<Tagged>), Error> {
+fn read(
+    store: &dyn Store,
+    tags: &BTreeSet<String>,
+    named: &mut HashSet<Digest>,
+) -> Result<(Vec<Tagged>, Vec<Tagged>), Error> {
+    let tags: Vec<String> = tags.iter().cloned().collect();
     let manifests = threads::for_each(&tags, |_, tag| Ok::<_, Error>(store.manifest(tag)?))?;
     let (mut of_tasks, mut others) = (Vec::new(), Vec::new());
     for (tag, manifest) in tags.into_iter().zip(manifests) {
@@ -90,7 +106,7 @@ fn read(store: &dyn Store, tags: Vec<String>, named: &mut KeptDigests) -> Result
         match RunImage::parse(&manifest) {
             Some(image) if image.is_of_task(&tag) => of_tasks.push(Tagged { tag, image }),
             image => {
-                named.digests.insert(manifest.digest);
+                named.insert(manifest.digest);
                 others.extend(image.map(|image| Tagged { tag, image }));
             }
         }
@@ -123,7 +139,7 @@ fn targets(store: &dyn Store, others: &[Tagged], selection: &RunSelection) -> Re
             continue;
         }
         if is_cache || image::config(store, tag)?.is_some_and(|config| config.lineage.is_some()) {
-            doomed.push(Doomed { tag: Some(tag.clone()), digest: image.digest });
+            doomed.push(Doomed::tagged(tag.clone(), image.digest));
         }
     }
     Ok(doomed)

@@ -1,13 +1,10 @@
 //! What one run left, found from its target.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use super::{
-    Doomed,
-    image::{KeptDigests, RunImage},
-    replaced,
-};
+use super::{Doomed, image::RunImage, replaced};
 use crate::{
+    digest::Digest,
     quote::Line,
     step::StepConfig,
     store::Store,
@@ -32,11 +29,15 @@ struct TargetRun {
 }
 
 /// Snapshots of the run that are still the ones that the target was made from, and images that were replaced. What the
-/// target says is not trusted: each image must say itself what it is.
-pub fn left_by(store: &dyn Store, target: &Target, all: bool) -> Result<Vec<Doomed>, Error> {
+/// target says is not trusted: each image must say itself what it is. `tags` are all of the repository, if it lists them.
+pub fn left_by(
+    store: &dyn Store,
+    target: &Target,
+    tags: Option<&BTreeSet<String>>,
+    all: bool,
+) -> Result<Vec<Doomed>, Error> {
     let run = read(store, target)?;
-    let tags = tags(store);
-    let named = named(store, &run, tags.as_ref())?;
+    let named = named(store, &run, tags)?;
     let mut heads = run.target.replaces.clone();
     let mut doomed = Vec::new();
     for Writer { manifest, order, .. } in &run.writers {
@@ -49,15 +50,15 @@ pub fn left_by(store: &dyn Store, target: &Target, all: bool) -> Result<Vec<Doom
                 continue;
             }
             heads.extend(&snapshot.replaces);
-            doomed.push(Doomed { tag: Some(tag), digest });
+            doomed.push(Doomed::tagged(tag, digest));
         }
         let list = StepConfig::replaced_tag(&run.uid, *order, &run.workspace);
-        if tags.as_ref().is_some_and(|tags| tags.contains(&list))
+        if tags.is_some_and(|tags| tags.contains(&list))
             && let Some(manifest) = store.manifest(&list)?
             && let Some(image) = RunImage::parse(&manifest).filter(|image| image.is_of_task(&list))
         {
             heads.extend(&image.replaces);
-            doomed.push(Doomed { tag: Some(list), digest: image.digest });
+            doomed.push(Doomed::tagged(list, image.digest));
         }
     }
     doomed.retain(|image| {
@@ -72,7 +73,7 @@ pub fn left_by(store: &dyn Store, target: &Target, all: bool) -> Result<Vec<Doom
         doomed.splice(..0, replaced::behind(store, heads, named, |_| true)?);
     }
     if all {
-        doomed.push(Doomed { tag: Some(target.reference()), digest: run.target.digest });
+        doomed.push(Doomed::tagged(target.reference(), run.target.digest));
     }
     Ok(doomed)
 }
@@ -117,20 +118,13 @@ fn snapshot(
     Ok(store.manifest(tag)?.as_ref().and_then(RunImage::parse))
 }
 
-/// All tags; none if the registry does not list them.
-fn tags(store: &dyn Store) -> Option<BTreeSet<String>> {
-    match store.tags() {
-        Ok(tags) => Some(tags.into_iter().collect()),
-        Err(error) => {
-            tracing::warn!("images that were replaced stay, as it is not known whether they have other tags: {error}");
-            None
-        }
-    }
-}
-
 /// Digests under tags other than those of tasks; none if the tags are not known. The UID is what the target says, so a tag
 /// that begins with it is one of a task only if its image says so too.
-fn named(store: &dyn Store, run: &TargetRun, tags: Option<&BTreeSet<String>>) -> Result<Option<KeptDigests>, Error> {
+fn named(
+    store: &dyn Store,
+    run: &TargetRun,
+    tags: Option<&BTreeSet<String>>,
+) -> Result<Option<HashSet<Digest>>, Error> {
     let Some(tags) = tags else { return Ok(None) };
     let prefix = format!("{}.", run.uid);
     let others: Vec<&String> = tags.iter().filter(|tag| !StepConfig::is_task_tag(tag)).collect();
@@ -143,7 +137,5 @@ fn named(store: &dyn Store, run: &TargetRun, tags: Option<&BTreeSet<String>>) ->
         let is_of_task = image.is_some_and(|image| image.is_of_task(tag));
         Ok::<_, Error>(manifest.filter(|_| !is_of_task).map(|manifest| manifest.digest))
     })?;
-    let mut named = KeptDigests::new(tags);
-    named.digests.extend(digests.into_iter().flatten());
-    Ok(Some(named))
+    Ok(Some(digests.into_iter().flatten().collect()))
 }

@@ -1,18 +1,24 @@
 //! Which images are deleted, in a folder.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use super::{
-    Args, Doomed, PruneError, caches,
+    Args, Doomed, PruneError,
+    attached::{self, Attachment},
+    caches,
     image::RunImage,
     parse_repository, prune,
     repository::{self, RunSelection},
 };
 use crate::{
+    digest::Digest,
     step::{StepConfig, cache_tag},
     store::{Store, StoredManifest},
     workspace::{
-        snapshot::image::{CACHE, CACHE_SCOPE, CREATED, EXPIRES, KEEP, Manifest},
+        snapshot::image::{CACHE, CACHE_SCOPE, CREATED, EXPIRES, KEEP, MANIFEST, Manifest},
         tests::{Run, Task, task},
     },
 };
@@ -26,6 +32,17 @@ fn played() -> Run {
         });
     }
     run
+}
+
+fn all_tags(store: &dyn Store) -> BTreeSet<String> {
+    store.tags().unwrap().into_iter().collect()
+}
+
+/// What is deleted of what runs left.
+fn left_in(store: &dyn Store, selection: &RunSelection, all: bool) -> Vec<Doomed> {
+    let tags = all_tags(store);
+    let doomed = repository::left_in(store, &tags, selection, all).unwrap();
+    attached::settle(store, Some(&tags), doomed, all).unwrap()
 }
 
 /// A time that is later than every image.
@@ -50,7 +67,7 @@ fn annotate(store: &dyn Store, tag: &str, name: &str, value: &str) {
 fn a_repository_is_pruned_of_runs_that_are_old() {
     let run = played();
     let store = run.store();
-    let left = |selection: &RunSelection, all: bool| repository::left_in(&*store, selection, all).unwrap();
+    let left = |selection: &RunSelection, all: bool| left_in(&*store, selection, all);
     assert_eq!(tags(&left(&later(), false)), ["replaced", "run.0.ws", "run.1.ws"]);
     assert_eq!(tags(&left(&later(), true)), ["replaced", "run.0.ws", "run.1.ws", "done"]);
     assert_eq!(left(&RunSelection::older_than(std::time::Duration::from_secs(3600)), true), []);
@@ -72,7 +89,7 @@ fn images_go_when_their_own_time_is_over() {
     let store = run.store();
     let left = |hours| {
         let then = Timestamp::now() + SignedDuration::from_hours(hours);
-        repository::left_in(&*store, &RunSelection::Expired(then), false).unwrap()
+        left_in(&*store, &RunSelection::Expired(then), false)
     };
     // They are to be kept for a day; the target, and what it replaced, as long as nobody says otherwise.
     assert_eq!(left(23), []);
@@ -93,13 +110,86 @@ fn images_with_another_name_stay() {
         let StoredManifest { media_type, bytes, .. } = store.manifest(tag).unwrap().unwrap();
         store.put_manifest(name, &media_type, &bytes).unwrap();
     }
-    let left = |all| repository::left_in(&*store, &later(), all).unwrap();
+    let left = |all| left_in(&*store, &later(), all);
     assert_eq!(tags(&left(true)), ["replaced", "run.1.ws"], "done and release are one image");
-    // What was signed is not replaced.
-    let StoredManifest { media_type, bytes, .. } = store.manifest("copy").unwrap().unwrap();
-    let signature = format!("sha256-{}.sig", left(true)[0].digest.hex());
-    store.put_manifest(&signature, &media_type, &bytes).unwrap();
-    assert_eq!(tags(&left(true)), ["run.1.ws"]);
+}
+
+/// A manifest of one layer, under `tag`.
+fn put(store: &dyn Store, tag: &str, layer: &str, subject: Option<Digest>) -> Digest {
+    let blob = store.put_bytes(layer.as_bytes()).unwrap();
+    let describe = |kind: &str| json!({"mediaType": kind, "digest": blob.digest.to_string(), "size": blob.size});
+    let mut manifest = json!({"schemaVersion": 2, "config": describe("application/vnd.oci.image.config.v1+json"), "layers": [describe(layer)]});
+    if let Some(digest) = subject {
+        manifest["subject"] = json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": 1});
+    }
+    store.put_manifest(tag, MANIFEST, manifest.to_string().as_bytes()).unwrap()
+}
+
+const SIGNATURE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+#[test]
+fn what_is_signed_stays_or_goes_with_its_signature() {
+    let run = played();
+    let store = run.store();
+    let digest = |tag: &str| store.digest(tag).unwrap().unwrap();
+    let (snapshot, target) = (digest("run.1.ws"), digest("done"));
+    let replaced = left_in(&*store, &later(), false)[0].digest;
+    let mut attached = Vec::new();
+    for (image, end) in [(snapshot, "sig"), (snapshot, "att"), (target, "sig"), (replaced, "sbom")] {
+        let tag = format!("sha256-{}.{end}", image.hex());
+        let layer = if end == "sig" { SIGNATURE } else { "text/spdx" };
+        attached.push(Attachment { digest: put(&*store, &tag, layer, None), tag: Some(tag) });
+    }
+    assert_eq!(tags(&left_in(&*store, &later(), false)), ["run.0.ws"]);
+    let all = left_in(&*store, &later(), true);
+    assert_eq!(tags(&all), ["replaced", "run.0.ws", "run.1.ws", "done"]);
+    let expected = [&attached[3..], &[], &attached[..2], &attached[2..3]];
+    assert!(all.iter().zip(expected).all(|(image, expected)| image.attached == expected), "{all:?}");
+    // The other runs' images are found behind a signed one when nothing else leads there.
+    store.delete_image("done", &target).unwrap();
+    assert_eq!(tags(&left_in(&*store, &later(), true)), ["replaced", "run.0.ws", "run.1.ws"]);
+}
+
+#[test]
+fn a_tag_that_only_looks_like_a_signature_deletes_nothing_else() {
+    let run = played();
+    let store = run.store();
+    let snapshot = store.digest("run.0.ws").unwrap().unwrap();
+    let release = put(&*store, "v1", "application/vnd.oci.image.layer.v1.tar+gzip", None);
+    let (of_another, own) =
+        (put(&*store, "v2", SIGNATURE, Some(release)), put(&*store, "x", SIGNATURE, Some(snapshot)));
+    let StoredManifest { bytes, media_type, .. } = store.manifest("v1").unwrap().unwrap();
+    store.put_manifest(&format!("sha256-{}.sig", snapshot.hex()), &media_type, &bytes).unwrap();
+    // The list of the Referrers Tag Schema: only one of these says that it belongs to the image.
+    let list: Vec<Value> = [release, of_another, own]
+        .iter()
+        .map(|digest| json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": 1}))
+        .collect();
+    let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": list}).to_string();
+    let schema = format!("sha256-{}", snapshot.hex());
+    let index = store.put_manifest(&schema, INDEX, list.as_bytes()).unwrap();
+    let doomed = left_in(&*store, &later(), true);
+    let found = doomed.iter().find(|image| image.digest == snapshot).unwrap();
+    let expected = [Attachment { tag: None, digest: own }, Attachment { tag: Some(schema), digest: index }];
+    assert_eq!(found.attached, expected);
+}
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+#[test]
+fn tags_of_what_is_attached() {
+    let hex = "0".repeat(64);
+    for (tag, is_one) in [
+        (format!("sha256-{hex}"), true),
+        (format!("sha256-{hex}.sig"), true),
+        (format!("sha256-{hex}.att"), true),
+        (format!("sha256-{hex}.exe"), false),
+        (format!("sha256-{hex}0.sig"), false),
+        ("sha256-.sig".to_owned(), false),
+        ("v1".to_owned(), false),
+    ] {
+        assert_eq!(attached::subject(&tag).map(|digest| digest.hex()), is_one.then(|| hex.clone()), "{tag}");
+    }
 }
 
 #[test]
@@ -107,10 +197,10 @@ fn a_run_that_keeps_all_is_deleted_only_if_asked_for() {
     let run = played();
     let store = run.store();
     annotate(&*store, "run.0.ws", KEEP, "all");
-    assert_eq!(tags(&repository::left_in(&*store, &later(), false).unwrap()), ["replaced", "run.1.ws"]);
-    let all = repository::left_in(&*store, &later(), true).unwrap();
+    assert_eq!(tags(&left_in(&*store, &later(), false)), ["replaced", "run.1.ws"]);
+    let all = left_in(&*store, &later(), true);
     assert_eq!(tags(&all), ["replaced", "run.0.ws", "run.1.ws", "done"]);
-    let named = repository::left_in(&*store, &RunSelection::Run("run".to_owned()), false).unwrap();
+    let named = left_in(&*store, &RunSelection::Run("run".to_owned()), false);
     assert_eq!(tags(&named), ["replaced", "run.0.ws", "run.1.ws"]);
 }
 
@@ -167,16 +257,16 @@ fn the_newest_caches_of_each_path_and_scope_stay() {
     // What only looks like one, and one with a second tag.
     let StoredManifest { bytes: tagged, .. } = store.manifest(&main[0]).unwrap().unwrap();
     store.put_manifest("cache.0123456789ab.x.0123456789ab", &media_type, &bytes).unwrap();
-    assert_eq!(tags(&caches::beyond(&*store, 1).unwrap()), [&main[1], &main[0]]);
-    assert_eq!(tags(&caches::beyond(&*store, 3).unwrap()), [] as [&str; 0]);
-    assert_eq!(caches::beyond(&*store, 0).unwrap().len(), 5);
+    assert_eq!(tags(&caches::beyond(&*store, &all_tags(&*store), 1).unwrap()), [&main[1], &main[0]]);
+    assert_eq!(tags(&caches::beyond(&*store, &all_tags(&*store), 3).unwrap()), [] as [&str; 0]);
+    assert_eq!(caches::beyond(&*store, &all_tags(&*store), 0).unwrap().len(), 5);
     store.put_manifest("v1", &media_type, &tagged).unwrap();
-    assert_eq!(tags(&caches::beyond(&*store, 1).unwrap()), [&main[1]]);
+    assert_eq!(tags(&caches::beyond(&*store, &all_tags(&*store), 1).unwrap()), [&main[1]]);
     annotate(&*store, &other, EXPIRES, "1d");
-    let expired = repository::left_in(&*store, &RunSelection::Expired(Timestamp::now()), false).unwrap();
+    let expired = left_in(&*store, &RunSelection::Expired(Timestamp::now()), false);
     assert_eq!(tags(&expired), [&other], "it says until when it is to be kept");
     // What a run left is another matter.
-    let left = repository::left_in(&*store, &later(), true).unwrap();
+    let left = left_in(&*store, &later(), true);
     let left = tags(&left);
     assert!(left.contains(&"run.1.ws"), "{left:?}");
     assert!(!main.iter().chain([&feature, &other]).any(|tag| left.contains(&tag.as_str())), "{left:?}");
@@ -195,12 +285,11 @@ fn tags_of_tasks() {
         (uid.to_owned(), false, false),
     ] {
         let annotations = serde_json::json!({"dev.tekton-wrap.run": uid, "dev.tekton-wrap.workspace": "ws"});
-        let config =
-            serde_json::json!({"mediaType": "x", "digest": crate::digest::Digest::of(b"").to_string(), "size": 0});
+        let config = serde_json::json!({"mediaType": "x", "digest": Digest::of(b"").to_string(), "size": 0});
         let manifest =
             serde_json::json!({"schemaVersion": 2, "config": config, "layers": [], "annotations": annotations});
         let bytes = manifest.to_string().into_bytes();
-        let stored = StoredManifest { digest: crate::digest::Digest::of(&bytes), media_type: String::new(), bytes };
+        let stored = StoredManifest { digest: Digest::of(&bytes), media_type: String::new(), bytes };
         assert_eq!(
             (StepConfig::is_task_tag(&tag), RunImage::parse(&stored).unwrap().is_of_task(&tag)),
             (looks, is),

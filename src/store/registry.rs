@@ -5,7 +5,7 @@
 //! | `session`, `operation` | requests: authorization, redirects |
 //! | `ambient` | the identity that a cloud gives |
 //! | `auth`, `candidates`, `challenge`, `token`, `realm` | Basic and Bearer authentication, and where credentials may be sent |
-//! | `manifests`, `tags`, `deletion` | images |
+//! | `manifests`, `tags`, `referrers`, `deletion` | images |
 //! | `upload`, `download`, `mirror` | blobs, streaming |
 //! | `error_response` | messages |
 //!
@@ -24,6 +24,7 @@ mod manifests;
 mod mirror;
 mod operation;
 mod realm;
+mod referrers;
 mod session;
 mod tags;
 mod token;
@@ -99,6 +100,10 @@ impl Store for RegistryStore {
 
     fn tags(&self) -> Result<Vec<String>, StoreError> {
         self.session.tags()
+    }
+
+    fn referrers(&self, digest: &Digest) -> Result<Vec<Digest>, StoreError> {
+        self.session.referrers(digest)
     }
 
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError> {

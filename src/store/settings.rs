@@ -19,18 +19,27 @@ pub struct RegistrySettings {
     pub ca: Vec<PathBuf>,
     /// Registries (host[:port]) that may be asked over plain HTTP; always: loopback and names that end in .local;
     /// comma-separated
-    #[arg(long, global = true, value_name = "HOST", env = "TEKTON_WRAP_INSECURE", value_delimiter = ',')]
+    #[arg(long, global = true, value_name = "HOST", env = "TEKTON_WRAP_INSECURE", value_delimiter = ',', value_parser = host)]
     pub insecure: Vec<String>,
     /// A pull-through registry, [http://]host[:port][/prefix], that blobs are read from first, without credentials
     #[arg(long, global = true, value_name = "HOST", env = "TEKTON_WRAP_MIRROR")]
     pub mirror: Option<MirrorAddress>,
     /// Hosts of token servers that may get passwords although the registry is on another site; comma-separated
-    #[arg(long, global = true, value_name = "HOST", env = "TEKTON_WRAP_TOKEN_HOSTS", value_delimiter = ',')]
+    #[arg(long, global = true, value_name = "HOST", env = "TEKTON_WRAP_TOKEN_HOSTS", value_delimiter = ',', value_parser = host)]
     pub token_hosts: Vec<String>,
     /// A folder with a mounted Secret, whose credentials are tried first: of registries (.dockerconfigjson, .dockercfg or
     /// config.json) or of a cloud (docs/stores.md)
     #[arg(long, global = true, value_name = "DIR", env = "TEKTON_WRAP_REGISTRY_SECRET")]
     pub registry_secret: Option<PathBuf>,
+}
+
+/// `host[:port]`; an address of it alone is taken for it. Empty ones are none.
+fn host(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
+    let host = host.strip_suffix('/').unwrap_or(host);
+    let is_host = host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b));
+    if is_host { Ok(host.to_owned()) } else { Err("it has to be host or host:port".to_owned()) }
 }
 
 static OF_PROCESS: OnceLock<RegistrySettings> = OnceLock::new();
@@ -57,5 +66,27 @@ impl RegistrySettings {
             let problem = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
             StoreError::Settings { problem }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for (text, expected) in [
+            ("a.io", Some("a.io")),
+            (" a.io:5000 ", Some("a.io:5000")),
+            ("http://a.io:5000/", Some("a.io:5000")),
+            ("https://[::1]:5000", Some("[::1]:5000")),
+            ("", Some("")),
+            ("a.io/me", None),
+            ("a b", None),
+            ("ftp://a.io", None),
+            ("user@a.io", None),
+        ] {
+            assert_eq!(host(text).ok().as_deref(), expected, "{text:?}");
+        }
     }
 }

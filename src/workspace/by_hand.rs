@@ -36,7 +36,7 @@ pub fn restore_image(source: &str, dir: &Path, baseline: Option<&Path>) -> Resul
 /// that was restored.
 pub fn save_dir(dir: &Path, target: &str, baseline: Option<&Path>) -> Result<(), Error> {
     let start = Instant::now();
-    let to = target.parse::<Target>()?;
+    let to = Target::to_write(target)?;
     let store = store::open(&to)?;
     let mut lineage = baseline::input(baseline)?.lineage;
     let progress = Progress::new(Action::Save, target);

@@ -5,6 +5,7 @@
 //! | [`tree`] | open directories, attributes |
 //! | [`access`] | ways to directories, also where modes are in the way |
 //! | [`handle`] | one file, whatever happens to its name |
+//! | [`descent`] | the directories down to one, of which few are held open |
 //! | [`walk`] | a walk through a tree, in tree order |
 //! | [`extract`] | makes files and directories |
 //! | [`attributes`] | what files and directories get beside their content |
@@ -14,6 +15,7 @@
 
 pub mod access;
 pub mod attributes;
+pub mod descent;
 pub mod extract;
 pub mod handle;
 pub mod mounts;

@@ -92,6 +92,24 @@ fn locked_files_and_directories_come_back_as_they_were() {
     [from, to].iter().for_each(|root| seen::open_up(root));
 }
 
+/// Each of them is held until its mode is set back: more than a process may have open at first.
+#[test]
+fn many_locked_directories() {
+    let folder = folder();
+    let image = format!("dir://{}:x", own(folder.path(), USERS[0], "store"));
+    let left = own(folder.path(), USERS[0], "from");
+    let from = folder.path().join("from");
+    let make = "for i in $(seq 300); do mkdir d$i; echo $i > d$i/f; chmod 0 d$i; done";
+    assert!(run(USERS[0], &from, "sh", &["-ec", make]).status.success());
+    let script = format!("ulimit -Sn 100 && exec ./tekton-wrap save {left} {image}");
+    let output = run(USERS[0], folder.path(), "sh", &["-ec", &script]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains(": 300 files, "), "{said}");
+    let mode = |i: u32| fs::metadata(from.join(format!("d{i}"))).unwrap().permissions().mode() & 0o777;
+    assert!((1..=300).all(|i| mode(i) == 0));
+    seen::open_up(&from);
+}
+
 #[test]
 fn a_file_that_may_not_be_read_is_named_and_nothing_is_stored() {
     if !is_root() {

@@ -89,6 +89,30 @@ fn lines_of_json_have_stable_fields() {
     );
 }
 
+/// Everything that is no directory counts, by name: links too.
+#[test]
+fn save_restore_and_inspect_count_the_same() {
+    let place = Place::new();
+    let (tree, image, copy) = (place.path("tree"), place.image("one"), place.path("copy"));
+    fs::create_dir_all(tree.join("d/empty")).unwrap();
+    fs::write(tree.join("d/b"), "more").unwrap();
+    fs::hard_link(tree.join("a"), tree.join("d/same")).unwrap();
+    std::os::unix::fs::symlink("a", tree.join("link")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, tree.join("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    let saved = stderr(&run(&["save", text(&tree), &image], &[]));
+    let restored = stderr(&run(&["restore", &image, text(&copy)], &[]));
+    assert!(saved.contains(": 5 files, 16 B, 0 deleted in 1 layer of "), "{saved}");
+    assert!(restored.contains(": 5 files, 16 B from 1 layer in "), "{restored}");
+    let report: Value = serde_json::from_slice(&run(&["inspect", &image, "-o", "json"], &[]).stdout).unwrap();
+    for held in [&report["total"], &report["tasks"][0]["added"]] {
+        assert_eq!((&held["files"], &held["bytes"]), (&5.into(), &16.into()), "{report}");
+    }
+    assert_eq!(report["total"]["directories"], 2, "{report}");
+    let described = String::from_utf8(run(&["inspect", &image], &[]).stdout).unwrap();
+    assert!(described.contains("5 files and 2 directories, 16 B in 1 layer"), "{described}");
+}
+
 #[test]
 fn what_is_used_wrongly_is_said_and_changes_nothing() {
     let place = Place::new();
@@ -142,4 +166,44 @@ fn a_reader_that_goes_away_is_no_error() {
     let args = ["-o", "pipefail", "-c", script, env!("CARGO_BIN_EXE_tekton-wrap"), &image];
     let output = Command::new("bash").args(args).output().unwrap();
     assert_eq!(stderr(&output), "0\n");
+}
+
+/// Few of the directories on the way down are held open.
+#[test]
+fn a_tree_may_be_deeper_than_files_may_be_open() {
+    const DEPTH: usize = 1200;
+    let place = Place::new();
+    let (tree, image, copy, state) = (place.path("tree"), place.image("deep"), place.path("copy"), place.path("state"));
+    let limited = |args: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_tekton-wrap")]).args(args);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    // As deep as a path may be long, and below it once more.
+    let script = "for half in 1 2; do i=0; while [ $i -lt $1 ]; do echo $i >f; mkdir d; cd d; i=$((i + 1)); done; done";
+    let made =
+        Command::new("sh").args(["-c", script, "sh", &(DEPTH / 2).to_string()]).current_dir(&tree).output().unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
+    let saved = limited(&["save", text(&tree), &image]);
+    assert!(saved.contains(&format!("saved {image}: {} files,", DEPTH + 1)), "{saved}");
+    let restored = limited(&["restore", &image, text(&copy), "--baseline", text(&state)]);
+    assert!(restored.contains(&format!("restored {image}: {} files,", DEPTH + 1)), "{restored}");
+    let deepest = copy.join("d/".repeat(DEPTH));
+    fs::write(deepest.join("new"), "new").unwrap();
+    let changed = place.image("changed");
+    let saved = limited(&["save", text(&copy), &changed, "--baseline", text(&state)]);
+    assert!(saved.contains(&format!("saved {changed}: 1 file, 3 B, 0 deleted")), "{saved}");
+    let listed = String::from_utf8(run(&["inspect", &changed, "--tree"], &[]).stdout).unwrap();
+    assert_eq!(listed.lines().count(), 2 * DEPTH + 3, "the root, all directories, their files, `a` and `new`");
+    // What is in the way goes, however deep it is. It also clears up: other programs can't always remove this.
+    for folder in [&tree, &copy] {
+        let flat = place.path("flat");
+        fs::create_dir_all(&flat).unwrap();
+        fs::write(flat.join("d"), "").unwrap();
+        limited(&["save", text(&flat), &place.image("flat")]);
+        limited(&["restore", &place.image("flat"), text(folder)]);
+        assert!(folder.join("d").is_file());
+    }
 }

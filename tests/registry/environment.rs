@@ -160,7 +160,18 @@ fn settings_that_can_t_be_used() {
     for (variable, value, says) in [
         ("TEKTON_WRAP_RETRY_FOR", "soon", "invalid value 'soon' for '--retry-for <TIME>'"),
         ("TEKTON_WRAP_MIRROR", "a b", "invalid value 'a b' for '--mirror <HOST>'"),
-        ("TEKTON_WRAP_CA", "/absent", "/absent, named by --ca or TEKTON_WRAP_CA, holds no certificate in PEM form"),
+        (
+            "TEKTON_WRAP_CA",
+            "/absent",
+            "/absent, named by --ca or TEKTON_WRAP_CA, can't be read: No such file or directory",
+        ),
+        ("TEKTON_WRAP_CA", "/dev/null", "/dev/null, named by --ca or TEKTON_WRAP_CA, holds no certificate in PEM form"),
+        ("TEKTON_WRAP_INSECURE", "a/b", "invalid value 'a/b' for '--insecure <HOST>': it has to be host or host:port"),
+        (
+            "TEKTON_WRAP_TOKEN_HOSTS",
+            "a.io,b c",
+            "invalid value 'b c' for '--token-hosts <HOST>': it has to be host or host:port",
+        ),
         ("HTTPS_PROXY", "http://", "the proxy in HTTPS_PROXY can't be used: it has to be http://"),
         ("HTTPS_PROXY", "socks5://user:hunter2@a:1", "the proxy in HTTPS_PROXY can't be used: only http and https"),
     ] {

@@ -19,6 +19,7 @@ mod prune;
 mod requests;
 mod rsync;
 mod s3;
+mod signatures;
 mod soak;
 mod tools;
 mod uploads;

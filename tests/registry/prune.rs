@@ -4,7 +4,8 @@ use std::process::Command;
 
 use super::*;
 
-fn run(args: &[&str], env: &[(&str, String)]) -> (bool, String, String) {
+/// Whether the program succeeded, and its output and error.
+pub fn run(args: &[&str], env: &[(&str, String)]) -> (bool, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tekton-wrap"));
     let output = command.args(args).envs(env.iter().map(|(name, value)| (name, value))).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -12,7 +13,7 @@ fn run(args: &[&str], env: &[(&str, String)]) -> (bool, String, String) {
 }
 
 /// Two parallel tasks save a workspace each as the injected step does it.
-fn play(folder: &Path, target: &str) {
+pub fn play(folder: &Path, target: &str) {
     for (order, task) in ["one", "two"].iter().enumerate() {
         let dir = folder.join(task);
         fs::create_dir_all(&dir).unwrap();

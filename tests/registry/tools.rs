@@ -226,6 +226,58 @@ fn other_tools_see_the_same() {
     }
 }
 
+/// What podman mounts, and what is restored from the image layout that oras copies, of a target with deletions.
+#[test]
+fn podman_and_oras_read_a_target() {
+    let run = Run::new("zstd");
+    run.play(run.step(0, &[], None), |dir| {
+        ["gone", "kept", "d/x", "d/y"].iter().for_each(|path| write(dir, path, path));
+        fs::hard_link(dir.join("kept"), dir.join("name")).unwrap();
+    });
+    run.play(run.step(1, &[0], None), |dir| {
+        fs::remove_file(dir.join("gone")).unwrap();
+        fs::remove_dir_all(dir.join("d")).unwrap();
+        write(dir, "d/new", "new");
+        chmod(dir, "kept", 0o755);
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    restore_image(&run.target, &place("ours"), None).unwrap();
+    let ours = list(&place("ours"));
+    match support::assets::built("oras") {
+        None => eprintln!("skipped: oras, which tests/assets/build oras builds"),
+        Some(oras) => {
+            let layout = format!("{}:v1", place("layout").display());
+            let copy = ["copy", "--from-plain-http", &run.target, "--to-oci-layout", &layout];
+            crate::tools::run(Command::new(oras).args(copy));
+            restore_image(&format!("dir://{layout}"), &place("by-oras"), None).unwrap();
+            assert_eq!(ours, list(&place("by-oras")), "oras copy");
+        }
+    }
+    // Mounting takes root, or a user namespace of podman's own.
+    if fs::metadata("/proc/self").unwrap().uid() != 0 || Command::new("podman").arg("--version").output().is_err() {
+        eprintln!("skipped: podman as root");
+        return;
+    }
+    fs::write(place("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
+    let podman = |args: &[&str]| {
+        let mut command = Command::new("podman");
+        command
+            .args(["--storage-driver", "vfs", "--root"])
+            .arg(place("storage"))
+            .arg("--runroot")
+            .arg(place("running"));
+        let output = command.args(args).env("XDG_RUNTIME_DIR", folder.path()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let policy = place("policy.json");
+    podman(&["pull", "--quiet", "--tls-verify=false", "--signature-policy", policy.to_str().unwrap(), &run.target]);
+    let mounted = podman(&["image", "mount", &run.target]);
+    assert_eq!(ours, list(Path::new(&mounted)), "podman image mount");
+    podman(&["image", "unmount", &run.target]);
+}
+
 /// `crane export` overlooks the deletion of a directory that a higher layer has again, unless the target corrects it.
 #[test]
 fn a_directory_that_was_deleted_and_made_again() {

@@ -310,7 +310,7 @@ fn refused_with_a_sentence() {
             RUN,
             target,
             json!("not an image"),
-            r#"param "target" of resolver wrap: "not an image" is not an image reference: the repository "library/not an image" may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'"#,
+            r#"param "target" of resolver wrap: "not an image" is not an image reference: the repository "not an image" may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'"#,
         ),
         (
             RUN,

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::{PluginError, stored::StoredRun};
 use crate::{
     inspect::{
-        changes::{self, Amount, ChangeKind, Summary},
+        changes::{Amount, ChangeKind, Summary},
+        history,
         holding::Holding,
         listing::What,
         source::{ImageKind, InspectedImage},
@@ -144,7 +145,7 @@ fn saved(image: &InspectedImage, rows: usize) -> Result<BTreeMap<u32, ShownSave>
     let writers = &image.lineage.writers;
     let mut found: Vec<(Summary, ChangeTreeBuilder)> =
         writers.iter().map(|_| (Summary::default(), ChangeTreeBuilder::new(rows))).collect();
-    changes::each(&image.view()?, &mut |writer, before, after| {
+    history::each(&image.view()?, &mut |writer, before, after| {
         let (Some((summary, tree)), Some(entry)) = (found.get_mut(writer), after.or(before)) else { return Ok(()) };
         let Some(change) = summary.add(before, after).filter(|_| !entry.path.is_root()) else { return Ok(()) };
         let bytes = after.map_or(0, Entry::own_size);

@@ -45,6 +45,14 @@ impl<T> CredentialCache<T> {
         Ok(found)
     }
 
+    /// What `is_refused` is not used any more: the next one who asks searches anew.
+    pub fn refused(&self, is_refused: impl FnOnce(&T) -> bool) {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cached.as_ref().and_then(|found| found.keys.as_ref()).is_some_and(is_refused) {
+            *cached = None;
+        }
+    }
+
     /// `found` was refused as expired: the next one who asks searches anew. False if there was nothing to refuse.
     pub fn expired(&self, found: &Arc<Obtained<T>>) -> bool {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,5 +91,9 @@ mod tests {
         assert_eq!(get(5, None).keys, Some(5));
         assert!(cache.expired(&third), "another thread has searched meanwhile");
         assert_eq!(get(6, None).keys, Some(5));
+        cache.refused(|number| *number == 4);
+        assert_eq!(get(7, None).keys, Some(5), "another one was refused");
+        cache.refused(|number| *number == 5);
+        assert_eq!(get(8, None).keys, Some(8));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{CredentialCache, Problem, aws, google};
-use crate::store::rsync;
+use crate::store::{credentials::Credential, rsync};
 
 /// The variables that clouds' tools read, and a mounted Secret whose keys are such variables and go before them. Copies
 /// share the credentials that were fetched.
@@ -22,6 +22,8 @@ struct Inner {
     anonymous: bool,
     aws: CredentialCache<aws::Keys>,
     google: CredentialCache<google::AccessToken>,
+    /// By host.
+    registries: Mutex<HashMap<String, Arc<CredentialCache<Credential>>>>,
 }
 
 impl Environment {
@@ -101,6 +103,12 @@ impl Environment {
     /// Access tokens of Google that were fetched.
     pub fn google_cache(&self) -> &CredentialCache<google::AccessToken> {
         &self.0.google
+    }
+
+    /// Credentials that a cloud gave for its registry at `host`.
+    pub fn registry_cache(&self, host: &str) -> Arc<CredentialCache<Credential>> {
+        let mut caches = self.0.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        caches.entry(host.to_owned()).or_default().clone()
     }
 
     fn in_secret(&self, name: &str) -> Option<String> {

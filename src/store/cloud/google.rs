@@ -109,8 +109,9 @@ fn of_machine(environment: &Environment, fetch: &Fetch) -> Result<Option<AccessT
 }
 
 fn parse(what: &str, text: &str) -> Result<AccessToken, Problem> {
-    let answer: TokenAnswer = serde_json::from_str(text)
-        .map_err(|_| Problem::lasting(format!("{what} gave an unexpected response: no token in it")))?;
+    let answer = serde_json::from_str(text).ok().filter(|answer: &TokenAnswer| !answer.access_token.is_empty());
+    let answer =
+        answer.ok_or_else(|| Problem::lasting(format!("{what} gave an unexpected response: no token in it")))?;
     let lifetime = answer.expires_in.map(Duration::from_secs);
     let expires = lifetime.and_then(|lifetime| SystemTime::now().checked_add(lifetime));
     Ok(AccessToken { secret: answer.access_token, expires })

@@ -39,9 +39,12 @@ pub fn roots(authorities: &[PathBuf]) -> Result<Vec<Certificate<'static>>, Store
         let (file, folder) = if path.is_dir() { (None, Some(path.as_path())) } else { (Some(path.as_path()), None) };
         let loaded = rustls_native_certs::load_certs_from_paths(file, folder);
         if loaded.certs.is_empty() {
-            let why = loaded.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
-            let problem =
-                format!("{}, named by --ca or TEKTON_WRAP_CA, holds no certificate in PEM form{why}", path.display());
+            let wrong = match (path.metadata(), loaded.errors.first()) {
+                (Err(error), _) => format!("can't be read: {error}"),
+                (_, Some(error)) => format!("holds no certificate in PEM form: {error}"),
+                (_, None) => "holds no certificate in PEM form".to_owned(),
+            };
+            let problem = format!("{}, named by --ca or TEKTON_WRAP_CA, {wrong}", path.display());
             return Err(StoreError::Settings { problem });
         }
         roots.extend(loaded.certs.iter().map(|c| Certificate::from_der(c).to_owned()));

@@ -5,31 +5,32 @@
 //! |---|---|---|
 //! | [`aws`] | Amazon ECR | access keys as AWS' own tools find them, such as IAM roles for service accounts |
 //! | [`azure`] | Azure Container Registry | a workload identity's federated token |
-//! | [`google`] | Artifact Registry, gcr.io | the service account of the metadata server |
+//! | [`google`] | Artifact Registry, gcr.io | access tokens as Google's own tools find them, such as that of the metadata server |
 
 mod aws;
 mod azure;
 mod google;
 
+use std::{sync::Arc, time::SystemTime};
+
 use crate::store::{
     HttpOptions, StoreError, StoreOptions,
-    cloud::{Environment, Fetch, Problem},
+    cloud::{Environment, Fetch, Obtained, Problem},
     credentials::{Credential, FoundCredentials},
 };
 
-/// Access to the identity of this workload.
+/// Access to the identity of this workload. What was fetched is kept in the environment, for all stores of the process.
 #[derive(Clone, Debug)]
 pub struct Ambient {
     environment: Environment,
     fetch: Fetch,
 }
 
-/// An identity's credential.
-#[derive(Debug, PartialEq, Eq)]
-struct CloudIdentity {
-    credential: Credential,
-    /// A clause that names where it is from.
-    origin: &'static str,
+/// A registry of a cloud.
+enum CloudRegistry {
+    Amazon(aws::Registry),
+    Azure,
+    Google,
 }
 
 impl Ambient {
@@ -43,37 +44,71 @@ impl Ambient {
         Ok(Self { environment, fetch: Fetch::new(http)? })
     }
 
-    /// Adds the identity's credential for `registry` to `found` if that is empty. An identity that can't be used is no
-    /// error: the registry may be public. The reason is added to what is said if it is not.
+    /// Adds the identity's credential for `registry` (`host[:port]`) to `found` if that is empty. An identity that can't be
+    /// used is no error: the registry may be public. The reason is added to what is said if it is not.
     pub fn complete(&self, registry: &str, found: FoundCredentials) -> FoundCredentials {
         if !found.candidates.is_empty() || self.environment.is_anonymous() {
             return found;
         }
-        match self.find(registry) {
-            Ok(Some(CloudIdentity { credential, origin })) => FoundCredentials {
-                candidates: vec![credential],
-                searched: format!("check the rights of the identity of this workload ({origin})"),
+        let host = registry.to_ascii_lowercase();
+        let Some(cloud) = CloudRegistry::of(&host) else { return found };
+        match self.find(&cloud, &host) {
+            Ok(obtained) => match &obtained.keys {
+                Some(credential) => {
+                    FoundCredentials { candidates: vec![credential.clone()], searched: obtained.searched.clone() }
+                }
+                None => found,
             },
-            Ok(None) => found,
             Err(problem) => FoundCredentials { searched: format!("{}; {}", found.searched, problem.clause), ..found },
         }
     }
 
-    /// The identity for `registry` (`host[:port]`); none if it is not a registry of a cloud, or if there is no identity.
-    fn find(&self, registry: &str) -> Result<Option<CloudIdentity>, Problem> {
-        let Self { environment, fetch } = self;
+    /// `registry` refused all of these: if the identity's credential is one of them it is fetched anew the next time.
+    pub fn refused(&self, registry: &str, candidates: &[Credential]) {
         let host = registry.to_ascii_lowercase();
-        if let Some(registry) = aws::Registry::parse(&host) {
-            return aws::credential(&registry, environment, fetch);
+        match CloudRegistry::of(&host) {
+            Some(CloudRegistry::Amazon(_) | CloudRegistry::Azure) => {
+                self.environment.registry_cache(&host).refused(|credential| candidates.contains(credential));
+            }
+            Some(CloudRegistry::Google) => {
+                let is_refused = |token: &_| candidates.contains(&google::credential(token));
+                self.environment.google_cache().refused(is_refused);
+            }
+            None => {}
         }
-        if azure::is_registry(&host) {
-            return azure::credential(&format!("https://{host}"), &host, environment, fetch);
-        }
-        if google::is_registry(&host) {
-            return google::credential(environment, fetch);
-        }
-        Ok(None)
     }
+
+    /// The identity's credential, or the one that was fetched before.
+    fn find(&self, cloud: &CloudRegistry, host: &str) -> Result<Arc<Obtained<Credential>>, Problem> {
+        let Self { environment, fetch } = self;
+        let cache = environment.registry_cache(host);
+        match cloud {
+            CloudRegistry::Amazon(registry) => cache.get(|| aws::obtain(registry, environment, fetch)),
+            CloudRegistry::Azure => cache.get(|| azure::obtain(&format!("https://{host}"), host, environment, fetch)),
+            // Buckets have the same token: it is kept with theirs.
+            CloudRegistry::Google => google::obtain(environment, fetch).map(Arc::new),
+        }
+    }
+}
+
+impl CloudRegistry {
+    fn of(host: &str) -> Option<Self> {
+        let amazon = aws::Registry::parse(host).map(Self::Amazon);
+        let azure = || azure::is_registry(host).then_some(Self::Azure);
+        let google = || google::is_registry(host).then_some(Self::Google);
+        amazon.or_else(azure).or_else(google)
+    }
+}
+
+/// What a cloud gave: `origin` names the identity in sentences.
+fn obtained(credential: Credential, expires: Option<SystemTime>, origin: &str) -> Obtained<Credential> {
+    let searched = format!("check the rights of the identity of this workload ({origin})");
+    Obtained { keys: Some(credential), expires, searched, secrets: Vec::new() }
+}
+
+/// There is no identity.
+fn nobody() -> Obtained<Credential> {
+    Obtained { keys: None, expires: None, searched: String::new(), secrets: Vec::new() }
 }
 
 /// The string `name` in a JSON response of `what`.

@@ -76,6 +76,9 @@ impl Candidates {
             return false;
         }
         state.renewed = true;
+        if let Some(ambient) = &self.ambient {
+            ambient.refused(&self.registry, &state.found.candidates);
+        }
         match search(&self.credentials, self.ambient.as_ref(), &self.registry, &self.repository) {
             Ok(found) if !found.candidates.is_empty() && found.candidates != state.found.candidates => {
                 (state.found, state.turn) = (found, 0);

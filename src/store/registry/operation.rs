@@ -7,6 +7,7 @@ pub enum Operation {
     StoreManifest,
     DeleteImage,
     ListTags,
+    ListReferrers,
     FindBlob,
     ReadBlob,
     UploadBlob,
@@ -23,6 +24,7 @@ impl Operation {
             Self::StoreManifest => "storing the manifest",
             Self::DeleteImage => "deleting the image",
             Self::ListTags => "listing the tags",
+            Self::ListReferrers => "listing what belongs to the image",
             Self::FindBlob => "looking for a blob",
             Self::ReadBlob => "reading a blob",
             Self::UploadBlob => "uploading a blob",
@@ -35,7 +37,7 @@ impl Operation {
     /// The right that it takes; follows "the right to" in a sentence.
     pub fn right(self) -> &'static str {
         match self {
-            Self::ReadManifest | Self::ListTags | Self::FindBlob | Self::ReadBlob => "pull from",
+            Self::ReadManifest | Self::ListTags | Self::ListReferrers | Self::FindBlob | Self::ReadBlob => "pull from",
             Self::StoreManifest | Self::UploadBlob | Self::MountBlob | Self::CancelUpload => "push to",
             Self::DeleteImage => "delete in",
             Self::GetToken => "use",

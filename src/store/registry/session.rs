@@ -10,7 +10,9 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, 
 use ureq::{Body, SendBody};
 
 use self::{failures::transient, scheme::Scheme};
-use super::{auth::Auth, error_response::says_expired_token, operation::Operation, upload::Upload};
+use super::{
+    auth::Auth, error_response::says_expired_token, operation::Operation, referrers::Unlisted, upload::Upload,
+};
 use crate::{
     store::net::{
         blocks::BlockReader,
@@ -36,6 +38,8 @@ pub struct Session {
     pub upload: Upload,
     /// Limits the concurrent requests and uploads of this process to the registry.
     pub pressure: Arc<Pressure>,
+    /// Whether this registry lists referrers.
+    pub unlisted: Unlisted,
     options: SessionOptions,
     scheme: Scheme,
 }
@@ -89,7 +93,14 @@ impl Session {
     /// For the repository of `image`. Nothing is sent yet.
     pub fn new(image: ImageReference, options: SessionOptions) -> Self {
         let pressure = Pressure::of(&image.registry);
-        Self { image, upload: Upload::default(), pressure, options, scheme: Scheme::default() }
+        Self {
+            image,
+            upload: Upload::default(),
+            pressure,
+            unlisted: Unlisted::default(),
+            options,
+            scheme: Scheme::default(),
+        }
     }
 
     /// `<registry>/<repository>:<tag>` or `…@<digest>`, for errors.

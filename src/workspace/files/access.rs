@@ -13,6 +13,7 @@ use rustix::{
 };
 
 use super::{
+    descent::Descent,
     handle::{Handle, allow},
     tree::{Dir, READ, is_root},
 };
@@ -26,15 +27,17 @@ pub struct DirAccess {
     changed: Mutex<Vec<Handle>>,
 }
 
-/// Keeps the directories on the way to the last one asked for open, so that going through a tree in tree order opens
-/// each directory once.
+/// Keeps the last directories on the way to the last one asked for open, so that going through a tree in tree order opens each
+/// directory once.
 pub struct Cursor {
     access: Arc<DirAccess>,
     root: Dir,
     /// The path of the innermost directory that is open.
     at: Vec<u8>,
-    /// The directories on the way to it: the length of the path of each, and itself.
-    open: Vec<(usize, Dir)>,
+    /// The directories on the way to it.
+    way: Descent,
+    /// The length of the path of each of them.
+    lengths: Vec<usize>,
 }
 
 impl DirAccess {
@@ -93,7 +96,7 @@ impl Drop for DirAccess {
 impl Cursor {
     /// A cursor at the directory `path`.
     pub fn new(path: &Path, access: Arc<DirAccess>) -> io::Result<Self> {
-        Ok(Self { access, root: Dir::open_root(path)?, at: Vec::new(), open: Vec::new() })
+        Ok(Self { access, root: Dir::open_root(path)?, at: Vec::new(), way: Descent::default(), lengths: Vec::new() })
     }
 
     /// The open directory at `path`.
@@ -114,7 +117,8 @@ impl Cursor {
 
     /// Forgets what is open: for when directories were replaced.
     pub fn forget(&mut self) {
-        self.open.clear();
+        self.way = Descent::default();
+        self.lengths.clear();
     }
 
     /// Opens the directory at `path`, names joined by `/`.
@@ -122,8 +126,12 @@ impl Cursor {
         let ends_name = |len: usize| matches!(path.get(len), None | Some(b'/'));
         let same = shared_prefix(&self.at, path);
         // Of the directories within the part that is the same only the last one may end within a name.
-        self.open.truncate(self.open.partition_point(|(len, _)| *len <= same && ends_name(*len)));
-        let known = self.open.last().map_or(0, |(len, _)| *len);
+        self.lengths.truncate(self.lengths.partition_point(|len| *len <= same && ends_name(*len)));
+        if self.way.truncate(self.lengths.len()).is_err() {
+            // Whatever is there now is found from the root on.
+            self.forget();
+        }
+        let known = self.lengths.last().copied().unwrap_or(0);
         self.at.truncate(known);
         for name in path.get(known..).unwrap_or_default().split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
             check_name(name)?;
@@ -132,13 +140,14 @@ impl Cursor {
                 self.at.push(b'/');
             }
             self.at.extend_from_slice(name);
-            self.open.push((self.at.len(), dir));
+            self.way.push(dir)?;
+            self.lengths.push(self.at.len());
         }
         Ok(self.last().as_fd())
     }
 
     fn last(&self) -> &Dir {
-        self.open.last().map_or(&self.root, |(_, dir)| dir)
+        self.way.last().unwrap_or(&self.root)
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{access::DirAccess, handle::allow};
+use super::{access::DirAccess, descent::Descent, handle::allow};
 use crate::workspace::entry::{Device, Time, keeps_xattr};
 
 /// How directories and files are opened for reading.
@@ -166,25 +166,30 @@ pub fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         Err(e) => return Err(e.into()),
     }
     let access = DirAccess::lasting();
-    // Each directory on the way down with what is left in it, the last of these on the way already. A loop, since directories
-    // may lie deeper than a stack is.
-    let mut open = vec![open_to_remove(&access, parent, name)?];
-    while let Some((dir, names)) = open.last_mut() {
+    let (first, names) = open_to_remove(&access, parent, name)?;
+    let mut way = Descent::default();
+    way.push(first)?;
+    // What is left in each directory on the way down, the last of these on the way already. A loop, since directories may lie deeper
+    // than a stack is.
+    let mut left = vec![names];
+    while let (Some(dir), Some(names)) = (way.last(), left.last_mut()) {
         match names.last() {
             None => {
-                open.pop();
-                match open.last_mut() {
-                    Some((above, names)) => {
-                        sys::unlinkat(&*above, names.pop().unwrap_or_default(), AtFlags::REMOVEDIR)?;
+                left.pop();
+                way.truncate(left.len())?;
+                match (way.last(), left.last_mut()) {
+                    (Some(above), Some(names)) => {
+                        sys::unlinkat(above, names.pop().unwrap_or_default(), AtFlags::REMOVEDIR)?;
                     }
-                    None => sys::unlinkat(parent, name, AtFlags::REMOVEDIR)?,
+                    _ => sys::unlinkat(parent, name, AtFlags::REMOVEDIR)?,
                 }
             }
-            Some(inner) => match sys::unlinkat(&*dir, &inner[..], AtFlags::empty()) {
+            Some(inner) => match sys::unlinkat(dir, &inner[..], AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => drop(names.pop()),
                 Err(Errno::ISDIR | Errno::PERM) => {
-                    let inner = open_to_remove(&access, dir.as_fd(), inner)?;
-                    open.push(inner);
+                    let (inner, names) = open_to_remove(&access, dir.as_fd(), inner)?;
+                    way.push(inner)?;
+                    left.push(names);
                 }
                 Err(e) => return Err(e.into()),
             },

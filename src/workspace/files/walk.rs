@@ -12,6 +12,7 @@ use rustix::fs::FileType;
 
 use super::{
     access::DirAccess,
+    descent::Descent,
     tree::{self, Dir, FileStatus},
 };
 use crate::workspace::{
@@ -26,8 +27,11 @@ use crate::workspace::{
 pub struct Walk {
     access: Arc<DirAccess>,
     root: Option<Dir>,
-    open: Vec<Level>,
-    /// Whether the last path was a directory, which is then the innermost of `open`.
+    /// The directories that it is in.
+    way: Descent,
+    /// What is known of each of them.
+    levels: Vec<Level>,
+    /// Whether the last path was a directory, which is then the last of these.
     at_dir: bool,
 }
 
@@ -41,7 +45,6 @@ pub struct WalkEntry {
 }
 
 struct Level {
-    dir: Dir,
     path: TreePath,
     names: vec::IntoIter<Vec<u8>>,
 }
@@ -50,7 +53,7 @@ impl Walk {
     /// A walk through the directory at `path`.
     pub fn new(path: &Path, access: Arc<DirAccess>) -> Result<Self, Error> {
         let root = Dir::open_root(path).map_err(Error::file(path.display(), "can't be opened"))?;
-        Ok(Self { access, root: Some(root), open: Vec::new(), at_dir: false })
+        Ok(Self { access, root: Some(root), way: Descent::default(), levels: Vec::new(), at_dir: false })
     }
 
     /// The next path.
@@ -60,9 +63,13 @@ impl Walk {
             return Some(self.enter_root(root).map_err(Error::file(".", "can't be read")));
         }
         loop {
-            let level = self.open.last_mut()?;
+            let level = self.levels.last_mut()?;
             let Some(name) = level.names.next() else {
-                self.open.pop();
+                self.levels.pop();
+                if self.way.truncate(self.levels.len()).is_err() {
+                    let above = self.levels.last().map(|level| level.path.clone());
+                    return Some(Err(Error::Changed(above.unwrap_or_default())));
+                }
                 continue;
             };
             let path = level.path.join(&name);
@@ -95,8 +102,8 @@ impl Walk {
                 FileType::BlockDevice => Node::Block(found.status.device),
                 _ => return Err(io::Error::other("it has a type that can't be saved")),
             };
-            let xattrs = match (&node, self.open.last()) {
-                (Node::Dir { .. }, Some(level)) => tree::xattrs(&level.dir)?,
+            let xattrs = match (&node, self.way.last()) {
+                (Node::Dir { .. }, Some(dir)) => tree::xattrs(dir)?,
                 _ => Vec::new(),
             };
             Ok(found.status.entry(found.path.clone(), node, xattrs))
@@ -111,18 +118,15 @@ impl Walk {
     #[allow(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
-        reason = "there is a last path, so that the root is open"
+        reason = "there is a last path, so that the root is open, or what is open is below it"
     )]
     pub fn parent(&self) -> BorrowedFd<'_> {
-        let level = self.open.len().saturating_sub(1 + usize::from(self.at_dir && self.open.len() > 1));
-        self.open[level].dir.as_fd()
+        let open = self.way.open();
+        open[open.len() - 1 - usize::from(self.at_dir && open.len() > 1)].as_fd()
     }
 
     fn visit(&mut self, name: &[u8], path: &TreePath) -> io::Result<WalkEntry> {
-        let parent = match self.open.last() {
-            Some(level) => level.dir.as_fd(),
-            None => return Err(io::ErrorKind::NotFound.into()),
-        };
+        let parent = self.way.last().ok_or(io::ErrorKind::NotFound)?.as_fd();
         let status = tree::status(parent, name)?;
         if status.kind != FileType::Directory {
             self.at_dir = false;
@@ -142,7 +146,8 @@ impl Walk {
 
     fn enter(&mut self, dir: Dir, path: TreePath) -> io::Result<()> {
         let names = dir.names()?.into_iter();
-        self.open.push(Level { dir, path, names });
+        self.way.push(dir)?;
+        self.levels.push(Level { path, names });
         self.at_dir = true;
         Ok(())
     }

@@ -46,11 +46,15 @@ pub struct Toc {
 /// The entries of a [`Toc`], checked: valid paths, ascending, as many as announced.
 pub struct Entries<'a> {
     toc: &'a Toc,
-    decoder: Option<zstd::stream::read::Decoder<'static, BufReader<&'a [u8]>>>,
+    decoder: Option<TocDecoder<'a>>,
     left: u64,
+    /// The end of the table, or an error, has been told.
+    is_over: bool,
     last: Option<TreePath>,
     record: Vec<u8>,
 }
+
+type TocDecoder<'a> = zstd::stream::read::Decoder<'static, BufReader<&'a [u8]>>;
 
 impl TocWriter {
     /// An empty table.
@@ -83,28 +87,23 @@ impl Toc {
 
     /// Its entries in tree order.
     pub fn iter(&self) -> Entries<'_> {
-        Entries { toc: self, decoder: None, left: self.entries, last: None, record: Vec::new() }
+        Entries { toc: self, decoder: None, left: self.entries, is_over: false, last: None, record: Vec::new() }
     }
 }
 
 impl Entries<'_> {
     fn read(&mut self) -> io::Result<Entry> {
-        let decoder = match &mut self.decoder {
-            Some(decoder) => decoder,
-            None => {
-                let mut decoder = zstd::stream::read::Decoder::new(&self.toc.payload[..])?;
-                decoder.window_log_max(MAX_WINDOW_LOG)?;
-                self.decoder.insert(decoder)
-            }
-        };
         let mut len = [0; 4];
-        decoder.read_exact(&mut len)?;
+        self.decoder()?.read_exact(&mut len)?;
         let len = u32::from_le_bytes(len);
         if len > MAX_RECORD {
             return Err(io::Error::other("a record is too long"));
         }
-        self.record.resize(len as usize, 0);
-        decoder.read_exact(&mut self.record)?;
+        let mut record = std::mem::take(&mut self.record);
+        record.resize(len as usize, 0);
+        let read = self.decoder()?.read_exact(&mut record);
+        self.record = record;
+        read?;
         let (entry, rest) = postcard::take_from_bytes::<Entry>(&self.record).map_err(io::Error::other)?;
         if !rest.is_empty() {
             return Err(io::Error::other("a record is longer than its entry"));
@@ -129,15 +128,44 @@ impl Entries<'_> {
     }
 }
 
+impl<'a> Entries<'a> {
+    fn decoder(&mut self) -> io::Result<&mut TocDecoder<'a>> {
+        if self.decoder.is_none() {
+            let mut decoder = zstd::stream::read::Decoder::new(&self.toc.payload[..])?;
+            decoder.window_log_max(MAX_WINDOW_LOG)?;
+            self.decoder = Some(decoder);
+        }
+        // It is there by now.
+        self.decoder.as_mut().ok_or_else(|| io::ErrorKind::Other.into())
+    }
+
+    /// An entry that nobody announced would be lost without a word.
+    fn end(&mut self) -> io::Result<()> {
+        match self.decoder()?.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(io::Error::other("it has more entries than it should have")),
+        }
+    }
+}
+
 impl Iterator for Entries<'_> {
     type Item = Result<Entry, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let entry = self.read();
-        if entry.is_err() {
-            self.left = 0;
+        if self.is_over {
+            return None;
         }
+        let entry = match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                self.read()
+            }
+            None => {
+                self.is_over = true;
+                Err(self.end().err()?)
+            }
+        };
+        self.is_over |= entry.is_err();
         Some(entry.map_err(|e| Error::damaged(&*self.toc.place, format!("its table of contents is damaged: {e}"))))
     }
 }
@@ -179,12 +207,18 @@ mod tests {
         let good = table(&[entry("a")]);
         let mut more = good.clone();
         more.entries = 2;
+        let mut none = good.clone();
+        none.entries = 0;
+        let mut fewer = table(&[entry("a"), entry("b")]);
+        fewer.entries = 1;
         let mut cut = good.clone();
         cut.payload.truncate(good.payload.len() - 3);
         let wild = Entry { mode: 0o10000, ..entry("a") };
         let [no_user, no_group] = [Entry { uid: NO_ID, ..entry("a") }, Entry { gid: NO_ID, ..entry("a") }];
         let unordered = [table(&[entry("b"), entry("a")]), table(&[entry("a"), entry("a")])];
-        for bad in unordered.into_iter().chain([more, cut, table(&[wild]), table(&[no_user]), table(&[no_group])]) {
+        for bad in
+            unordered.into_iter().chain([more, none, fewer, cut, table(&[wild]), table(&[no_user]), table(&[no_group])])
+        {
             assert!(bad.iter().collect::<Result<Vec<_>, _>>().is_err());
         }
     }

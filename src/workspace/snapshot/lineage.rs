@@ -1,7 +1,5 @@
 //! What a workspace is made of: a base image, and what tasks changed since.
 
-use std::collections::HashSet;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -242,13 +240,19 @@ impl Lineage {
 
     /// The writers right before `writer`: its ancestors that are no ancestors of another one of them, in pipeline order.
     pub fn parents(&self, writer: &Writer) -> Vec<&Writer> {
-        let (mut parents, mut covered) = (Vec::new(), HashSet::<u32>::new());
-        for ancestor in writer.ancestors.iter().rev() {
-            if covered.contains(ancestor) {
+        let mut is_covered = vec![false; writer.ancestors.len()];
+        let mut parents = Vec::new();
+        for (place, ancestor) in writer.ancestors.iter().enumerate().rev() {
+            if is_covered.get(place) == Some(&true) {
                 continue;
             }
             let Some(parent) = self.writer(*ancestor) else { continue };
-            covered.extend(&parent.ancestors);
+            // Both lists are sorted.
+            let mut further = parent.ancestors.iter().peekable();
+            for (own, is_covered) in writer.ancestors.iter().zip(&mut is_covered) {
+                while further.next_if(|further| *further < own).is_some() {}
+                *is_covered |= further.peek() == Some(&own);
+            }
             parents.push(parent);
         }
         parents.reverse();
@@ -321,6 +325,16 @@ mod tests {
         let base = Base { image: "b".to_owned(), manifest: Digest::of(b""), layers: vec![layer], diff_ids: Vec::new() };
         let base = Lineage { base: Some(base), ..Lineage::default() };
         assert_eq!(base.check(), Err(InvalidLineage::DiffIds { layers: 1, diff_ids: 0 }));
+    }
+
+    #[test]
+    fn who_comes_right_before() {
+        let lineage = lineage(&[(0, &[]), (1, &[0]), (2, &[0]), (5, &[0, 2]), (7, &[0, 1, 2, 5]), (9, &[0, 1])]);
+        for (order, expected) in [(0, vec![]), (1, vec![0]), (2, vec![0]), (5, vec![2]), (7, vec![1, 5]), (9, vec![1])]
+        {
+            let parents = lineage.parents(lineage.writer(order).unwrap());
+            assert_eq!(parents.iter().map(|parent| parent.order).collect::<Vec<_>>(), expected, "{order}");
+        }
     }
 
     #[test]

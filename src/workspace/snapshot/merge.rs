@@ -75,9 +75,28 @@ pub enum Outcome {
     },
 }
 
+/// What the entries of one path come to, for whoever comes after all of their contributors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Index of the entry in the group that is kept; none: it is not there.
+    pub from: Option<usize>,
+    /// A directory's mtime may be that of another entry.
+    pub mtime: Time,
+    /// An effect decided it, and not just a directory of which the mtime changed.
+    pub by_effect: bool,
+    /// Whether the latest effect left a directory; none: there is no effect.
+    pub latest_is_dir: Option<bool>,
+}
+
+/// The rules of the module.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    contributors: &'a [Contributor],
+}
+
 /// Decides about one path after the other.
 pub struct Resolver<'a> {
-    contributors: &'a [Contributor],
+    rules: Rules<'a>,
     revived: &'a BTreeSet<TreePath>,
     scopes: Vec<OpenPath>,
     /// The conflicts so far; in each the later task wins.
@@ -154,7 +173,7 @@ impl<'a> Resolver<'a> {
     /// Begins at the root. `revived` is what an earlier pass over the same entries found [`Resolver::to_revive`].
     pub fn new(contributors: &'a [Contributor], revived: &'a BTreeSet<TreePath>) -> Self {
         Self {
-            contributors,
+            rules: Rules::new(contributors),
             revived,
             scopes: Vec::new(),
             conflicts: Conflicts::default(),
@@ -180,9 +199,10 @@ impl<'a> Resolver<'a> {
             Some(scope) => (&scope.cutters[..], scope.is_dir),
             None => (&[][..], true),
         };
-        let counting = self.counting(group, inherited);
-        let mut from = self.decide(group, &counting);
-        if let Some(conflict) = self.conflict(group, &counting) {
+        let effects = self.rules.effects(group, inherited);
+        let counting = self.rules.counting(group, effects);
+        let mut from = decide(group, &counting);
+        if let Some(conflict) = self.rules.conflict(group, &counting) {
             let is_dir = group.iter().any(|change| change.entry.is_dir());
             match self.policy.map(|policy| policy.judge(path, is_dir)) {
                 Some(OnConflict::Last) => self.settled.add(conflict),
@@ -198,7 +218,7 @@ impl<'a> Resolver<'a> {
         let outcome = match from {
             Some(from) => {
                 let touched = counting.is_empty();
-                let mtime = if is_dir { self.dir_mtime(group) } else { group[from].entry.mtime };
+                let mtime = if is_dir { self.rules.dir_mtime(group) } else { group[from].entry.mtime };
                 if !visible {
                     self.to_revive.extend(self.scopes.iter().filter(|s| !s.is_dir).map(|s| s.path.clone()));
                 }
@@ -209,17 +229,45 @@ impl<'a> Resolver<'a> {
         self.scopes.push(OpenPath { path: path.clone(), cutters, is_dir });
         outcome
     }
+}
 
-    /// Those effects on the path whose contributor is no ancestor of another one's.
-    fn counting(&self, group: &[Change], inherited: &[usize]) -> Vec<Effect> {
-        let effect = |(i, change): (usize, &Change)| Effect {
-            contributor: change.contributor,
-            keeps: (!change.entry.is_whiteout()).then_some(i),
+impl<'a> Rules<'a> {
+    /// For these contributors, sorted by pipeline order.
+    pub fn new(contributors: &'a [Contributor]) -> Self {
+        Self { contributors }
+    }
+
+    /// Whether the first contributor is an ancestor of the second one.
+    pub fn precedes(&self, ancestor: usize, contributor: usize) -> bool {
+        self.contributors[contributor].ancestors.get(ancestor).copied().unwrap_or(false)
+    }
+
+    /// What `group`, of one path, comes to if `cutters` deleted what was below a directory above it.
+    pub fn decide(&self, group: &[Change], cutters: &[usize]) -> Decision {
+        let effects = self.effects(group, cutters);
+        let latest = effects.iter().max_by_key(|effect| effect.contributor);
+        let latest_is_dir = latest.map(|effect| effect.keeps.is_some_and(|i| group[i].entry.is_dir()));
+        let counting = self.counting(group, effects);
+        let from = decide(group, &counting);
+        let mtime = match from.map(|from| &group[from].entry) {
+            Some(entry) if entry.is_dir() => self.dir_mtime(group),
+            entry => entry.map(|entry| entry.mtime).unwrap_or_default(),
         };
-        let (touched, direct): (Vec<_>, Vec<_>) = group.iter().enumerate().partition(|(_, w)| w.entry.is_touched());
-        let cut = inherited.iter().filter(|&&contributor| group.iter().all(|change| change.contributor != contributor));
-        let mut effects: Vec<Effect> = direct.into_iter().map(effect).collect();
+        Decision { from, mtime, by_effect: !counting.is_empty(), latest_is_dir }
+    }
+
+    /// All effects on the path, but for directories of which only the mtime changed.
+    fn effects(&self, group: &[Change], cutters: &[usize]) -> Vec<Effect> {
+        let cut = cutters.iter().filter(|&&contributor| group.iter().all(|change| change.contributor != contributor));
+        let direct = group.iter().enumerate().filter(|(_, change)| !change.entry.is_touched());
+        let mut effects: Vec<Effect> = direct.map(effect).collect();
         effects.extend(cut.map(|&contributor| Effect { contributor, keeps: None }));
+        effects
+    }
+
+    /// Those of `effects` on the path whose contributor is no ancestor of another one's.
+    fn counting(&self, group: &[Change], mut effects: Vec<Effect>) -> Vec<Effect> {
+        let touched = group.iter().enumerate().filter(|(_, change)| change.entry.is_touched());
         // A contributor that has a directory, of which its ancestors left none, restores it. It never was away for a task that started
         // from a conflict which went against this directory; and in a stack of layers it just is so.
         let left = |contributor| {
@@ -231,8 +279,7 @@ impl<'a> Resolver<'a> {
         let back = |contributor| {
             left(contributor).is_some_and(|effect| !effect.keeps.is_some_and(|i| group[i].entry.is_dir()))
         };
-        let back: Vec<Effect> =
-            touched.into_iter().filter(|(_, change)| back(change.contributor)).map(effect).collect();
+        let back: Vec<Effect> = touched.filter(|(_, change)| back(change.contributor)).map(effect).collect();
         effects.extend(back);
         self.latest(&effects)
     }
@@ -242,14 +289,6 @@ impl<'a> Resolver<'a> {
         let superseded =
             |effect: &Effect| effects.iter().rev().any(|e| self.precedes(effect.contributor, e.contributor));
         effects.iter().filter(|effect| !superseded(effect)).copied().collect()
-    }
-
-    /// The entry that is kept, if any: the latest of the effects that count decides.
-    fn decide(&self, group: &[Change], counting: &[Effect]) -> Option<usize> {
-        match counting.iter().max_by_key(|effect| effect.contributor) {
-            Some(latest) => latest.keeps,
-            None => group.iter().rposition(|change| change.entry.is_dir()),
-        }
     }
 
     /// The two latest effects that count and differ.
@@ -278,9 +317,18 @@ impl<'a> Resolver<'a> {
             dirs().filter(|change| !dirs().rev().any(|other| self.precedes(change.contributor, other.contributor)));
         last.map(|change| change.entry.mtime).max().unwrap_or_default()
     }
+}
 
-    fn precedes(&self, ancestor: usize, contributor: usize) -> bool {
-        self.contributors[contributor].ancestors.get(ancestor).copied().unwrap_or(false)
+/// What an entry of a group does to its path.
+fn effect((i, change): (usize, &Change)) -> Effect {
+    Effect { contributor: change.contributor, keeps: (!change.entry.is_whiteout()).then_some(i) }
+}
+
+/// The entry that is kept, if any: the latest of the effects that count decides.
+fn decide(group: &[Change], counting: &[Effect]) -> Option<usize> {
+    match counting.iter().max_by_key(|effect| effect.contributor) {
+        Some(latest) => latest.keeps,
+        None => group.iter().rposition(|change| change.entry.is_dir()),
     }
 }
 

@@ -47,7 +47,12 @@ impl<'a> View<'a> {
     ) -> Result<Self, Error> {
         let orders = lineage.orders();
         let ancestors = |own: &[u32]| {
-            let among = orders.iter().map(|order| own.binary_search(order).is_ok());
+            // Both lists are sorted.
+            let mut own = own.iter().peekable();
+            let among = orders.iter().map(|order| {
+                while own.next_if(|own| *own < order).is_some() {}
+                own.peek() == Some(&order)
+            });
             iter::once(true).chain(among).collect()
         };
         let mut contributors = vec![Contributor { name: "base".to_owned(), ancestors: Vec::new() }];

@@ -1,16 +1,16 @@
 //! Amazon ECR: an authorization token for the workload's access keys (Amazon ECR API Reference, "GetAuthorizationToken").
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use serde_json::Value;
 
-use super::CloudIdentity;
+use super::{nobody, obtained};
 use crate::store::{
     cloud::{
-        Environment, Fetch, Problem,
-        aws::{self, Signature, hex_digest},
+        Environment, Fetch, Obtained, Problem,
+        aws::{self, Keys, Signature, hex_digest},
     },
     credentials::Credential,
 };
@@ -41,13 +41,23 @@ impl Registry {
 }
 
 /// A password that is valid for twelve hours; none without access keys.
-pub fn credential(
-    registry: &Registry,
-    environment: &Environment,
-    fetch: &Fetch,
-) -> Result<Option<CloudIdentity>, Problem> {
+pub fn obtain(registry: &Registry, environment: &Environment, fetch: &Fetch) -> Result<Obtained<Credential>, Problem> {
     let found = aws::keys(environment, fetch)?;
-    let Some(keys) = &found.keys else { return Ok(None) };
+    let Some(keys) = &found.keys else { return Ok(nobody()) };
+    let answer = ask(registry, keys, environment, fetch).inspect_err(|_| {
+        // They may have been withdrawn: whoever asks next looks for them again.
+        environment.aws_cache().expired(&found);
+    })?;
+    Ok(obtained(answer.credential, answer.expires, "its AWS role"))
+}
+
+/// An authorization token.
+struct Authorization {
+    credential: Credential,
+    expires: Option<SystemTime>,
+}
+
+fn ask(registry: &Registry, keys: &Keys, environment: &Environment, fetch: &Fetch) -> Result<Authorization, Problem> {
     let Registry { region, domain } = registry;
     let what = format!("Amazon ECR in {region}");
     let address = match environment.get("AWS_ENDPOINT_URL_ECR") {
@@ -63,16 +73,22 @@ pub fn credential(
     let mut request = Request::post(url).body("{}".to_owned()).map_err(|error| Problem::lasting(error.to_string()))?;
     request.headers_mut().extend(headers);
     let fetched = fetch.far(&what, request)?;
-    let credential = parse(&fetched.text);
-    let unexpected = || Problem::lasting(format!("{what} gave an unexpected response: there is no token in it"));
-    Ok(Some(CloudIdentity { credential: credential.ok_or_else(unexpected)?, origin: "its AWS role" }))
+    parse(&fetched.text)
+        .ok_or_else(|| Problem::lasting(format!("{what} gave an unexpected response: there is no token in it")))
 }
 
-/// `{"authorizationData": [{"authorizationToken": base64(user:password), …}]}`
-fn parse(text: &str) -> Option<Credential> {
+/// `{"authorizationData": [{"authorizationToken": base64(user:password), "expiresAt": seconds since 1970, …}]}`
+fn parse(text: &str) -> Option<Authorization> {
     let response: Value = serde_json::from_str(text).ok()?;
-    let token = response.get("authorizationData")?.get(0)?.get("authorizationToken")?.as_str()?;
+    let data = response.get("authorizationData")?.get(0)?;
+    let token = data.get("authorizationToken")?.as_str()?;
     let pair = String::from_utf8(BASE64_STANDARD.decode(token).ok()?).ok()?;
     let (username, password) = pair.split_once(':')?;
-    Some(Credential::Basic { username: username.to_owned(), password: password.to_owned().into() })
+    let credential = Credential::Basic { username: username.to_owned(), password: password.to_owned().into() };
+    let expires = data.get("expiresAt").and_then(Value::as_f64).and_then(since_1970);
+    Some(Authorization { credential, expires })
+}
+
+fn since_1970(seconds: f64) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }

@@ -1,13 +1,17 @@
 //! Azure: the federated token of a workload identity, exchanged for a token of Microsoft Entra ID, and that for a refresh
 //! token of the registry (Azure Workload Identity, "Mutating Admission Webhook"; azure/acr, "AAD-OAuth.md").
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{Request, header};
 
-use super::{CloudIdentity, json_field};
+use super::{json_field, nobody, obtained};
 use crate::store::{
-    cloud::{Environment, Fetch, Problem, aws::encode},
+    cloud::{Environment, Fetch, Obtained, Problem, aws::encode},
     credentials::Credential,
 };
 
@@ -21,15 +25,15 @@ pub fn is_registry(host: &str) -> bool {
 }
 
 /// The credential for the registry `name`, which is reached at `address`; none without a workload identity.
-pub fn credential(
+pub fn obtain(
     address: &str,
     name: &str,
     environment: &Environment,
     fetch: &Fetch,
-) -> Result<Option<CloudIdentity>, Problem> {
+) -> Result<Obtained<Credential>, Problem> {
     let variables = ["AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"];
     let [Some(client), Some(tenant), Some(file)] = variables.map(|name| environment.get(name)) else {
-        return Ok(None);
+        return Ok(nobody());
     };
     let assertion = fs::read_to_string(&file).map_err(|error| {
         Problem::lasting(format!("{file}, named by AZURE_FEDERATED_TOKEN_FILE, can't be read: {error}"))
@@ -49,8 +53,15 @@ pub fn credential(
     let form = [("grant_type", "access_token"), ("service", name), ("tenant", &tenant), ("access_token", &token)];
     let fetched = fetch.far(&exchange, post(&format!("{address}/oauth2/exchange"), &form)?)?;
     let refresh_token = json_field(&exchange, &fetched.text, "refresh_token")?;
-    let credential = Credential::IdentityToken(refresh_token.into());
-    Ok(Some(CloudIdentity { credential, origin: "its Azure workload identity" }))
+    let expires = expiry(&refresh_token);
+    Ok(obtained(Credential::IdentityToken(refresh_token.into()), expires, "its Azure workload identity"))
+}
+
+/// When a token ends that is a JWT, as those of registries are (RFC 7519, 4.1.4); only to fetch the next one in time.
+fn expiry(token: &str) -> Option<SystemTime> {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let seconds = serde_json::from_slice::<serde_json::Value>(&claims).ok()?.get("exp")?.as_u64()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 fn post(url: &str, form: &[(&str, &str)]) -> Result<Request<String>, Problem> {

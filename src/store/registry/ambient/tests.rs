@@ -1,8 +1,15 @@
 //! The identities of three clouds, from fakes of their endpoints on the loopback interface.
 
-use std::{fs, net::TcpListener};
+use std::{
+    fs,
+    net::TcpListener,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 
 use super::*;
 use crate::store::cloud::tests::{Response, serve};
@@ -28,11 +35,14 @@ fn basic(username: &str, password: &str) -> Credential {
 
 #[test]
 fn google() {
-    let path = "GET /computeMetadata/v1/instance/service-accounts/default/token ";
+    let path = "GET /computeMetadata/v1/instance/service-accounts/default/token?scopes=https://www.googleapis.com/auth/cloud-platform ";
     let (host, requests) = serve(vec![ok(path, r#"{"access_token":"ya29","expires_in":3599,"token_type":"Bearer"}"#)]);
     let found = ambient(&[("GCE_METADATA_HOST", &host)]).complete("europe-docker.pkg.dev", none());
     assert_eq!(found.candidates, [basic("oauth2accesstoken", "ya29")]);
-    assert_eq!(found.searched, "check the rights of the identity of this workload (its Google service account)");
+    assert_eq!(
+        found.searched,
+        "check the credentials of the service account of this machine or pod (its metadata server)"
+    );
     assert!(requests.recv().unwrap().to_ascii_lowercase().contains("metadata-flavor: google"));
     // A server that is not one, and none at all.
     let (host, _requests) = serve(vec![ok("GET", "<html>")]);
@@ -40,7 +50,7 @@ fn google() {
     assert!(found.candidates.is_empty());
     assert_eq!(
         found.searched,
-        "add credentials; the metadata server of Google Cloud gave an unexpected response: there is no access_token in it"
+        "add credentials; the metadata server of this machine gave an unexpected response: no token in it"
     );
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     assert_eq!(ambient(&[("GCE_METADATA_HOST", &nobody)]).complete("gcr.io", none()).searched, "add credentials");
@@ -51,9 +61,10 @@ fn azure() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     fs::write(&file, "a.federated.token\n").unwrap();
+    let refresh = format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(r#"{"exp":4000000000}"#));
     let (host, requests) = serve(vec![
         ok("POST /the-tenant/oauth2/v2.0/token ", r#"{"access_token":"entra","token_type":"Bearer"}"#),
-        ok("POST /oauth2/exchange ", r#"{"refresh_token":"refresh"}"#),
+        ok("POST /oauth2/exchange ", &format!(r#"{{"refresh_token":"{refresh}"}}"#)),
     ]);
     let authority = format!("http://{host}/");
     let variables = [
@@ -63,9 +74,9 @@ fn azure() {
         ("AZURE_AUTHORITY_HOST", &authority),
     ];
     let Ambient { environment, fetch } = ambient(&variables);
-    let identity =
-        azure::credential(&format!("http://{host}"), "mine.azurecr.io", &environment, &fetch).unwrap().unwrap();
-    assert_eq!(identity.credential, Credential::IdentityToken("refresh".to_owned().into()));
+    let identity = azure::obtain(&format!("http://{host}"), "mine.azurecr.io", &environment, &fetch).unwrap();
+    assert_eq!(identity.keys, Some(Credential::IdentityToken(refresh.into())));
+    assert_eq!(identity.expires, Some(UNIX_EPOCH + Duration::from_secs(4_000_000_000)));
     let (first, second) = (requests.recv().unwrap(), requests.recv().unwrap());
     assert!(
         first.contains("client_id=the-client&") && first.contains("client_assertion=a.federated.token&"),
@@ -120,6 +131,54 @@ fn aws() {
         assert!(request.contains(part), "{part} is not in {request}");
     }
     assert_eq!(ambient(&[]).complete("123456789012.dkr.ecr.eu-west-1.amazonaws.com", none()).candidates, []);
+}
+
+/// Each store of a process has an [`Ambient`] of its own; what they share is the environment.
+#[test]
+fn an_identity_is_asked_for_once_by_all_stores_of_a_process() {
+    const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    const GOOGLE: &str = r#"{"access_token":"ya29","expires_in":3599}"#;
+    let amazon = |expires: u64| {
+        let token = BASE64_STANDARD.encode("AWS:the-password");
+        format!(r#"{{"authorizationData":[{{"authorizationToken":"{token}","expiresAt":{expires}.125}}]}}"#)
+    };
+    let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
+    let far = soon + 12 * 3600;
+    // What is asked for, by whom, the answer, and how many requests of three stores that leads to.
+    for (case, registries, body, expected) in [
+        ("a token for twelve hours", [ECR, ECR, ECR], amazon(far), 1),
+        ("one that ends within five minutes", [ECR, ECR, ECR], amazon(soon), 3),
+        ("hosts in capital letters", [ECR, "123456789012.DKR.ECR.eu-west-1.amazonaws.com", ECR], amazon(far), 1),
+        ("two registries", [ECR, "210987654321.dkr.ecr.eu-west-1.amazonaws.com", ECR], amazon(far), 2),
+        ("Google, whose token is for all", ["gcr.io", "europe-docker.pkg.dev", "gcr.io"], GOOGLE.to_owned(), 1),
+    ] {
+        let (host, requests) = serve(vec![ok("", &body)]);
+        let address = format!("http://{host}");
+        let variables = [
+            ("AWS_ACCESS_KEY_ID", "AKIA1"),
+            ("AWS_SECRET_ACCESS_KEY", "s1"),
+            ("AWS_ENDPOINT_URL_ECR", &address),
+            ("GCE_METADATA_HOST", &host),
+        ];
+        let Ambient { environment, .. } = ambient(&variables);
+        let store = || Ambient::with(environment.clone(), &HttpOptions::default()).unwrap();
+        for registry in registries {
+            assert_eq!(store().complete(registry, none()).candidates.len(), 1, "{case}");
+        }
+        assert_eq!(requests.try_iter().count(), expected, "{case}");
+        // One that was refused is fetched again, once for all; another registry's refusal of another one changes nothing.
+        let first = registries[0];
+        let used = store().complete(first, none()).candidates;
+        requests.try_iter().count();
+        store().refused(first, &[basic("me", "p")]);
+        store().refused("quay.io", &used);
+        store().complete(first, none());
+        let kept = requests.try_iter().count();
+        assert_eq!(kept, usize::from(expected == 3), "{case}");
+        store().refused(first, &used);
+        store().complete(first, none());
+        assert_eq!(requests.try_iter().count(), 1, "{case}");
+    }
 }
 
 #[test]
