@@ -47,6 +47,7 @@ mod steps;
 pub(crate) mod tests;
 pub(crate) mod threads;
 
+pub use self::progress::draw as draw_progress;
 pub use self::{
     by_hand::{restore_image, save_dir},
     error::Error,
