@@ -92,8 +92,7 @@ fn many_variables(count: usize) -> (Value, Found, HashMap<Reference, Found>) {
 fn single(params: Value, spec: Value) -> (Value, Found, HashMap<Reference, Found>) {
     let (run, mut pipeline, _) = objects(1, |_| vec![]);
     let task = json!({"name": "t", "taskRef": {"name": "large"}, "workspaces": [{"name": "source"}]});
-    std::sync::Arc::make_mut(&mut pipeline.object)["spec"] =
-        json!({"params": params, "workspaces": [{"name": "source"}], "tasks": [task]});
+    pipeline.object["spec"] = json!({"params": params, "workspaces": [{"name": "source"}], "tasks": [task]});
     let object = json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "large"}, "spec": spec});
     (run, pipeline, HashMap::from([(Reference::Name("large".to_owned()), Found::by_name(object))]))
 }

@@ -31,7 +31,7 @@ pub const MAX_READ_BYTES: usize = 4 << 20;
 pub const MAX_VALUES: usize = 60_000;
 
 /// A larger review counts as a large one. Few large reviews are processed concurrently.
-pub const SMALL: Weight = Weight { bytes: 256 << 10, values: 8_000 };
+const SMALL: Weight = Weight { bytes: 256 << 10, values: 8_000 };
 
 /// The most tasks of a Pipeline, `finally` counted.
 pub const MAX_TASKS: usize = 1_000;

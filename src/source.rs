@@ -1,10 +1,7 @@
 //! The port through which Pipelines and Tasks are read, shared by the rewrite and the resolution. Behind it is a cluster
 //! ([`crate::resolve::cluster`]) or files ([`crate::render`]).
 
-use std::{
-    future::{Future, ready},
-    sync::Arc,
-};
+use std::future::{Future, ready};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -166,15 +163,15 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The object in its v1 form.
-    pub object: Arc<Value>,
+    pub object: Value,
     /// The `refSource` that its resolver gave, if it came through one (Tekton: refsource.go).
     pub source: Option<Value>,
 }
 
 impl Found {
     /// One that no resolver brought.
-    pub fn by_name(object: impl Into<Arc<Value>>) -> Self {
-        Self { object: object.into(), source: None }
+    pub fn by_name(object: Value) -> Self {
+        Self { object, source: None }
     }
 }
 

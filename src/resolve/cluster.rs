@@ -144,7 +144,7 @@ impl Cluster {
         Self { reader, requests, options, work, namespace, health, probe: None }
     }
 
-    async fn named(&self, kind: Kind, name: &str, creation: &Creation<'_>) -> Result<Option<Arc<Value>>, SourceError> {
+    async fn named(&self, kind: Kind, name: &str, creation: &Creation<'_>) -> Result<Option<Value>, SourceError> {
         let (word, namespace) = (kind.word(), creation.namespace);
         // A name that no object can have might lead to another path, and so to another namespace.
         if !is_object_name(namespace) || !is_object_name(name) {
@@ -226,7 +226,7 @@ impl Cluster {
         if let Some(budget) = creation.budget {
             budget.take(Weight::of_value(&object)).await?;
         }
-        Ok(Found { object: Arc::new(object), source: answer.source })
+        Ok(Found { object, source: answer.source })
     }
 }
 
@@ -258,7 +258,7 @@ impl Source for Cluster {
         let namespace = &self.options.tekton_namespace;
         let path = format!("/api/v1/namespaces/{namespace}/configmaps/feature-flags");
         let error = match self.reader.read(&path, None).await {
-            Ok(map) => return Ok(Flags(Some(Arc::unwrap_or_clone(map)))),
+            Ok(map) => return Ok(Flags(Some(map))),
             Err(error) => error,
         };
         let why = match error.code() {

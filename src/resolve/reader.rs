@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::{api, shared::SharedReads};
 use crate::{
     health::Health,
-    limits::{Budget, Exceeded, MAX_READ_BYTES, SMALL, Weight},
+    limits::{Budget, Exceeded, MAX_READ_BYTES, Weight},
     traces,
 };
 
@@ -22,21 +22,18 @@ use crate::{
 /// not become a thousand TLS handshakes.
 const MAX_REQUESTS: usize = 64;
 
+/// The largest object that reviews share a request for, in bytes. A review that waits for its turn has up to sixteen of them in
+/// memory. A Task has a few KiB.
+const SHARED_BYTES: usize = 32 << 10;
+
 /// Reads objects. Reviews that want the same one at a time share a request, unless the object is a large one.
 pub struct ObjectReader {
     client: Client,
-    shared: SharedReads<Option<Result<Small, Arc<ReadError>>>>,
+    shared: SharedReads<Option<Result<Bytes, Arc<ReadError>>>>,
     turns: Semaphore,
     /// Time for an answer to begin, and to go on.
     timeout: Duration,
     health: Arc<Health>,
-}
-
-/// An object that is small enough to be in memory beside many others, whoever waits for it.
-#[derive(Clone)]
-struct Small {
-    object: Arc<Value>,
-    weight: Weight,
 }
 
 /// An answer that has begun.
@@ -49,8 +46,8 @@ struct Answer {
 
 /// What [`ObjectReader::begin`] brings.
 enum Begun {
-    Small(Small),
-    /// It has not all arrived, or has many values.
+    Small(Bytes),
+    /// It has not all arrived.
     Large(Answer),
 }
 
@@ -103,8 +100,9 @@ impl ObjectReader {
         Self { client, shared: SharedReads::default(), turns: Semaphore::new(MAX_REQUESTS), timeout, health }
     }
 
-    /// The object at `path`, as it is at some moment after the call. Its size is taken from `budget`.
-    pub async fn read(&self, path: &str, budget: Option<&Budget>) -> Result<Arc<Value>, Arc<ReadError>> {
+    /// The object at `path`, as it is at some moment after the call. Its size is taken from `budget` before it is built, and, if it
+    /// is more than [`SHARED_BYTES`], before it is read.
+    pub async fn read(&self, path: &str, budget: Option<&Budget>) -> Result<Value, Arc<ReadError>> {
         let span = traces::read(path);
         let read = self.read_untraced(path, budget).instrument(span.clone()).await;
         // That something is not there is an answer too.
@@ -114,39 +112,36 @@ impl ObjectReader {
         read
     }
 
-    async fn read_untraced(&self, path: &str, budget: Option<&Budget>) -> Result<Arc<Value>, Arc<ReadError>> {
+    async fn read_untraced(&self, path: &str, budget: Option<&Budget>) -> Result<Value, Arc<ReadError>> {
         let mut large = None;
         let small = self.shared.get(path, async || match self.recorded(self.begin(path).await) {
-            Ok(Begun::Small(small)) => Some(Ok(small)),
+            Ok(Begun::Small(data)) => Some(Ok(data)),
             Ok(Begun::Large(answer)) => {
                 large = Some(answer);
                 None
             }
             Err(error) => Some(Err(Arc::new(error))),
         });
-        if let Some(small) = small.await {
-            let Small { object, weight } = small?;
+        let small = timeout(self.timeout, small).await.map_err(|_| ReadError::Late(self.timeout));
+        if let Some(small) = self.recorded(small)? {
+            let data = small?;
             if let Some(budget) = budget {
-                budget.take(weight).await.map_err(ReadError::Limit)?;
+                budget.take(Weight::of(&data)).await.map_err(ReadError::Limit)?;
             }
-            return Ok(object);
+            return Ok(serde_json::from_slice(&data).map_err(|error| ReadError::Api(kube::Error::SerdeError(error)))?);
         }
         // Each review for itself, as it may have to wait for its turn.
         let read = self.read_large(path, large, budget).await;
-        self.recorded(read).map(Arc::new).map_err(Arc::new)
+        Ok(self.recorded(read)?)
     }
 
     /// Sends the request and reads what a small object may have.
     async fn begin(&self, path: &str) -> Result<Begun, ReadError> {
         let mut answer = self.send(path).await?;
         let announced = usize::try_from(answer.body.size_hint().lower()).unwrap_or(usize::MAX);
-        while announced <= SMALL.bytes && answer.data.len() <= SMALL.bytes {
+        while announced <= SHARED_BYTES && answer.data.len() <= SHARED_BYTES {
             let Some(chunk) = self.chunk(&mut answer.body).await? else {
-                let weight = Weight::of(&answer.data);
-                if weight.values > SMALL.values {
-                    break;
-                }
-                return Ok(Begun::Small(Small { object: Arc::new(answer.object()?), weight }));
+                return Ok(Begun::Small(answer.success()?.into()));
             };
             answer.data.extend_from_slice(&chunk);
         }
@@ -179,7 +174,7 @@ impl ObjectReader {
             answer.data.extend_from_slice(&chunk);
         }
         take(Weight { bytes: 0, ..Weight::of(&answer.data) }).await?;
-        answer.object()
+        Ok(serde_json::from_slice(&answer.success()?).map_err(kube::Error::SerdeError)?)
     }
 
     /// Sends the request and waits for the answer to begin.
@@ -219,11 +214,8 @@ impl ObjectReader {
 }
 
 impl Answer {
-    /// The object, once all has arrived.
-    fn object(self) -> Result<Value, ReadError> {
-        if !self.status.is_success() {
-            return Err(api::refused(self.status, &self.data).into());
-        }
-        Ok(serde_json::from_slice(&self.data).map_err(kube::Error::SerdeError)?)
+    /// All that has arrived, if it is what was asked for.
+    fn success(self) -> Result<Vec<u8>, ReadError> {
+        if self.status.is_success() { Ok(self.data) } else { Err(api::refused(self.status, &self.data).into()) }
     }
 }

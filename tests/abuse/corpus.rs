@@ -39,6 +39,7 @@ pub fn attacks() -> Vec<Attack> {
         ("500 tasks and 500 finally", run(&json!("half"), "w")),
         ("2000 params that are shadowed", with_params(run(&json!("shadowed"), "w"), json!(many(2000)))),
         ("40 Tasks of 1.2 MB", run(&json!("heavy"), "w")),
+        ("60 Tasks of 30 KB, most of it values", run(&json!("values"), "w")),
         ("1000 taskRefs to one Task of 300 KB", run(&json!("repeated"), "w")),
         ("1500 taskRefs through resolvers", run(&json!("remote"), "w")),
         ("a million variables", run(&json!("variables"), "w")),
@@ -71,6 +72,9 @@ pub fn object(kind: &str, name: &str) -> Option<Value> {
         }
         ("pipelines", "shadowed") => pipeline(vec![refer(0, json!({"name": "shadowed"}))]),
         ("pipelines", "heavy") => pipeline((0..40).map(|n| refer(n, json!({"name": format!("heavy-{n}")}))).collect()),
+        ("pipelines", "values") => {
+            pipeline((0..60).map(|n| refer(n, json!({"name": format!("values-{n}")}))).collect())
+        }
         ("pipelines", "repeated") => pipeline((0..1000).map(|n| refer(n, json!({"name": "heavy-small"}))).collect()),
         ("pipelines", "remote") => {
             let reference =
@@ -94,6 +98,9 @@ pub fn object(kind: &str, name: &str) -> Option<Value> {
             json!({"workspaces": uses(), "params": params, "steps": [{"name": "s", "image": "i", "script": script}]})
         }
         ("tasks", "heavy-small") => spec(json!([{"name": "s", "image": "i", "script": "x".repeat(300_000)}])),
+        ("tasks", values) if values.starts_with("values-") => {
+            spec(json!([{"name": "s", "image": "i", "args": vec![0; 15_000]}]))
+        }
         ("tasks", heavy) if heavy.starts_with("heavy-") => {
             spec(json!([{"name": "s", "image": "i", "script": "x".repeat(1_200_000)}]))
         }

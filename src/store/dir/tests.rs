@@ -172,13 +172,15 @@ fn what_a_writer_found_stays_until_it_is_named() {
 /// One deletes what is old while others find it: whatever was found is there when it is named.
 #[test]
 fn savers_and_a_pruner_at_the_same_time() {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::Arc;
     let (_folder, store) = store();
-    let savers = AtomicUsize::new(3);
+    // Held by each saver until it ends, however it does.
+    let saving = Arc::new(());
     std::thread::scope(|scope| {
-        for saver in 0..savers.load(Ordering::Relaxed) {
-            let (store, savers) = (DirStore::new(&store.path), &savers);
+        for saver in 0..3 {
+            let (store, saving) = (DirStore::new(&store.path), saving.clone());
             scope.spawn(move || {
+                let _saving = saving;
                 let layer = format!("layer of {saver}");
                 for turn in 0..100 {
                     let layer = store.put_bytes(layer.as_bytes()).unwrap();
@@ -190,12 +192,11 @@ fn savers_and_a_pruner_at_the_same_time() {
                     age(&path);
                     assert!(store.delete_image(&format!("t{saver}"), &digest).unwrap());
                 }
-                savers.fetch_sub(1, Ordering::Relaxed);
             });
         }
-        let (pruner, savers) = (DirStore::new(&store.path), &savers);
+        let pruner = DirStore::new(&store.path);
         scope.spawn(move || {
-            while savers.load(Ordering::Relaxed) > 0 {
+            while Arc::strong_count(&saving) > 1 {
                 pruner.collect().unwrap();
             }
         });
