@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// Folders without documentation of this repository.
@@ -115,6 +116,30 @@ fn each_document(visit: &mut dyn FnMut(&Path, &str)) {
         }
     }
     assert!(count >= 5, "only {count} documents were found");
+}
+
+/// What a merge leaves where both sides changed a line.
+#[test]
+fn no_conflict_is_left_in_a_file() {
+    if !Path::new(".git").exists() {
+        eprintln!("skipped: the files are no clone of a repository");
+        return;
+    }
+    let listed = Command::new("git").args(["ls-files", "-z"]).output().expect("git");
+    let listed = String::from_utf8(listed.stdout).expect("names of files");
+    let markers = ["<", ">", "|"].map(|sign| format!("{} ", sign.repeat(7)));
+    let mut found = Vec::new();
+    let mut count = 0;
+    for name in listed.split_terminator('\0') {
+        // Links, and what was deleted but not committed, have no text of their own; others are no text.
+        let Ok(text) = fs::read_to_string(name) else { continue };
+        let lines = text.lines().enumerate();
+        let marked = lines.filter(|(_, line)| markers.iter().any(|marker| line.starts_with(marker)));
+        found.extend(marked.map(|(number, _)| format!("{name}:{}", number + 1)));
+        count += 1;
+    }
+    assert!(count > 100, "only {count} files were found");
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 /// A tag of an action can be moved by whoever gets hold of its repository: workflows name commits.

@@ -10,8 +10,17 @@ use super::Problem;
 /// They are fetched again so long before they expire.
 const EARLY: Duration = Duration::from_secs(5 * 60);
 
+/// So long it is not asked again after nothing was found: a metadata server may answer late when a machine or pod starts, and where
+/// there is none each request would wait for it.
+const NOTHING: Duration = Duration::from_secs(15);
+
 /// See the module.
-pub struct CredentialCache<T>(Mutex<Option<Arc<Obtained<T>>>>);
+pub struct CredentialCache<T>(Mutex<Option<Cached<T>>>);
+
+struct Cached<T> {
+    found: Arc<Obtained<T>>,
+    since: SystemTime,
+}
 
 /// The outcome of a search.
 #[derive(Debug)]
@@ -33,22 +42,30 @@ impl<T> Default for CredentialCache<T> {
 }
 
 impl<T> CredentialCache<T> {
-    /// What `search` found, the first time and when that is about to expire.
+    /// What `search` found, the first time, when that is about to expire, and a while after it found nothing.
     pub fn get(&self, search: impl FnOnce() -> Result<Obtained<T>, Problem>) -> Result<Arc<Obtained<T>>, Problem> {
+        self.get_at(SystemTime::now, search)
+    }
+
+    fn get_at(
+        &self,
+        now: impl Fn() -> SystemTime,
+        search: impl FnOnce() -> Result<Obtained<T>, Problem>,
+    ) -> Result<Arc<Obtained<T>>, Problem> {
         // One thread searches, the others wait for it.
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = cached.as_ref().filter(|found| !found.ends_soon()) {
-            return Ok(found.clone());
+        if let Some(cached) = cached.as_ref().filter(|cached| cached.is_good(now())) {
+            return Ok(cached.found.clone());
         }
         let found = Arc::new(search()?);
-        *cached = Some(found.clone());
+        *cached = Some(Cached { found: found.clone(), since: now() });
         Ok(found)
     }
 
-    /// What `is_refused` is not used any more: the next one who asks searches anew.
+    /// What `is_refused` is not used any more, nor that there is nothing: the next one who asks searches anew.
     pub fn refused(&self, is_refused: impl FnOnce(&T) -> bool) {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cached.as_ref().and_then(|found| found.keys.as_ref()).is_some_and(is_refused) {
+        if cached.as_ref().is_some_and(|cached| cached.found.keys.as_ref().is_none_or(is_refused)) {
             *cached = None;
         }
     }
@@ -56,17 +73,20 @@ impl<T> CredentialCache<T> {
     /// `found` was refused as expired: the next one who asks searches anew. False if there was nothing to refuse.
     pub fn expired(&self, found: &Arc<Obtained<T>>) -> bool {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cached.as_ref().is_some_and(|cached| Arc::ptr_eq(cached, found)) {
+        if cached.as_ref().is_some_and(|cached| Arc::ptr_eq(&cached.found, found)) {
             *cached = None;
         }
         found.keys.is_some()
     }
 }
 
-impl<T> Obtained<T> {
-    fn ends_soon(&self) -> bool {
-        let soon = SystemTime::now().checked_add(EARLY);
-        self.expires.is_some_and(|expires| soon.is_none_or(|soon| expires < soon))
+impl<T> Cached<T> {
+    fn is_good(&self, now: SystemTime) -> bool {
+        match (&self.found.keys, self.found.expires) {
+            (None, _) => now.duration_since(self.since).is_ok_and(|age| age < NOTHING),
+            (Some(_), None) => true,
+            (Some(_), Some(expires)) => now.checked_add(EARLY).is_some_and(|soon| soon <= expires),
+        }
     }
 }
 
@@ -95,5 +115,24 @@ mod tests {
         assert_eq!(get(7, None).keys, Some(5), "another one was refused");
         cache.refused(|number| *number == 5);
         assert_eq!(get(8, None).keys, Some(8));
+    }
+
+    #[test]
+    fn that_there_is_nothing_is_not_kept_for_long() {
+        let start = SystemTime::now();
+        for (seconds, is_refused, expected) in
+            [(0, false, None), (14, false, None), (16, false, Some(1)), (0, true, Some(1))]
+        {
+            let cache = CredentialCache::default();
+            let get = |keys: Option<u32>, seconds| {
+                let found = Obtained { keys, expires: None, searched: String::new(), secrets: Vec::new() };
+                cache.get_at(|| start + Duration::from_secs(seconds), || Ok(found)).unwrap().keys
+            };
+            assert_eq!(get(None, 0), None);
+            if is_refused {
+                cache.refused(|_| false);
+            }
+            assert_eq!(get(Some(1), seconds), expected, "{seconds} {is_refused}");
+        }
     }
 }

@@ -23,11 +23,16 @@ pub fn server(answers: &'static [(&'static str, u16, &'static str)]) -> (String,
 
 /// The same; its host and port, and the requests with their bodies.
 pub fn serve(responses: Vec<Response>) -> (String, Receiver<String>) {
+    serve_late(0, responses)
+}
+
+/// The same, but the first `silent` connections are closed without an answer.
+pub fn serve_late(silent: usize, responses: Vec<Response>) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let (sender, receiver) = channel();
     thread::spawn(move || {
-        for connection in listener.incoming() {
+        for connection in listener.incoming().skip(silent) {
             let mut reader = BufReader::new(connection.unwrap());
             let (mut head, mut length) = (String::new(), 0);
             while reader.read_line(&mut head).unwrap() > 2 {

@@ -63,11 +63,16 @@ impl Ambient {
         }
     }
 
-    /// `registry` refused all of these: if the identity's credential is one of them it is fetched anew the next time.
+    /// `registry` refused all of these, or a request without any: if the identity's credential is one of them, or there was none,
+    /// it is fetched anew the next time.
     pub fn refused(&self, registry: &str, candidates: &[Credential]) {
         let host = registry.to_ascii_lowercase();
         match CloudRegistry::of(&host) {
-            Some(CloudRegistry::Amazon(_) | CloudRegistry::Azure) => {
+            Some(cloud @ (CloudRegistry::Amazon(_) | CloudRegistry::Azure)) => {
+                if matches!(cloud, CloudRegistry::Amazon(_)) {
+                    // Access keys that were given are none of the registry's matter.
+                    self.environment.aws_cache().refused(|_| false);
+                }
                 self.environment.registry_cache(&host).refused(|credential| candidates.contains(credential));
             }
             Some(CloudRegistry::Google) => {

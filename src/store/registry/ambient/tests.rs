@@ -12,7 +12,7 @@ use base64::{
 };
 
 use super::*;
-use crate::store::cloud::tests::{Response, serve};
+use crate::store::cloud::tests::{Response, serve, serve_late};
 
 fn ok(start: &'static str, body: &str) -> Response {
     Response { start, status: 200, body: body.to_owned() }
@@ -178,6 +178,41 @@ fn an_identity_is_asked_for_once_by_all_stores_of_a_process() {
         store().refused(first, &used);
         store().complete(first, none());
         assert_eq!(requests.try_iter().count(), 1, "{case}");
+    }
+}
+
+/// A metadata server may not be there yet when a pod starts.
+#[test]
+fn an_identity_that_did_not_answer_is_asked_for_again() {
+    let token = BASE64_STANDARD.encode("AWS:p");
+    let ecr = format!(r#"{{"authorizationData":[{{"authorizationToken":"{token}","expiresAt":4.0E9}}]}}"#);
+    for (registry, expected) in [
+        ("gcr.io", basic("oauth2accesstoken", "ya29")),
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", basic("AWS", "p")),
+    ] {
+        let (host, _requests) = serve_late(
+            1,
+            vec![
+                ok("GET /computeMetadata/", r#"{"access_token":"ya29","expires_in":3599}"#),
+                ok("PUT /latest/api/token", "session"),
+                ok(
+                    "GET /latest/meta-data/iam/security-credentials/builds",
+                    r#"{"AccessKeyId":"ASIA1","SecretAccessKey":"s1","Token":"t1"}"#,
+                ),
+                ok("GET /latest/meta-data/iam/security-credentials/", "builds"),
+                ok("POST /", &ecr),
+            ],
+        );
+        let address = format!("http://{host}");
+        let ambient = ambient(&[
+            ("AWS_EC2_METADATA_DISABLED", "false"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &address),
+            ("AWS_ENDPOINT_URL_ECR", &address),
+            ("GCE_METADATA_HOST", &host),
+        ]);
+        assert_eq!(ambient.complete(registry, none()).candidates, []);
+        ambient.refused(registry, &[]);
+        assert_eq!(ambient.complete(registry, none()).candidates, [expected]);
     }
 }
 
