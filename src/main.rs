@@ -114,10 +114,11 @@ fn main() -> ExitCode {
     };
     registries.set();
     let program = if matches!(command, Command::Webhook(_)) { log::Program::Service } else { log::Program::Tool };
-    let (spans, traces) = match &command {
-        Command::Webhook(args) => args.traces.start(args.pod_name.as_deref().unwrap_or_default()).unzip(),
-        _ => (None, None),
+    let (trace_settings, instance) = match &command {
+        Command::Webhook(args) => (args.traces.settings(|name| std::env::var(name).ok()), args.pod_name.clone()),
+        _ => Default::default(),
     };
+    let (spans, traces) = trace_settings.start(&instance.unwrap_or_default()).unzip();
     match log::start(log_format, program, spans) {
         Ok(()) => {}
         // A variable that a task has for its own programs must not end it.
@@ -127,6 +128,7 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     }
+    trace_settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let result = match command {
         Command::Webhook(args) => {
             let result = run_webhook(args);

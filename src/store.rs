@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::net::http::HttpClient;
+pub(crate) use self::net::{drain, http::HttpClient};
 #[cfg(any(test, fuzzing))]
 pub use self::registry::any_answer::check as check_answer;
 pub use self::{

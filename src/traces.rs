@@ -10,10 +10,12 @@
 //! | `otlp` | what is sent |
 //! | `layer` | spans as they begin and end |
 //! | `context` | who asked, and whether it is traced |
+//! | `losses` | what the log says of spans that were lost |
 
 mod context;
 mod export;
 mod layer;
+mod losses;
 mod otlp;
 
 use std::fmt::Display;
@@ -29,7 +31,10 @@ use self::{
     export::Exporter,
     layer::{OtlpLayer, place_of},
 };
-use crate::log::{SPANS, SpanLayer};
+use crate::{
+    log::{SPANS, SpanLayer},
+    redact,
+};
 
 /// What is above a request among its callers (W3C: Trace Context).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -38,20 +43,21 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 #[derive(Clone, Debug, clap::Args)]
 pub struct TraceArgs {
     /// Where traces of reviews are sent, as OTLP over HTTP in JSON: the address of a collector's receiver, for example
-    /// http://otel-collector.observability:4318 [default: there are none]
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        default_value = "",
-        hide_default_value = true,
-        value_parser = collector
-    )]
-    pub otlp_endpoint: CollectorAddress,
-    /// How many of the reviews are traced of which the apiserver does not say itself whether they are, from 0 to 1
-    #[arg(long, value_name = "FRACTION", env = "OTEL_TRACES_SAMPLER_ARG", default_value = "1", value_parser = fraction)]
-    pub trace_fraction: f64,
+    /// http://otel-collector.observability:4318 [default: that of the environment variable OTEL_EXPORTER_OTLP_ENDPOINT, or there
+    /// are none]
+    #[arg(long, value_name = "URL", value_parser = collector)]
+    pub otlp_endpoint: Option<CollectorAddress>,
+    /// How many of the reviews are traced of which the apiserver does not say itself whether they are, from 0 to 1 [default: that
+    /// of the environment variable OTEL_TRACES_SAMPLER_ARG, or 1]
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
+    pub trace_fraction: Option<f64>,
 }
+
+/// The environment variable with the address of a collector (OpenTelemetry: "OTLP Exporter Configuration").
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+/// The one with what a sampler wants to know, whichever sampler that is.
+const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 
 /// Where spans go, if anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +67,9 @@ pub struct CollectorAddress(Option<Uri>);
 #[derive(Debug, thiserror::Error)]
 pub enum TraceArgError {
     /// It is no address.
-    #[error("write the address of a collector such as http://otel-collector.observability:4318, without a query")]
+    #[error(
+        "write the address of a collector such as http://otel-collector.observability:4318, without a user, a password or a query"
+    )]
     Address,
     /// It is no part of one.
     #[error("it is not a number from 0 to 1")]
@@ -71,13 +79,48 @@ pub enum TraceArgError {
 /// Traces of this process.
 pub struct Traces(Exporter);
 
+/// What flags and environment say together.
+#[derive(Debug, Default)]
+pub struct TraceSettings {
+    address: Option<Uri>,
+    fraction: f64,
+    /// Sentences for the log: no variable that was set for other programs keeps this one from starting.
+    pub warnings: Vec<String>,
+}
+
 impl TraceArgs {
+    /// Takes from `variable` what no flag says.
+    pub fn settings(&self, variable: impl Fn(&str) -> Option<String>) -> TraceSettings {
+        let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let mut warnings = Vec::new();
+        let address = self.otlp_endpoint.clone().or_else(|| {
+            let value = set(ENDPOINT)?;
+            let unusable = |error| {
+                let shown = redact::reference(&value);
+                warnings.push(format!(
+                    "no traces are sent, since the environment variable {ENDPOINT}={shown} can't be used: {error}"
+                ));
+            };
+            collector(&value).map_err(unusable).ok()
+        });
+        let address = address.and_then(|CollectorAddress(address)| address);
+        let fraction = self.trace_fraction.or_else(|| {
+            let value = set(SAMPLER_ARG).filter(|_| address.is_some())?;
+            let unusable = |error| {
+                warnings.push(format!("all reviews are traced, since the environment variable {SAMPLER_ARG}={value:?} can't be used: {error}"));
+            };
+            fraction(value.trim()).map_err(unusable).ok()
+        });
+        TraceSettings { address, fraction: fraction.unwrap_or(1.0), warnings }
+    }
+}
+
+impl TraceSettings {
     /// Begins to send, if a collector is named; `instance` tells this process from the other replicas. What is returned belongs into
     /// the log, and has to be finished.
     pub fn start(&self, instance: &str) -> Option<(SpanLayer, Traces)> {
-        let address = self.otlp_endpoint.0.clone()?;
-        let exporter = Exporter::start(address, instance);
-        let sampler = Sampler { fraction: self.trace_fraction };
+        let exporter = Exporter::start(self.address.clone()?, instance);
+        let sampler = Sampler { fraction: self.fraction };
         Some((OtlpLayer::new(sampler, exporter.queue()).boxed(), Traces(exporter)))
     }
 }
@@ -160,7 +203,9 @@ fn collector(value: &str) -> Result<CollectorAddress, TraceArgError> {
     }
     let uri: Uri = format!("{value}/v1/traces").parse().map_err(|_| TraceArgError::Address)?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
-    if is_http { Ok(CollectorAddress(Some(uri))) } else { Err(TraceArgError::Address) }
+    // The log names it.
+    let is_public = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    if is_http && is_public { Ok(CollectorAddress(Some(uri))) } else { Err(TraceArgError::Address) }
 }
 
 fn fraction(value: &str) -> Result<f64, TraceArgError> {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::{
@@ -30,6 +31,12 @@ const SMALL_BODY: usize = 256 << 10;
 /// Large bodies at a time.
 const MAX_LARGE_BODIES: usize = 4;
 
+/// Large bodies that may wait for their turn. Each has a seat and has sent nothing yet: most seats have to stay free.
+const MAX_WAITING_BODIES: usize = 64;
+
+/// The longest wait for a turn, which a client can shorten and not prolong.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
 /// Bytes of bodies at a time.
 const MAX_BYTES: usize = 24 << 20;
 
@@ -48,6 +55,7 @@ pub struct Capacity {
     /// Does what only computes.
     pub work: Work,
     large_bodies: Arc<Semaphore>,
+    waiting_bodies: Arc<Semaphore>,
     bytes: Arc<AtomicUsize>,
     reviews: Arc<Semaphore>,
     large_reviews: Arc<Semaphore>,
@@ -55,8 +63,7 @@ pub struct Capacity {
 
 /// A body, counted for as long as this lives.
 pub struct Received {
-    /// Its bytes.
-    pub bytes: Vec<u8>,
+    bytes: Vec<u8>,
     all: Arc<AtomicUsize>,
     _large: Option<OwnedSemaphorePermit>,
 }
@@ -96,6 +103,7 @@ impl Capacity {
         Self {
             work,
             large_bodies: Arc::new(Semaphore::new(MAX_LARGE_BODIES)),
+            waiting_bodies: Arc::new(Semaphore::new(MAX_WAITING_BODIES)),
             bytes: Arc::default(),
             reviews: Arc::new(Semaphore::new(MAX_REVIEWS)),
             large_reviews: Arc::new(Semaphore::new(MAX_LARGE_REVIEWS)),
@@ -104,21 +112,28 @@ impl Capacity {
 
     /// Reads `body`, whose request began at `start` and has to be answered after `budget`.
     ///
-    /// A large one waits for its turn before anything of it is read, up to half of that time: the apiserver asks only once.
-    pub async fn receive(&self, body: Incoming, start: Instant, budget: Duration) -> Result<Received, BodyError> {
+    /// A large one waits for its turn before anything of it is read, up to half of that time and to [`MAX_WAIT`]: the apiserver
+    /// asks only once. The bytes count, and a large body has its turn, until the last part of what is returned is dropped.
+    pub async fn receive(&self, body: Incoming, start: Instant, budget: Duration) -> Result<Bytes, BodyError> {
         let mut received = Received { bytes: Vec::new(), all: self.bytes.clone(), _large: None };
         // Content-Length, if there is one.
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if (SMALL_BODY + 1..=MAX_BODY).contains(&announced) {
-            let turn = timeout_at(start + budget / 2, self.large_bodies.clone().acquire_owned()).await;
-            received._large = turn.map_err(|_| BodyError::Busy)?.ok();
+            received._large = Some(self.turn(start + MAX_WAIT.min(budget / 2)).await?);
         }
         let (now, end) = (Instant::now(), start + budget);
         let limit = BODY_TIMEOUT.min(end.saturating_duration_since(now));
         match timeout_at(now + limit, self.collect(body, announced, received)).await {
-            Ok(received) => received,
+            Ok(received) => Ok(Bytes::from_owner(received?)),
             Err(_) => Err(BodyError::TooSlow(limit)),
         }
+    }
+
+    /// The turn of a large body. Who would be one too many to wait is told so at once.
+    async fn turn(&self, until: Instant) -> Result<OwnedSemaphorePermit, BodyError> {
+        let _place = self.waiting_bodies.try_acquire().map_err(|_| BodyError::Busy)?;
+        let turn = timeout_at(until, self.large_bodies.clone().acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or(BodyError::Busy)
     }
 
     async fn collect(
@@ -164,8 +179,42 @@ impl Capacity {
     }
 }
 
+impl AsRef<[u8]> for Received {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Drop for Received {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes.len(), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn few_large_bodies_wait_for_a_turn() {
+        let capacity = Capacity::new(Work::Here);
+        let later = Instant::now() + Duration::from_secs(3600);
+        let mut turns = Vec::new();
+        for _ in 0..MAX_LARGE_BODIES {
+            turns.push(capacity.turn(later).await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..MAX_WAITING_BODIES).map(|_| Box::pin(capacity.turn(later))).collect();
+        assert!(waiting.iter_mut().all(|turn| turn.now_or_never().is_none()));
+        assert!(matches!(capacity.turn(later).now_or_never(), Some(Err(BodyError::Busy))), "no place to wait");
+        drop(turns.pop());
+        let first = waiting.remove(0).await.unwrap();
+        let mut next = Box::pin(capacity.turn(later));
+        assert!((&mut next).now_or_never().is_none(), "the place of the first is free");
+        drop(next);
+        assert!(matches!(capacity.turn(Instant::now()).await, Err(BodyError::Busy)), "the time is over");
+        drop((first, waiting));
+        assert_eq!(capacity.waiting_bodies.available_permits(), MAX_WAITING_BODIES);
     }
 }

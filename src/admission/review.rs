@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{error::Category, value::RawValue};
 
@@ -22,8 +23,8 @@ const RETRY_AFTER: u16 = 2;
 
 /// What the apiserver asks. Fields that are not read here are skipped, whatever they hold.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ReviewRequest<'a> {
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+pub struct ReviewRequest<O = Bytes> {
     /// To be echoed in the response.
     pub uid: String,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
@@ -42,9 +43,8 @@ pub struct ReviewRequest<'a> {
     /// Who asks.
     #[serde(default)]
     pub user_info: UserInfo,
-    /// The object, read only if it is for us.
-    #[serde(borrow, default)]
-    pub object: Option<&'a RawValue>,
+    /// The object, a JSON value that is read only if it is for us: a part of the body, which lives as long as this.
+    pub object: Option<O>,
 }
 
 /// The user of a request (Kubernetes: k8s.io/api/authentication/v1, UserInfo).
@@ -137,10 +137,10 @@ fn of_category(category: Category) -> &'static str {
     }
 }
 
-impl<'a> ReviewRequest<'a> {
+impl ReviewRequest {
     /// The request of the review `body`.
-    pub fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
-        let review: Review<'a> = serde_json::from_slice(body).map_err(ReviewError::Json)?;
+    pub fn parse(body: &Bytes) -> Result<Self, ReviewError> {
+        let review: Review<'_> = serde_json::from_slice(body).map_err(ReviewError::Json)?;
         if review.kind != KIND || review.api_version != API_VERSION {
             return Err(ReviewError::Kind);
         }
@@ -148,7 +148,9 @@ impl<'a> ReviewRequest<'a> {
         if request.uid.is_empty() {
             return Err(ReviewError::NoUid);
         }
-        Ok(request)
+        let ReviewRequest { uid, operation, resource, sub_resource, namespace, dry_run, user_info, object } = request;
+        let object = object.map(|object| body.slice_ref(object.get().as_bytes()));
+        Ok(Self { uid, operation, resource, sub_resource, namespace, dry_run, user_info, object })
     }
 
     /// Whether it is the creation of a PipelineRun.
@@ -211,7 +213,7 @@ struct Review<'a> {
     #[serde(default)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    request: Option<ReviewRequest<'a>>,
+    request: Option<ReviewRequest<&'a RawValue>>,
 }
 
 /// `text` as the apiserver shows it: one line, cut if it is too long.
@@ -272,7 +274,8 @@ mod tests {
             format!(r#"{{"apiVersion":"admission.k8s.io/{api}","kind":"AdmissionReview","request":{request}}}"#)
         };
         let request = r#"{"uid":"u","operation":"CREATE","resource":{"group":"","version":"v1","resource":"pods"}}"#;
-        assert!(ReviewRequest::parse(review("v1", request).as_bytes()).is_ok());
+        let parse = |body: String| ReviewRequest::parse(&Bytes::from(body));
+        assert!(parse(review("v1", request)).is_ok());
         for (body, why) in [
             (String::new(), "ends early"),
             ("[]".to_owned(), "unexpected type"),
@@ -285,11 +288,11 @@ mod tests {
             (review("v1", request).replace("\"request\"", r#""request":null,"request""#), "duplicate"),
             ("[".repeat(100_000), "column"),
         ] {
-            let error = ReviewRequest::parse(body.as_bytes()).unwrap_err().to_string();
+            let error = parse(body).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
-        assert!(ReviewRequest::parse(review("v1", request).replace("pods", "\u{1}").as_bytes()).is_err());
-        assert!(ReviewRequest::parse(b"{\"kind\":\"\xff\"}").is_err());
+        assert!(parse(review("v1", request).replace("pods", "\u{1}")).is_err());
+        assert!(ReviewRequest::parse(&Bytes::from_static(b"{\"kind\":\"\xff\"}")).is_err());
     }
 
     proptest! {

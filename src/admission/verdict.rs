@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use json_patch::{Patch, patch_unsafe};
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -88,12 +89,13 @@ pub struct Judge<'a, S> {
 }
 
 impl<S: Source> Judge<'_, S> {
-    /// Decides about `request`. An error says why the review can't be read.
-    pub async fn judge(&self, request: &ReviewRequest<'_>) -> Result<Judged, ReviewError> {
+    /// Decides about `request`, and takes its object out of it: nothing of the body is held while a resolver is waited for. An
+    /// error says why the review can't be read.
+    pub async fn judge(&self, request: &mut ReviewRequest) -> Result<Judged, ReviewError> {
         if !request.creates_pipeline_run() {
             return Ok(Judged { verdict: Verdict::Untouched, name: String::new() });
         }
-        let object = request.object.ok_or(ReviewError::NoObject)?;
+        let object = request.object.take().ok_or(ReviewError::NoObject)?;
         if !is_object_name(&request.namespace) {
             return Err(ReviewError::Namespace);
         }
@@ -116,21 +118,16 @@ impl<S: Source> Judge<'_, S> {
     }
 
     /// The same without a time limit. `name` becomes that of the run, as soon as it is known.
-    async fn decide(
-        &self,
-        request: &ReviewRequest<'_>,
-        object: &RawValue,
-        name: &mut String,
-    ) -> Result<Verdict, ReviewError> {
-        let (capacity, text) = (self.capacity, object.get());
+    async fn decide(&self, request: &ReviewRequest, object: Bytes, name: &mut String) -> Result<Verdict, ReviewError> {
+        let capacity = self.capacity;
         let _permit = capacity.review().await;
         let budget = capacity.budget();
-        if let Err(exceeded) = take(&budget, text).await {
-            let is_asked = self.opt_in_by == OptInBy::Namespace || asks(text);
+        if let Err(exceeded) = take(&budget, &object).await {
+            let is_asked = self.opt_in_by == OptInBy::Namespace || asks(&object);
             return Ok(if is_asked { refused(exceeded.into()) } else { Verdict::Untouched });
         }
-        let text = text.to_owned();
-        let run: Value = capacity.work.run(move || serde_json::from_str(&text)).await.map_err(ReviewError::Object)?;
+        let run: Value =
+            capacity.work.run(move || serde_json::from_slice(&object)).await.map_err(ReviewError::Object)?;
         let run = Arc::new(run);
         *name = name_of(&run);
         let creation = Creation {
@@ -165,14 +162,14 @@ impl Verdict {
 }
 
 /// Takes what a run holds of the budget of its review.
-async fn take(budget: &Budget, object: &str) -> Result<(), Exceeded> {
+async fn take(budget: &Budget, object: &[u8]) -> Result<(), Exceeded> {
     Exceeded::check(object.len(), MAX_SENT_BYTES, "bytes", || "the PipelineRun".to_owned())?;
-    budget.take(Weight::of(object.as_bytes())).await
+    budget.take(Weight::of(object)).await
 }
 
 /// Whether a run that is too large to be read asks to be wrapped, as far as can be seen.
-fn asks(object: &str) -> bool {
-    object.contains("\"wrap") || object.contains(WRAP)
+fn asks(object: &[u8]) -> bool {
+    str::from_utf8(object).is_ok_and(|object| object.contains("\"wrap") || object.contains(WRAP))
 }
 
 fn refused(refusal: Refusal) -> Verdict {

@@ -89,9 +89,10 @@ impl<S: Source> Webhook<S> {
         let budget = budget(request.uri().query());
         let deadline = start + budget;
         let body = self.capacity.receive(request.into_body(), start, budget).await?;
-        let request = ReviewRequest::parse(&body.bytes)?;
+        let mut request = ReviewRequest::parse(&body)?;
+        drop(body);
         let (source, settings, capacity) = (&self.source, &self.settings, &self.capacity);
-        let judged = Judge { source, settings, capacity, opt_in_by, deadline }.judge(&request).await?;
+        let judged = Judge { source, settings, capacity, opt_in_by, deadline }.judge(&mut request).await?;
         log(&request, &judged, start.elapsed());
         traces::about(&request.uid, &request.namespace, &judged.name);
         let (outcome, reason, response) = match judged.verdict {
@@ -112,7 +113,7 @@ impl<S: Source> Webhook<S> {
 }
 
 /// One line for each run that was for us. What keeps runs from being wrapped and is not their fault is a warning or an error.
-fn log(request: &ReviewRequest<'_>, judged: &Judged, duration: Duration) {
+fn log(request: &ReviewRequest, judged: &Judged, duration: Duration) {
     let (uid, namespace, dry_run) = (&request.uid, &request.namespace, request.dry_run);
     let (user, name, seconds) = (&request.user_info.username, &judged.name, duration.as_secs_f64());
     match &judged.verdict {
@@ -207,7 +208,7 @@ fn budget(query: Option<&str>) -> Duration {
     timeout.saturating_sub(margin).max(Duration::from_millis(500))
 }
 
-fn operation(request: &ReviewRequest<'_>) -> &'static str {
+fn operation(request: &ReviewRequest) -> &'static str {
     ["CREATE", "UPDATE", "DELETE", "CONNECT"].into_iter().find(|o| *o == request.operation).unwrap_or("none")
 }
 

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{runtime::Builder, time::Instant};
 
 use crate::{
@@ -29,14 +30,14 @@ static OBJECTS: LazyLock<FileObjects> = LazyLock::new(|| {
 /// Answers the review `bytes`: whatever it is, the webhook never has to say that it met an error of its own. Gives whether it
 /// is a run that is wrapped.
 pub fn review(bytes: &[u8]) -> bool {
-    let Ok(request) = ReviewRequest::parse(bytes) else { return false };
+    let Ok(mut request) = ReviewRequest::parse(&Bytes::copy_from_slice(bytes)) else { return false };
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let settings = Arc::new(Settings::new("tekton-wrap:fuzz"));
     let capacity = Capacity::new(Work::Here);
     let verdict = runtime.block_on(async {
         let deadline = Instant::now() + Duration::from_secs(60);
         let (source, settings, capacity) = (&*OBJECTS, &settings, &capacity);
-        Judge { source, settings, capacity, opt_in_by: OptInBy::Run, deadline }.judge(&request).await
+        Judge { source, settings, capacity, opt_in_by: OptInBy::Run, deadline }.judge(&mut request).await
     });
     match verdict.map(|judged| judged.verdict) {
         Ok(Verdict::Refused { code, reason, message }) => {

@@ -2,11 +2,10 @@
 //! away is dropped: no review waits for it.
 
 use std::{
-    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -14,8 +13,12 @@ use std::{
 
 use http::{Request, StatusCode, Uri, header};
 
-use super::{layer::EndedSpan, otlp};
-use crate::store::{HttpClient, RegistrySettings, StoreError, StoreOptions};
+use super::{
+    layer::EndedSpan,
+    losses::{Losses, Notice},
+    otlp,
+};
+use crate::store::{HttpClient, RegistrySettings, StoreError, StoreOptions, drain};
 
 /// Spans that may wait.
 const MAX_WAITING: usize = 2048;
@@ -32,8 +35,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pauses before the collector is asked again.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
-/// Time for the last batch.
+/// Time for the last batch, and for room in the queue to say that it is the last.
 const LAST: Duration = Duration::from_secs(2);
+
+/// The pause before there may be room.
+const FULL: Duration = Duration::from_millis(10);
 
 /// Where spans wait.
 #[derive(Clone)]
@@ -76,7 +82,8 @@ impl Exporter {
     pub fn start(address: Uri, instance: &str) -> Self {
         let (sender, receiver) = sync_channel(MAX_WAITING);
         let lost = Arc::<AtomicU64>::default();
-        let courier = Courier { address, instance: instance.to_owned(), lost: lost.clone(), fails: false };
+        let losses = Losses::of_queue(lost.clone());
+        let courier = Courier { address, instance: instance.to_owned(), losses };
         let _ = thread::Builder::new().name("traces".to_owned()).spawn(move || courier.run(&receiver));
         Self { queue: Queue { sender, lost } }
     }
@@ -88,11 +95,17 @@ impl Exporter {
 
     /// Waits a moment for all spans to be sent.
     pub fn finish(self) {
-        let (done, end) = sync_channel(0);
-        if self.queue.sender.try_send(Parcel::End(done)).is_ok() {
-            // Either way this process ends.
-            let _ = end.recv_timeout(LAST);
+        let (until, (done, end)) = (Instant::now() + LAST, sync_channel(0));
+        let mut parcel = Parcel::End(done);
+        while let Err(TrySendError::Full(unsent)) = self.queue.sender.try_send(parcel) {
+            if Instant::now() >= until {
+                return;
+            }
+            parcel = unsent;
+            thread::sleep(FULL);
         }
+        // Either way this process ends.
+        let _ = end.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -100,9 +113,7 @@ impl Exporter {
 struct Courier {
     address: Uri,
     instance: String,
-    lost: Arc<AtomicU64>,
-    /// Whether that was logged.
-    fails: bool,
+    losses: Losses,
 }
 
 impl Courier {
@@ -122,7 +133,8 @@ impl Courier {
                 Ok(client) => self.deliver(client, &batch, end.is_some()),
                 Err(error) => Err(error.clone()),
             };
-            self.note(delivered, spans);
+            let notice = self.losses.note(delivered, spans, Instant::now());
+            self.log(notice);
         }
     }
 
@@ -148,32 +160,30 @@ impl Courier {
             Ok(request) => request,
             Err(error) => return Delivery::Refused(format!("can't be asked: {error}")),
         };
-        match client.run_within(request, REQUEST_TIMEOUT) {
-            Ok(answer) if answer.status().is_success() => Delivery::Taken,
+        let answer = match client.run_within(request, REQUEST_TIMEOUT) {
+            Ok(answer) => answer,
+            Err(fault) => return Delivery::Delayed(fault.clause),
+        };
+        let status = answer.status();
+        drain(answer);
+        match status.as_u16() {
+            200..=299 => Delivery::Taken,
             // OTLP: docs/specification.md, "Retryable Response Codes".
-            Ok(answer) if matches!(answer.status().as_u16(), 429 | 502..=504) => {
-                Delivery::Delayed(said(answer.status()))
-            }
-            Ok(answer) => Delivery::Refused(said(answer.status())),
-            Err(fault) => Delivery::Delayed(fault.clause),
+            429 | 502..=504 => Delivery::Delayed(said(status)),
+            _ => Delivery::Refused(said(status)),
         }
     }
 
-    /// Logs the first failure, and what was lost when it is over.
-    fn note(&mut self, delivered: Result<(), String>, spans: u64) {
-        match delivered {
-            Ok(()) => {
-                let lost = self.lost.swap(0, Relaxed);
-                if mem::take(&mut self.fails) || lost > 0 {
-                    tracing::info!(lost, "spans are sent again");
-                }
+    fn log(&self, notice: Option<Notice>) {
+        match notice {
+            Some(Notice::Fails(why)) => {
+                tracing::warn!("spans are dropped: the collector at {} {why}", self.address);
             }
-            Err(why) => {
-                self.lost.fetch_add(spans, Relaxed);
-                if !mem::replace(&mut self.fails, true) {
-                    tracing::warn!("spans are dropped: the collector at {} {why}", self.address);
-                }
+            Some(Notice::Recovered { lost }) => tracing::info!(lost, "spans are sent again"),
+            Some(Notice::Overflows { lost }) => {
+                tracing::warn!(lost, "spans are dropped: the collector takes them more slowly than they come");
             }
+            None => {}
         }
     }
 }
