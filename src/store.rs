@@ -171,10 +171,10 @@ pub trait Store: Send + Sync {
     }
 
     /// The manifests that say that they belong to the image with this digest, such as signatures, if the store lists them (OCI
-    /// distribution-spec, "Listing Referrers").
-    fn referrers(&self, digest: &Digest) -> Result<Vec<Digest>, StoreError> {
+    /// distribution-spec, "Listing Referrers"). None if there are more than are read.
+    fn referrers(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {
         let _ = digest;
-        Ok(Vec::new())
+        Ok(Some(Vec::new()))
     }
 
     /// Whether the blob is stored.

@@ -1,15 +1,16 @@
 //! What is attached to images: signatures, attestations, bills of materials. It is found by its tag, `sha256-<hex>.sig` and the like
 //! (cosign) or `sha256-<hex>` (OCI distribution-spec, "Referrers Tag Schema"), or as what a registry lists as referring to the image.
 
+mod kind;
+
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
-
+use self::kind::AttachedManifest;
 use super::Doomed;
 use crate::{
     digest::Digest,
     quote::Line,
-    store::{Store, StoredManifest},
+    store::{Store, StoreError},
     workspace::{Error, threads},
 };
 
@@ -25,42 +26,40 @@ pub struct Attachment {
     pub digest: Digest,
 }
 
-/// The fields of an image manifest or an index that say what it belongs to.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AttachedManifest {
-    subject: Option<Named>,
-    layers: Option<Vec<Named>>,
-    manifests: Option<Vec<Named>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Named {
-    digest: String,
-    #[serde(default)]
-    media_type: String,
+/// What was found beside an image.
+#[derive(Default)]
+struct Found {
+    attached: Vec<Attachment>,
+    /// Tags of what may be attached, but is of a kind that is not known.
+    unknown: Vec<String>,
+    /// Whether there may be more of them.
+    is_incomplete: bool,
 }
 
 /// Somebody has vouched for an image that something is attached to: without `all` it stays. With it what is attached goes first, so
-/// that it is still found if the deletion is interrupted. `tags` are those of the repository, if they are known.
+/// that it is still found if the deletion is interrupted; what another tag names stays. `tags` are those of the repository, if they
+/// are known.
 pub fn settle(
     store: &dyn Store,
     tags: Option<&BTreeSet<String>>,
     doomed: Vec<Doomed>,
     all: bool,
 ) -> Result<Vec<Doomed>, Error> {
-    let found = threads::for_each(&doomed, |_, image| attached_to(store, tags, &image.digest))?;
+    let found = threads::for_each(&doomed, |_, image| Found::beside(store, tags, &image.digest))?;
     let mut settled = Vec::with_capacity(doomed.len());
     for (mut image, found) in doomed.into_iter().zip(found) {
-        if !all && !found.is_empty() {
+        if let Some(why) = found.why_the_image_stays(tags.is_some(), all) {
             let name = image.tag.as_ref().map_or_else(|| "a replaced image".to_owned(), |tag| Line(tag).to_string());
-            tracing::warn!("{name} ({}) has a signature or an attestation and stays; --all deletes both", image.digest);
+            tracing::warn!("{name} ({}) {why}", image.digest);
             continue;
         }
-        image.attached = found;
+        for tag in &found.unknown {
+            tracing::warn!("{tag} is no signature, attestation or bill of materials of a known kind, and stays");
+        }
+        image.attached = found.attached;
         settled.push(image);
     }
+    spare_what_is_named(store, tags, &mut settled)?;
     Ok(settled)
 }
 
@@ -71,47 +70,95 @@ pub fn subject(tag: &str) -> Option<Digest> {
     format!("sha256:{hex}").parse().ok()
 }
 
-fn attached_to(store: &dyn Store, tags: Option<&BTreeSet<String>>, image: &Digest) -> Result<Vec<Attachment>, Error> {
-    let (mut found, mut referrers) = (Vec::new(), store.referrers(image)?);
-    for tag in ENDS.map(|end| format!("sha256-{}{end}", image.hex())) {
-        if tags.is_some_and(|tags| !tags.contains(&tag)) {
-            continue;
-        }
-        let Some(manifest) = store.manifest(&tag)? else { continue };
-        let Some(parsed) = AttachedManifest::parse(&manifest) else { continue };
-        referrers.extend(parsed.manifests.iter().flatten().filter_map(|named| named.digest.parse::<Digest>().ok()));
-        if parsed.is_image(image) {
-            tracing::warn!("{tag} is an image, no signature, and stays");
-            continue;
-        }
-        found.push(Attachment { tag: Some(tag), digest: manifest.digest });
+/// Registries delete a digest with all its tags: what has one that is not of an attachment that goes too is left.
+fn spare_what_is_named(
+    store: &dyn Store,
+    tags: Option<&BTreeSet<String>>,
+    settled: &mut [Doomed],
+) -> Result<(), Error> {
+    if settled.iter().all(|image| image.attached.is_empty()) {
+        return Ok(());
     }
-    for digest in referrers.into_iter().collect::<BTreeSet<_>>() {
-        let Some(manifest) = store.manifest(&digest.to_string())? else { continue };
-        // A list may name anything: only what says itself that it belongs to the image does.
-        if AttachedManifest::parse(&manifest).is_some_and(|parsed| parsed.belongs_to(image)) {
-            found.insert(0, Attachment { tag: None, digest });
-        }
+    let own: BTreeSet<&String> =
+        settled.iter().flat_map(|image| &image.attached).filter_map(|a| a.tag.as_ref()).collect();
+    let others: Vec<&String> = tags.into_iter().flatten().filter(|tag| !own.contains(tag)).collect();
+    let named = threads::for_each(&others, |_, tag| Ok::<_, Error>(store.digest(tag)?))?;
+    let named: BTreeSet<Digest> = named.into_iter().flatten().collect();
+    for image in settled {
+        image.attached.retain(|Attachment { tag, digest }| {
+            let stays = named.contains(digest);
+            if stays {
+                let name = tag.as_deref().unwrap_or("what is attached");
+                tracing::warn!("{name} ({digest}) has another tag and stays");
+            }
+            !stays
+        });
     }
-    Ok(found)
+    Ok(())
 }
 
-impl AttachedManifest {
-    fn parse(manifest: &StoredManifest) -> Option<Self> {
-        serde_json::from_slice(&manifest.bytes).ok()
+impl Found {
+    fn beside(store: &dyn Store, tags: Option<&BTreeSet<String>>, image: &Digest) -> Result<Self, Error> {
+        let listed = store.referrers(image)?;
+        let mut found = Self { is_incomplete: listed.is_none(), ..Self::default() };
+        let mut referrers: BTreeSet<Digest> = listed.into_iter().flatten().collect();
+        for end in ENDS {
+            let tag = format!("sha256-{}{end}", image.hex());
+            if tags.is_some_and(|tags| !tags.contains(&tag)) {
+                continue;
+            }
+            let Some(manifest) = store.manifest(&tag)? else { continue };
+            let parsed = AttachedManifest::parse(&manifest).unwrap_or_default();
+            let is_attached = match parsed.members() {
+                Some(members) if end.is_empty() => {
+                    referrers.extend(members.iter().flatten());
+                    all_belong(store, &members, image)?
+                }
+                Some(_) => false,
+                None => !end.is_empty() && parsed.is_of_a_known_kind(),
+            };
+            if is_attached || parsed.belongs_to(image) {
+                found.attached.push(Attachment { tag: Some(tag), digest: manifest.digest });
+            } else {
+                found.unknown.push(tag);
+            }
+        }
+        for digest in referrers {
+            // A list may name anything: only what says itself that it belongs to the image does.
+            if belongs(store, &digest, image)? == Some(true) {
+                found.attached.insert(0, Attachment { tag: None, digest });
+            }
+        }
+        Ok(found)
     }
 
-    fn belongs_to(&self, image: &Digest) -> bool {
-        self.subject.as_ref().is_some_and(|subject| subject.digest == image.to_string())
+    /// A clause; none if it goes.
+    fn why_the_image_stays(&self, are_tags_known: bool, all: bool) -> Option<String> {
+        match (self.unknown.first(), self.attached.is_empty()) {
+            _ if self.is_incomplete => Some("stays, as the list of what is attached to it is too long".to_owned()),
+            (_, false) if !all => Some("has a signature or an attestation and stays; --all deletes both".to_owned()),
+            (Some(tag), true) if !all => Some(format!("stays, as {tag} may vouch for it; --all deletes it")),
+            (_, false) if !are_tags_known => {
+                Some("stays, as it is not known whether what is attached to it has other tags".to_owned())
+            }
+            _ => None,
+        }
     }
+}
 
-    /// Whether it is one that can be run or restored, under a tag that says otherwise.
-    fn is_image(&self, of: &Digest) -> bool {
-        let is_layer = |named: &Named| {
-            ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."]
-                .iter()
-                .any(|start| named.media_type.starts_with(start))
-        };
-        !self.belongs_to(of) && self.layers.iter().flatten().any(is_layer)
+/// Whether all `members` of a list belong to the image, or do not exist any more. One with a digest of another kind is not known.
+fn all_belong(store: &dyn Store, members: &[Option<Digest>], image: &Digest) -> Result<bool, StoreError> {
+    for member in members {
+        let Some(digest) = member else { return Ok(false) };
+        if belongs(store, digest, image)? == Some(false) {
+            return Ok(false);
+        }
     }
+    Ok(true)
+}
+
+/// Whether the manifest says that it belongs to the image; none if there is no such manifest.
+fn belongs(store: &dyn Store, digest: &Digest, image: &Digest) -> Result<Option<bool>, StoreError> {
+    let manifest = store.manifest(&digest.to_string())?;
+    Ok(manifest.map(|manifest| AttachedManifest::parse(&manifest).is_some_and(|parsed| parsed.belongs_to(image))))
 }

@@ -158,20 +158,69 @@ fn a_tag_that_only_looks_like_a_signature_deletes_nothing_else() {
     let release = put(&*store, "v1", "application/vnd.oci.image.layer.v1.tar+gzip", None);
     let (of_another, own) =
         (put(&*store, "v2", SIGNATURE, Some(release)), put(&*store, "x", SIGNATURE, Some(snapshot)));
+    // It has no tag any more.
+    put(&*store, "x", SIGNATURE, None);
     let StoredManifest { bytes, media_type, .. } = store.manifest("v1").unwrap().unwrap();
     store.put_manifest(&format!("sha256-{}.sig", snapshot.hex()), &media_type, &bytes).unwrap();
     // The list of the Referrers Tag Schema: only one of these says that it belongs to the image.
-    let list: Vec<Value> = [release, of_another, own]
-        .iter()
-        .map(|digest| json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": 1}))
-        .collect();
-    let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": list}).to_string();
     let schema = format!("sha256-{}", snapshot.hex());
-    let index = store.put_manifest(&schema, INDEX, list.as_bytes()).unwrap();
-    let doomed = left_in(&*store, &later(), true);
-    let found = doomed.iter().find(|image| image.digest == snapshot).unwrap();
-    let expected = [Attachment { tag: None, digest: own }, Attachment { tag: Some(schema), digest: index }];
-    assert_eq!(found.attached, expected);
+    let gone = Digest::of(b"gone");
+    for (members, whole) in [(&[release, of_another, own][..], false), (&[own, gone], true)] {
+        let index = put_index(&*store, &schema, members);
+        let expected = [
+            vec![Attachment { tag: None, digest: own }],
+            if whole { vec![Attachment { tag: Some(schema.clone()), digest: index }] } else { Vec::new() },
+        ];
+        assert_eq!(attached_to(&*store, snapshot), expected.into_iter().flatten().collect::<Vec<_>>());
+    }
+}
+
+/// An index of manifests, under `tag`.
+fn put_index(store: &dyn Store, tag: &str, members: &[Digest]) -> Digest {
+    let describe = |digest: &Digest| json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": 1});
+    let members: Vec<Value> = members.iter().map(describe).collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": members}).to_string();
+    store.put_manifest(tag, INDEX, index.as_bytes()).unwrap()
+}
+
+/// What goes with the image, if everything goes.
+fn attached_to(store: &dyn Store, image: Digest) -> Vec<Attachment> {
+    let doomed = left_in(store, &later(), true);
+    doomed.into_iter().find(|doomed| doomed.digest == image).unwrap().attached
+}
+
+/// Somebody who may push, but not delete, gives it such a tag: deleting its digest would delete its other tags.
+#[test]
+fn what_is_of_use_without_the_image_stays() {
+    const CHART: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+    let run = played();
+    let store = run.store();
+    let snapshot = store.digest("run.0.ws").unwrap().unwrap();
+    let image = put(&*store, "amd64", "application/vnd.oci.image.layer.v1.tar+gzip", None);
+    let index = |tag: &str| put_index(&*store, tag, &[image]);
+    let chart = |tag: &str| put(&*store, tag, CHART, None);
+    let signature = |tag: &str| put(&*store, tag, SIGNATURE, None);
+    let cases: [(&str, &dyn Fn(&str) -> Digest); 3] =
+        [("an index", &index), ("a chart", &chart), ("a signature", &signature)];
+    for (what, make) in cases {
+        for end in ["", ".sig", ".att", ".sbom"] {
+            let tag = format!("sha256-{}{end}", snapshot.hex());
+            let digest = make(&tag);
+            make("v1");
+            assert_eq!(attached_to(&*store, snapshot), [], "{what} with {tag}");
+            assert!(!tags(&left_in(&*store, &later(), false)).contains(&"run.0.ws"), "{what}, {tag}: it may vouch");
+            // Of these only a signature that has no other name goes.
+            image_under(&*store, "v1");
+            let goes = what == "a signature" && !end.is_empty();
+            let expected = goes.then(|| Attachment { tag: Some(tag.clone()), digest });
+            assert_eq!(attached_to(&*store, snapshot), Vec::from_iter(expected), "{what} with {tag} alone");
+            store.delete_image(&tag, &digest).unwrap();
+        }
+    }
+}
+
+fn image_under(store: &dyn Store, tag: &str) {
+    put(store, tag, "application/vnd.oci.image.layer.v1.tar", None);
 }
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";

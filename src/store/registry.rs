@@ -102,7 +102,7 @@ impl Store for RegistryStore {
         self.session.tags()
     }
 
-    fn referrers(&self, digest: &Digest) -> Result<Vec<Digest>, StoreError> {
+    fn referrers(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {
         self.session.referrers(digest)
     }
 

@@ -28,7 +28,10 @@ fn signature(store: &dyn Store, tag: &str, subject: Option<Digest>) -> Digest {
     if let Some(digest) = subject {
         manifest["subject"] = json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": 1});
     }
-    store.put_manifest(tag, MANIFEST, manifest.to_string().as_bytes()).unwrap()
+    let bytes = manifest.to_string().into_bytes();
+    // What is found by its subject has no tag.
+    let reference = if subject.is_some() { Digest::of(&bytes).to_string() } else { tag.to_owned() };
+    store.put_manifest(&reference, MANIFEST, &bytes).unwrap()
 }
 
 /// What `prune` says of a repository, with these arguments too.
@@ -97,6 +100,55 @@ fn what_a_registry_lists_as_attached() {
     faults.on("GET", "/referrers/", usize::MAX, Fault::Answer("403 Forbidden", Vec::new(), Vec::new()));
     let (succeeded, said, error) = run(&["prune", "--repository", &repository, "--older-than", "0s"], &[]);
     assert!(!succeeded && said.is_empty() && error.contains("denied listing what belongs to the image"), "{error}");
+}
+
+/// A list of these referrers, and what follows it.
+fn listed(digests: &[Digest], link: Option<&str>) -> Fault {
+    let list: Vec<Value> =
+        digests.iter().map(|digest| json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": 1})).collect();
+    let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": list}).to_string();
+    let link = link.map(|link| ("Link", format!("<{link}>; rel=\"next\"")));
+    Fault::Answer("200 OK", link.into_iter().collect(), list.into_bytes())
+}
+
+#[test]
+fn whether_a_registry_lists_referrers() {
+    let refused = |status| Fault::Answer(status, Vec::new(), Vec::new());
+    let (image, one) = (Digest::of(b"image"), Digest::of(b"one"));
+    // What it answered first, and whether it is asked again after a 404.
+    for (first, is_asked) in [("404 Not Found", false), ("400 Bad Request", true), ("200 OK", true)] {
+        let faults = Faults::start(&REGISTRY.address);
+        let store = open(&faults.address, &repository(), &options());
+        let answer = if first == "200 OK" { listed(&[], None) } else { refused(first) };
+        faults.on("GET", "/referrers/", 1, answer);
+        assert_eq!(store.referrers(&image).is_err(), first.starts_with("400"), "{first}");
+        if first == "200 OK" {
+            faults.on("GET", "/referrers/", 1, refused("404 Not Found"));
+            assert_eq!(store.referrers(&image).unwrap(), Some(Vec::new()));
+        }
+        faults.forget_rules();
+        faults.on("GET", "/referrers/", usize::MAX, listed(&[one], None));
+        let expected = if is_asked { vec![one] } else { Vec::new() };
+        assert_eq!(store.referrers(&image).unwrap(), Some(expected), "{first}");
+    }
+}
+
+#[test]
+fn all_pages_of_referrers() {
+    let faults = Faults::start(&REGISTRY.address);
+    let store = open(&faults.address, &repository(), &options());
+    let [image, one, two] = [&b"image"[..], b"one", b"two"].map(Digest::of);
+    // The next one is elsewhere: only its query counts.
+    faults.on("GET", "?after=1", usize::MAX, listed(&[two], None));
+    faults.on("GET", "/referrers/", usize::MAX, listed(&[one], Some("https://evil.example/v2/x/referrers/y?after=1")));
+    assert_eq!(store.referrers(&image).unwrap(), Some(vec![one, two]));
+    // Pages without an end, and one that can't be found.
+    for link in ["/v2/x?after=2", "ftp://evil.example"] {
+        faults.forget_rules();
+        faults.on("GET", "/referrers/", usize::MAX, listed(&[one], Some(link)));
+        assert_eq!(store.referrers(&image).unwrap(), None, "{link}");
+    }
+    assert!(faults.seen("GET", "/referrers/").len() < 10);
 }
 
 /// `tests/assets/build cosign` builds it.

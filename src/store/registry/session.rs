@@ -11,7 +11,7 @@ use ureq::{Body, SendBody};
 
 use self::{failures::transient, scheme::Scheme};
 use super::{
-    auth::Auth, error_response::says_expired_token, operation::Operation, referrers::Unlisted, upload::Upload,
+    auth::Auth, error_response::says_expired_token, operation::Operation, referrers::ReferrersApi, upload::Upload,
 };
 use crate::{
     store::net::{
@@ -39,7 +39,7 @@ pub struct Session {
     /// Limits the concurrent requests and uploads of this process to the registry.
     pub pressure: Arc<Pressure>,
     /// Whether this registry lists referrers.
-    pub unlisted: Unlisted,
+    pub referrers_api: ReferrersApi,
     options: SessionOptions,
     scheme: Scheme,
 }
@@ -97,7 +97,7 @@ impl Session {
             image,
             upload: Upload::default(),
             pressure,
-            unlisted: Unlisted::default(),
+            referrers_api: ReferrersApi::default(),
             options,
             scheme: Scheme::default(),
         }

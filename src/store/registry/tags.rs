@@ -83,12 +83,16 @@ impl Session {
     /// The query of the next page, which is all that is used of the header `Link`: registries behind a proxy may name a host
     /// that can't be reached, and the path is known.
     fn next_query(&self, url: &Uri, headers: &HeaderMap) -> Option<String> {
-        let links = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
-        let target = links.flat_map(|link| link.split(',')).find_map(next_target)?;
-        let query = self.resolve(url, target)?.query()?.to_owned();
+        let query = self.resolve(url, next_page(headers)?)?.query()?.to_owned();
         let is_query = query.contains("last=") || query.contains("next") || query.contains("page");
         is_query.then_some(query)
     }
+}
+
+/// What the header `Link` names as the next page.
+pub(super) fn next_page(headers: &HeaderMap) -> Option<&str> {
+    let links = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
+    links.flat_map(|link| link.split(',')).find_map(next_target)
 }
 
 /// `<…>; rel="next"` (RFC 8288).
