@@ -122,8 +122,12 @@ impl ObjectReader {
             }
             Err(error) => Some(Err(Arc::new(error))),
         });
-        let small = timeout(self.timeout, small).await.map_err(|_| ReadError::Late(self.timeout));
-        if let Some(small) = self.recorded(small)? {
+        let small = match timeout(self.timeout, small).await {
+            // Whoever sent the request has recorded what came of it.
+            Ok(small) => small,
+            Err(_) => return Ok(self.recorded(Err(ReadError::Late(self.timeout)))?),
+        };
+        if let Some(small) = small {
             let data = small?;
             if let Some(budget) = budget {
                 budget.take(Weight::of(&data)).await.map_err(ReadError::Limit)?;
