@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{IsTerminal, Write as _},
+    io::Write as _,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
@@ -114,7 +114,7 @@ where
     match (format, program) {
         (Format::Json, _) => lines.json().flatten_event(true).boxed(),
         (Format::Text, Program::Service) => lines.with_ansi(false).fmt_fields(quoting_fields()).boxed(),
-        (Format::Text, Program::Tool) => lines.event_format(SentenceFormat::default()).boxed(),
+        (Format::Text, Program::Tool) => lines.event_format(SentenceFormat).boxed(),
     }
 }
 
@@ -144,7 +144,7 @@ pub fn failed(format: Format, error: &dyn std::error::Error) {
     match format {
         // If stderr is closed or full, the exit code has to say it.
         Format::Text => {
-            let clear = if std::io::stderr().is_terminal() { CLEAR_LINE } else { "" };
+            let clear = if STANDS.swap(false, Relaxed) { CLEAR_LINE } else { "" };
             drop(writeln!(std::io::stderr(), "{clear}tekton-wrap: {}", Line(&error.to_string())));
         }
         Format::Json => tracing::error!(event = "failed", "{error}"),
@@ -153,11 +153,10 @@ pub fn failed(format: Format, error: &dyn std::error::Error) {
 
 /// `tekton-wrap: <message>`, without fields: the message is complete. A line with the field [`IN_PLACE`] stands until the next one takes
 /// its place.
-#[derive(Default)]
-struct SentenceFormat {
-    /// Whether such a line stands there.
-    stands: AtomicBool,
-}
+struct SentenceFormat;
+
+/// Whether such a line stands there.
+static STANDS: AtomicBool = AtomicBool::new(false);
 
 /// Back to the beginning of the line, of which nothing stays (ECMA-48: CR, EL).
 const CLEAR_LINE: &str = "\r\u{1b}[K";
@@ -170,7 +169,7 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut message = Message::default();
         event.record(&mut message);
-        if self.stands.swap(message.in_place, Relaxed) {
+        if STANDS.swap(message.in_place, Relaxed) {
             to.write_str(CLEAR_LINE)?;
         }
         let warning = if *event.metadata().level() == Level::WARN { "warning: " } else { "" };
@@ -246,7 +245,7 @@ mod tests {
         let kept = Kept::default();
         let writer = kept.clone();
         let lines = tracing_subscriber::fmt().with_writer(move || writer.clone());
-        let subscriber = lines.event_format(SentenceFormat::default()).finish();
+        let subscriber = lines.event_format(SentenceFormat).finish();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!("begun");
             tracing::info!(in_place = true, "1 of 2");
