@@ -39,6 +39,11 @@ async fn bench() {
     }
     row("by name, 10 taskRefs by name", added);
     row("the same run sent as it is stored, no webhook", larger);
+    for (what, query) in
+        [("one read of a Task, as the webhook does it", ""), ("out of the apiserver's cache", "?resourceVersion=0")]
+    {
+        row(what, reads(&namespace, query).await);
+    }
     in_labelled_namespace().await;
     nested(&namespace, "through a resolver, one at a time", 1).await;
     nested(&namespace, "through a resolver, 50 at a time", 50).await;
@@ -55,6 +60,19 @@ async fn bench() {
         println!("  answered within {bound:>6} s: {:6.2} %", (after - before) / total * 100.0);
     }
     println!("then: {} MiB in memory (RSS)", webhook.memory("VmRSS") / 1024);
+}
+
+/// What a client waits for a Task, one at a time.
+async fn reads(namespace: &Namespace, query: &str) -> Vec<Duration> {
+    let path = format!("/apis/tekton.dev/v1/namespaces/{}/tasks/task-0{query}", namespace.name);
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let request = http::Request::get(&path).body(Vec::new()).expect("a request");
+        let start = Instant::now();
+        namespace.client.request_text(request).await.expect("the Task");
+        times.push(start.elapsed());
+    }
+    times
 }
 
 /// A run like `run`, which is wrapped, that the webhook has no part in.
