@@ -1,5 +1,11 @@
 //! Amounts of resources as Kubernetes writes them, to be compared (apimachinery: pkg/api/resource/quantity.go).
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a place among nine letters; a number that is too large becomes the largest"
+)]
+
 use serde_json::Value;
 
 /// An amount in billionths; what can't be parsed counts as zero.

@@ -219,12 +219,13 @@ fn take(room: &mut usize, bytes: usize, reference: &str) -> Result<(), VariableE
 /// About the bytes that a value takes.
 fn size(value: &Value) -> usize {
     const EACH: usize = MAX_STRING / MAX_PARAMS;
-    EACH + match value {
+    let content = match value {
         Value::String(text) => text.len(),
         Value::Array(items) => items.iter().map(size).sum(),
-        Value::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
+        Value::Object(map) => map.iter().map(|(key, value)| key.len().saturating_add(size(value))).sum(),
         _ => 0,
-    }
+    };
+    content.saturating_add(EACH)
 }
 
 #[cfg(test)]

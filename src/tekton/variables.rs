@@ -1,5 +1,11 @@
 //! `$(…)` variables in strings.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "places in a text that `find` gave, and the lengths of what it found"
+)]
+
 use crate::limits::MAX_NAME;
 
 /// The inner texts of all variables in `text`: `params.x` for `$(params.x)`.
