@@ -123,6 +123,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_longest_name_of_a_param() {
+        let longest = "a".repeat(MAX_NAME);
+        let reference = format!("params.{longest}[0]");
+        assert_eq!(param_names(&reference).next(), Some((longest.as_str(), "[0]")));
+    }
+
+    #[test]
     fn finds_variables() {
         let found: Vec<_> = references("a $(params.x)$(b) $( $(tasks.t.results.r) $(open").collect();
         assert_eq!(found, ["params.x", "b", "tasks.t.results.r"]);
