@@ -226,6 +226,9 @@ fn parse_dir(rest: &str) -> Result<Target, InvalidTarget> {
         return Err(invalid("write dir:/// and an absolute path"));
     }
     let (path, tag) = split_tag(rest).map_err(|why| invalid(&why))?;
+    if path.split('/').any(|name| matches!(name, "." | "..")) {
+        return Err(invalid("write the path without . and .."));
+    }
     Ok(Target::Dir { path: PathBuf::from(path), tag })
 }
 
@@ -407,6 +410,8 @@ mod tests {
             "s3://bucket/a:",
             "s3://bucket/a:b c",
             "dir://relative",
+            "dir:///a/../b",
+            "dir:///a/.",
             "quay.io/me/build-{{workspace}}",
         ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
