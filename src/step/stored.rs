@@ -91,8 +91,9 @@ mod tests {
         let found = injected(&task).unwrap();
         assert_eq!(found.iter().map(|step| step.saves).collect::<Vec<_>>(), [false, true]);
         assert_eq!(found[1].config.run, "$(context.pipelineRun.uid)");
-        let broken = json!({"taskSpec": {"steps": [{"env": [{"name": ENV, "value": "{"}]}]}});
-        assert!(injected(&broken).is_err());
+        let told_nonsense = |program: &str| json!({"taskSpec": {"steps": [{"command": [program], "env": [{"name": ENV, "value": "{"}]}]}});
+        assert!(injected(&told_nonsense(PROGRAM)).is_err());
+        assert_eq!(injected(&told_nonsense("sh")).unwrap(), []);
         assert_eq!(injected(&json!({"taskRef": {"name": "t"}})).unwrap(), []);
 
         for (step, wrapped) in [(step("restore"), true), (users, false), (json!({"args": [PROGRAM]}), false)] {
