@@ -44,7 +44,7 @@ pub fn is_injected(step: &Value) -> bool {
 /// The injected steps of a pipeline's task.
 pub fn injected(task: &Value) -> Result<Vec<Injected>, InvalidStepConfig> {
     let steps = field(task, "taskSpec").map_or(&[][..], |spec| items(spec, "steps"));
-    let told = steps.iter().filter_map(|step| {
+    let told = steps.iter().filter(|step| is_injected(step)).filter_map(|step| {
         let variable = items(step, "env").iter().find(|variable| text(variable, "name") == ENV)?;
         let saves = items(step, "args").iter().any(|verb| verb == "save");
         let config = serde_json::from_str(text(variable, "value"));
