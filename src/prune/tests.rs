@@ -200,8 +200,7 @@ fn what_is_of_use_without_the_image_stays() {
     let index = |tag: &str| put_index(&*store, tag, &[image]);
     let chart = |tag: &str| put(&*store, tag, CHART, None);
     let signature = |tag: &str| put(&*store, tag, SIGNATURE, None);
-    let cases: [(&str, &dyn Fn(&str) -> Digest); 3] =
-        [("an index", &index), ("a chart", &chart), ("a signature", &signature)];
+    let cases = [("an index", &index as &dyn Fn(&str) -> Digest), ("a chart", &chart), ("a signature", &signature)];
     for (what, make) in cases {
         for end in ["", ".sig", ".att", ".sbom"] {
             let tag = format!("sha256-{}{end}", snapshot.hex());
