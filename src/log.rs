@@ -1,6 +1,10 @@
 //! The log: lines on stderr, as text or as JSON.
 
-use std::{fmt, io::Write as _};
+use std::{
+    fmt,
+    io::Write as _,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use tracing::{
     Dispatch, Event, Level, Subscriber,
@@ -43,6 +47,9 @@ pub const SPANS: &str = "otlp";
 
 /// Who listens to them.
 pub type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// The field of a line that the next one takes the place of, which is for terminals.
+const IN_PLACE: &str = "in_place";
 
 /// The environment variable with the filter of the log.
 const FILTER: &str = "RUST_LOG";
@@ -136,13 +143,23 @@ fn quoting_fields() -> impl for<'a> FormatFields<'a> + 'static {
 pub fn failed(format: Format, error: &dyn std::error::Error) {
     match format {
         // If stderr is closed or full, the exit code has to say it.
-        Format::Text => drop(writeln!(std::io::stderr(), "tekton-wrap: {}", Line(&error.to_string()))),
+        Format::Text => {
+            let clear = if STANDS.swap(false, Relaxed) { CLEAR_LINE } else { "" };
+            drop(writeln!(std::io::stderr(), "{clear}tekton-wrap: {}", Line(&error.to_string())));
+        }
         Format::Json => tracing::error!(event = "failed", "{error}"),
     }
 }
 
-/// `tekton-wrap: <message>`, without fields: the message is complete.
+/// `tekton-wrap: <message>`, without fields: the message is complete. A line with the field [`IN_PLACE`] stands until the next one takes
+/// its place.
 struct SentenceFormat;
+
+/// Whether such a line stands there.
+static STANDS: AtomicBool = AtomicBool::new(false);
+
+/// Back to the beginning of the line, of which nothing stays (ECMA-48: CR, EL).
+const CLEAR_LINE: &str = "\r\u{1b}[K";
 
 impl<S, N> FormatEvent<S, N> for SentenceFormat
 where
@@ -150,20 +167,38 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut message = Message(String::new());
+        let mut message = Message::default();
         event.record(&mut message);
+        if STANDS.swap(message.in_place, Relaxed) {
+            to.write_str(CLEAR_LINE)?;
+        }
         let warning = if *event.metadata().level() == Level::WARN { "warning: " } else { "" };
-        writeln!(to, "tekton-wrap: {warning}{}", Line(&message.0))
+        let line = format!("tekton-wrap: {warning}{}", Line(&message.text));
+        if message.in_place {
+            // What is wider goes on in the next line, from where it could not be cleared.
+            let width = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
+            let width = if width == 0 { 80 } else { usize::from(width) };
+            return write!(to, "{}", line.chars().take(width.saturating_sub(1)).collect::<String>());
+        }
+        writeln!(to, "{line}")
     }
 }
 
-struct Message(String);
+#[derive(Default)]
+struct Message {
+    text: String,
+    in_place: bool,
+}
 
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.0 = format!("{value:?}");
+            self.text = format!("{value:?}");
         }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.in_place |= field.name() == IN_PLACE && value;
     }
 }
 
@@ -203,6 +238,26 @@ mod tests {
         let once = r"x\n2026 ERROR forged \033[2J";
         let (debugged, rest) = (format!("{foreign:?}"), " number=7\n");
         assert_eq!(log, format!(" WARN refused: {once} plain={debugged} shown={once} debugged={debugged}{rest}"));
+    }
+
+    #[test]
+    fn a_line_that_stands_in_place_is_cleared_by_the_next() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let subscriber = lines.event_format(SentenceFormat).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("begun");
+            tracing::info!(in_place = true, "1 of 2");
+            tracing::info!(in_place = true, "{}", "2 of 2 ".repeat(100));
+            tracing::warn!("something");
+            tracing::info!(in_place = false, "done");
+        });
+        let log = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let parts: Vec<&str> = log.split(CLEAR_LINE).collect();
+        assert_eq!(parts[0], "tekton-wrap: begun\ntekton-wrap: 1 of 2");
+        assert!(parts[1].starts_with("tekton-wrap: 2 of 2 2 of 2") && parts[1].len() < 700, "{log:?}");
+        assert_eq!(parts[2], "tekton-wrap: warning: something\ntekton-wrap: done\n");
     }
 
     /// Whoever asks for all of the log gets no spans, which cost nothing without a collector.

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, IsTerminal as _, Write},
     path::PathBuf,
     process::ExitCode,
 };
@@ -120,6 +120,7 @@ fn main() -> ExitCode {
     };
     let (spans, traces) = trace_settings.start(&instance.unwrap_or_default()).unzip();
     match log::start(log_format, program, spans) {
+        Ok(()) if log_format == log::Format::Text && std::io::stderr().is_terminal() => workspace::draw_progress(),
         Ok(()) => {}
         // A variable that a task has for its own programs must not end it.
         Err(error) if command.is_step() => tracing::warn!("{error}"),

@@ -50,5 +50,6 @@ pub(crate) mod threads;
 pub use self::{
     by_hand::{restore_image, save_dir},
     error::Error,
+    progress::draw as draw_progress,
     steps::{restore_step, restore_task, save_step, save_task},
 };

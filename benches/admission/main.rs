@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use support::{
+    chain::{make_tasks, pipeline},
     cluster::{Cluster, Namespace},
     resolver,
     webhook::Webhook,
@@ -23,11 +24,8 @@ async fn bench() {
     let webhook = Webhook::shared().await;
     resolver::shared().await;
     let namespace = Cluster::shared().await.namespace().await;
-    for index in 0..10 {
-        namespace.accepts(&object("Task", &format!("task-{index}"), task_spec())).await;
-    }
-    let by_name = |index: usize| json!({"name": format!("task-{index}")});
-    namespace.accepts(&object("Pipeline", "ten", pipeline_spec(10, by_name))).await;
+    make_tasks(&namespace).await;
+    namespace.accepts(&pipeline("ten", 10)).await;
     println!("idle: the webhook has {} MiB in memory (RSS)\n", webhook.memory("VmRSS") / 1024);
     println!("{:48} {:>9} {:>9} {:>9}", "added by the webhook to a creation", "p50", "p90", "p99");
 
@@ -41,6 +39,11 @@ async fn bench() {
     }
     row("by name, 10 taskRefs by name", added);
     row("the same run sent as it is stored, no webhook", larger);
+    for (what, query) in
+        [("one read of a Task, as the webhook does it", ""), ("out of the apiserver's cache", "?resourceVersion=0")]
+    {
+        row(what, reads(&namespace, query).await);
+    }
     in_labelled_namespace().await;
     nested(&namespace, "through a resolver, one at a time", 1).await;
     nested(&namespace, "through a resolver, 50 at a time", 50).await;
@@ -59,6 +62,19 @@ async fn bench() {
     println!("then: {} MiB in memory (RSS)", webhook.memory("VmRSS") / 1024);
 }
 
+/// What a client waits for a Task, one at a time.
+async fn reads(namespace: &Namespace, query: &str) -> Vec<Duration> {
+    let path = format!("/apis/tekton.dev/v1/namespaces/{}/tasks/task-0{query}", namespace.name);
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let request = http::Request::get(&path).body(Vec::new()).expect("a request");
+        let start = Instant::now();
+        namespace.client.request_text(request).await.expect("the Task");
+        times.push(start.elapsed());
+    }
+    times
+}
+
 /// A run like `run`, which is wrapped, that the webhook has no part in.
 fn as_stored(run: &Value) -> Value {
     // With its labels it would be looked at again.
@@ -73,16 +89,13 @@ async fn in_labelled_namespace() {
     let namespace = cluster.namespace().await;
     let webhook = Webhook::start(cluster).await;
     webhook.register_namespace_mode(&namespace).await;
-    for index in 0..10 {
-        namespace.accepts(&object("Task", &format!("task-{index}"), task_spec())).await;
-    }
-    let by_name = |index: usize| json!({"name": format!("task-{index}")});
-    namespace.accepts(&object("Pipeline", "ten", pipeline_spec(10, by_name))).await;
+    make_tasks(&namespace).await;
+    namespace.accepts(&pipeline("ten", 10)).await;
     let target = json!({"target": "quay.io/me/bench:$(context.pipelineRun.name)"});
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tekton-wrap"}, "data": target});
     namespace.accepts(&map).await;
     let cluster_wide = cluster.namespace().await;
-    cluster_wide.accepts(&object("Pipeline", "ten", pipeline_spec(10, by_name))).await;
+    cluster_wide.accepts(&pipeline("ten", 10)).await;
     let with = |annotations: Value| {
         let mut run = run_of(&json!({"pipelineRef": {"name": "ten"}}));
         run["metadata"]["annotations"] = annotations;
@@ -107,7 +120,7 @@ async fn in_labelled_namespace() {
 /// of a run that is not wrapped.
 async fn nested(namespace: &Namespace, what: &str, at_a_time: usize) {
     let plain = json!({"pipelineRef": {"name": "ten"}});
-    let pipeline = object("Pipeline", "remote", pipeline_spec(1, |_| json!({"name": "task-0"})));
+    let pipeline = pipeline("remote", 1);
     let one = |index: usize| {
         let (id, pipeline, plain) = (format!("{at_a_time}-{index}"), pipeline.to_string(), &plain);
         async move {
@@ -160,31 +173,12 @@ fn run_of(spec: &Value) -> Value {
     json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"generateName": "bench-"}, "spec": spec})
 }
 
-fn object(kind: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": "tekton.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
-}
-
-fn pipeline_spec(tasks: usize, reference: impl Fn(usize) -> Value) -> Value {
-    let task = |index: usize| {
-        let after: Vec<String> = index.checked_sub(1).map(|before| format!("t{before}")).into_iter().collect();
-        json!({"name": format!("t{index}"), "runAfter": after, "taskRef": reference(index), "workspaces": [{"name": "source"}]})
-    };
-    json!({"workspaces": [{"name": "source"}], "tasks": (0..tasks).map(task).collect::<Vec<_>>()})
-}
-
-fn task_spec() -> Value {
-    let step = json!({"name": "s", "image": "i", "script": "cd $(workspaces.source.path)\nmake all check\n"});
-    json!({"workspaces": [{"name": "source"}], "steps": [step]})
-}
-
 /// The cumulative buckets of the time for a review, without the last one: upper bound in seconds and count.
 fn histogram(webhook: &Webhook) -> Vec<(String, f64)> {
-    let metrics = ureq::get(format!("{}/metrics", webhook.admin)).call().expect("metrics").body_mut().read_to_string();
-    let metrics = metrics.expect("a text");
     let bucket = |line: &str| {
         let (bound, count) =
             line.strip_prefix("tekton_wrap_admission_duration_seconds_bucket{le=\"")?.split_once("\"} ")?;
         Some((bound.to_owned(), count.parse().ok()?))
     };
-    metrics.lines().filter_map(bucket).filter(|(bound, _)| bound != "+Inf").collect()
+    webhook.metrics().lines().filter_map(bucket).filter(|(bound, _)| bound != "+Inf").collect()
 }

@@ -40,9 +40,9 @@ impl Outcomes {
         self.failed.values().sum()
     }
 
-    fn add(&mut self, begun: Instant, result: Result<Value, kube::Error>) {
+    fn add(&mut self, took: Duration, result: Result<Value, kube::Error>) {
         match result {
-            Ok(_) => self.times.push(begun.elapsed()),
+            Ok(_) => self.times.push(took),
             Err(error) => *self.failed.entry(short(&error)).or_default() += 1,
         }
     }
@@ -54,15 +54,12 @@ pub async fn create(namespace: &Namespace, run: &Value, count: usize, at_a_time:
     let one = |_| async {
         let begun = Instant::now();
         let result = if dry_run { namespace.dry_run(run).await } else { namespace.create(run).await };
-        (begun, begun.elapsed(), result)
+        (begun.elapsed(), result)
     };
     let mut outcomes = Outcomes::default();
     let mut results = stream::iter(0..count).map(one).buffer_unordered(at_a_time);
-    while let Some((_, took, result)) = results.next().await {
-        match result {
-            Ok(_) => outcomes.times.push(took),
-            Err(error) => *outcomes.failed.entry(short(&error)).or_default() += 1,
-        }
+    while let Some((took, result)) = results.next().await {
+        outcomes.add(took, result);
     }
     outcomes.lasted = start.elapsed();
     outcomes
@@ -92,7 +89,7 @@ impl Stream {
                 creations.spawn(async move {
                     let begun = Instant::now();
                     let result = namespace.create(&run).await;
-                    shared.lock().expect("nobody panicked").add(begun, result);
+                    shared.lock().expect("nobody panicked").add(begun.elapsed(), result);
                 });
             }
             while creations.join_next().await.is_some() {}

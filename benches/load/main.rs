@@ -6,7 +6,7 @@ mod creations;
 mod stand;
 
 use creations::{Outcomes, Stream, create};
-use stand::{MemoryLimit, NOTICE, Stand, large, metric, plain, wrapped};
+use stand::{MemoryLimit, NOTICE, Stand, large, plain, series, wrapped};
 use support::{kubectl::kubectl, service::make};
 
 /// Creations a second while something happens to the replicas.
@@ -78,7 +78,7 @@ async fn kill(stand: &mut Stand) {
         let end = async {
             tokio::time::sleep(NOTICE * 3).await;
             let connections = stand.balancer.open(port);
-            let in_flight = metric(&victim, "tekton_wrap_admission_in_flight");
+            let in_flight = series(&victim, "tekton_wrap_admission_in_flight");
             // SIGKILL; then the Service takes notice.
             tokio::task::block_in_place(|| drop(victim));
             tokio::time::sleep(NOTICE).await;

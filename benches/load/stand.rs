@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use support::{
+    chain::{make_tasks, pipeline},
     cluster::{Cluster, Namespace},
     crds,
     kubectl::{kubectl, make_tekton},
@@ -41,11 +42,9 @@ impl Stand {
         make(&cluster, &[]);
         let balancer = Balancer::start().await;
         let namespace = cluster.namespace().await;
-        for index in 0..10 {
-            namespace.accepts(&object("Task", &format!("task-{index}"), task())).await;
-        }
+        make_tasks(&namespace).await;
         for (name, tasks) in [("two", 2), ("ten", 10)] {
-            namespace.accepts(&object("Pipeline", name, pipeline(tasks))).await;
+            namespace.accepts(&pipeline(name, tasks)).await;
         }
         let mut stand = Self { cluster, balancer, replicas: Vec::new(), namespace };
         for _ in 0..2 {
@@ -94,7 +93,7 @@ impl Stand {
 
     /// How often each replica has taken a new certificate.
     fn reloads(&self) -> Vec<f64> {
-        let count = |replica: &Webhook| metric(replica, "tekton_wrap_tls_reload_total{result=\"success\"}");
+        let count = |replica: &Webhook| series(replica, "tekton_wrap_tls_reload_total{result=\"success\"}");
         self.replicas.iter().map(count).collect()
     }
 
@@ -106,16 +105,13 @@ impl Stand {
 
     /// Processor time of the replicas so far, in seconds.
     pub fn processor_seconds(&self) -> f64 {
-        self.replicas.iter().map(|replica| metric(replica, "process_cpu_seconds_total")).sum()
+        self.replicas.iter().map(|replica| series(replica, "process_cpu_seconds_total")).sum()
     }
 }
 
 /// The value of the series `name` of a replica.
-pub fn metric(replica: &Webhook, name: &str) -> f64 {
-    let text = ureq::get(format!("{}/metrics", replica.admin)).call().expect("metrics").body_mut().read_to_string();
-    let text = text.expect("a text");
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    value.unwrap_or_else(|| panic!("there is no {name}"))
+pub fn series(replica: &Webhook, name: &str) -> f64 {
+    replica.metric(name).unwrap_or_else(|| panic!("there is no {name}"))
 }
 
 /// A limit of a process's memory, together with what the kernel keeps for it, as a container has it; it goes when this is dropped.
@@ -180,21 +176,4 @@ pub fn large(bytes: usize) -> Value {
 
 fn run(spec: Value) -> Value {
     json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"generateName": "load-"}, "spec": spec})
-}
-
-fn object(kind: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": "tekton.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
-}
-
-fn pipeline(tasks: usize) -> Value {
-    let task = |index: usize| {
-        let after: Vec<String> = index.checked_sub(1).map(|before| format!("t{before}")).into_iter().collect();
-        json!({"name": format!("t{index}"), "runAfter": after, "taskRef": {"name": format!("task-{index}")}, "workspaces": [{"name": "source"}]})
-    };
-    json!({"workspaces": [{"name": "source"}], "tasks": (0..tasks).map(task).collect::<Vec<_>>()})
-}
-
-fn task() -> Value {
-    let step = json!({"name": "s", "image": "i", "script": "cd $(workspaces.source.path)\nmake all check\n"});
-    json!({"workspaces": [{"name": "source"}], "steps": [step]})
 }

@@ -77,7 +77,7 @@ pub enum BodyError {
     /// Not all of it arrived.
     #[error("the admission review did not arrive within {:.1} s", .0.as_secs_f32())]
     TooSlow(Duration),
-    /// Too many others are arriving, and have been for a while.
+    /// Too many others are arriving, and its turn did not come, or too many wait for theirs.
     #[error("too many large admission reviews arrive at a time; try again")]
     Busy,
     /// The connection ended.

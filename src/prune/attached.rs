@@ -28,7 +28,7 @@ pub struct Attachment {
 
 /// What was found beside an image.
 #[derive(Default)]
-struct Found {
+struct FoundBeside {
     attached: Vec<Attachment>,
     /// Tags of what may be attached, but is of a kind that is not known.
     unknown: Vec<String>,
@@ -45,7 +45,7 @@ pub fn settle(
     doomed: Vec<Doomed>,
     all: bool,
 ) -> Result<Vec<Doomed>, Error> {
-    let found = threads::for_each(&doomed, |_, image| Found::beside(store, tags, &image.digest))?;
+    let found = threads::for_each(&doomed, |_, image| FoundBeside::look(store, tags, &image.digest))?;
     let mut settled = Vec::with_capacity(doomed.len());
     for (mut image, found) in doomed.into_iter().zip(found) {
         if let Some(why) = found.why_the_image_stays(tags.is_some(), all) {
@@ -97,8 +97,8 @@ fn spare_what_is_named(
     Ok(())
 }
 
-impl Found {
-    fn beside(store: &dyn Store, tags: Option<&BTreeSet<String>>, image: &Digest) -> Result<Self, Error> {
+impl FoundBeside {
+    fn look(store: &dyn Store, tags: Option<&BTreeSet<String>>, image: &Digest) -> Result<Self, Error> {
         let listed = store.referrers(image)?;
         let mut found = Self { is_incomplete: listed.is_none(), ..Self::default() };
         let mut referrers: BTreeSet<Digest> = listed.into_iter().flatten().collect();

@@ -122,16 +122,16 @@ impl ObjectReader {
             }
             Err(error) => Some(Err(Arc::new(error))),
         });
-        let small = timeout(self.timeout, small).await.map_err(|_| ReadError::Late(self.timeout));
-        if let Some(small) = self.recorded(small)? {
-            let data = small?;
-            if let Some(budget) = budget {
-                budget.take(Weight::of(&data)).await.map_err(ReadError::Limit)?;
-            }
-            return Ok(serde_json::from_slice(&data).map_err(|error| ReadError::Api(kube::Error::SerdeError(error)))?);
-        }
-        // Each review for itself, as it may have to wait for its turn.
-        let read = self.read_large(path, large, budget).await;
+        let small = match timeout(self.timeout, small).await {
+            // Whoever sent the request has recorded what came of it.
+            Ok(small) => small,
+            Err(_) => return Ok(self.recorded(Err(ReadError::Late(self.timeout)))?),
+        };
+        let read = match small {
+            Some(data) => parsed(&data?, budget).await,
+            // Each review for itself, as it may have to wait for its turn.
+            None => self.read_large(path, large, budget).await,
+        };
         Ok(self.recorded(read)?)
     }
 
@@ -163,18 +163,14 @@ impl ObjectReader {
         let check = |bytes| Exceeded::check(bytes, left, "bytes", || "an object that the run refers to".to_owned());
         let announced = usize::try_from(answer.body.size_hint().lower()).unwrap_or(usize::MAX);
         check(answer.data.len().saturating_add(announced))?;
-        let take = async |weight| match budget {
-            Some(budget) => budget.take(weight).await,
-            None => Ok(()),
-        };
-        take(Weight { bytes: answer.data.len(), values: 0 }).await?;
+        take(budget, Weight { bytes: answer.data.len(), values: 0 }).await?;
         while let Some(chunk) = self.chunk(&mut answer.body).await? {
             check(answer.data.len().saturating_add(chunk.len()))?;
-            take(Weight { bytes: chunk.len(), values: 0 }).await?;
+            take(budget, Weight { bytes: chunk.len(), values: 0 }).await?;
             answer.data.extend_from_slice(&chunk);
         }
-        take(Weight { bytes: 0, ..Weight::of(&answer.data) }).await?;
-        Ok(serde_json::from_slice(&answer.success()?).map_err(kube::Error::SerdeError)?)
+        take(budget, Weight { bytes: 0, ..Weight::of(&answer.data) }).await?;
+        parse(&answer.success()?)
     }
 
     /// Sends the request and waits for the answer to begin.
@@ -218,4 +214,21 @@ impl Answer {
     fn success(self) -> Result<Vec<u8>, ReadError> {
         if self.status.is_success() { Ok(self.data) } else { Err(api::refused(self.status, &self.data).into()) }
     }
+}
+
+/// What `data` holds, weighed first.
+async fn parsed(data: &[u8], budget: Option<&Budget>) -> Result<Value, ReadError> {
+    take(budget, Weight::of(data)).await?;
+    parse(data)
+}
+
+async fn take(budget: Option<&Budget>, weight: Weight) -> Result<(), Exceeded> {
+    match budget {
+        Some(budget) => budget.take(weight).await,
+        None => Ok(()),
+    }
+}
+
+fn parse(data: &[u8]) -> Result<Value, ReadError> {
+    Ok(serde_json::from_slice(data).map_err(kube::Error::SerdeError)?)
 }

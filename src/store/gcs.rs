@@ -55,7 +55,7 @@ struct ObjectMetadata {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Page {
+struct ObjectsPage {
     #[serde(default)]
     items: Vec<ObjectMetadata>,
     next_page_token: Option<String>,
@@ -92,7 +92,7 @@ impl GcsObjects {
         }
     }
 
-    fn list_page(&self, prefix: &str, token: Option<&str>) -> Result<Page, Failure> {
+    fn list_page(&self, prefix: &str, token: Option<&str>) -> Result<ObjectsPage, Failure> {
         let token = token.map(|token| format!("&pageToken={}", encode(token, false))).unwrap_or_default();
         let query = format!(
             "prefix={}&fields=items(name,generation,timeCreated),nextPageToken{token}",

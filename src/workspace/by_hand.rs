@@ -7,7 +7,7 @@ use super::{
     conflict::ConflictPolicy,
     error::Error,
     files::mounts::MountPoints,
-    progress::{Action, INTERVAL, Phase, Progress},
+    progress::{Action, Phase, Progress},
     report::report_saved,
     restore::RestoreOptions,
     save::{self, SaveOptions},
@@ -40,7 +40,7 @@ pub fn save_dir(dir: &Path, target: &str, baseline: Option<&Path>) -> Result<(),
     let store = store::open(&to)?;
     let mut lineage = baseline::input(baseline)?.lineage;
     let progress = Progress::new(Action::Save, target);
-    progress.logged(INTERVAL, || {
+    progress.logged(|| {
         let (compression, mounts) = (Compression::default(), MountPoints::default());
         let saved = save::save(&*store, dir, SaveOptions::whole(baseline, compression, &mounts), &progress)?;
         progress.enter(Phase::Finishing);

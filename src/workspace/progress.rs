@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     io::{self, Read},
     sync::{
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -17,7 +17,18 @@ use crate::{
 };
 
 /// How often long work says how far it is.
-pub const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it does so on a terminal, where each line takes the place of the one before.
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// Whether somebody looks at a terminal.
+static IS_WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// From now on progress is drawn for somebody who looks at a terminal.
+pub fn draw() {
+    IS_WATCHED.store(true, Relaxed);
+}
 
 /// The counters of one restore or save.
 pub struct Progress {
@@ -141,9 +152,11 @@ impl Progress {
         }
     }
 
-    /// Does `work`; as long as it takes, [`Progress::log`] is called once in `interval`.
-    pub fn logged<T>(&self, interval: Duration, work: impl FnOnce() -> T) -> T {
-        self.every(interval, &|last, now| self.log(last, now), work)
+    /// Does `work`; as long as it takes, the log says every few seconds how far it is, or a terminal shows it.
+    pub fn logged<T>(&self, work: impl FnOnce() -> T) -> T {
+        let in_place = IS_WATCHED.load(Relaxed);
+        let interval = if in_place { REDRAW } else { INTERVAL };
+        self.every(interval, &|last, now| self.log(last, now, in_place), work)
     }
 
     /// Does `work`; as long as it takes, `tell` gets the last moment and this one, once in `interval`.
@@ -163,7 +176,8 @@ impl Progress {
         })
     }
 
-    fn log(&self, last: Moment, now: Moment) {
+    fn log(&self, last: Moment, now: Moment, in_place: bool) {
+        let bar = if in_place { now.bar() } else { String::new() };
         let action = if self.action == Action::Restore { "restore" } else { "save" };
         tracing::info!(
             event = "progress",
@@ -176,7 +190,8 @@ impl Progress {
             total_bytes = now.total_bytes,
             bytes_per_second = now.rate_since(last),
             seconds = now.time.as_secs_f64(),
-            "{}",
+            in_place,
+            "{bar}{}",
             self.line(last, now)
         );
     }
@@ -242,6 +257,22 @@ impl Phase {
 }
 
 impl Moment {
+    /// Its part of the whole, drawn; empty as long as the whole is not known.
+    fn bar(self) -> String {
+        const CELLS: u128 = 20;
+        let of = |part: u64, whole: u64| {
+            let whole = u128::from(whole);
+            u128::from(part).min(whole).saturating_mul(100).checked_div(whole).unwrap_or_default()
+        };
+        let percent = match (self.total_bytes, self.total_files) {
+            (0, 0) => return String::new(),
+            (0, files) => of(self.files, files),
+            (bytes, _) => of(self.bytes, bytes),
+        };
+        let bar: String = (0..CELLS).map(|cell| if cell.saturating_mul(5) < percent { '#' } else { '.' }).collect();
+        format!("[{bar}] {percent:3} % ")
+    }
+
     /// Bytes per second; 0 if the counter was reset.
     #[allow(clippy::cast_possible_truncation, reason = "a rate for people; too large a one becomes the largest")]
     fn rate_since(self, last: Self) -> u64 {
@@ -286,6 +317,18 @@ mod tests {
         assert_eq!(progress.line(last, now), line);
         let unknown = Moment { total_files: 0, total_bytes: 0, ..moment(Phase::Base, 1, 5, 5) };
         assert_eq!(progress.line(last, unknown), "sources: unpacking the base: 1 file, 5 B, 0 B/s, 5 s");
+    }
+
+    #[test]
+    fn a_bar_is_as_long_as_what_is_done() {
+        let at = |bytes, total_bytes, files, total_files| {
+            Moment { phase: Phase::Files, files, bytes, total_files, total_bytes, time: Duration::ZERO }.bar()
+        };
+        assert_eq!(at(0, 0, 7, 0), "");
+        assert_eq!(at(0, 10, 0, 1), "[....................]   0 % ");
+        assert_eq!(at(45, 100, 0, 1), "[#########...........]  45 % ");
+        assert_eq!(at(u64::MAX, u64::MAX - 1, 0, 1), "[####################] 100 % ");
+        assert_eq!(at(0, 0, 1, 2), "[##########..........]  50 % ");
     }
 
     #[test]

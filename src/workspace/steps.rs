@@ -20,7 +20,7 @@ use super::{
     error::Error,
     failure,
     files::{mounts::MountPoints, room::Room},
-    progress::{Action, INTERVAL, Progress},
+    progress::{Action, Progress},
     publish::{self, PendingSnapshot},
     report::{report_restored, report_saved},
     restore::{self, RestoreOptions, Restored},
@@ -152,7 +152,7 @@ pub fn restore_reported(
 ) -> Result<Restored, Error> {
     let progress = Progress::new(Action::Restore, name);
     let restore = || restore::restore(store, input, root, options, finder, &progress);
-    let restored = progress.logged(INTERVAL, restore)?;
+    let restored = progress.logged(restore)?;
     report_restored(name, &restored, &options.selection);
     Ok(restored)
 }
@@ -172,7 +172,7 @@ fn save_workspace<'a>(
     let whole = SaveOptions::whole(baseline.as_deref(), step.compression, &mounts);
     let save = |options: SaveOptions<'_>| {
         let progress = Progress::new(Action::Save, &workspace.name);
-        let mut saved = progress.logged(INTERVAL, || save::save(&*store, root, options, &progress))?;
+        let mut saved = progress.logged(|| save::save(&*store, root, options, &progress))?;
         for layer in &mut saved.layers {
             layer.annotations.insert(image::TASK.to_owned(), step.task.clone());
         }

@@ -72,10 +72,8 @@ async fn namespace() -> Namespace {
 
 /// How many resolutions of this webhook ended so.
 fn resolutions(webhook: &Webhook, outcome: &str) -> u64 {
-    let metrics = ureq::get(format!("{}/metrics", webhook.admin)).call().expect("metrics").body_mut().read_to_string();
-    let metrics = metrics.expect("a text");
-    let line = format!("tekton_wrap_resolutions_total{{outcome={outcome:?}}} ");
-    metrics.lines().find_map(|l| l.strip_prefix(&line)).map_or(0, |count| count.parse().expect("a number"))
+    let count = webhook.metric(&format!("tekton_wrap_resolutions_total{{outcome={outcome:?}}}"));
+    count.unwrap_or_default() as u64
 }
 
 /// Waits until no ResolutionRequest is left.

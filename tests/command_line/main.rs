@@ -5,4 +5,5 @@ mod reference;
 mod render;
 mod restore_save;
 mod streams;
+mod terminal;
 mod webhook;

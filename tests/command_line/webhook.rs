@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, ChildStderr, Command, Stdio},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,9 +25,9 @@ fn one_signal_ends_it_after_the_shutdown_delay() {
 fn readiness_fails_first_and_a_second_signal_ends_it_at_once() {
     let dir = files();
     let mut webhook = Webhook::start(&mut command(&dir, &["--shutdown-delay=86400", "--log-format=json"]));
-    while !get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 200 ") {}
+    answer_when(&webhook.admin, "/readyz", |answer| answer.starts_with("HTTP/1.1 200 "));
     webhook.send(Signal::TERM);
-    while get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 200 ") {}
+    answer_when(&webhook.admin, "/readyz", |answer| !answer.starts_with("HTTP/1.1 200 "));
     assert!(get(&webhook.admin, "/readyz").starts_with("HTTP/1.1 503 "));
     assert!(get(&webhook.admin, "/livez").starts_with("HTTP/1.1 200 "));
     webhook.send(Signal::TERM);
@@ -125,11 +125,8 @@ fn not_ready_and_why() {
     ] {
         let dir = files_for(not_before, not_after, &server);
         let webhook = Webhook::start(&mut command(&dir, &[flag]));
-        let mut answer = get(&webhook.admin, "/readyz?verbose");
-        while !answer.contains(line) || answer.contains("not known yet") {
-            std::thread::sleep(Duration::from_millis(20));
-            answer = get(&webhook.admin, "/readyz?verbose");
-        }
+        let is_known = |answer: &str| answer.contains(line) && !answer.contains("not known yet");
+        let answer = answer_when(&webhook.admin, "/readyz?verbose", is_known);
         let is_good = line.starts_with("[+]");
         // A cluster that is down keeps ResolutionRequests from being watched too.
         let failing = if server.ends_with(":1") { 2 } else { usize::from(!is_good) };
@@ -295,6 +292,19 @@ fn answer(mut stream: TcpStream, broken: &str) {
         if answered.is_err() {
             return;
         }
+    }
+}
+
+/// Asks again and again until the answer `is_right`, which it has to be within a minute.
+fn answer_when(address: &str, path: &str, is_right: impl Fn(&str) -> bool) -> String {
+    let start = Instant::now();
+    loop {
+        let answer = get(address, path);
+        if is_right(&answer) {
+            return answer;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{answer}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

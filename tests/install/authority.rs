@@ -47,7 +47,7 @@ async fn made_renewed_and_replaced_while_runs_are_created() {
         ask(&namespace).await.expect("the old certificate is trusted");
     }
     copy_certificate(&cluster, &webhook.tls_dir());
-    while !metrics(&webhook).contains("tekton_wrap_tls_reload_total{result=\"success\"} 1") {
+    while !webhook.metrics().contains("tekton_wrap_tls_reload_total{result=\"success\"} 1") {
         ask(&namespace).await.expect("either certificate is trusted");
     }
     // The next run forgets the old one.
@@ -61,7 +61,7 @@ async fn made_renewed_and_replaced_while_runs_are_created() {
     let short = make(&cluster, &["--days", "2000"]);
     assert!(short.starts_with("a new certificate") && trusted(&cluster) == 1, "{short}");
     copy_certificate(&cluster, &webhook.tls_dir());
-    while !metrics(&webhook).contains("tekton_wrap_tls_reload_total{result=\"success\"} 2") {
+    while !webhook.metrics().contains("tekton_wrap_tls_reload_total{result=\"success\"} 2") {
         ask(&namespace).await.expect("its authority is trusted");
     }
     assert_eq!(make(&cluster, &["--days", "2000"]).lines().count(), 1);
@@ -102,9 +102,4 @@ async fn ask(namespace: &Namespace) -> Result<(), String> {
         Err(error) => Err(error.to_string()),
         Ok(stored) => Err(format!("it was stored: {stored}")),
     }
-}
-
-fn metrics(webhook: &Webhook) -> String {
-    let mut answer = ureq::get(format!("{}/metrics", webhook.admin)).call().expect("metrics");
-    answer.body_mut().read_to_string().expect("text")
 }

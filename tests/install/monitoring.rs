@@ -43,8 +43,7 @@ async fn every_metric_exists() {
     let webhook = Webhook::start(cluster).await;
     let namespace = cluster.namespace().await;
     webhook.register(&namespace, true).await;
-    let mut answer = ureq::get(format!("{}/metrics", webhook.admin)).call().expect("metrics");
-    let mut text = answer.body_mut().read_to_string().expect("text");
+    let mut text = webhook.metrics();
     let request = http::Request::get("/metrics").body(Vec::new()).expect("a request");
     text += &namespace.client.request_text(request).await.expect("the apiserver's metrics");
     let metrics: BTreeSet<&str> =

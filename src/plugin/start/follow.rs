@@ -49,8 +49,7 @@ pub fn follow(cluster: &UserCluster, run: &Value, out: &mut dyn Write) -> Result
 async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Result<Value, PluginError> {
     let (sender, mut lines) = mpsc::channel::<String>(WAITING);
     let mut followers = FuturesUnordered::new();
-    let (mut pods, mut over) = (BTreeSet::new(), BTreeSet::new());
-    let mut others = BTreeSet::new();
+    let mut seen = SeenChildren::default();
     let mut ticks = time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     let ended = loop {
@@ -59,29 +58,8 @@ async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Resu
             Some(()) = followers.next() => {}
             _ = ticks.tick() => {
                 let run = cluster.get(PIPELINE_RUN, name).await?.ok_or_else(|| cluster.no_run(name))?;
-                let children = status::children(&run);
-                for child in &children {
-                    if child.kind != TASK_RUN.name {
-                        if others.insert(child.name.to_owned()) {
-                            tracing::info!("{}", not_followed(child));
-                        }
-                        continue;
-                    }
-                    if over.contains(child.name) {
-                        continue;
-                    }
-                    let Some(found) = cluster.get(TASK_RUN, child.name).await? else { continue };
-                    if status::state(&found) != State::Running {
-                        over.insert(child.name.to_owned());
-                    }
-                    for attempt in attempts(&found) {
-                        let pod = text(attempt, "podName").to_owned();
-                        if !pod.is_empty() && pods.insert(pod.clone()) {
-                            let pod = Pod { cluster, task: status::name_of(child, &children), run: child.name.to_owned(), name: pod };
-                            followers.push(pod.follow(sender.clone()));
-                        }
-                    }
-                }
+                let pods = seen.new_pods(cluster, &run).await?;
+                followers.extend(pods.into_iter().map(|pod| pod.follow(sender.clone())));
                 if status::state(&run) != State::Running {
                     break run;
                 }
@@ -106,6 +84,46 @@ async fn printed(cluster: &UserCluster, name: &str, out: &mut dyn Write) -> Resu
             tracing::warn!("the run is over, but the log of one of its steps does not end: it is not waited for");
             Ok(ended)
         }
+    }
+}
+
+/// What has been seen of the children of a run.
+#[derive(Default)]
+struct SeenChildren {
+    /// Pods whose logs are followed.
+    pods: BTreeSet<String>,
+    /// TaskRuns that get no more pods.
+    over: BTreeSet<String>,
+    /// Children without a pod of their own.
+    others: BTreeSet<String>,
+}
+
+impl SeenChildren {
+    /// The pods of `run` that have not been seen yet. New children that have none are named in the log.
+    async fn new_pods<'a>(&mut self, cluster: &'a UserCluster, run: &Value) -> Result<Vec<Pod<'a>>, PluginError> {
+        let children = status::children(run);
+        let (task_runs, others): (Vec<&Child<'_>>, Vec<&Child<'_>>) =
+            children.iter().partition(|child| child.kind == TASK_RUN.name);
+        for child in others {
+            if self.others.insert(child.name.to_owned()) {
+                tracing::info!("{}", not_followed(child));
+            }
+        }
+        let mut found = Vec::new();
+        for child in task_runs {
+            if self.over.contains(child.name) {
+                continue;
+            }
+            let Some(task_run) = cluster.get(TASK_RUN, child.name).await? else { continue };
+            if status::state(&task_run) != State::Running {
+                self.over.insert(child.name.to_owned());
+            }
+            let names = attempts(&task_run).into_iter().map(|attempt| text(attempt, "podName").to_owned());
+            for name in names.filter(|name| !name.is_empty() && self.pods.insert(name.clone())) {
+                found.push(Pod { cluster, task: status::name_of(child, &children), run: child.name.to_owned(), name });
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -47,7 +47,7 @@ struct Referrer {
 }
 
 /// A page of a list.
-struct Page {
+struct ReferrersPage {
     digests: Vec<Digest>,
     next: Next,
 }
@@ -69,7 +69,8 @@ impl Session {
             return Ok(Some(all));
         }
         for _ in 0..PAGES {
-            let Page { digests, next } = self.backoff().run(|| self.referrers_page(digest, query.as_deref()))?;
+            let ReferrersPage { digests, next } =
+                self.backoff().run(|| self.referrers_page(digest, query.as_deref()))?;
             all.extend(digests);
             match next {
                 Next::Nothing => return Ok(Some(all)),
@@ -80,7 +81,7 @@ impl Session {
         Ok(None)
     }
 
-    fn referrers_page(&self, digest: &Digest, query: Option<&str>) -> Result<Page, Failure> {
+    fn referrers_page(&self, digest: &Digest, query: Option<&str>) -> Result<ReferrersPage, Failure> {
         let place = self.place(&digest.to_string());
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let url = self.url(&format!("referrers/{digest}{query}"))?;
@@ -103,7 +104,7 @@ impl Session {
                     api.is_absent.store(true, Ordering::Relaxed);
                 }
                 drain(response);
-                return Ok(Page { digests: Vec::new(), next: Next::Nothing });
+                return Ok(ReferrersPage { digests: Vec::new(), next: Next::Nothing });
             }
             _ => return Err(self.refused_to(Operation::ListReferrers, &place, response)),
         }
@@ -114,7 +115,7 @@ impl Session {
             serde_json::from_slice(&bytes).map_err(|_| self.unexpected(&place, "its list of referrers is not JSON"))?;
         // A digest of another kind is none that we could delete.
         let digests = list.manifests.into_iter().filter_map(|referrer| referrer.digest.parse().ok()).collect();
-        Ok(Page { digests, next })
+        Ok(ReferrersPage { digests, next })
     }
 
     /// Of the header `Link` only the query is used, as for tags: the host and the path are known.

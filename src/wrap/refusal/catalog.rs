@@ -331,7 +331,7 @@ const PARTS: [Chapter; 4] = [
             ),
             help(
                 "Busy",
-                "As many large reviews as the webhook has memory for are arriving, and have been for half of the time that this one has.",
+                "As many large reviews as the webhook has memory for are arriving, and this one waited in vain for its turn, or as many as may wait do so.",
                 "Create the run again: nothing was stored. If it goes on, add replicas, or look for who sends so much.",
             ),
             help(

@@ -23,6 +23,7 @@ pub mod assets;
 pub mod browser;
 pub mod buckets;
 pub mod certificate;
+pub mod chain;
 pub mod cluster;
 pub mod collector;
 pub mod crds;

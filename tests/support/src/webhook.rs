@@ -137,14 +137,24 @@ impl Webhook {
         self.program.wait_until("the registration of the namespace mode", in_force).await;
     }
 
+    /// Its metrics, in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        let answer = ureq::get(format!("{}/metrics", self.admin)).call().expect("metrics");
+        answer.into_body().read_to_string().expect("a text")
+    }
+
+    /// The value of the series `name`, which has its labels in it; none if there is no such series.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        self.metrics().lines().find_map(value)
+    }
+
     /// How many reviews it answered, as its metrics have it.
     pub fn answered(&self) -> u64 {
-        let metrics = ureq::get(format!("{}/metrics", self.admin)).call().expect("metrics");
-        let metrics = metrics.into_body().read_to_string().expect("a text");
         let count = |line: &str| {
             line.strip_prefix("tekton_wrap_admission_requests_total{")?.rsplit(' ').next()?.parse::<u64>().ok()
         };
-        metrics.lines().filter_map(count).sum()
+        self.metrics().lines().filter_map(count).sum()
     }
 
     async fn apply_registration(&self, namespace: &Namespace, only: bool, change: impl FnOnce(&mut Value)) {
