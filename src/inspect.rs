@@ -11,11 +11,6 @@
 //! | [`report`], [`listing`] | how it is shown |
 //! | [`verify`] | checks all digests again |
 
-#![cfg_attr(
-    not(test),
-    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
-)]
-
 pub(crate) mod changes;
 pub(crate) mod files;
 pub(crate) mod history;

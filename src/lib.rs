@@ -25,6 +25,12 @@
 //! Dependencies point from the top of this table to its end; `tests/direction.rs` holds that, for the rooms inside too.
 //! docs/architecture.md follows one run through all of it.
 
+// No index, sum or cast that input reaches may panic or wrap: where one is allowed, its reason stands beside it. A test that panics fails.
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
+)]
+
 pub mod admission;
 mod annotations;
 mod arguments;

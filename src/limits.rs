@@ -114,7 +114,7 @@ impl Weight {
                 _ if escaped => escaped = false,
                 b'\\' => escaped = in_string,
                 b'"' => in_string = !in_string,
-                b',' | b':' | b'[' | b'{' if !in_string => values += 1,
+                b',' | b':' | b'[' | b'{' if !in_string => values = usize::saturating_add(values, 1),
                 _ => {}
             }
         }
@@ -126,11 +126,12 @@ impl Weight {
     /// Of a parsed value; its bytes are not counted.
     pub fn of_value(value: &Value) -> Self {
         fn values(value: &Value) -> usize {
-            1 + match value {
-                Value::Array(items) => items.iter().map(values).sum::<usize>(),
-                Value::Object(map) => map.values().map(|value| 1 + values(value)).sum(),
+            let within = match value {
+                Value::Array(items) => items.iter().map(values).sum(),
+                Value::Object(map) => map.values().map(values).sum::<usize>().saturating_add(map.len()),
                 _ => 0,
-            }
+            };
+            within.saturating_add(1)
         }
         Self { bytes: 0, values: values(value) }
     }

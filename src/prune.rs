@@ -10,11 +10,6 @@
 //! | [`image`] | what an image says about its run |
 //! | [`attached`] | signatures and attestations of images |
 
-#![cfg_attr(
-    not(test),
-    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
-)]
-
 mod attached;
 mod caches;
 mod image;

@@ -115,7 +115,10 @@ pub fn plan(
     // Of tasks that run again only those count that still come before.
     let rest = Graph::new(&json!({"tasks": dag, "finally": finally})).map_err(RerunRefusal::Graph)?;
     let before = |index: usize| -> HashSet<&str> {
-        rest.ancestors.get(index).map(|all| all.ones().map(|task| &*rest.names[task]).collect()).unwrap_or_default()
+        rest.ancestors
+            .get(index)
+            .map(|all| all.ones().filter_map(|task| rest.names.get(task)).map(String::as_str).collect())
+            .unwrap_or_default()
     };
     let results = results::of_rerun(&first, &known, only_finally, &dag, &finally, &mut notes)?;
     for (index, task) in dag.iter_mut().chain(&mut finally).enumerate() {

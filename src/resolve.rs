@@ -138,6 +138,7 @@ fn unverified(request: &Request, pipeline: &Found, tasks: &HashMap<Reference, Fo
 
 /// Whether there is no time left for a computation that begins now, for which its turn may have come late.
 fn lateness(deadline: Option<Instant>) -> impl Fn() -> bool {
+    #[allow(clippy::arithmetic_side_effects, reason = "a few seconds from now is a time")]
     let longest = Instant::now() + MAX_REWRITE;
     let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
     move || Instant::now() > deadline

@@ -3,17 +3,6 @@
 //! A store holds blobs and manifests by digest and gives manifests tags, as a registry does (OCI distribution-spec) and
 //! as an OCI image layout does in a folder (OCI image-spec, image-layout.md). It knows no workspaces.
 
-#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::cast_possible_truncation,
-        reason = "a test that panics fails"
-    )
-)]
-
 mod bucket;
 mod cloud;
 mod credentials;

@@ -7,17 +7,17 @@ pub fn count(number: u64, what: &str) -> String {
 
 /// A number of bytes: `512 B`, `1.3 MB`.
 pub fn size(bytes: u64) -> String {
-    let units = ["kB", "MB", "GB", "TB"];
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = 0;
     if bytes < 1000 {
         return format!("{bytes} B");
     }
-    while value >= 999.95 && unit + 1 < units.len() {
+    let mut value = bytes as f64 / 1000.0;
+    for unit in ["kB", "MB", "GB"] {
+        if value < 999.95 {
+            return format!("{value:.1} {unit}");
+        }
         value /= 1000.0;
-        unit += 1;
     }
-    format!("{value:.1} {}", units[unit])
+    format!("{value:.1} TB")
 }
 
 /// A length of time: `350 ms`, `4.2 s`, `15 min`, `2 min 30 s`.

@@ -17,11 +17,6 @@
 //! Dependencies point from the top of this table to its end. Threads and not async tasks: the work is bound by processors
 //! and by system calls on files.
 
-#![cfg_attr(
-    not(test),
-    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
-)]
-
 pub(crate) mod base;
 mod baseline;
 mod by_hand;

@@ -1,5 +1,7 @@
 //! How much is done at a time: bodies, reviews and computations need permits, so that no number of them exhausts a replica.
 
+#![allow(clippy::arithmetic_side_effects, reason = "a clock and at most a minute; lengths of what is in memory")]
+
 use std::{
     sync::{
         Arc,

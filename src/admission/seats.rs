@@ -52,6 +52,7 @@ impl Seats {
                 tokio::pin!(free);
                 loop {
                     let longest = locked(&self.idle).connections.first_key_value().map(|(_, (_, since))| *since);
+                    #[allow(clippy::arithmetic_side_effects, reason = "a few seconds from now is a time")]
                     let enough = longest.unwrap_or_else(Instant::now) + GRACE;
                     tokio::select! {
                         biased;
@@ -101,7 +102,7 @@ impl Seat {
     pub fn set_idle(&self) {
         let mut all = locked(&self.all);
         let place = all.next;
-        all.next += 1;
+        all.next = all.next.wrapping_add(1);
         all.connections.insert(place, (self.taken.clone(), Instant::now()));
         *locked(&self.place) = Some(place);
     }

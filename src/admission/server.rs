@@ -163,6 +163,7 @@ impl ConnectionPolicy {
         handler: &H,
         seat: &Seat,
     ) {
+        #[allow(clippy::arithmetic_side_effects, reason = "a few seconds from now is a time")]
         let deadline = Instant::now() + self.limits.first_request;
         let Transport::Tls(tls) = &self.transport else {
             return converse(stream, self.limits, deadline, lifecycle, handler, seat).await;

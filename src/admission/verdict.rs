@@ -1,5 +1,7 @@
 //! What is to become of one admission request.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what it does not have")]
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -101,6 +103,7 @@ impl<S: Source> Judge<'_, S> {
         }
         let mut name = String::new();
         let decided = self.decide(request, object, &mut name);
+        #[allow(clippy::arithmetic_side_effects, reason = "a few seconds from now is a time")]
         let verdict = match timeout_at(self.deadline + DEADLINE_GRACE, decided).await {
             Ok(verdict) => verdict?,
             Err(_) => Verdict::Refused {

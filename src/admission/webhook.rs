@@ -87,6 +87,7 @@ impl<S: Source> Webhook<S> {
     ) -> Result<(AdmissionLabels, HttpResponse), Rejection> {
         let opt_in_by = check_head(&request)?;
         let budget = budget(request.uri().query());
+        #[allow(clippy::arithmetic_side_effects, reason = "at most half a minute from now")]
         let deadline = start + budget;
         let body = self.capacity.receive(request.into_body(), start, budget).await?;
         let mut request = ReviewRequest::parse(&body)?;
@@ -204,6 +205,7 @@ fn budget(query: Option<&str>) -> Duration {
         .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("timeout=")))
         .and_then(|value| value.strip_suffix('s')?.parse().ok())
         .map_or(DEFAULT_TIMEOUT, |seconds: u32| Duration::from_secs(seconds.clamp(1, 30).into()));
+    #[allow(clippy::arithmetic_side_effects, reason = "not divided by 0")]
     let margin = (timeout / 5).max(Duration::from_secs(1));
     timeout.saturating_sub(margin).max(Duration::from_millis(500))
 }

@@ -59,15 +59,15 @@ impl ProcessStatus {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         // The name of the program, in parentheses, may hold anything.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
+        let field = |number: usize| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok();
         let booted = number_after(&fs::read_to_string("/proc/stat").ok()?, "btime ")?;
         let limits = fs::read_to_string("/proc/self/limits").ok()?;
         let status = fs::read_to_string("/proc/self/status").ok()?;
         Some(Self {
             cpu_seconds: (field(14)? + field(15)?) / TICKS,
             start_time: booted as f64 + field(22)? / TICKS,
-            virtual_bytes: number_after(&status, "VmSize:")? * 1024,
-            resident_bytes: number_after(&status, "VmRSS:")? * 1024,
+            virtual_bytes: number_after(&status, "VmSize:")?.saturating_mul(1024),
+            resident_bytes: number_after(&status, "VmRSS:")?.saturating_mul(1024),
             open_fds: i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?,
             max_fds: number_after(&limits, "Max open files").unwrap_or(i64::MAX),
         })

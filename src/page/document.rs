@@ -105,7 +105,7 @@ fn totals(run: &ShownRun) -> Vec<(&'static str, String)> {
     let times = || runs().filter_map(|run| run.times);
     let whole = sum(times().map(|times| times.whole.length()).collect());
     let ours = sum(times().flat_map(|times| [times.restore, times.save]).flatten().map(|span| span.length()).collect());
-    if let Some(share) = (ours * 100).checked_div(whole).filter(|_| ours > 0) {
+    if let Some(share) = ours.saturating_mul(100).checked_div(whole).filter(|_| ours > 0) {
         totals.push(("restore and save", format!("{}, {share} % of the tasks' time", timeline::took(ours))));
     }
     totals

@@ -89,8 +89,7 @@ impl SvgDrawing<'_> {
             format!("{:.0} {:.0}", x + MARGIN, y + MARGIN)
         };
         let mut path = String::new();
-        for pair in points.chunks_exact(2) {
-            let [from, to] = [pair[0], pair[1]];
+        for &[from, to] in points.as_chunks::<2>().0 {
             let middle = (from.0 + to.0) / 2.0;
             let start = if path.is_empty() { "M" } else { " L" };
             path += &format!("{start} {} C {}, {}, {}", at(from), at((middle, from.1)), at((middle, to.1)), at(to));
@@ -98,6 +97,7 @@ impl SvgDrawing<'_> {
         path
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "letters that fit into a box, no more than some hundreds")]
     fn task(&self, out: &mut String, index: usize, task: &ShownTask, (x, y): (f64, f64)) -> fmt::Result {
         let class = task.badge().map_or("planned", |badge| badge.tone.class());
         let finally = if task.finally { " last" } else { "" };

@@ -1,6 +1,12 @@
 //! Where the tasks of a graph are drawn: in ranks by depth, each task as near as possible to those that it is linked with
 //! (the method of Sugiyama: ranks, order within ranks, coordinates). Lengths are in CSS pixels.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "numbers of items and ranks that are given out here, each with its place; as many as a page has tasks"
+)]
+
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,8 @@
 //! The paths that a task changed, as a tree. It is of bounded size, however many there are: of a large folder the first entries
 //! are kept, of a large tree the folders near its root; what is left out is counted where it would be.
 
+#![allow(clippy::arithmetic_side_effects, reason = "counts of what is in memory")]
+
 mod build;
 #[cfg(test)]
 mod tests;

@@ -44,7 +44,7 @@ fn disagreements(out: &mut String, conflicts: &[Disagreement], more: usize) -> f
     if conflicts.is_empty() {
         return Ok(());
     }
-    let paths = count((conflicts.len() + more) as u64, "path");
+    let paths = count(conflicts.len().saturating_add(more) as u64, "path");
     writeln!(
         out,
         "<div class=\"conflicts\"><p><strong>Parallel tasks left {paths} differently.</strong> What the later one left counts:</p>"
@@ -80,8 +80,9 @@ fn table(out: &mut String, layers: &[ShownLayer]) -> fmt::Result {
         )?;
     }
     writeln!(out, "</tbody></table></div>")?;
-    if layers.len() > LAYERS {
-        writeln!(out, "<p class=\"hint\">and {} more</p>", layers.len() - LAYERS)?;
+    match layers.len().saturating_sub(LAYERS) {
+        0 => {}
+        more => writeln!(out, "<p class=\"hint\">and {more} more</p>")?,
     }
     writeln!(out, "</details>")
 }

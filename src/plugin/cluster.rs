@@ -1,5 +1,7 @@
 //! The cluster, with the user's own kubeconfig and rights.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what it does not have")]
+
 use std::path::PathBuf;
 
 use futures_util::AsyncBufRead;

@@ -1,5 +1,7 @@
 //! `describe`: one wrapped run, from the cluster and from the registry.
 
+#![allow(clippy::indexing_slicing, reason = "fields of objects that are made here")]
+
 use std::io::Write;
 
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! How the tasks of a run are, as the run and its TaskRuns say it.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what it does not have")]
+
 use serde_json::Value;
 
 use super::{cluster::UserCluster, stored};

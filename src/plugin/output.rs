@@ -1,5 +1,7 @@
 //! How answers are written.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what it does not have")]
+
 use std::io::Write;
 
 use serde_json::Value;

@@ -1,5 +1,7 @@
 //! `start`: the PipelineRun that one would have to write, wrapped, with a local folder in it.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what it does not have")]
+
 mod build;
 mod folder;
 mod follow;

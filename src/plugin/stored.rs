@@ -14,7 +14,7 @@ use crate::{
     },
     target::Target,
     tekton::{
-        fields::{field, text},
+        fields::{field, set, text},
         run::Run,
         status,
         tasks::all_tasks,
@@ -135,7 +135,7 @@ pub fn children(cluster: &UserCluster, run: &Value) -> Result<Vec<Value>, Plugin
         };
         if let Some(mut found) = cluster.find(kind, child.name)? {
             // Objects that are read by name need not say their kind.
-            found["kind"] = kind.name.into();
+            found.as_object_mut().into_iter().for_each(|found| set(found, "kind", kind.name.into()));
             children.push(found);
         }
     }

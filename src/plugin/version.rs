@@ -126,6 +126,7 @@ fn in_cluster(args: &ClusterArgs) -> Value {
 }
 
 /// The webhook's version and image, if that is what `deployment` is.
+#[allow(clippy::indexing_slicing, reason = "of an object that is made here")]
 fn webhook(deployment: &Value) -> Option<Value> {
     let pod = field(field(field(deployment, "spec")?, "template")?, "spec")?;
     let is_ours = |container: &&Value| items(container, "args").first().is_some_and(|verb| verb == "webhook");

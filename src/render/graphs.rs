@@ -66,7 +66,11 @@ pub fn drawn(name: String, namespace: &str, notes: &[TaskNote]) -> ShownRun {
             ..ShownTask::default()
         })
         .collect();
-    edges(notes).for_each(|(from, to)| tasks[to].after.push(from));
+    for (from, to) in edges(notes) {
+        if let Some(task) = tasks.get_mut(to) {
+            task.after.push(from);
+        }
+    }
     let facts = vec![("namespace", namespace.to_owned()), ("tasks", notes.len().to_string())];
     ShownRun { name, facts, tasks, ..ShownRun::default() }
 }

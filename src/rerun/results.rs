@@ -13,6 +13,7 @@ use super::{
 };
 use crate::tekton::{
     fields::{change_texts, field, items, text, texts},
+    matrix::matrix_of,
     variables::{references, result_task, substitute},
 };
 
@@ -91,7 +92,7 @@ pub fn declaration(name: &str, value: &Value) -> Value {
 /// The task that can give results most surely, and the word for its list.
 fn giver<'a>(dag: &'a [Value], finally: &'a [Value]) -> Option<(&'a Value, &'static str)> {
     let all = dag.iter().map(|task| (task, "tasks")).chain(finally.iter().map(|task| (task, "finally")));
-    let able = all.filter(|(task, _)| field(task, "matrix").is_none() && steps::is_told(task));
+    let able = all.filter(|(task, _)| matrix_of(task).is_none() && steps::is_told(task));
     able.min_by_key(|(task, _)| field(task, "when").is_some())
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{RerunRefusal, first::FirstRun, split::Split};
 use crate::tekton::{
     fields::{field, items, text, texts},
+    matrix::matrix_of,
     status,
     variables::{references, substitute},
 };
@@ -68,7 +69,7 @@ impl<'a> KnownValues<'a> {
         for task in tasks.iter().filter(|task| split.leaves_out(text(task, "name"))) {
             let name = text(task, "name");
             let runs = first.runs_of(name)?;
-            let has_matrix = field(task, "matrix").is_some();
+            let has_matrix = matrix_of(task).is_some();
             known.insert(name, Done::new(&runs, has_matrix));
         }
         Ok(Self { tasks: known })

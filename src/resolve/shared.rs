@@ -80,7 +80,7 @@ impl<T: Clone> SharedReads<T> {
     fn ask<'a>(&'a self, key: &'a str) -> Asking<'a, T> {
         let mut slots = self.lock();
         let counted = slots.entry(key.to_owned()).or_insert_with(CountedSlot::new);
-        counted.asking += 1;
+        counted.asking = counted.asking.saturating_add(1);
         Asking { shared: self, key, slot: counted.slot.clone() }
     }
 }

@@ -104,7 +104,7 @@ fn ambiguous_in(map: &Map<String, Value>) -> Option<&str> {
     }
     if map.len() <= FEW {
         let is_twice =
-            |(place, key): &(usize, &str)| keys().skip(place + 1).any(|other| other.eq_ignore_ascii_case(key));
+            |(place, key): &(usize, &str)| keys().skip(*place).skip(1).any(|other| other.eq_ignore_ascii_case(key));
         return keys().enumerate().find(is_twice).map(|(_, key)| key);
     }
     let mut seen = std::collections::HashSet::new();

@@ -1,6 +1,11 @@
 //! The graph of a Pipeline's tasks, its edges exactly as Tekton's
 //! (Tekton: pkg/apis/pipeline/v1/pipeline_types.go `Deps`, resultref.go `PipelineTaskResultRefs`).
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "tasks are numbered by their place in the lists, and each list here has a place for all of them"
+)]
+
 use std::collections::HashMap;
 
 use fixedbitset::FixedBitSet;
@@ -116,6 +121,10 @@ impl Graph {
     }
 
     /// Fills in order and ancestors: always the first task of the lists whose dependencies are done.
+    #[allow(
+        clippy::arithmetic_side_effects,
+        reason = "a task waits for as many as it depends on, and each is done once"
+    )]
     fn sort(&mut self) -> Result<(), GraphError> {
         let mut waiting: Vec<usize> = self.dependencies.iter().map(Vec::len).collect();
         let mut dependents = vec![Vec::new(); self.count()];

@@ -15,15 +15,20 @@ pub const MAX_UNKNOWN: u32 = 256;
 pub struct Fan {
     /// At least this many, unless the task is skipped.
     pub least: u32,
-    /// At most this many.
+    /// At most this many: one or more.
     pub most: u32,
     /// Whether an array from a result may turn out empty, so that the task is skipped.
     pub may_be_empty: bool,
 }
 
+/// The matrix of a pipeline task; none where it has neither params nor `include` (Tekton: matrix_types.go `HasParams`, `HasInclude`).
+pub fn matrix_of(task: &Value) -> Option<&Value> {
+    field(task, "matrix").filter(|matrix| !items(matrix, "params").is_empty() || !items(matrix, "include").is_empty())
+}
+
 /// The fan-out of a pipeline task; none where it has no matrix. `param` gives the value of a param of the pipeline.
 pub fn fan<'a>(task: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> Option<Fan> {
-    let matrix = field(task, "matrix")?;
+    let matrix = matrix_of(task)?;
     let (params, include) = (items(matrix, "params"), items(matrix, "include"));
     let lists: Option<Vec<(&str, Vec<&str>)>> =
         params.iter().map(|given| Some((text(given, "name"), values(given, param)?))).collect();
@@ -87,8 +92,8 @@ fn added(include: &Value, lists: &[(&str, Vec<&str>)]) -> (u32, u32) {
             break;
         }
         known &= !value.contains("$(") && !values.iter().any(|value| value.contains("$("));
-        possible += 1;
-        sure += u32::from(known);
+        possible = u32::saturating_add(possible, 1);
+        sure = u32::saturating_add(sure, known.into());
     }
     (sure, possible)
 }
@@ -155,7 +160,9 @@ mod tests {
             let param = |name: &str| (name == "platforms").then_some(&platforms);
             assert_eq!(fan(&task, &param), Some(expected), "{matrix}");
         }
-        let plain = json!({});
-        assert_eq!(fan(&plain, &|_: &str| None), None);
+        // One without anything in it is none.
+        for plain in [json!({}), json!({"matrix": {}}), json!({"matrix": {"params": [], "include": []}})] {
+            assert_eq!(fan(&plain, &|_: &str| None), None, "{plain}");
+        }
     }
 }

@@ -1,5 +1,11 @@
 //! Amounts of resources as Kubernetes writes them, to be compared (apimachinery: pkg/api/resource/quantity.go).
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a place among nine letters; a number that is too large becomes the largest"
+)]
+
 use serde_json::Value;
 
 /// An amount in billionths; what can't be parsed counts as zero.
@@ -66,6 +72,16 @@ mod tests {
             assert!(Quantity::of(&smaller) < Quantity::of(&larger), "{smaller} {larger}");
         }
         assert_eq!(Quantity::of(&json!("1024Mi")), Quantity::of(&json!("1Gi")));
+        assert_eq!(Quantity::of(&json!("1e3")), Quantity::of(&json!("1k")));
         assert_eq!(Quantity::of(&json!("0.5")), Quantity::of(&json!("500m")));
+    }
+
+    #[test]
+    fn whole_bytes() {
+        for (amount, bytes) in
+            [("0", 0), ("1m", 1), ("1", 1), ("1500m", 2), ("2Ki", 2048), ("3k", 3000), ("-1", 0), ("99999E", u64::MAX)]
+        {
+            assert_eq!(Quantity::of(&json!(amount)).bytes(), bytes, "{amount}");
+        }
     }
 }

@@ -225,6 +225,19 @@ mod tests {
                 params: vec![json!({"name": "url", "value": "u"}), json!({"name": "depth", "value": "1"})]
             })
         );
+        // Strings, and arrays and objects of them, stay; an absent value is an empty string, any other its JSON.
+        for (value, expected) in [
+            (json!(null), json!("")),
+            (json!(["a", "b"]), json!(["a", "b"])),
+            (json!({"k": "v"}), json!({"k": "v"})),
+            (json!(["a", 1]), json!("[\"a\",1]")),
+            (json!({"k": true}), json!("{\"k\":true}")),
+            (json!(false), json!("false")),
+        ] {
+            let remote = read(&json!({"resolver": "r", "params": [{"name": "p", "value": value}]}));
+            let params = vec![json!({"name": "p", "value": expected})];
+            assert_eq!(remote, Ok(Reference::Remote { resolver: "r".to_owned(), params }), "{value}");
+        }
         for (value, why) in [
             (json!("p"), "is not an object"),
             (json!({}), "names nothing: write name, or resolver and params"),

@@ -33,6 +33,7 @@ impl<'a> Run<'a> {
         const LONGEST_PREFIX: usize = 58;
         const RANDOM: usize = 5;
         let generated = || text(self.object.get("metadata").unwrap_or(&Value::Null), "generateName").len();
+        #[allow(clippy::arithmetic_side_effects, reason = "of two numbers below a hundred")]
         self.name().map_or_else(|| generated().min(LONGEST_PREFIX) + RANDOM, str::len)
     }
 

@@ -219,12 +219,13 @@ fn take(room: &mut usize, bytes: usize, reference: &str) -> Result<(), VariableE
 /// About the bytes that a value takes.
 fn size(value: &Value) -> usize {
     const EACH: usize = MAX_STRING / MAX_PARAMS;
-    EACH + match value {
+    let content = match value {
         Value::String(text) => text.len(),
         Value::Array(items) => items.iter().map(size).sum(),
-        Value::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
+        Value::Object(map) => map.iter().map(|(key, value)| key.len().saturating_add(size(value))).sum(),
         _ => 0,
-    }
+    };
+    content.saturating_add(EACH)
 }
 
 #[cfg(test)]
@@ -300,6 +301,17 @@ mod tests {
         assert_eq!(scope.apply_text(&refer("long", 66)), Err(VariableError::TooLong("params.long".to_owned())));
         assert!(scope.apply(&json!(["$(params.list[*])"])).is_ok());
         assert!(scope.apply(&json!(vec!["$(params.list[*])"; 10])).is_err());
+        // An array or an object counts with all that is in it, wherever it is put.
+        let half = json!({"spec": {"params": [
+            {"name": "list", "value": ["x".repeat(20_000), "x".repeat(20_000)]},
+            {"name": "map", "value": {"k": "x".repeat(20_000), "l": "x".repeat(20_000)}}]}});
+        let scope = Scope::of_run(Run::new(&half), "ns").in_pipeline(&spec, Some("p"));
+        for name in ["list", "map"] {
+            let whole = format!("$(params.{name}[*])");
+            assert!(scope.apply(&json!({"a": whole})).is_ok(), "{name}");
+            let twice = scope.apply(&json!({"a": whole, "b": whole}));
+            assert_eq!(twice, Err(VariableError::TooLong(format!("params.{name}[*]"))));
+        }
         // Long references are not looked for at every dot.
         let dots = format!("$(params.{})", "a.".repeat(70_000));
         assert!(scope.apply_text(&dots).is_err());

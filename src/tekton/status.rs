@@ -122,5 +122,24 @@ mod tests {
         let children = children(&run);
         let shown = |name: &str| name_of(children.iter().find(|child| child.name == name).unwrap(), &children);
         assert_eq!([shown("r-build-0"), shown("r-build-11"), shown("r-test-3")], ["build[0]", "build[11]", "test-3"]);
+        // The number at the end of a task's own name is none.
+        let run = json!({"status": {"childReferences": [child("r-test-3", "test-3"), child("r-test-1", "test-1")]}});
+        let found: Vec<&str> = super::children(&run).iter().map(|child| child.name).collect();
+        assert_eq!(found, ["r-test-3", "r-test-1"]);
+    }
+
+    #[test]
+    fn why_it_was_skipped() {
+        for (reason, expected) in [
+            ("When Expressions evaluated to false", Skip::Own),
+            ("Matrix Parameters have an empty array", Skip::Own),
+            ("Parent Tasks were skipped", Skip::Parent),
+            ("Results were missing", Skip::Parent),
+            ("PipelineRun was stopping", Skip::Ended),
+        ] {
+            let run = json!({"status": {"skippedTasks": [{"name": "a", "reason": reason}]}});
+            assert_eq!(skipped(&run, "a"), Some(expected), "{reason}");
+            assert_eq!(skipped(&run, "b"), None);
+        }
     }
 }

@@ -1,5 +1,11 @@
 //! `$(…)` variables in strings.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "places in a text that `find` gave, and the lengths of what it found"
+)]
+
 use crate::limits::MAX_NAME;
 
 /// The inner texts of all variables in `text`: `params.x` for `$(params.x)`.
@@ -115,6 +121,13 @@ impl Iterator for Scan<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_name_of_a_param() {
+        let longest = "a".repeat(MAX_NAME);
+        let reference = format!("params.{longest}[0]");
+        assert_eq!(param_names(&reference).next(), Some((longest.as_str(), "[0]")));
+    }
 
     #[test]
     fn finds_variables() {

@@ -51,6 +51,7 @@ impl Sampler {
     }
 
     /// OpenTelemetry's TraceIdRatioBased: all that sample the same fraction choose the same traces.
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
     fn takes(self, trace: u128) -> bool {
         let low = (trace & u128::from(u64::MAX)) as u64 >> 1;
         low as f64 <= self.fraction * (1_u64 << 63) as f64 && self.fraction > 0.0

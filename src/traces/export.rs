@@ -95,6 +95,7 @@ impl Exporter {
 
     /// Waits a moment for all spans to be sent.
     pub fn finish(self) {
+        #[allow(clippy::arithmetic_side_effects, reason = "a few seconds from now is a time")]
         let (until, (done, end)) = (Instant::now() + LAST, sync_channel(0));
         let mut parcel = Parcel::End(done);
         while let Err(TrySendError::Full(unsent)) = self.queue.sender.try_send(parcel) {
@@ -203,6 +204,7 @@ fn collect(receiver: &Receiver<Parcel>, batch: &mut Vec<EndedSpan>) -> Option<Sy
             Err(RecvTimeoutError::Timeout) => break,
             Err(RecvTimeoutError::Disconnected) => return Some(closed),
         }
+        #[allow(clippy::arithmetic_side_effects, reason = "a few seconds from now is a time")]
         until.get_or_insert_with(|| Instant::now() + COLLECT);
     }
     None

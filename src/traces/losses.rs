@@ -48,11 +48,11 @@ impl Losses {
     /// What is to be said after a batch of so many spans met this, `now`.
     pub fn note(&mut self, delivered: Result<(), String>, spans: u64, now: Instant) -> Option<Notice> {
         if let Err(why) = delivered {
-            self.of_batches += spans;
+            self.of_batches = self.of_batches.saturating_add(spans);
             return (!mem::replace(&mut self.fails, true)).then_some(Notice::Fails(why));
         }
         if mem::take(&mut self.fails) {
-            let lost = mem::take(&mut self.of_batches) + self.of_queue.swap(0, Relaxed);
+            let lost = mem::take(&mut self.of_batches).saturating_add(self.of_queue.swap(0, Relaxed));
             return Some(Notice::Recovered { lost });
         }
         let is_due = self.overflowed.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE);

@@ -21,6 +21,7 @@ pub fn request(instance: &str, spans: &[EndedSpan]) -> Value {
     }]})
 }
 
+#[allow(clippy::indexing_slicing, reason = "of an object that is made here")]
 fn span(span: &EndedSpan) -> Value {
     let EndedSpan { name, place, parent, began, ended, fields } = span;
     let kind = match fields.kind.as_str() {

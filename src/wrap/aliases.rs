@@ -35,6 +35,7 @@ pub fn merge(
     Ok(kept)
 }
 
+#[allow(clippy::indexing_slicing, reason = "of an object that is made here")]
 fn fold(task: &mut Value, first: &Use, second: &Use, run_sub_path: &str) -> Result<(), Refusal> {
     refuse_isolated(task, first, second)?;
     let binding = items(task, "workspaces").iter().find(|binding| text(binding, "name") == second.task);

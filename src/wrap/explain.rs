@@ -1,5 +1,10 @@
 //! What wrapping does to each task, as `render --explain` prints it.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "tasks are numbered by their graph, and each list here has a place for all of them"
+)]
+
 use super::{
     failure::Failures,
     plan::{Plan, TaskPlan},
@@ -75,6 +80,7 @@ const WIDTH: usize = 120;
 const WIDEST: [usize; 4] = [26, 24, 32, 32];
 
 /// The notes as a table that fits 120 columns, but for words that are wider than their column.
+#[allow(clippy::arithmetic_side_effects, reason = "characters of cells")]
 pub fn table(notes: &[TaskNote]) -> String {
     let heads = ["TASK", "AFTER", "RESTORES", "SAVES"].map(str::to_owned);
     // Whoever wrote the Pipeline chose the names in it.
@@ -107,6 +113,7 @@ pub fn table(notes: &[TaskNote]) -> String {
 }
 
 /// Each cell as lines of its column.
+#[allow(clippy::arithmetic_side_effects, reason = "characters of cells")]
 fn wrapped(row: &[String; 4], widest: [usize; 4]) -> [Vec<String>; 4] {
     std::array::from_fn(|column| {
         let (cell, widest) = (&row[column], widest[column]);

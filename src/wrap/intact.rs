@@ -5,6 +5,11 @@
 //! the graph as it is now, first of all, and to save last. How the steps are configured beside that is for the version that
 //! injected them.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "tasks are numbered by their graph, and each list here has a place for all of them"
+)]
+
 use std::collections::{BTreeSet, HashMap};
 
 use fixedbitset::FixedBitSet;
@@ -144,7 +149,7 @@ impl<'a> TaskSteps<'a> {
             let env = items(step, "env").iter().find(|variable| text(variable, "name") == ENV)?;
             let config: AnyStepConfig = serde_json::from_str(text(env, "value")).ok()?;
             let is_restore = items(step, "args").first()?.as_str()? == "restore";
-            injected.displaced |= if is_restore { index != 0 } else { index + 1 != steps.len() };
+            injected.displaced |= if is_restore { index != 0 } else { index != steps.len().saturating_sub(1) };
             injected.task = Some(config.task);
             injected.goes_on |= !config.earlier.is_empty();
             let is_earlier = |order| config.earlier.iter().any(|earlier| StepConfig::in_ranges(&earlier.tasks, order));

@@ -135,7 +135,7 @@ impl<'a> TaskValues<'a> {
             return element(value, rest).map_or(UNKNOWN.to_string(), |value| self.outer(value));
         }
         match field(param, "default").and_then(|default| element(default, rest)) {
-            Some(default) if depth < DEPTH => self.value(default, depth + 1).into_owned(),
+            Some(default) if depth < DEPTH => self.value(default, depth.saturating_add(1)).into_owned(),
             _ => UNKNOWN.to_string(),
         }
     }

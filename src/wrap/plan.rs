@@ -1,5 +1,10 @@
 //! What each task restores and saves.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "tasks are numbered by their graph, and each list here has a place for all of them"
+)]
+
 use fixedbitset::FixedBitSet;
 use serde_json::Value;
 
@@ -9,7 +14,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    limits::{MAX_RUN_BYTES, MAX_TASK_RUNS},
+    limits::{MAX_CACHES, MAX_RUN_BYTES, MAX_TASK_RUNS},
     step::{CACHE_PLACES, CacheStep, Keep, Predecessor, WORKSPACE_DIR, WorkspaceStep},
     tekton::{
         fields::field,
@@ -145,9 +150,7 @@ impl Plan {
                     paths: Vec::new(),
                     caches: places[task].caches_of(workspace, request, &cached[task]),
                 };
-                bytes += step.caches.iter().map(bytes_of).sum::<usize>();
-                bytes += step.target.len() + step.base.as_ref().map_or(0, String::len);
-                bytes += step.after.iter().map(|before| before.task.len() + PREDECESSOR_BYTES).sum::<usize>();
+                bytes = usize::saturating_add(bytes, bytes_of(&step));
                 if bytes > MAX_RUN_BYTES {
                     return Err(PlanError::TooLarge(bytes));
                 }
@@ -167,7 +170,11 @@ impl Plan {
     }
 }
 
+/// Every order is a u32: a task has one or more, each with those of its caches.
+const _: () = assert!(MAX_TASK_RUNS as u64 * (1 + MAX_CACHES as u64 * CACHE_PLACES as u64) <= u32::MAX as u64);
+
 /// The places of all tasks, by their index.
+#[allow(clippy::arithmetic_side_effects, reason = "see the assertion above")]
 fn places(graph: &Graph, fans: &[Option<Fan>], cached: &[Vec<usize>]) -> Result<Vec<OrderRange>, PlanError> {
     let widths = fans.iter().map(|fan| fan.map_or(1, |fan| fan.most));
     let count = widths.map(u64::from).fold(0, u64::saturating_add);
@@ -187,6 +194,7 @@ fn places(graph: &Graph, fans: &[Option<Fan>], cached: &[Vec<usize>]) -> Result<
     Ok(places.into_iter().map(|(_, place)| place).collect())
 }
 
+#[allow(clippy::arithmetic_side_effects, reason = "see the assertion above")]
 impl OrderRange {
     fn width(&self) -> u32 {
         self.fan.map_or(1, |fan| fan.most)
@@ -296,7 +304,7 @@ impl WorkspaceGraph<'_> {
         for task in self.in_order.iter().filter(|task| tasks.contains(**task)) {
             let place = &self.places[*task];
             match ranges.last_mut() {
-                Some((_, last)) if *last + 1 == place.first => *last = place.last(),
+                Some((_, last)) if last.checked_add(1) == Some(place.first) => *last = place.last(),
                 _ => ranges.push((place.first, place.last())),
             }
         }
@@ -304,8 +312,16 @@ impl WorkspaceGraph<'_> {
     }
 }
 
-/// How much a cache adds to what a step is told, about.
-fn bytes_of(cache: &CacheStep) -> usize {
+/// How much is told to a step about a workspace, about.
+#[allow(clippy::arithmetic_side_effects, reason = "bytes of strings that are in memory")]
+fn bytes_of(step: &WorkspaceStep) -> usize {
+    let after = step.after.iter().map(|before| before.task.len() + PREDECESSOR_BYTES).sum::<usize>();
+    let caches = step.caches.iter().map(bytes_of_cache).sum::<usize>();
+    after + caches + step.target.len() + step.base.as_ref().map_or(0, String::len)
+}
+
+#[allow(clippy::arithmetic_side_effects, reason = "bytes of strings that are in memory")]
+fn bytes_of_cache(cache: &CacheStep) -> usize {
     let files = cache.files.iter().flat_map(|files| files.patterns.iter().chain([&files.workspace]));
     let texts = files.chain(&cache.restore_keys).chain([&cache.path, &cache.target, &cache.key, &cache.scope]);
     texts.map(|text| text.len() + PREDECESSOR_BYTES).sum()

@@ -40,17 +40,18 @@ pub fn rename(run: Run<'_>, renamings: &[Renaming]) -> Result<Option<Value>, usi
             continue;
         }
         let place = place.unwrap_or_else(|| {
+            let place = all.len();
             all.push(json!({"pipelineTaskName": renaming.task}));
-            places.insert(renaming.task.clone(), all.len() - 1);
-            all.len() - 1
+            places.insert(renaming.task.clone(), place);
+            place
         });
-        let Some(own) = all[place].as_object_mut() else { continue };
+        let Some(own) = all.get_mut(place).and_then(Value::as_object_mut) else { continue };
         named.iter().for_each(|(_, value)| adopted.add(value));
         if adopted.bytes > MAX_RUN_BYTES {
             return Err(adopted.bytes);
         }
         adopt(own, &named);
-        if let Some(template) = field_mut(&mut all[place], "podTemplate") {
+        if let Some(template) = all.get_mut(place).and_then(|own| field_mut(own, "podTemplate")) {
             renaming.apply_to(template);
         }
     }

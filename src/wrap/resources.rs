@@ -165,6 +165,18 @@ mod tests {
     }
 
     #[test]
+    fn room_for_all_workspaces_is_requested() {
+        for (sizes, expected) in
+            [(vec![], json!(null)), (vec!["5Gi"], json!("5Gi")), (vec!["1Ki", "1500m", "2"], json!("1028"))]
+        {
+            let mut step = json!({"computeResources": {"requests": {"cpu": "1"}}});
+            request_room(&mut step, sizes.iter().map(|size| (*size).to_owned()));
+            assert_eq!(step["computeResources"]["requests"]["ephemeral-storage"], expected, "{sizes:?}");
+            assert_eq!(step["computeResources"]["requests"]["cpu"], "1");
+        }
+    }
+
+    #[test]
     fn a_workspace_in_memory_counts_for_the_step_that_fills_it() {
         let steps = json!([step(json!({}), json!({"memory": "4Gi"})), step(json!({}), json!({"memory": "8Gi"}))]);
         assert_eq!(resources(json!({}), steps, true)["limits"], json!({"memory": "4Gi"}));

@@ -68,7 +68,7 @@ pub fn tasks_to_inline(
         if let Some(reference) = inline::referenced_task(task, &scope)?
             && seen.insert(reference.clone())
         {
-            remote += usize::from(reference.resolver().is_some());
+            remote = usize::saturating_add(remote, reference.resolver().is_some().into());
             references.push(reference);
             Exceeded::check(references.len(), MAX_INLINED, "Tasks to inline", what)?;
             Exceeded::check(remote, MAX_RESOLUTIONS, "Tasks through resolvers", what)?;

@@ -4,6 +4,11 @@
 //! after it see what it had written by then, and wrapped they don't. Whoever asks for a run to be wrapped knows that; a namespace
 //! that has all its runs wrapped must not change what they do.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "tasks are numbered by their graph, and each list here has a place for all of them"
+)]
+
 use serde_json::Value;
 
 use super::refusal::Refusal;

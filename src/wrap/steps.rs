@@ -240,6 +240,7 @@ impl Volume {
     }
 
     /// The item of `volumeMounts`.
+    #[allow(clippy::indexing_slicing, reason = "of an object that is made here")]
     fn mount(&self) -> Value {
         let mut mount = json!({"name": self.name, "mountPath": self.path});
         if self.read_only {

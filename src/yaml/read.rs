@@ -1,5 +1,10 @@
 //! YAML documents to JSON values.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "bytes, values and levels of a text that is in memory; what aliases copy is bounded each time"
+)]
+
 use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};

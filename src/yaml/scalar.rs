@@ -45,6 +45,7 @@ fn integer(text: &str) -> Option<Number> {
     if !negative {
         return Some(Number::from(magnitude));
     }
+    #[allow(clippy::arithmetic_side_effects, reason = "a u64 has a negative among i128")]
     i64::try_from(-i128::from(magnitude)).ok().map(Number::from)
 }
 
@@ -67,6 +68,7 @@ fn float(text: &str) -> Option<Number> {
     let value: f64 = text.strip_prefix('+').unwrap_or(text).parse().ok()?;
     // JSON does not distinguish 1.0 from 1, and Kubernetes' decoder accepts both for an integer field.
     if value.fract() == 0.0 && value.abs() < 9e15 {
+        #[allow(clippy::cast_possible_truncation, reason = "it is whole and below 2^53")]
         return Some(Number::from(value as i64));
     }
     Number::from_f64(value)

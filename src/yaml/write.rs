@@ -1,5 +1,11 @@
 //! JSON values to YAML in block style, as kubectl prints objects.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "the indentation of values that are in memory; the end of a text behind what was trimmed"
+)]
+
 use serde_json::Value;
 
 use super::scalar;

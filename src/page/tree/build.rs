@@ -1,5 +1,7 @@
 //! Makes trees of paths, and keeps them small.
 
+#![allow(clippy::arithmetic_side_effects, reason = "counts of what is in memory")]
+
 use super::{ChangeTree, ChangedFile, ChangedFolder};
 use crate::inspect::changes::ChangeKind;
 
@@ -51,7 +53,7 @@ impl ChangeTreeBuilder {
     fn enter(&mut self, names: &[&[u8]]) {
         let same = self.open.iter().skip(1).zip(names).take_while(|(folder, name)| folder.name == **name).count();
         self.close_to(same + 1);
-        for name in &names[same..] {
+        for name in names.iter().skip(same) {
             self.open.push(ChangedFolder { name: name.to_vec(), ..ChangedFolder::default() });
         }
     }

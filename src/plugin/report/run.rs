@@ -1,5 +1,10 @@
 //! What a stored run says of itself and of its tasks, as a page shows it. Pure.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "tasks are numbered by their graph, and each list here has a place for all of them"
+)]
+
 use serde_json::Value;
 
 use super::super::{PluginError, cluster::created, outcome::TaskOutcome, stored};

@@ -1,5 +1,7 @@
 //! The PipelineRun, made from what the user gave.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what it does not have")]
+
 use serde_json::{Value, json};
 
 use crate::annotations::{BASE, TARGET, WRAP};
@@ -108,7 +110,7 @@ fn random_name() -> String {
     let mut bytes = [0_u8; 5];
     // Without random numbers there is no TLS either: that fails with a sentence.
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
-    bytes.iter().map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect()
+    bytes.iter().filter_map(|byte| LETTERS.iter().cycle().nth(usize::from(*byte))).copied().map(char::from).collect()
 }
 
 #[cfg(test)]

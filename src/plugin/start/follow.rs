@@ -1,6 +1,8 @@
 //! `--showlog`: the logs of a run's steps while they are written, until the run is over. Children without a pod of their own (a
 //! CustomRun, a PipelineRun) are named instead.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value gives null for what it does not have")]
+
 use std::{collections::BTreeSet, io::Write, time::Duration};
 
 use futures_util::{AsyncBufReadExt, AsyncReadExt, StreamExt, stream::FuturesUnordered};
@@ -171,7 +173,7 @@ impl Pod<'_> {
             let attempts = attempts(&found);
             let Some(place) = attempts.iter().position(|attempt| text(attempt, "podName") == self.name) else { return };
             let Some(status) = attempts.get(place) else { return };
-            let is_over = place + 1 < attempts.len() || status::state(&found) != State::Running;
+            let is_over = attempts.len().saturating_sub(place) > 1 || status::state(&found) != State::Running;
             let is_next = |step: &&Value| {
                 let has_begun = field(step, "running").or(field(step, "terminated")).is_some();
                 has_begun && !shown.contains(text(step, "container"))

@@ -1,5 +1,7 @@
 //! What a resolver returned, and the memory for it.
 
+#![allow(clippy::arithmetic_side_effects, reason = "bytes that are in memory, and what was added before is taken off")]
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},

@@ -56,7 +56,7 @@ pub async fn run(client: Client, board: Arc<Board>, health: Arc<Health>, longest
                 pause = FIRST_PAUSE;
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
     };
     let sweeping = async {
@@ -64,7 +64,7 @@ pub async fn run(client: Client, board: Arc<Board>, health: Arc<Health>, longest
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            sweep(&client, &board, longest + pause_of_sweeps).await;
+            sweep(&client, &board, longest.saturating_add(pause_of_sweeps)).await;
         }
     };
     tokio::join!(watching, sweeping);

@@ -36,7 +36,7 @@ fn converted() {
             "tasks": [
                 {"name": "a", "taskSpec": task, "when": when, "timeout": "1h", "matrix": {"params": []}},
                 {"name": "b", "taskRef": {"resolver": "git", "params": []}, "runAfter": ["a"], "bundle": ""},
-                {"name": "c", "taskSpec": {"apiVersion": "x/v1", "kind": "K", "spec": {"resources": 1}}},
+                {"name": "c", "taskSpec": {"apiVersion": "x/v1", "kind": "K", "spec": {"resources": 1}, "steps": [{"resources": 1}]}},
             ],
             "finally": [{"name": "d", "taskSpec": task}],
             "results": [{"name": "r", "value": "v"}],

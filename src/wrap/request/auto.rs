@@ -18,7 +18,10 @@ pub fn shared_workspaces(run: Run<'_>, spec: &Value) -> Vec<String> {
     let mut users: HashMap<String, usize> = HashMap::new();
     for task in all_tasks(spec) {
         let names: HashSet<String> = uses(task).into_iter().map(|used| used.pipeline).collect();
-        names.into_iter().for_each(|name| *users.entry(name).or_default() += 1);
+        for name in names {
+            let count = users.entry(name).or_default();
+            *count = count.saturating_add(1);
+        }
     }
     let optional = items(spec, "workspaces").iter().filter(|declared| flag(declared, "optional"));
     let optional: HashSet<&str> = optional.map(|declared| text(declared, "name")).collect();

@@ -232,7 +232,7 @@ impl Reader<'_> {
     /// Refuses folders that lie in each other: a file would be in two caches.
     fn check_places(&self, caches: &[Cache]) -> Result<(), Refusal> {
         for (i, one) in caches.iter().enumerate() {
-            for other in caches[..i].iter().filter(|other| other.workspace == one.workspace) {
+            for other in caches.iter().take(i).filter(|other| other.workspace == one.workspace) {
                 let lies_in = |a: &str, b: &str| {
                     b.is_empty() || a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'))
                 };

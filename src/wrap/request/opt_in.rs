@@ -199,13 +199,11 @@ fn named_pipeline(values: &Values<'_>) -> Result<Reference, Refusal> {
     };
     let bad = |problem: String| values.invalid(name, problem);
     let documents = if is_object_name(value) { Ok(Vec::new()) } else { crate::yaml::parse_within(value, MAX_VALUES) };
-    let reference = match documents {
-        Ok(documents) if matches!(documents[..], [Value::Object(_)]) => {
-            Reference::read(&documents[0], &["apiVersion"]).map_err(|problem| bad(format!("it {problem}")))?
+    let reference = match documents.as_deref() {
+        Ok([document @ Value::Object(_)]) => {
+            Reference::read(document, &["apiVersion"]).map_err(|problem| bad(format!("it {problem}")))?
         }
-        Ok(documents) if documents.len() > 1 => {
-            return Err(bad("it has several YAML documents: keep one".to_owned()));
-        }
+        Ok([_, _, ..]) => return Err(bad("it has several YAML documents: keep one".to_owned())),
         Err(error) if value.contains('\n') => return Err(bad(format!("it is neither a name nor YAML: {error}"))),
         _ => Reference::Name(value.to_owned()),
     };

@@ -291,9 +291,10 @@ pub fn quoted(words: &[&str]) -> String {
 }
 
 fn nearest(name: &str, known: &[&str]) -> String {
+    const LONGEST_TYPO: usize = 30;
     // To compare takes the product of both lengths.
-    let name = name.get(..2 * WORKSPACE.len()).unwrap_or(name);
-    let distance = |param: &str| strsim::damerau_levenshtein(&name.to_lowercase(), param);
+    let name = name.chars().take(LONGEST_TYPO).collect::<String>().to_lowercase();
+    let distance = |param: &str| strsim::damerau_levenshtein(&name, param);
     match known.iter().min_by_key(|param| distance(param)) {
         Some(param) if distance(param) <= 3.min(param.len() / 2) => format!("did you mean {param:?}?"),
         _ => format!("it has {}", quoted(known)),

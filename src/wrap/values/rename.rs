@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::declared;
 use crate::tekton::{
-    fields::{change_texts, field, field_mut, items, set, text, texts},
+    fields::{change_texts, field_mut, items, set, text, texts},
+    matrix::matrix_of,
     texts::change_spec_texts,
     variables::{param_names, references, substitute},
 };
@@ -35,7 +36,7 @@ impl TakenNames {
         let next = self.next.entry(wanted.clone()).or_insert(1);
         while self.taken.contains(&name) {
             name = format!("{wanted}-{next}");
-            *next += 1;
+            *next = next.saturating_add(1);
         }
         self.taken.insert(name.clone());
         name
@@ -70,7 +71,7 @@ impl Renaming {
             self.change_names(spec, "params");
         }
         self.change_names(task, "params");
-        let matrixed = field(task, "matrix").is_some();
+        let matrixed = matrix_of(task).is_some();
         if let Some(matrix) = field_mut(task, "matrix") {
             self.change_names(matrix, "params");
             for include in field_mut(matrix, "include").and_then(Value::as_array_mut).into_iter().flatten() {

@@ -26,7 +26,7 @@ impl Values<'_> {
                 None if late && reference == WORKSPACE_VARIABLE => true,
                 None => {
                     let value = self.run_param(reference);
-                    length += value.map_or(0, str::len);
+                    length = length.saturating_add(value.map_or(0, str::len));
                     value.is_some()
                 }
             };

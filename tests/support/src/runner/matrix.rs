@@ -9,9 +9,10 @@ use super::json::{items, name};
 type Combination = BTreeMap<String, Value>;
 
 /// `task` once for each combination, without its matrix and with the combination among its params; none where it has no
-/// matrix. All variables are replaced.
+/// matrix, or one without anything in it. All variables are replaced.
 pub fn fan_out(task: &Value) -> Option<Vec<Value>> {
-    let matrix = task.get("matrix").filter(|matrix| !matrix.is_null())?;
+    let has_any = |matrix: &&Value| ["params", "include"].iter().any(|list| !items(matrix, list).is_empty());
+    let matrix = task.get("matrix").filter(has_any)?;
     let params = |holder: &Value| -> Combination {
         items(holder, "params").iter().map(|param| (name(param).to_owned(), param["value"].clone())).collect()
     };
