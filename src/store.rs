@@ -169,6 +169,11 @@ pub trait Store: Send + Sync {
     /// Whether the blob is stored.
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError>;
 
+    /// The same of several, in their order.
+    fn has_blobs(&self, digests: &[Digest]) -> Result<Vec<bool>, StoreError> {
+        digests.iter().map(|digest| self.has_blob(digest)).collect()
+    }
+
     /// Reads a whole blob. At its end the reader fails unless size and digest were as asked.
     fn blob(&self, blob: &Blob) -> Result<Box<dyn Read + Send>, StoreError>;
 

@@ -19,8 +19,11 @@ pub fn check(needs: &[Need]) -> Result<(), PluginError> {
                 return Err(PluginError::SnapshotGone { task, workspace: name, place });
             };
             let seen = seen.entry(target.with_tag("x").to_string()).or_default();
-            for (_, layer) in lineage.layers() {
-                if seen.insert(layer.digest) && !store.has_blob(&layer.digest)? {
+            let layers: Vec<_> =
+                lineage.layers().map(|(_, layer)| layer).filter(|layer| seen.insert(layer.digest)).collect();
+            let there = store.has_blobs(&layers.iter().map(|layer| layer.digest).collect::<Vec<_>>())?;
+            for (layer, is_there) in layers.iter().zip(there) {
+                if !is_there {
                     return Err(PluginError::LayerGone { task, workspace: name, place, layer: layer.place() });
                 }
             }

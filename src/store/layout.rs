@@ -137,9 +137,13 @@ impl<O: Objects> Layout<O> {
     /// takes it before it has a use again.
     fn keep(&self, digest: &Digest) -> Result<bool, StoreError> {
         let key = key(digest);
-        match self.objects.find(&key)? {
+        self.keep_found(&key, self.objects.find(&key)?.as_ref())
+    }
+
+    fn keep_found(&self, key: &str, found: Option<&FoundObject>) -> Result<bool, StoreError> {
+        match found {
             None => Ok(false),
-            Some(found) if grace::may_go_soon(found.modified) => self.make_young(&key, found.size),
+            Some(found) if grace::may_go_soon(found.modified) => self.make_young(key, found.size),
             Some(_) => Ok(true),
         }
     }
@@ -176,8 +180,8 @@ impl<O: Objects> Store for Layout<O> {
 
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        self.objects.put(&key(&digest), bytes)?;
-        self.objects.put(&tag::key(tag), &tag::render(media_type, &digest, bytes))?;
+        let descriptor = tag::render(media_type, &digest, bytes);
+        self.objects.put_tagged((&key(&digest), bytes), (&tag::key(tag), &descriptor))?;
         Ok(digest)
     }
 
@@ -214,6 +218,12 @@ impl<O: Objects> Store for Layout<O> {
 
     fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
         self.keep(digest)
+    }
+
+    fn has_blobs(&self, digests: &[Digest]) -> Result<Vec<bool>, StoreError> {
+        let keys: Vec<String> = digests.iter().map(key).collect();
+        let found = self.objects.find_all(&keys)?;
+        keys.iter().map(|key| self.keep_found(key, found.get(key))).collect()
     }
 
     fn blob(&self, blob: &Blob) -> Result<Box<dyn Read + Send>, StoreError> {

@@ -22,8 +22,10 @@ mod spool;
 mod transfer;
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
+    sync::Arc,
 };
 
 pub use self::{login::SECRET_KEYS, process::is_installed};
@@ -58,8 +60,8 @@ const UPLOADS: usize = 4;
 /// An object of which this little comes before the part that is wanted is brought whole, and is here when the rest is wanted.
 const SHORT: u64 = 4 << 20;
 
-/// So many objects are deleted in one run.
-const DELETIONS: usize = 200;
+/// So many objects are looked for, or deleted, in one run.
+const NAMES: usize = 200;
 
 /// See the module.
 pub struct RsyncObjects {
@@ -149,6 +151,17 @@ impl Objects for RsyncObjects {
         self.backoff().run(|| self.transfer.find(key).map_err(|ended| self.failure(ObjectAction::Find, key, &ended)))
     }
 
+    fn find_all(&self, keys: &[String]) -> Result<HashMap<String, FoundObject>, StoreError> {
+        let mut found = HashMap::new();
+        for keys in keys.chunks(NAMES) {
+            found.extend(self.backoff().run(|| {
+                let failed = |ended: Arc<RunEnd>| self.failure(ObjectAction::Find, BLOBS, &ended);
+                self.transfer.find_all(keys).map_err(failed)
+            })?);
+        }
+        Ok(found)
+    }
+
     fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure> {
         let Some(mut file) = self.bring(key, offset, len)? else { return Ok(None) };
         let mut read = || -> io::Result<(u64, String)> {
@@ -169,6 +182,17 @@ impl Objects for RsyncObjects {
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let file = self.spool().write(&mut &*bytes).map_err(|error| self.local(key, error).into_error())?;
         self.send(key, &file)
+    }
+
+    /// Both in one run, which sends what is below `blobs/` before what is below `manifests/`: it goes by the alphabet.
+    fn put_tagged(&self, manifest: (&str, &[u8]), tag: (&str, &[u8])) -> Result<(), StoreError> {
+        let file = |(key, bytes): (&str, &[u8])| {
+            let file = self.spool().write(&mut &*bytes).map_err(|error| self.local(key, error).into_error())?;
+            Ok::<_, StoreError>((key.to_owned(), file))
+        };
+        let files = [file(manifest)?, file(tag)?];
+        let failed = |ended: Arc<RunEnd>| self.failure(ObjectAction::Store, tag.0, &ended);
+        self.backoff().run(|| self.transfer.replace(&files).map_err(failed))
     }
 
     fn put_stream(&self, key: &str, first: Vec<u8>, body: &mut BlockReader) -> Result<(), Failure> {
@@ -225,9 +249,9 @@ impl Objects for RsyncObjects {
     }
 
     fn delete_all(&self, keys: &[String], may_go: &dyn Fn(&FoundObject) -> bool) -> Result<(), StoreError> {
-        for keys in keys.chunks(DELETIONS) {
+        for keys in keys.chunks(NAMES) {
             self.backoff().run(|| {
-                let failed = |ended: std::sync::Arc<RunEnd>| self.failure(ObjectAction::Delete, BLOBS, &ended);
+                let failed = |ended: Arc<RunEnd>| self.failure(ObjectAction::Delete, BLOBS, &ended);
                 let found = self.transfer.find_all(keys).map_err(failed)?;
                 let old: Vec<String> = keys.iter().filter(|key| found.get(*key).is_some_and(may_go)).cloned().collect();
                 self.transfer.delete(&old).map(drop).map_err(failed)

@@ -79,6 +79,33 @@ fn only_new_blobs_travel_and_old_ones_become_young() {
     assert!(get(&*store, &blob).unwrap() == content);
 }
 
+/// docs/decisions/0019 tells these numbers: each run is a connection.
+#[test]
+fn a_save_and_a_restore_take_few_runs() {
+    let Some(server) = rsyncd() else { return };
+    let (target, folder) = (in_module(server, "ci").to_string(), tempfile::tempdir().unwrap());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let part = target.rsplit_once('/').unwrap().1.strip_suffix(":v1").unwrap();
+    let runs = |args: &[&str]| {
+        let before = server.runs(part);
+        let (succeeded, _, error) = prune::run(args, &[]);
+        assert!(succeeded, "{error}");
+        server.runs(part) - before
+    };
+    let (tree, copy, record) = (path("tree"), path("copy"), path("record"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(Path::new(&tree).join("large"), content(6, 12_000_000)).unwrap();
+    assert_eq!(runs(&["save", &tree, &target]), 4, "as the next one");
+    assert_eq!(runs(&["save", &tree, &target]), 4, "layer, look at the tag, config, manifest with tag");
+    for (layers, name) in ["one", "two", "three"].iter().enumerate() {
+        let brought = runs(&["restore", &target, &copy, "--baseline", &record]);
+        assert!(brought <= 4 + layers, "{brought}: tag, config, tables, layers");
+        fs::write(Path::new(&copy).join(name), name).unwrap();
+        assert_eq!(runs(&["save", &copy, &target, "--baseline", &record]), 5, "one look at all layers below");
+        fs::remove_dir_all(&copy).unwrap();
+    }
+}
+
 #[test]
 fn ends_of_blobs_are_brought_without_the_rest() {
     let Some(server) = rsyncd() else { return };

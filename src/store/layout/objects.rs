@@ -1,6 +1,6 @@
 //! What a place must be able to do to hold images.
 
-use std::{io, time::SystemTime};
+use std::{collections::HashMap, io, time::SystemTime};
 
 use super::super::{
     StoreError,
@@ -36,11 +36,23 @@ pub trait Objects: Send + Sync + 'static {
     /// The object, if it is there.
     fn find(&self, key: &str) -> Result<Option<FoundObject>, StoreError>;
 
+    /// Those of the objects that are there, by their keys.
+    fn find_all(&self, keys: &[String]) -> Result<HashMap<String, FoundObject>, StoreError> {
+        let find = |key: &String| Some(self.find(key).transpose()?.map(|found| (key.clone(), found)));
+        keys.iter().filter_map(find).collect()
+    }
+
     /// The object from `offset` on, at most `len` bytes of it; none if it is not there.
     fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure>;
 
     /// Stores `bytes`, in place of what was there.
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Stores a manifest and then the tag that names it, each a key and its content.
+    fn put_tagged(&self, manifest: (&str, &[u8]), tag: (&str, &[u8])) -> Result<(), StoreError> {
+        self.put(manifest.0, manifest.1)?;
+        self.put(tag.0, tag.1)
+    }
 
     /// Stores `first` and then what `body` brings. Where it fails nothing is left behind.
     fn put_stream(&self, key: &str, first: Vec<u8>, body: &mut BlockReader) -> Result<(), Failure>;

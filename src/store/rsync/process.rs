@@ -130,7 +130,8 @@ impl RsyncProcess {
         let connect = self.limits.connect_timeout.as_secs().max(1);
         match self.place.transport {
             RsyncTransport::Daemon => {
-                command.arg(format!("--contimeout={connect}"));
+                // Or what it says to the daemon waits for an answer to what it said before, several times in each run.
+                command.args([format!("--contimeout={connect}"), "--sockopts=TCP_NODELAY".to_owned()]);
             }
             RsyncTransport::Ssh => {
                 command.arg(format!("--rsh={}", login.ssh(self.place.port, connect, &self.socket())));

@@ -152,7 +152,7 @@ impl Transfer {
     /// Stores a file as the object.
     pub fn send(&self, kind: ObjectKind, key: &str, file: &SpoolFile) -> RunResult<()> {
         match kind {
-            ObjectKind::Tag => self.send_all(kind, &[(key.to_owned(), file.clone())]),
+            ObjectKind::Tag => self.replace(&[(key.to_owned(), file.clone())]),
             ObjectKind::Blob => self.blobs.submit((key.to_owned(), file.clone()), |files| {
                 match self.send_all(kind, files) {
                     Ok(()) => files.iter().map(|_| Ok(())).collect(),
@@ -164,6 +164,11 @@ impl Transfer {
                 }
             }),
         }
+    }
+
+    /// Stores files as the objects in one run, whatever was there.
+    pub fn replace(&self, files: &[(String, SpoolFile)]) -> RunResult<()> {
+        self.send_all(ObjectKind::Tag, files)
     }
 
     fn send_all(&self, kind: ObjectKind, files: &[(String, SpoolFile)]) -> RunResult<()> {

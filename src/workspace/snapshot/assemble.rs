@@ -1,6 +1,6 @@
 //! The ordinary image that any tool can read: base, layers of all tasks, and what corrects their stack.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use super::{
     flatten::{self, Fixes},
@@ -258,10 +258,14 @@ pub fn bring<'a>(
     from: Option<&Target>,
     open: &dyn Fn() -> Result<Box<dyn Store>, Error>,
 ) -> Result<(), Error> {
+    let layers: Vec<&Descriptor> = layers.collect();
+    // At once, for where each look costs a connection.
+    let there = store.has_blobs(&layers.iter().map(|layer| layer.digest).collect::<Vec<_>>())?;
+    let mut brought = BTreeSet::new();
     let mut source: Option<Box<dyn Store>> = None;
-    for layer in layers {
+    for (layer, is_there) in layers.into_iter().zip(there) {
         let mounted = |from| store.mount_blob(&layer.digest, from);
-        if store.has_blob(&layer.digest)? || from.map_or(Ok(false), mounted)? {
+        if is_there || !brought.insert(layer.digest) || from.map_or(Ok(false), mounted)? {
             continue;
         }
         let source = match &mut source {

@@ -66,6 +66,14 @@ impl Rsyncd {
     pub fn folder(&self) -> PathBuf {
         self.program.dir().join("data")
     }
+
+    /// How many runs of rsync asked for something whose path has `part` in it.
+    pub fn runs(&self, part: &str) -> usize {
+        let log = fs::read_to_string(self.program.dir().join("log")).expect("its log");
+        log.lines()
+            .filter(|line| line.contains(part) && ["] rsync to ", "] rsync on "].iter().any(|verb| line.contains(verb)))
+            .count()
+    }
 }
 
 fn configuration(dir: &Path) -> String {
@@ -79,8 +87,9 @@ fn configuration(dir: &Path) -> String {
     ];
     let dir = dir.display();
     let user = if rustix::process::getuid().is_root() { "uid = 0\ngid = 0\n" } else { "" };
-    let mut text =
-        format!("use chroot = no\npid file = {dir}/pid\nlock file = {dir}/lock\nsecrets file = {dir}/secrets\n{user}");
+    let mut text = format!(
+        "use chroot = no\npid file = {dir}/pid\nlog file = {dir}/log\nlock file = {dir}/lock\nsecrets file = {dir}/secrets\n{user}"
+    );
     for (name, path, options) in modules {
         text += &format!("[{name}]\npath = {dir}/{path}\n{options}\n");
     }
