@@ -55,7 +55,7 @@ fuzz TARGET *ARGUMENTS:
 
 # Code of the rewrite that no test notices when it changes
 mutants *FILES:
-    tests/mutants {{FILES}}
+    tests/mutants/run {{FILES}}
 
 # Build the programs that the tests run beside the product
 assets:

@@ -330,4 +330,19 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 4, 7].map(|order| config.run_of(order)), ["one", "one", "two", "new", "one", "new"]);
         assert_eq!(serde_json::to_string(&config).unwrap(), json);
     }
+
+    #[test]
+    fn the_last_try_and_names_of_predecessors() {
+        for (retry, last) in
+            [("0", false), ("1", false), ("2", true), ("3", true), ("", true), ("$(context.task.retry-count)", true)]
+        {
+            let after: AfterFailure =
+                serde_json::from_value(serde_json::json!({"steps": [], "retry": retry, "retries": 2})).unwrap();
+            assert_eq!(after.is_last_try(), last, "{retry:?}");
+        }
+        for (last, order, name) in [(None, 4, "build"), (Some(6), 4, "build[0]"), (Some(6), 6, "build[2]")] {
+            let predecessor = Predecessor { task: "build".to_owned(), order: 4, last, optional: false };
+            assert_eq!(predecessor.name_of(order), name);
+        }
+    }
 }

@@ -2,12 +2,14 @@
 //! of them. Words choose parts: `cargo bench --bench load -- kill memory`.
 
 mod balancer;
-mod creations;
 mod stand;
 
-use creations::{Outcomes, Stream, create};
 use stand::{MemoryLimit, NOTICE, Stand, large, plain, series, wrapped};
-use support::{kubectl::kubectl, service::make};
+use support::{
+    creations::{Outcomes, Stream, create},
+    kubectl::kubectl,
+    service::make,
+};
 
 /// Creations a second while something happens to the replicas.
 const RATE: u32 = 65;
@@ -147,7 +149,7 @@ async fn growth(stand: &Stand) {
 async fn runs(stand: &Stand) -> Stream {
     let name = stand.namespace.name.clone();
     let namespace = support::cluster::Namespace { name, client: stand.cluster.admin().await };
-    Stream::start(namespace, wrapped("two"), RATE)
+    Stream::start(namespace, wrapped("two"), RATE, false)
 }
 
 fn told(what: &str, mut outcomes: Outcomes) {

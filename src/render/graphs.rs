@@ -5,12 +5,16 @@ use crate::{
         Document,
         model::{ShownRun, ShownTask},
     },
+    quote::Line,
     wrap::explain::TaskNote,
 };
 
 /// The graph as Mermaid draws it (mermaid.js.org, "Flowcharts").
 pub fn mermaid(notes: &[TaskNote]) -> String {
-    let quoted = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
+    let quoted = |text: &str| {
+        let line = Line(text).to_string().replace('&', "&amp;").replace('"', "&quot;");
+        line.replace('<', "&lt;").replace('>', "&gt;")
+    };
     let mut text = "flowchart TD\n".to_owned();
     let node = |index: usize, note: &TaskNote| {
         let lines = [format!("<b>{}</b>", quoted(&note.task)), quoted(&note.restores), quoted(&note.saves)];
@@ -33,7 +37,7 @@ pub fn mermaid(notes: &[TaskNote]) -> String {
 
 /// The graph as Graphviz draws it (graphviz.org, "DOT Language").
 pub fn dot(notes: &[TaskNote]) -> String {
-    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let quoted = |text: &str| Line(text).to_string().replace('\\', "\\\\").replace('"', "\\\"");
     let mut text = "digraph run {\n  node [shape=box]\n".to_owned();
     for (index, TaskNote { task, restores, saves, finally, .. }) in notes.iter().enumerate() {
         let style = if *finally { ", style=dashed" } else { "" };

@@ -59,3 +59,17 @@ impl CacheStep {
         if self.path.is_empty() { workspace.to_owned() } else { format!("{workspace}/{}", self.path) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_workspace_and_the_folder() {
+        for (path, shown) in [("", "source"), ("web/node_modules", "source/web/node_modules")] {
+            let json = serde_json::json!({"path": path, "target": "quay.io/a/b", "key": "k", "order": 0});
+            let cache: CacheStep = serde_json::from_value(json).unwrap();
+            assert_eq!(cache.shown("source"), shown);
+        }
+    }
+}

@@ -44,7 +44,7 @@ pub fn is_injected(step: &Value) -> bool {
 /// The injected steps of a pipeline's task.
 pub fn injected(task: &Value) -> Result<Vec<Injected>, InvalidStepConfig> {
     let steps = field(task, "taskSpec").map_or(&[][..], |spec| items(spec, "steps"));
-    let told = steps.iter().filter_map(|step| {
+    let told = steps.iter().filter(|step| is_injected(step)).filter_map(|step| {
         let variable = items(step, "env").iter().find(|variable| text(variable, "name") == ENV)?;
         let saves = items(step, "args").iter().any(|verb| verb == "save");
         let config = serde_json::from_str(text(variable, "value"));
@@ -69,5 +69,50 @@ impl<'a> Identity<'a> {
             _ => None,
         };
         substitute(text, value).unwrap_or_else(|| text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn injected_steps_among_the_users() {
+        let config =
+            json!({"run": "$(context.pipelineRun.uid)", "task": "t", "order": 0, "workspaces": []}).to_string();
+        let step = |verb: &str| {
+            let env = json!([{"name": "OTHER", "value": "{}"}, {"name": ENV, "value": config}]);
+            json!({"command": [PROGRAM], "args": [verb], "env": env})
+        };
+        let users = json!({"command": ["sh", PROGRAM], "args": ["save"], "env": [{"name": "OTHER", "value": "{}"}]});
+        let task = json!({"taskSpec": {"steps": [step("restore"), users.clone(), step("save")]}});
+        let found = injected(&task).unwrap();
+        assert_eq!(found.iter().map(|step| step.saves).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(found[1].config.run, "$(context.pipelineRun.uid)");
+        let told_nonsense = |program: &str| json!({"taskSpec": {"steps": [{"command": [program], "env": [{"name": ENV, "value": "{"}]}]}});
+        assert!(injected(&told_nonsense(PROGRAM)).is_err());
+        assert_eq!(injected(&told_nonsense("sh")).unwrap(), []);
+        assert_eq!(injected(&json!({"taskRef": {"name": "t"}})).unwrap(), []);
+
+        for (step, wrapped) in [(step("restore"), true), (users, false), (json!({"args": [PROGRAM]}), false)] {
+            assert_eq!(is_wrapped(&json!({"tasks": [{"taskSpec": {"steps": [step]}}]})), wrapped, "{step}");
+            assert_eq!(is_wrapped(&json!({"finally": [{"taskSpec": {"steps": [step]}}]})), wrapped, "{step}");
+        }
+    }
+
+    #[test]
+    fn variables_of_a_stored_run() {
+        let run = json!({"metadata": {"name": "n", "uid": "u", "namespace": "ns"}});
+        for (text, resolved) in [
+            ("$(context.pipelineRun.name)", "n"),
+            ("$(context.pipelineRun.uid)", "u"),
+            ("a/$(context.pipelineRun.namespace):b", "a/ns:b"),
+            ("$(params.x)", "$(params.x)"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(Identity::of(&run).resolved(text), resolved);
+        }
     }
 }

@@ -28,7 +28,7 @@ impl StepConfig {
     /// Whether `tag` is one of these two, of some task of `run` and of `workspace`.
     pub fn is_tag_of(run: &str, workspace: &str, tag: &str) -> bool {
         let place = tag.strip_prefix(run).and_then(|rest| rest.strip_prefix('.')?.split_once('.'));
-        let order = place.and_then(|(order, _)| order.trim_start_matches('r').parse().ok());
+        let order = place.and_then(|(order, _)| order.strip_prefix('r').unwrap_or(order).parse().ok());
         order.is_some_and(|order| {
             tag == Self::tag(run, order, workspace) || tag == Self::replaced_tag(run, order, workspace)
         })
@@ -38,7 +38,7 @@ impl StepConfig {
     pub fn is_task_tag(tag: &str) -> bool {
         let Some((uid, rest)) = tag.split_once('.') else { return false };
         let is_uid = uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-        let order = rest.split_once('.').map(|(order, _)| order.trim_start_matches('r'));
+        let order = rest.split_once('.').map(|(order, _)| order.strip_prefix('r').unwrap_or(order));
         is_uid && order.is_some_and(|order| !order.is_empty() && order.bytes().all(|b| b.is_ascii_digit()))
     }
 }
@@ -102,6 +102,50 @@ mod tests {
     }
 
     #[test]
+    fn tags_are_known_again() {
+        let uid = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
+        for (tag, of_w, of_a_task) in [
+            (StepConfig::tag(uid, 3, "w"), true, true),
+            (StepConfig::replaced_tag(uid, 12, "w"), true, true),
+            (StepConfig::tag(uid, 3, "v"), false, true),
+            (StepConfig::tag(&uid.replace('0', "1"), 3, "w"), false, true),
+            (StepConfig::tag(&uid.replace('0', "g"), 3, "w"), false, false),
+            (StepConfig::tag(&uid[1..], 3, "w"), false, false),
+            (format!("{uid}.rr3.w"), false, false),
+            (format!("{uid}.+3.w"), false, false),
+            (format!("{uid}.r.w"), false, false),
+            (format!("{uid}..w"), false, false),
+            (format!("{uid}.x.w"), false, false),
+            (format!("{uid}.3"), false, false),
+            (format!("{uid}-3.w"), false, false),
+            (uid.to_owned(), false, false),
+            ("v1.3.w".to_owned(), false, false),
+        ] {
+            assert_eq!(
+                (StepConfig::is_tag_of(uid, "w", &tag), StepConfig::is_task_tag(&tag)),
+                (of_w, of_a_task),
+                "{tag}"
+            );
+        }
+        for workspace in ["a b", "a/b", &"w".repeat(64), &"w".repeat(65)] {
+            assert!(StepConfig::is_tag_of(uid, workspace, &StepConfig::tag(uid, 0, workspace)), "{workspace}");
+        }
+    }
+
+    /// Stored runs name their snapshots so: a newer version has to find them.
+    #[test]
+    fn names_that_a_tag_cannot_hold() {
+        let (fits, long) = ("w".repeat(64), "w".repeat(65));
+        for (workspace, tag) in [
+            (fits.as_str(), format!("u.3.{fits}")),
+            (&long, format!("u.3.{}-1e3258f8", &long[..55])),
+            ("a/b", "u.3.a-b-c14cddc0".to_owned()),
+        ] {
+            assert_eq!(StepConfig::tag("u", 3, workspace), tag);
+        }
+    }
+
+    #[test]
     fn tags_of_caches() {
         let tag = cache_tag("source/node_modules", "main", "npm-0123");
         assert!(tag.starts_with("cache.") && tag.contains(".npm-0123.") && is_cache_tag(&tag), "{tag}");
@@ -125,7 +169,8 @@ mod tests {
             );
         }
         let uid = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6b";
-        for other in ["latest", "cache.latest", "cache.0123456789ab.x", &StepConfig::tag(uid, 3, "cache")] {
+        let others = ["latest", "cache.latest", "cache.0123456789ab.x", "cache.0123456789ab.x.0123456789az"];
+        for other in others.into_iter().chain(["cache.0123456789ab.x.0123", &StepConfig::tag(uid, 3, "cache")]) {
             assert!(!is_cache_tag(other), "{other}");
         }
         assert!(!StepConfig::is_task_tag(&tag));

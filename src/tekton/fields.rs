@@ -108,7 +108,7 @@ fn ambiguous_in(map: &Map<String, Value>) -> Option<&str> {
         return keys().enumerate().find(is_twice).map(|(_, key)| key);
     }
     let mut seen = std::collections::HashSet::new();
-    keys().find(|key| !seen.insert(key.to_ascii_lowercase()))
+    keys().rev().filter(|key| !seen.insert(key.to_ascii_lowercase())).reduce(|_, first| first)
 }
 
 fn last<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
@@ -138,7 +138,7 @@ mod tests {
             (json!({"stepTemplate": {}, "StepTemplate": {"env": []}}), Some("stepTemplate")),
             (json!({"\u{17f}teps": []}), Some("\u{17f}teps")),
             (json!([{"wor\u{212a}spaces": []}]), Some("wor\u{212a}spaces")),
-            ((0..40).map(|n| (format!("k{n}"), json!(n))).chain([("K7".to_owned(), json!(0))]).collect(), Some("K7")),
+            ((0..40).map(|n| (format!("k{n}"), json!(n))).chain([("K7".to_owned(), json!(0))]).collect(), Some("k7")),
             (json!({"Steps": [{"workingdir": "/a", "\u{e4}": 1}]}), None),
             (
                 json!({"params": [{"name": "p", "value": {"a": "x", "A": "y"}}], "metadata": {"labels": {"a": "", "A": ""}}}),
@@ -146,6 +146,11 @@ mod tests {
             ),
         ] {
             assert_eq!(ambiguous_key(&value), key, "{value}");
+        }
+        // However many keys there are, the first one that could be a later one is named.
+        for more in [0, 12, 13] {
+            let keys = ["a", "b", "B", "A"].map(str::to_owned).into_iter().chain((0..more).map(|n| format!("k{n}")));
+            assert_eq!(ambiguous_key(&keys.map(|key| (key, json!(0))).collect()), Some("a"), "{more}");
         }
     }
 }

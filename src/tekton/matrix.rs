@@ -1,9 +1,13 @@
 //! How many TaskRuns a matrix makes (Tekton: pkg/apis/pipeline/v1/matrix_types.go).
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::{
     fields::{field, items, text},
+    run::Run,
+    tasks::all_tasks,
     variables::{name_after, references, result_task},
 };
 
@@ -50,6 +54,19 @@ pub fn fan<'a>(task: &'a Value, param: &impl Fn(&str) -> Option<&'a Value>) -> O
         most = most.saturating_add(possible);
     }
     Some(Fan { least, most, may_be_empty: false })
+}
+
+/// The fan-outs of all tasks of a Pipeline's spec, with the values that the run gives the params or the Pipeline's defaults.
+pub fn fans<'a>(run: Run<'a>, spec: &'a Value) -> Vec<Option<Fan>> {
+    let mut values: HashMap<&str, Option<&Value>> = HashMap::new();
+    for given in run.params() {
+        values.entry(text(given, "name")).or_insert_with(|| field(given, "value"));
+    }
+    for declared in items(spec, "params") {
+        values.entry(text(declared, "name")).or_insert_with(|| field(declared, "default"));
+    }
+    let param = |name: &str| values.get(name).copied().flatten();
+    all_tasks(spec).map(|task| fan(task, &param)).collect()
 }
 
 fn length<T>(list: &[T]) -> u32 {

@@ -123,3 +123,67 @@ pub fn report_settled(workspace: &str, settled: &Conflicts) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_counts() {
+        let rule = |paths: &str, then| ConflictRule { paths: paths.to_owned(), then };
+        let rules = [
+            rule("src/keep.log", OnConflict::Fail),
+            rule("*.log", OnConflict::Last),
+            rule("special/.git/index", OnConflict::Fail),
+            rule("out/", OnConflict::Last),
+        ];
+        let policy = ConflictPolicy::new(&rules, OnConflict::Fail).unwrap();
+        for (text, is_dir, then) in [
+            ("src/keep.log", false, OnConflict::Fail),
+            ("src/a.log", false, OnConflict::Last),
+            ("src/a.txt", false, OnConflict::Fail),
+            (".git/index", false, OnConflict::Last),
+            ("sub/.git/FETCH_HEAD", false, OnConflict::Last),
+            ("special/.git/index", false, OnConflict::Fail),
+            ("out", true, OnConflict::Last),
+            ("out", false, OnConflict::Fail),
+        ] {
+            assert_eq!(policy.judge(&path(text), is_dir), then, "{text}");
+        }
+        assert_eq!(ConflictPolicy::last().judge(&path("a"), false), OnConflict::Last);
+        assert!(ConflictPolicy::new(&[rule("!a", OnConflict::Last)], OnConflict::Fail).is_err());
+    }
+
+    #[test]
+    fn the_first_ones_are_listed() {
+        let conflict = |number: usize| Conflict {
+            path: path(&format!("p{number}")),
+            earlier: number % 2,
+            later: 2,
+            did: ["changed", "deleted"],
+            names: ["a".to_owned(), "b".to_owned()],
+        };
+        let mut conflicts = Conflicts::default();
+        conflicts.add(conflict(0));
+        let one = r#"parallel tasks left one path differently: p0 (task "a" changed it, task "b" deleted it)"#;
+        assert_eq!(conflicts.to_string(), one);
+        (1..LISTED).for_each(|number| conflicts.add(conflict(number)));
+        let all = conflicts.to_string();
+        assert!(
+            all.starts_with("parallel tasks left the same paths differently: p0 (task \"a\" changed it, "),
+            "{all}"
+        );
+        assert!(
+            all.contains("\"b\" deleted it), p1 (task") && all.ends_with("it)") && conflicts.unlisted() == 0,
+            "{all}"
+        );
+        (0..2).for_each(|more| conflicts.add(conflict(LISTED + more)));
+        assert_eq!(conflicts.to_string(), format!("{all} and 2 more"));
+        assert_eq!((conflicts.count, conflicts.listed.len(), conflicts.unlisted()), (LISTED + 2, LISTED, 2));
+        assert_eq!(conflicts.pairs, [(0, 2), (1, 2)].into());
+    }
+}

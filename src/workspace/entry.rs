@@ -152,3 +152,79 @@ pub const CAPABILITY: &[u8] = b"security.capability";
 pub fn keeps_xattr(name: &[u8]) -> bool {
     name.starts_with(b"user.") || name == CAPABILITY
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(node: Node) -> Entry {
+        Entry { node, ..Entry::whiteout(TreePath::parse(b"a").unwrap()) }
+    }
+
+    fn content(bytes: &[u8]) -> Content {
+        Content { size: bytes.len() as u64, hash: *blake3::hash(bytes).as_bytes() }
+    }
+
+    #[test]
+    fn each_kind_is_what_it_is() {
+        let device = || Device { major: 1, minor: 3 };
+        let link = Node::Link { to: TreePath::root(), content: content(b"abc") };
+        // Directory, touched, device, hard link, whiteout; content and size.
+        for (node, kinds, has_content, size) in [
+            (Node::Dir { touched: false }, [true, false, false, false, false], false, 0),
+            (Node::Dir { touched: true }, [true, true, false, false, false], false, 0),
+            (Node::File(content(b"abc")), [false; 5], true, 3),
+            (link, [false, false, false, true, false], true, 0),
+            (Node::Symlink(b"b".to_vec()), [false; 5], false, 0),
+            (Node::Fifo, [false; 5], false, 0),
+            (Node::Char(device()), [false, false, true, false, false], false, 0),
+            (Node::Block(device()), [false, false, true, false, false], false, 0),
+            (Node::Whiteout, [false, false, false, false, true], false, 0),
+        ] {
+            let entry = entry(node);
+            let is = [entry.is_dir(), entry.is_touched(), entry.is_device(), entry.is_link(), entry.is_whiteout()];
+            assert_eq!((is, entry.content().is_some(), entry.own_size()), (kinds, has_content, size), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn what_two_tasks_left_alike() {
+        let file = entry(Node::File(content(b"abc")));
+        let link = entry(Node::Link { to: TreePath::root(), content: content(b"abc") });
+        let (dir, touched) = (entry(Node::Dir { touched: false }), entry(Node::Dir { touched: true }));
+        let symlink = entry(Node::Symlink(b"b".to_vec()));
+        let later = Time { sec: 1, nsec: 0 };
+        for (a, b, same) in [
+            (&file, &file.clone(), true),
+            (&file, &link, true),
+            (&file, &entry(Node::File(content(b"abd"))), false),
+            (&file, &Entry { mtime: later, ..file.clone() }, true),
+            (&file, &Entry { mode: 0o755, ..file.clone() }, false),
+            (&file, &Entry { uid: 1, ..file.clone() }, false),
+            (&file, &Entry { gid: 1, ..file.clone() }, false),
+            (&file, &Entry { xattrs: vec![(b"user.a".to_vec(), b"b".to_vec())], ..file.clone() }, false),
+            (&file, &dir, false),
+            (&file, &symlink, false),
+            (&dir, &touched, true),
+            (&dir, &Entry { mode: 0o755, ..touched.clone() }, false),
+            (&symlink, &Entry { mode: 0o777, ..symlink.clone() }, true),
+            (&symlink, &entry(Node::Symlink(b"c".to_vec())), false),
+            (&symlink, &entry(Node::Fifo), false),
+        ] {
+            assert_eq!((a.same_result(b), b.same_result(a)), (same, same), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn attributes_that_travel() {
+        for (name, travels) in [
+            ("user.note", true),
+            ("security.capability", true),
+            ("security.selinux", false),
+            ("trusted.overlay.opaque", false),
+            ("users.x", false),
+        ] {
+            assert_eq!(keeps_xattr(name.as_bytes()), travels, "{name}");
+        }
+    }
+}

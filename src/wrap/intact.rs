@@ -2,70 +2,32 @@
 //! another webhook changed it (Kubernetes: `reinvocationPolicy`).
 //!
 //! What matters is what a task sees: each one has to restore what exactly those ancestors saved that also come before it in
-//! the graph as it is now, first of all, and to save last. How the steps are configured beside that is for the version that
-//! injected them.
+//! the graph as it is now, first of all, and to save last, to where the others look for it. How the steps are configured beside
+//! that is for the version that injected them. Whoever creates runs may as well create one that is not wrapped: this finds what
+//! others changed without knowing what it means.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`steps`] | what the injected steps of a task say |
 
 #![allow(
     clippy::indexing_slicing,
     reason = "tasks are numbered by their graph, and each list here has a place for all of them"
 )]
 
+mod steps;
+
 use std::collections::{BTreeSet, HashMap};
 
 use fixedbitset::FixedBitSet;
-use serde::Deserialize;
 use serde_json::Value;
 
+use self::steps::TaskSteps;
 use super::refusal::Refusal;
 use crate::{
     limits::{Exceeded, MAX_TASKS, MAX_USES},
-    step::{ENV, EarlierRun, StepConfig, stored::is_injected},
-    tekton::{
-        fields::{field, items, text},
-        graph::Graph,
-        run::Run,
-        tasks::all_tasks,
-        workspaces::{Use, is_read_only, uses},
-    },
+    tekton::{fields::field, graph::Graph, matrix::fans, run::Run, tasks::all_tasks, workspaces::is_read_only},
 };
-
-/// What the injected steps of one task do, by the names of workspaces.
-#[derive(Default)]
-struct TaskSteps<'a> {
-    /// For each workspace that is restored, the tasks that its snapshot comes from.
-    restored: HashMap<String, BTreeSet<String>>,
-    saved: BTreeSet<String>,
-    /// Whether a step of the task itself stands before the restore or behind the save.
-    displaced: bool,
-    /// Whether tasks of earlier runs stand before it: it is one of a rerun.
-    goes_on: bool,
-    /// The task's name when they were injected.
-    task: Option<String>,
-    uses: Vec<Use>,
-    spec: Option<&'a Value>,
-}
-
-/// What is read of a [`crate::step::StepConfig`], of whatever version.
-#[derive(Deserialize)]
-struct AnyStepConfig {
-    task: String,
-    #[serde(default)]
-    earlier: Vec<EarlierRun>,
-    workspaces: Vec<ConfigWorkspace>,
-}
-
-#[derive(Deserialize)]
-struct ConfigWorkspace {
-    name: String,
-    #[serde(default)]
-    after: Vec<ConfigPredecessor>,
-}
-
-#[derive(Deserialize)]
-struct ConfigPredecessor {
-    task: String,
-    order: u32,
-}
 
 /// Refuses `run`, whose embedded pipeline is wrapped, if a task would not see what it should.
 pub fn check(run: Run<'_>) -> Result<(), Refusal> {
@@ -75,22 +37,47 @@ pub fn check(run: Run<'_>) -> Result<(), Refusal> {
     Exceeded::check(tasks.len(), MAX_TASKS, "tasks", what)?;
     // Tekton refuses what is no graph.
     let Ok(graph) = Graph::new(spec) else { return Ok(()) };
-    // Steps of a later version may have a configuration that this one can't read.
-    let Some(injected) = tasks.iter().map(|task| TaskSteps::read(task)).collect::<Option<Vec<_>>>() else {
-        return Ok(());
-    };
+    let mut injected = Vec::with_capacity(tasks.len());
+    for (task, name) in tasks.iter().zip(&graph.names) {
+        injected.push(TaskSteps::read(task).map_err(|problem| changed(name, problem))?);
+    }
     Exceeded::check(injected.iter().map(|task| task.uses.len()).sum(), MAX_USES, "uses of workspaces", what)?;
-    for (own, name) in injected.iter().zip(&graph.names) {
+    for ((own, name), fan) in injected.iter().zip(&graph.names).zip(fans(run, spec)) {
         if own.task.as_ref().is_some_and(|injected_into| injected_into != name) {
             return Err(changed(name, "has the injected steps of another task"));
         }
         if own.displaced {
             return Err(changed(name, "has a step before the injected restore step or after the injected save step"));
         }
+        if own.task.is_some() && fan.map_or(1, |fan| fan.most) > own.combinations {
+            return Err(changed(name, "has a matrix with more combinations than it had"));
+        }
     }
     let wrapped: BTreeSet<&String> =
         injected.iter().flat_map(|task| task.saved.iter().chain(task.restored.keys())).collect();
-    wrapped.into_iter().try_for_each(|workspace| check_workspace(workspace, &graph, &injected))
+    for workspace in wrapped {
+        check_places(run, workspace, &graph, &injected)?;
+        check_workspace(workspace, &graph, &injected)?;
+    }
+    Ok(())
+}
+
+/// Checks that all tasks look for `workspace` in the same place, and find there what the steps bring.
+fn check_places(run: Run<'_>, workspace: &str, graph: &Graph, injected: &[TaskSteps<'_>]) -> Result<(), Refusal> {
+    let mut first = None;
+    for (own, name) in injected.iter().zip(&graph.names) {
+        let Some(place) = own.places.get(workspace) else { continue };
+        if field(run.binding(workspace).unwrap_or(&Value::Null), "emptyDir").is_none() {
+            return Err(changed(name, "has a workspace that is no emptyDir any more"));
+        }
+        if place.is_mounted_elsewhere {
+            return Err(changed(name, "has a workspace that is not mounted where its injected steps look for it"));
+        }
+        if *first.get_or_insert(&place.target) != &place.target {
+            return Err(changed(name, "has another target than the tasks before it"));
+        }
+    }
+    Ok(())
 }
 
 /// Checks what each task restores and saves of `workspace`.
@@ -106,9 +93,9 @@ fn check_workspace(workspace: &str, graph: &Graph, injected: &[TaskSteps<'_>]) -
     let is_rerun = injected.iter().any(|task| task.goes_on);
     for task in graph.in_order() {
         let wrong = || changed(&graph.names[task], "does not restore what the tasks before it save");
-        for name in injected[task].restored.get(workspace).into_iter().flatten() {
+        for (name, order) in injected[task].restored.get(workspace).into_iter().flatten() {
             let before = by_name.get(name.as_str()).copied().filter(|&before| graph.ancestors[task].contains(before));
-            let before = before.ok_or_else(wrong)?;
+            let before = before.filter(|&before| injected[before].has_order(*order)).ok_or_else(wrong)?;
             let known = restored[before].clone();
             restored[task].union_with(&known);
             restored[task].insert(before);
@@ -139,48 +126,30 @@ fn changed(task: &str, problem: &'static str) -> Refusal {
     Refusal::ChangedAfterWrapping { task: task.to_owned(), problem }
 }
 
-impl<'a> TaskSteps<'a> {
-    /// Those of `pipeline_task`; none if their configuration can't be read.
-    fn read(pipeline_task: &'a Value) -> Option<Self> {
-        let spec = field(pipeline_task, "taskSpec");
-        let mut injected = Self { uses: uses(pipeline_task), spec, ..Self::default() };
-        let steps = spec.map_or(&[][..], |spec| items(spec, "steps"));
-        for (index, step) in steps.iter().enumerate().filter(|(_, step)| is_injected(step)) {
-            let env = items(step, "env").iter().find(|variable| text(variable, "name") == ENV)?;
-            let config: AnyStepConfig = serde_json::from_str(text(env, "value")).ok()?;
-            let is_restore = items(step, "args").first()?.as_str()? == "restore";
-            injected.displaced |= if is_restore { index != 0 } else { index != steps.len().saturating_sub(1) };
-            injected.task = Some(config.task);
-            injected.goes_on |= !config.earlier.is_empty();
-            let is_earlier = |order| config.earlier.iter().any(|earlier| StepConfig::in_ranges(&earlier.tasks, order));
-            for workspace in config.workspaces {
-                if is_restore {
-                    let here = workspace.after.into_iter().filter(|before| !is_earlier(before.order));
-                    let tasks = here.map(|before| before.task).collect();
-                    injected.restored.insert(workspace.name, tasks);
-                } else {
-                    injected.saved.insert(workspace.name);
-                }
-            }
-        }
-        Some(injected)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::step::{PROGRAM, stored::is_wrapped};
+    use crate::step::{ENV, PROGRAM, stored::is_wrapped};
 
     /// How a list of tasks is changed.
     type Change<'a> = &'a dyn Fn(&mut Vec<Value>);
 
+    /// The tasks are called a, b, … in their order.
+    fn order(task: &str) -> u8 {
+        task.as_bytes()[0] - b'a'
+    }
+
+    fn config(task: &str, after: &[&str]) -> Value {
+        let after: Vec<Value> = after.iter().map(|task| json!({"task": task, "order": order(task)})).collect();
+        let workspace = json!({"name": "w", "path": "/x/w", "target": "t", "after": after});
+        json!({"task": task, "order": order(task), "workspaces": [workspace], "of a later version": 1})
+    }
+
     fn injected(verb: &str, task: &str, after: &[&str]) -> Value {
-        let after: Vec<Value> = after.iter().map(|task| json!({"task": task, "order": 0})).collect();
-        let config = json!({"task": task, "workspaces": [{"name": "w", "after": after}], "of a later version": 1});
-        json!({"name": verb, "command": [PROGRAM], "args": [verb], "env": [{"name": ENV, "value": config.to_string()}]})
+        json!({"name": verb, "command": [PROGRAM], "args": [verb], "volumeMounts": [{"name": "v", "mountPath": "/x/w"}],
+            "env": [{"name": ENV, "value": config(task, after).to_string()}]})
     }
 
     fn task(name: &str, run_after: &[&str], steps: Vec<Value>) -> Value {
@@ -191,7 +160,7 @@ mod tests {
     /// A chain of three, the last one a finally task.
     fn wrapped() -> Value {
         let own = || json!({"name": "s", "image": "i"});
-        json!({"spec": {"pipelineSpec": {
+        json!({"spec": {"workspaces": [{"name": "w", "emptyDir": {}}], "pipelineSpec": {
             "tasks": [
                 task("a", &[], vec![own(), injected("save", "a", &[])]),
                 task("b", &["a"], vec![injected("restore", "b", &["a"]), own(), injected("save", "b", &[])]),
@@ -224,8 +193,8 @@ mod tests {
         let refusal = check(Run::new(&run)).unwrap_err().to_string();
         assert!(refusal.contains("does not restore what the tasks before it save"), "{refusal}");
         let step = &mut run["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"]["steps"][0];
-        let config = json!({"task": "b", "earlier": [{"run": "u", "tasks": [[0, 0]]}],
-            "workspaces": [{"name": "w", "after": [{"task": "a", "order": 0}]}]});
+        let mut config = config("b", &["a"]);
+        config["earlier"] = json!([{"run": "u", "tasks": [[0, 0]]}]);
         step["env"][0]["value"] = json!(config.to_string());
         check(Run::new(&run)).unwrap();
         // A task that was added to it sees what it should, or is refused.
@@ -234,13 +203,31 @@ mod tests {
         assert!(check(Run::new(&run)).is_err());
     }
 
+    /// Changes what step `step` of the task is told.
+    fn tell(task: &mut Value, step: usize, change: &dyn Fn(&mut Value)) {
+        let told = &mut task["taskSpec"]["steps"][step]["env"][0]["value"];
+        let mut config = serde_json::from_str(told.as_str().unwrap()).unwrap();
+        change(&mut config);
+        *told = json!(config.to_string());
+    }
+
+    #[test]
+    fn what_is_bound_to_something_else_is_refused() {
+        for binding in [json!([]), json!([{"name": "w", "persistentVolumeClaim": {"claimName": "c"}}])] {
+            let mut run = wrapped();
+            run["spec"]["workspaces"] = binding;
+            let refusal = check(Run::new(&run)).unwrap_err().to_string();
+            assert!(refusal.contains("has a workspace that is no emptyDir any more"), "{refusal}");
+        }
+    }
+
     #[test]
     fn what_was_changed_is_refused() {
         let own = || json!({"name": "s", "image": "i"});
         let tasks = |run: &mut Value, change: Change<'_>| {
             change(run["spec"]["pipelineSpec"]["tasks"].as_array_mut().unwrap());
         };
-        let cases: [(Change<'_>, &str, &str); 6] = [
+        let cases: [(Change<'_>, &str, &str); 16] = [
             (
                 &|tasks| tasks.push(task("d", &["b"], vec![own()])),
                 "d",
@@ -265,6 +252,61 @@ mod tests {
                 "has a step before the injected restore step or after the injected save step",
             ),
             (&|tasks| tasks[1]["name"] = json!("z"), "z", "has the injected steps of another task"),
+            (
+                &|tasks| tasks[0]["taskSpec"]["steps"][1]["env"] = json!([]),
+                "a",
+                "has an injected step that can't be read",
+            ),
+            (
+                &|tasks| {
+                    let env = tasks[1]["taskSpec"]["steps"][0]["env"].as_array_mut().unwrap();
+                    env.push(json!({"name": ENV, "value": "{}"}));
+                },
+                "b",
+                "has an injected step that can't be read",
+            ),
+            (
+                &|tasks| tasks.push(task("d", &[], vec![json!({"name": "s", "image": "i", "command": [PROGRAM]})])),
+                "d",
+                "has an injected step with other arguments",
+            ),
+            (
+                &|tasks| tasks[1]["taskSpec"]["steps"][0]["args"] = json!(["restore", "--help"]),
+                "b",
+                "has an injected step with other arguments",
+            ),
+            (
+                &|tasks| tasks[1]["taskSpec"]["steps"][0]["onError"] = json!("continue"),
+                "b",
+                "has an injected step that may be skipped or whose failure is ignored",
+            ),
+            (
+                &|tasks| {
+                    tasks[0]["taskSpec"]["steps"][1]["when"] = json!([{"input": "a", "operator": "in", "values": []}])
+                },
+                "a",
+                "has an injected step that may be skipped or whose failure is ignored",
+            ),
+            (
+                &|tasks| tasks[0]["matrix"] = json!({"params": [{"name": "p", "value": ["1", "2"]}]}),
+                "a",
+                "has a matrix with more combinations than it had",
+            ),
+            (
+                &|tasks| tell(&mut tasks[1], 0, &|config| config["workspaces"][0]["after"][0]["order"] = json!(7)),
+                "b",
+                "does not restore what the tasks before it save",
+            ),
+            (
+                &|tasks| tell(&mut tasks[1], 2, &|config| config["workspaces"][0]["target"] = json!("other")),
+                "b",
+                "has another target than the tasks before it",
+            ),
+            (
+                &|tasks| tell(&mut tasks[1], 0, &|config| config["workspaces"][0]["path"] = json!("/tmp")),
+                "b",
+                "has a workspace that is not mounted where its injected steps look for it",
+            ),
         ];
         for (change, task, problem) in cases {
             let mut run = wrapped();

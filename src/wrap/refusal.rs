@@ -145,7 +145,7 @@ pub enum Refusal {
     },
     /// A workspace that the Pipeline does not declare.
     #[error(
-        "workspace {workspace:?} of param \"workspaces\" is not declared by pipeline {pipeline:?}, which declares {declared}"
+        "workspace {workspace:?}, which the run asks to wrap, is not declared by pipeline {pipeline:?}, which declares {declared}"
     )]
     UndeclaredWorkspace {
         /// The workspace.
@@ -175,7 +175,7 @@ pub enum Refusal {
     },
     /// The run binds a wrapped workspace to a volume.
     #[error(
-        "workspace {workspace:?} is wrapped, but the run binds it to {source_name}: remove the binding (or bind emptyDir), or take {workspace:?} out of param \"workspaces\""
+        "workspace {workspace:?} is wrapped, but the run binds it to {source_name}: remove the binding (or bind emptyDir), or leave {workspace:?} out of those to wrap"
     )]
     Bound {
         /// The workspace.

@@ -24,9 +24,9 @@ use crate::{
     limits::{Exceeded, MAX_INLINED, MAX_RESOLUTIONS, MAX_RUN_BYTES, MAX_USES},
     source::Found,
     tekton::{
-        fields::{field, items, text},
+        fields::text,
         graph::Graph,
-        matrix::{Fan, fan},
+        matrix::fans,
         reference::Reference,
         run::Run,
         scope::Scope,
@@ -144,19 +144,6 @@ pub fn rewrite(
     warnings.extend(failure::warnings(&graph.names, &failures));
     warnings.extend(origins(request, tasks));
     Ok(Rewrite { patch, operations, warnings, run, explanation: Explanation { graph, plan, uses, failures } })
-}
-
-/// The fan-outs of the tasks' matrices, with the values that the run gives the params or the Pipeline's defaults.
-fn fans<'a>(run: Run<'a>, spec: &'a Value) -> Vec<Option<Fan>> {
-    let mut values: HashMap<&str, Option<&Value>> = HashMap::new();
-    for given in run.params() {
-        values.entry(text(given, "name")).or_insert_with(|| field(given, "value"));
-    }
-    for declared in items(spec, "params") {
-        values.entry(text(declared, "name")).or_insert_with(|| field(declared, "default"));
-    }
-    let param = |name: &str| values.get(name).copied().flatten();
-    all_tasks(spec).map(|task| fan(task, &param)).collect()
 }
 
 /// Warnings that name the objects that came through resolvers: if Tekton refuses the run because of one, its message names only

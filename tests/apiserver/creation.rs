@@ -299,7 +299,7 @@ spec:
         ),
         (
             value(1, "no-such-workspace"),
-            r#"workspace "no-such-workspace" of param "workspaces" is not declared by pipeline "p", which declares "w""#.to_owned(),
+            r#"workspace "no-such-workspace", which the run asks to wrap, is not declared by pipeline "p", which declares "w""#.to_owned(),
         ),
         (
             value(2, "quay.io/Me/build"),

@@ -200,8 +200,8 @@ fn graphs_for_mermaid_and_graphviz() {
     let files = all(&[run("good", "p"), pipeline, TASK.to_owned()]);
     let mermaid = render(&files, &["-f", "all.yaml", "-o", "mermaid"], "").text;
     let expected = r#"flowchart TD
-    t0["<b>one</b><br/>restores nothing: no task before it saves<br/>saves w as &lt;run uid>.0.w"]
-    t1["<b>two</b><br/>restores w from one<br/>saves w as &lt;run uid>.1.w"]
+    t0["<b>one</b><br/>restores nothing: no task before it saves<br/>saves w as &lt;run uid&gt;.0.w"]
+    t1["<b>two</b><br/>restores w from one<br/>saves w as &lt;run uid&gt;.1.w"]
 "#;
     assert!(mermaid.starts_with(expected), "{mermaid}");
     assert!(
@@ -235,8 +235,8 @@ fn no_name_writes_to_the_terminal() {
     let broken = format!("{pipeline}    runAfter: [{evil}, \"other\\e[2J\"]\n");
     for pipeline in [pipeline, broken] {
         let files = [("a.yaml", [run("r", "p"), pipeline, TASK.to_owned()].join("---"))];
-        for output in [&["-f", "a.yaml", "--explain"][..], &["-f", "a.yaml"], &["-f", "a.yaml", "-o", "diff"]] {
-            let outcome = render(&files, output, "");
+        for output in [&["--explain"][..], &[], &["-o", "diff"], &["-o", "mermaid"], &["-o", "dot"], &["-o", "html"]] {
+            let outcome = render(&files, &[&["-f", "a.yaml"], output].concat(), "");
             let shown = outcome.text + &outcome.said;
             assert!(shown.contains("forged"), "{shown}");
             assert!(shown.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}'), "{shown:?}");

@@ -7,6 +7,7 @@ mod first_run;
 mod kubectl;
 mod monitoring;
 mod namespaces;
+mod on_cluster;
 mod overlays;
 mod own_image;
 mod release;

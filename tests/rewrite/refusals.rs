@@ -413,13 +413,13 @@ fn refused_with_a_sentence() {
             RUN,
             workspaces,
             json!("x"),
-            r#"workspace "x" of param "workspaces" is not declared by pipeline "p", which declares "w", "v""#,
+            r#"workspace "x", which the run asks to wrap, is not declared by pipeline "p", which declares "w", "v""#,
         ),
         (
             PIPELINE,
             "/spec/workspaces",
             Value::Null,
-            r#"workspace "w" of param "workspaces" is not declared by pipeline "p", which declares none"#,
+            r#"workspace "w", which the run asks to wrap, is not declared by pipeline "p", which declares none"#,
         ),
         (PIPELINE, "/spec/tasks", Value::Null, r#"pipeline "p" has no tasks: it can't be run"#),
         (
@@ -445,7 +445,7 @@ fn refused_with_a_sentence() {
             RUN,
             "/spec/workspaces",
             json!([{"name": "w", "persistentVolumeClaim": {"claimName": "c"}}]),
-            r#"workspace "w" is wrapped, but the run binds it to persistentVolumeClaim: remove the binding (or bind emptyDir), or take "w" out of param "workspaces""#,
+            r#"workspace "w" is wrapped, but the run binds it to persistentVolumeClaim: remove the binding (or bind emptyDir), or leave "w" out of those to wrap"#,
         ),
         // Tasks that can't use a wrapped workspace.
         (

@@ -233,7 +233,7 @@ fn refused_where_the_values_came_from() {
         (
             run(&[("wrap", "src"), ("target", "quay.io/x")], bound),
             vec![],
-            r#"workspace "src" is wrapped, but the run binds it to persistentVolumeClaim: remove the binding (or bind emptyDir), or take "src" out of param "workspaces""#,
+            r#"workspace "src" is wrapped, but the run binds it to persistentVolumeClaim: remove the binding (or bind emptyDir), or leave "src" out of those to wrap"#,
         ),
         (
             run(

@@ -134,7 +134,7 @@ impl RequestContext<'_> {
     fn rate_limited(&self, response: &ErrorResponse) -> StoreError {
         let mut advice = match response.after {
             Some(after) if after >= Duration::from_secs(1) => {
-                let until = SystemTime::now().checked_add(after).map(httpdate::fmt_http_date);
+                let until = SystemTime::now().checked_add(after).filter(has_http_date).map(httpdate::fmt_http_date);
                 let until = until.map_or_else(String::new, |until| format!(", until {until}"));
                 format!("it asks to wait {}{until}", units::duration(after))
             }
@@ -270,6 +270,12 @@ fn said(status: StatusCode, code: &str, message: &str, secrets: &[String]) -> St
         (code, message) if code.is_empty() => format!("{number}: {message}"),
         (code, message) => format!("{number} {code}: {message}"),
     }
+}
+
+/// The format of dates has four digits for the year.
+fn has_http_date(time: &SystemTime) -> bool {
+    const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
+    time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since < YEAR_10000)
 }
 
 #[cfg(test)]

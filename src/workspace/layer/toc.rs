@@ -203,6 +203,21 @@ mod tests {
     }
 
     #[test]
+    fn the_extremes_of_an_entry() {
+        let root = Entry { node: Node::Dir { touched: false }, mode: 0o7777, ..entry("") };
+        let last = Entry { mtime: Time { sec: i64::MAX, nsec: 999_999_999 }, uid: u32::MAX - 1, ..entry("z") };
+        let entries = [root, last];
+        assert_eq!(table(&entries).iter().collect::<Result<Vec<_>, _>>().unwrap(), entries);
+        assert_eq!(table(&[]).iter().count(), 0);
+    }
+
+    /// A table of one record with these bytes.
+    fn raw(len: u32, record: &[u8]) -> Toc {
+        let stored = [&len.to_le_bytes(), record].concat();
+        Toc::new("layer", zstd::stream::encode_all(&stored[..], 1).unwrap(), 1)
+    }
+
+    #[test]
     fn refuses_what_is_damaged() {
         let good = table(&[entry("a")]);
         let mut more = good.clone();
@@ -213,13 +228,34 @@ mod tests {
         fewer.entries = 1;
         let mut cut = good.clone();
         cut.payload.truncate(good.payload.len() - 3);
-        let wild = Entry { mode: 0o10000, ..entry("a") };
-        let [no_user, no_group] = [Entry { uid: NO_ID, ..entry("a") }, Entry { gid: NO_ID, ..entry("a") }];
-        let unordered = [table(&[entry("b"), entry("a")]), table(&[entry("a"), entry("a")])];
-        for bad in
-            unordered.into_iter().chain([more, none, fewer, cut, table(&[wild]), table(&[no_user]), table(&[no_group])])
-        {
-            assert!(bad.iter().collect::<Result<Vec<_>, _>>().is_err());
+        let mut record = postcard::to_stdvec(&entry("a")).unwrap();
+        record.push(0);
+        let long = u32::try_from(record.len()).unwrap();
+        let with = |change: fn(&mut Entry)| {
+            let mut entry = entry("a");
+            change(&mut entry);
+            table(&[entry])
+        };
+        for (bad, says) in [
+            (table(&[entry("b"), entry("a")]), "a is out of order"),
+            (table(&[entry("a"), entry("a")]), "a is out of order"),
+            (more, "failed to fill whole buffer"),
+            (none, "it has more entries than it should have"),
+            (fewer, "it has more entries than it should have"),
+            (cut, ""),
+            (with(|entry| entry.mode = 0o10000), "a has an impossible mode or time"),
+            (with(|entry| entry.mtime.nsec = 1_000_000_000), "a has an impossible mode or time"),
+            (with(|entry| entry.uid = NO_ID), "a has an impossible owner"),
+            (with(|entry| entry.gid = NO_ID), "a has an impossible owner"),
+            (with(|entry| entry.node = Node::Symlink(b"b\0c".to_vec())), "a is a link to what is no path"),
+            (with(|entry| entry.path = TreePath::root()), "its root is not a directory"),
+            (raw(long, &record), "a record is longer than its entry"),
+            (raw(MAX_RECORD + 1, &vec![0; MAX_RECORD as usize + 1]), "a record is too long"),
+        ] {
+            let mut entries = bad.iter();
+            let error = entries.find_map(Result::err).unwrap().to_string();
+            assert!(error.contains("table of contents is damaged") && error.ends_with(says), "{says}: {error}");
+            assert!(entries.next().is_none(), "{says}");
         }
     }
 }

@@ -328,6 +328,36 @@ mod tests {
     }
 
     #[test]
+    fn as_many_as_may_be() {
+        let tasks: Vec<(u32, &[u32])> = (0..MAX_TASKS as u32).map(|order| (order, &[][..])).collect();
+        let mut most = lineage(&tasks);
+        let layer = Descriptor::new(LAYER, Blob { digest: Digest::of(b""), size: 0 });
+        most.writers.iter_mut().for_each(|writer| writer.layers = vec![layer.clone(); MAX_LAYERS / MAX_TASKS]);
+        // The numbers are looked at first.
+        assert!(matches!(most.check(), Err(InvalidLineage::NoToc { .. })));
+    }
+
+    #[test]
+    fn inputs_of_one_run_are_joined() {
+        let base = |manifest: &[u8]| {
+            let manifest = Digest::of(manifest);
+            Some(Base { image: "b".to_owned(), manifest, layers: Vec::new(), diff_ids: Vec::new() })
+        };
+        let mut joined = Lineage::default();
+        assert!(joined.is_chain());
+        for other in [&[(0, &[][..]), (3, &[0])][..], &[(0, &[]), (1, &[0])], &[(5, &[])]] {
+            joined.join(Lineage { base: base(b"b"), ..lineage(other) }).unwrap();
+        }
+        assert_eq!((joined.base.clone(), joined.orders()), (base(b"b"), vec![0, 1, 3, 5]));
+        assert!(!joined.is_chain() && lineage(&[(0, &[]), (1, &[0])]).is_chain());
+        joined.join(lineage(&[])).unwrap();
+        let changed = joined.join(Lineage { base: base(b"other"), ..Lineage::default() }).unwrap_err();
+        assert!(matches!(changed, Error::BaseChanged { .. }), "{changed}");
+        let twice = joined.join(lineage(&[(3, &[])])).unwrap_err();
+        assert!(matches!(&twice, Error::SavedTwice { task } if task == "t3"), "{twice}");
+    }
+
+    #[test]
     fn who_comes_right_before() {
         let lineage = lineage(&[(0, &[]), (1, &[0]), (2, &[0]), (5, &[0, 2]), (7, &[0, 1, 2, 5]), (9, &[0, 1])]);
         for (order, expected) in [(0, vec![]), (1, vec![0]), (2, vec![0]), (5, vec![2]), (7, vec![1, 5]), (9, vec![1])]

@@ -2,6 +2,7 @@
 //!
 //! - [`cluster`]: a kube-apiserver with etcd, Tekton's CRDs ([`crds`]) and a fresh [`cluster::Namespace`] for each test
 //! - [`webhook`]: the product's webhook, with the account and the configuration of `webhook-config/`
+//! - [`creations`]: runs that are created at a rate, and what became of them
 //! - [`resolver`]: a resolver of the cluster; [`collector`]: a collector of traces
 //! - [`mod@kubectl`]: an operator's commands; [`service`]: the webhook's Service, and its certificate by `certs/make`
 //! - [`registry`]: a registry, and crane; [`tokens`]: a token server for it
@@ -27,6 +28,7 @@ pub mod chain;
 pub mod cluster;
 pub mod collector;
 pub mod crds;
+pub mod creations;
 pub mod faults;
 pub mod http;
 pub mod kubectl;

@@ -8,8 +8,9 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
-use support::cluster::Namespace;
 use tokio::{sync::watch, task::JoinHandle};
+
+use super::cluster::Namespace;
 
 /// What became of some creations.
 #[derive(Default)]
@@ -51,11 +52,7 @@ impl Outcomes {
 /// Creates `run` so many times, `at_a_time`; in a dry run nothing is stored.
 pub async fn create(namespace: &Namespace, run: &Value, count: usize, at_a_time: usize, dry_run: bool) -> Outcomes {
     let start = Instant::now();
-    let one = |_| async {
-        let begun = Instant::now();
-        let result = if dry_run { namespace.dry_run(run).await } else { namespace.create(run).await };
-        (begun.elapsed(), result)
-    };
+    let one = |_| created(namespace, run, dry_run);
     let mut outcomes = Outcomes::default();
     let mut results = stream::iter(0..count).map(one).buffer_unordered(at_a_time);
     while let Some((took, result)) = results.next().await {
@@ -63,6 +60,13 @@ pub async fn create(namespace: &Namespace, run: &Value, count: usize, at_a_time:
     }
     outcomes.lasted = start.elapsed();
     outcomes
+}
+
+/// Creates `run`; how long it took, and what became of it.
+async fn created(namespace: &Namespace, run: &Value, dry_run: bool) -> (Duration, Result<Value, kube::Error>) {
+    let begun = Instant::now();
+    let result = if dry_run { namespace.dry_run(run).await } else { namespace.create(run).await };
+    (begun.elapsed(), result)
 }
 
 /// Creations at a fixed rate, whatever becomes of those before.
@@ -74,8 +78,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Begins to create `run`, so many times a second.
-    pub fn start(namespace: Namespace, run: Value, a_second: u32) -> Self {
+    /// Begins to create `run`, so many times a second; in a dry run nothing is stored.
+    pub fn start(namespace: Namespace, run: Value, a_second: u32, dry_run: bool) -> Self {
         let (stop, stopped) = watch::channel(false);
         let outcomes = Arc::<Mutex<Outcomes>>::default();
         let (shared, start) = (outcomes.clone(), Instant::now());
@@ -87,9 +91,8 @@ impl Stream {
                 next.tick().await;
                 let (namespace, run, shared) = (namespace.clone(), run.clone(), shared.clone());
                 creations.spawn(async move {
-                    let begun = Instant::now();
-                    let result = namespace.create(&run).await;
-                    shared.lock().expect("nobody panicked").add(begun.elapsed(), result);
+                    let (took, result) = created(&namespace, &run, dry_run).await;
+                    shared.lock().expect("nobody panicked").add(took, result);
                 });
             }
             while creations.join_next().await.is_some() {}

@@ -1,0 +1,134 @@
+//! What the injected steps of a task say, read as far as every version writes it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    step::{ENV, EarlierRun, StepConfig, stored::is_injected},
+    tekton::{
+        fields::{field, items, text},
+        workspaces::{Use, uses},
+    },
+};
+
+/// What the injected steps of one task do, by the names of workspaces.
+#[derive(Default)]
+pub struct TaskSteps<'a> {
+    /// For each workspace that is restored, the tasks that its snapshot comes from, with their orders.
+    pub restored: HashMap<String, BTreeSet<(String, u32)>>,
+    /// Those that are saved.
+    pub saved: BTreeSet<String>,
+    /// Where each of them is.
+    pub places: HashMap<String, WorkspacePlace>,
+    /// Whether a step of the task itself stands before the restore or behind the save.
+    pub displaced: bool,
+    /// Whether tasks of earlier runs stand before it: it is one of a rerun.
+    pub goes_on: bool,
+    /// The task's name when they were injected.
+    pub task: Option<String>,
+    /// How many combinations its matrix may have: they have as many orders, from this one on.
+    pub combinations: u32,
+    order: u32,
+    /// The workspaces that the task has.
+    pub uses: Vec<Use>,
+    /// Its embedded Task.
+    pub spec: Option<&'a Value>,
+}
+
+/// Where the steps have a workspace.
+#[derive(Default)]
+pub struct WorkspacePlace {
+    /// Its target, with variables in it.
+    pub target: String,
+    /// Whether a step has no mount where it looks for it.
+    pub is_mounted_elsewhere: bool,
+}
+
+/// What is read of a [`StepConfig`], of whatever version.
+#[derive(Deserialize)]
+struct AnyStepConfig {
+    task: String,
+    order: u32,
+    matrix: Option<AnyMatrix>,
+    #[serde(default)]
+    earlier: Vec<EarlierRun>,
+    workspaces: Vec<ConfigWorkspace>,
+}
+
+#[derive(Deserialize)]
+struct AnyMatrix {
+    most: u32,
+}
+
+#[derive(Deserialize)]
+struct ConfigWorkspace {
+    name: String,
+    path: String,
+    target: String,
+    #[serde(default)]
+    after: Vec<ConfigPredecessor>,
+}
+
+#[derive(Deserialize)]
+struct ConfigPredecessor {
+    task: String,
+    order: u32,
+}
+
+impl<'a> TaskSteps<'a> {
+    /// Those of `pipeline_task`; a clause that follows its name if they are not as they were injected.
+    pub fn read(pipeline_task: &'a Value) -> Result<Self, &'static str> {
+        let spec = field(pipeline_task, "taskSpec");
+        let mut injected = Self { uses: uses(pipeline_task), spec, combinations: 1, ..Self::default() };
+        let steps = spec.map_or(&[][..], |spec| items(spec, "steps"));
+        for (index, step) in steps.iter().enumerate().filter(|(_, step)| is_injected(step)) {
+            let is_last = index == steps.len().saturating_sub(1);
+            let is_restore = match items(step, "args") {
+                [verb] if verb == "restore" => true,
+                [verb] if verb == "save" => false,
+                _ => return Err("has an injected step with other arguments"),
+            };
+            if !items(step, "when").is_empty() || !text(step, "onError").is_empty() {
+                return Err("has an injected step that may be skipped or whose failure is ignored");
+            }
+            let config = config(step).ok_or("has an injected step that can't be read")?;
+            injected.displaced |= if is_restore { index != 0 } else { !is_last };
+            injected.take(config, is_restore, items(step, "volumeMounts"));
+        }
+        Ok(injected)
+    }
+
+    fn take(&mut self, config: AnyStepConfig, is_restore: bool, mounts: &[Value]) {
+        self.task = Some(config.task);
+        self.order = config.order;
+        self.combinations = config.matrix.map_or(1, |matrix| matrix.most);
+        self.goes_on |= !config.earlier.is_empty();
+        let is_earlier = |order| config.earlier.iter().any(|earlier| StepConfig::in_ranges(&earlier.tasks, order));
+        for workspace in config.workspaces {
+            let place = self.places.entry(workspace.name.clone()).or_default();
+            place.is_mounted_elsewhere |= !mounts.iter().any(|mount| text(mount, "mountPath") == workspace.path);
+            place.target = workspace.target;
+            if is_restore {
+                let here = workspace.after.into_iter().filter(|before| !is_earlier(before.order));
+                let tasks = here.map(|before| (before.task, before.order)).collect();
+                self.restored.insert(workspace.name, tasks);
+            } else {
+                self.saved.insert(workspace.name);
+            }
+        }
+    }
+
+    /// Whether one of its combinations has this order.
+    pub fn has_order(&self, order: u32) -> bool {
+        order.checked_sub(self.order).is_some_and(|combination| combination < self.combinations)
+    }
+}
+
+/// What the step is told, in the one variable for it.
+fn config(step: &Value) -> Option<AnyStepConfig> {
+    let mut all = items(step, "env").iter().filter(|variable| text(variable, "name") == ENV);
+    let config = serde_json::from_str(text(all.next()?, "value")).ok()?;
+    all.next().is_none().then_some(config)
+}
