@@ -97,3 +97,48 @@ fn refuse_isolated(task: &Value, first: &Use, second: &Use) -> Result<(), Refusa
     let problem = TaskProblem::BoundTwice { first: first.task.clone(), second: second.task.clone() };
     Err(Refusal::Task { task: text(task, "name").to_owned(), workspace: first.pipeline.clone(), problem })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task that binds the pipeline's workspace `w` as `a` and as `b`, with these steps and sidecars.
+    fn task(steps: &Value, sidecars: &Value) -> Value {
+        json!({"name": "t", "workspaces": [{"name": "a", "workspace": "w"}, {"name": "b", "workspace": "w"}],
+            "taskSpec": {"workspaces": [{"name": "a"}, {"name": "b"}], "steps": steps, "sidecars": sidecars}})
+    }
+
+    fn uses() -> Vec<Use> {
+        let named = |task: &str| Use { pipeline: "w".to_owned(), task: task.to_owned(), bound: true };
+        vec![named("a"), named("b")]
+    }
+
+    #[test]
+    fn what_the_second_name_stands_for() {
+        let script = "$(workspaces.b.path) $(workspaces.b.bound) $(workspaces.b.volume) [$(workspaces.b.claim)] $(workspaces.a.path)";
+        let mut task = task(&json!([{"name": "s", "script": script}]), &json!([{"name": "c"}]));
+        let left = merge(&mut task, uses(), &|_: &str| "sub".to_owned()).unwrap();
+        assert_eq!(left, uses()[..1]);
+        let spec = &task["taskSpec"];
+        assert_eq!(spec["steps"][0]["script"], "/workspace/b true $(workspaces.a.volume) [] $(workspaces.a.path)");
+        let mount = json!({"name": "$(workspaces.a.volume)", "mountPath": "/workspace/b", "subPath": "sub"});
+        assert_eq!(spec["stepTemplate"]["volumeMounts"], json!([mount]));
+        assert_eq!(spec["sidecars"][0]["volumeMounts"], json!([mount]));
+    }
+
+    #[test]
+    fn one_that_only_some_steps_mount_is_refused() {
+        let with = |name: &str| json!([{"name": "s", "workspaces": [{"name": name}]}]);
+        let none = json!([{"name": "s"}]);
+        for (steps, sidecars, is_refused) in [
+            (&none, &none, false),
+            (&with("other"), &none, false),
+            (&with("a"), &none, true),
+            (&with("b"), &none, true),
+            (&none, &with("b"), true),
+        ] {
+            let outcome = merge(&mut task(steps, sidecars), uses(), &|_: &str| String::new());
+            assert_eq!(outcome.is_err(), is_refused, "{steps} {sidecars}");
+        }
+    }
+}

@@ -179,4 +179,14 @@ mod tests {
         let error = check_run(Run::new(&run)).unwrap_err().to_string();
         assert!(error.starts_with("the PipelineRun has 1001 taskRunSpecs, more than the 1000"), "{error}");
     }
+
+    #[test]
+    fn all_that_is_inlined_counts() {
+        let mut size = InlinedSize::default();
+        size.add(&json!({"key": "text", "list": [1, "ab"]}));
+        // Two bytes for each of the five values, seven for the keys and three for each of them, six for the strings.
+        assert_eq!((size.values, size.bytes), (5, 2 * 5 + 7 + 3 * 2 + 6));
+        size.add(&json!("x"));
+        assert_eq!((size.values, size.bytes), (6, 32));
+    }
 }

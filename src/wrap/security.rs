@@ -240,6 +240,23 @@ mod tests {
     }
 
     #[test]
+    fn who_may_not_be_root() {
+        let task = |context: Value| json!({"taskSpec": {"steps": [{}, {"securityContext": context}]}});
+        for (step, pod, forbids) in [
+            (json!({}), json!({}), false),
+            (json!({"runAsUser": 0}), json!({}), false),
+            (json!({"runAsUser": 7}), json!({}), true),
+            (json!({"runAsNonRoot": true}), json!({}), true),
+            (json!({"runAsNonRoot": false}), json!({}), false),
+            (json!({}), json!({"runAsUser": 7}), true),
+            (json!({}), json!({"runAsNonRoot": true}), true),
+            (json!({}), json!({"fsGroup": 7}), false),
+        ] {
+            assert_eq!(forbids_root(&task(step.clone()), &pod), forbids, "{step} {pod}");
+        }
+    }
+
+    #[test]
     fn no_rights() {
         let privileged = json!({
             "privileged": true, "allowPrivilegeEscalation": true, "procMount": "Unmasked", "runAsGroup": 7,
@@ -262,6 +279,13 @@ mod tests {
         assert_eq!((a, &b["privileged"], &b["procMount"]), (&privileged, &json!(false), &json!("Unmasked")));
         assert_eq!(b["capabilities"], json!({"add": ["SYS_ADMIN"], "drop": ["ALL"]}));
         assert_eq!(context(&of_template, &json!({})).unwrap()["seLinuxOptions"], json!({"level": "s0:c1"}));
+
+        for (profile, is_kept) in [("RuntimeDefault", true), ("Localhost", true), ("Unconfined", false), ("", false)] {
+            let profile = json!({"type": profile});
+            let step = json!({"securityContext": {"runAsUser": 7, "seccompProfile": profile}});
+            let kept = context(&json!({"steps": [step, step]}), &json!({})).unwrap();
+            assert_eq!(kept.get("seccompProfile"), is_kept.then_some(&profile), "{profile}");
+        }
 
         let mut harmless = json!({"stepTemplate": {"securityContext": {"runAsUser": 5}}, "steps": [{}]});
         let before = harmless.clone();

@@ -63,3 +63,21 @@ fn endpoint_problem(text: &str) -> Option<String> {
         rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']) && !rest.contains(['@', '?', ' ']));
     (!is_address).then(|| format!("{} is not an address such as https://minio.tools.svc:9000", reference(text)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_services() {
+        for text in ["https://minio.tools.svc:9000", "http://minio", "https://s3.example/path"] {
+            assert_eq!(endpoint_problem(text), None, "{text}");
+        }
+        for text in
+            ["minio:9000", "https://", "https:///path", "https://:9000", "https://u@host", "https://h?x", "http://a b"]
+        {
+            let problem = endpoint_problem(text).unwrap();
+            assert!(problem.ends_with("is not an address such as https://minio.tools.svc:9000"), "{problem}");
+        }
+    }
+}
