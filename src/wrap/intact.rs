@@ -73,7 +73,7 @@ fn check_places(run: Run<'_>, workspace: &str, graph: &Graph, injected: &[TaskSt
         if place.is_mounted_elsewhere {
             return Err(changed(name, "has a workspace that is not mounted where its injected steps look for it"));
         }
-        if *first.get_or_insert(&place.target) != &place.target {
+        if place.targets.len() > 1 || *first.get_or_insert(&place.targets) != &place.targets {
             return Err(changed(name, "has another target than the tasks before it"));
         }
     }
@@ -227,7 +227,7 @@ mod tests {
         let tasks = |run: &mut Value, change: Change<'_>| {
             change(run["spec"]["pipelineSpec"]["tasks"].as_array_mut().unwrap());
         };
-        let cases: [(Change<'_>, &str, &str); 16] = [
+        let cases: [(Change<'_>, &str, &str); 17] = [
             (
                 &|tasks| tasks.push(task("d", &["b"], vec![own()])),
                 "d",
@@ -296,6 +296,11 @@ mod tests {
                 &|tasks| tell(&mut tasks[1], 0, &|config| config["workspaces"][0]["after"][0]["order"] = json!(7)),
                 "b",
                 "does not restore what the tasks before it save",
+            ),
+            (
+                &|tasks| tell(&mut tasks[1], 0, &|config| config["workspaces"][0]["target"] = json!("other")),
+                "b",
+                "has another target than the tasks before it",
             ),
             (
                 &|tasks| tell(&mut tasks[1], 2, &|config| config["workspaces"][0]["target"] = json!("other")),

@@ -40,8 +40,8 @@ pub struct TaskSteps<'a> {
 /// Where the steps have a workspace.
 #[derive(Default)]
 pub struct WorkspacePlace {
-    /// Its target, with variables in it.
-    pub target: String,
+    /// Its targets, with variables in them: one, unless the steps of the task name several.
+    pub targets: BTreeSet<String>,
     /// Whether a step has no mount where it looks for it.
     pub is_mounted_elsewhere: bool,
 }
@@ -109,7 +109,7 @@ impl<'a> TaskSteps<'a> {
         for workspace in config.workspaces {
             let place = self.places.entry(workspace.name.clone()).or_default();
             place.is_mounted_elsewhere |= !mounts.iter().any(|mount| text(mount, "mountPath") == workspace.path);
-            place.target = workspace.target;
+            place.targets.insert(workspace.target);
             if is_restore {
                 let here = workspace.after.into_iter().filter(|before| !is_earlier(before.order));
                 let tasks = here.map(|before| (before.task, before.order)).collect();
