@@ -103,8 +103,9 @@ fn ambiguous_in(map: &Map<String, Value>) -> Option<&str> {
         return Some(odd);
     }
     if map.len() <= FEW {
-        let is_twice =
-            |(place, key): &(usize, &str)| keys().skip(*place).skip(1).any(|other| other.eq_ignore_ascii_case(key));
+        let is_twice = |(place, key): &(usize, &str)| {
+            keys().skip(place.saturating_add(1)).any(|other| other.eq_ignore_ascii_case(key))
+        };
         return keys().enumerate().find(is_twice).map(|(_, key)| key);
     }
     let mut seen = std::collections::HashSet::new();

@@ -12,6 +12,7 @@ use support::{
     cluster::Namespace,
     creations::Stream,
     manifests,
+    webhook::value_of,
 };
 
 use super::kubectl::{overlay, run};
@@ -135,9 +136,8 @@ fn reloads() -> Vec<u64> {
     let count = |pod: &str| {
         let metrics =
             kubectl(&["get", "--raw", &format!("/api/v1/namespaces/tekton-wrap/pods/{pod}:8081/proxy/metrics")]);
-        let series = r#"tekton_wrap_tls_reload_total{result="success"} "#;
-        let value = metrics.lines().find_map(|line| line.strip_prefix(series)).expect("the metric");
-        value.parse().expect("a number")
+        let value = value_of(&metrics, r#"tekton_wrap_tls_reload_total{result="success"}"#);
+        value.expect("the metric") as u64
     };
     pods.split_whitespace().map(count).collect()
 }

@@ -145,8 +145,7 @@ impl Webhook {
 
     /// The value of the series `name`, which has its labels in it; none if there is no such series.
     pub fn metric(&self, name: &str) -> Option<f64> {
-        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
-        self.metrics().lines().find_map(value)
+        value_of(&self.metrics(), name)
     }
 
     /// How many reviews it answered, as its metrics have it.
@@ -216,6 +215,12 @@ pub fn namespace_registration() -> Value {
     let file = super::repository("webhook-config/components/namespace-mode/webhook.yaml");
     let patch = manifests::parse(&fs::read_to_string(file).expect("the patch of the component"));
     patch[0][0]["value"].clone()
+}
+
+/// The value of the series `name` in `metrics`, see [`Webhook::metric`].
+pub fn value_of(metrics: &str, name: &str) -> Option<f64> {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    metrics.lines().find_map(value)
 }
 
 /// A token of the ServiceAccount of `webhook-config/`, after [`Cluster::install`].
