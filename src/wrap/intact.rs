@@ -227,7 +227,7 @@ mod tests {
         let tasks = |run: &mut Value, change: Change<'_>| {
             change(run["spec"]["pipelineSpec"]["tasks"].as_array_mut().unwrap());
         };
-        let cases: [(Change<'_>, &str, &str); 17] = [
+        let cases: [(Change<'_>, &str, &str); 20] = [
             (
                 &|tasks| tasks.push(task("d", &["b"], vec![own()])),
                 "d",
@@ -291,6 +291,22 @@ mod tests {
                 &|tasks| tasks[0]["matrix"] = json!({"params": [{"name": "p", "value": ["1", "2"]}]}),
                 "a",
                 "has a matrix with more combinations than it had",
+            ),
+            (
+                &|tasks| tasks[1]["taskSpec"]["steps"][0]["args"] = json!(["version"]),
+                "b",
+                "has an injected step with other arguments",
+            ),
+            (
+                &|tasks| tell(&mut tasks[1], 0, &|config| config["workspaces"][0]["after"] = json!([])),
+                "b",
+                "does not restore what the tasks before it save",
+            ),
+            // The order behind the only one that it has.
+            (
+                &|tasks| tell(&mut tasks[1], 0, &|config| config["workspaces"][0]["after"][0]["order"] = json!(1)),
+                "b",
+                "does not restore what the tasks before it save",
             ),
             (
                 &|tasks| tell(&mut tasks[1], 0, &|config| config["workspaces"][0]["after"][0]["order"] = json!(7)),

@@ -257,6 +257,15 @@ mod tests {
         assert_eq!(TaskValues::new(&task, &scope).text("$(params.p0)").whole(), None);
     }
 
+    /// A default that needs itself is no value.
+    #[test]
+    fn a_default_of_itself() {
+        let params = json!([{"name": "a", "default": "$(params.b)"}, {"name": "b", "default": "$(params.a)"}]);
+        let (run, task) = (json!({}), json!({"taskSpec": {"params": params}}));
+        let scope = Scope::of_run(Run::new(&run), "ns");
+        assert_eq!(TaskValues::new(&task, &scope).text("$(params.a)").whole(), None);
+    }
+
     #[test]
     fn paths() {
         let run = json!({"spec": {"params": [{"name": "dot", "value": "."}, {"name": "outer", "value": "src/a"}]}});
@@ -301,6 +310,16 @@ mod tests {
             ("/in/x$(inputs.params.late)", "/in/xx …"),
         ] {
             assert_eq!(shown(template), expected, "{template}");
+        }
+        for (path, folder, expected) in [
+            ("/in/a/b", "/in", Some(2)),
+            ("/in", "/in", None),
+            ("/in/a/$(params.late)", "/in", None),
+            ("/in/a", "/in/$(params.late)", None),
+            ("/in/x/a", "/in/$(params.late)", None),
+        ] {
+            let (path, folder) = (values.path(path), values.path(folder));
+            assert_eq!(path.names_below(&folder).map(<[String]>::len), expected);
         }
         let folder = values.path("/in");
         for (template, is_in, is_below) in [

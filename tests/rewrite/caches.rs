@@ -17,6 +17,27 @@ fn with_cache(cache: Value) -> Vec<(usize, &'static str, Value)> {
     ]
 }
 
+/// So many, each of a folder of its own.
+fn caches(count: usize) -> String {
+    (0..count).map(|place| format!("w/{place}=v/lock")).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn taken() {
+    // A key that is empty is none.
+    for cache in
+        [caches(16), "w/a=v/lock, w/b=v/lock, w/ab=v/lock".into(), "{path: w/a, key: '', files: v/lock}".into()]
+    {
+        let mut changes = with_cache(json!(cache));
+        changes.push((
+            PIPELINE,
+            "/spec/tasks",
+            json!([task("only", &[], &["w", "v"]), task("next", &["only"], &["w", "v"])]),
+        ));
+        wrap_in("ns".into(), &changes).unwrap();
+    }
+}
+
 #[test]
 fn refused() {
     for (cache, sentence) in [
@@ -63,6 +84,11 @@ fn refused() {
             r#"cache "w/a": "!/x" is not a pattern as in .gitignore: one that begins with ! takes others back, and there are none"#,
         ),
         (json!("w/a=v/lock, w/a/b=v/lock"), r#"caches "w/a" and "w/a/b" lie in each other: keep one"#),
+        (json!("w/a=v/lock, w/a=v/other"), r#"caches "w/a" and "w/a" lie in each other: keep one"#),
+        (json!("w=v/lock, w/a=v/lock"), r#"caches "w" and "w/a" lie in each other: keep one"#),
+        (json!("w/a=v/lock, w=v/lock"), r#"caches "w/a" and "w" lie in each other: keep one"#),
+        (json!("*a=v/lock"), r#"cache "*a": "*a" is not a workspace that is wrapped"#),
+        (json!(caches(17)), "it has 17 caches, more than the 16 that a run may have"),
         (json!("w/a=v/lock, v/b=w/lock"), r#"the caches of the workspaces "w", "v" have their files in each other"#),
         (
             json!("- {path: w, key: k, default-scope: main}"),

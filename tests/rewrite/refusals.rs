@@ -99,6 +99,11 @@ fn long_names_of_runs() {
     assert!(target(&format!("quay.io/{path}/$(context.pipelineRun.name)"), 58).is_ok());
     let error = target(&format!("quay.io/{path}/p/$(context.pipelineRun.name)"), 253).unwrap_err().to_string();
     assert!(error.contains("has 256 characters, more than the 255"), "{error}");
+    // A uid has 36 characters, whatever the namespace's name is.
+    let path = "p".repeat(218);
+    assert!(target(&format!("quay.io/{path}/$(context.pipelineRun.uid)"), 1).is_ok());
+    let error = target(&format!("quay.io/{path}p/$(context.pipelineRun.uid)"), 1).unwrap_err().to_string();
+    assert!(error.contains("has 256 characters, more than the 255"), "{error}");
 }
 
 /// What only the rewrite may say about where a run came from is not taken over from anyone else.
@@ -139,6 +144,73 @@ fn other_runs_are_left_alone() {
         ("/spec/pipelineRef/resolver", json!("Wrap")),
     ] {
         assert!(wrap(&[(RUN, pointer, value)]).unwrap().is_none(), "{pointer}");
+    }
+}
+
+/// What is near to something that is refused.
+#[test]
+fn wrapped_all_the_same() {
+    let two = |fields: Value| {
+        let mut task = json!({"name": "two", "runAfter": ["one"], "workspaces": [{"name": "w"}]});
+        task.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        (PIPELINE, "/spec/tasks/1", task)
+    };
+    let matrix = |first: usize| {
+        let params = [("a", first), ("b", 100)].map(|(name, count)| json!({"name": name, "value": vec!["v"; count]}));
+        let spec = json!({"params": [{"name": "a"}, {"name": "b"}], "workspaces": [{"name": "w"}], "steps": [{"name": "s", "image": "i"}]});
+        two(json!({"matrix": {"params": params}, "taskSpec": spec}))
+    };
+    let step = json!({"name": "s", "image": "i", "command": ["make"], "workingDir": "$(workspaces.w.path)/src"});
+    for (case, change) in [
+        ("a param that is blank", (RUN, "/spec/pipelineRef/params/-", json!({"name": "expires", "value": " "}))),
+        (
+            "a resolver with Tekton's own version",
+            two(
+                json!({"taskRef": {"apiVersion": "tekton.dev/v1", "resolver": "hub", "params": [{"name": "name", "value": "t"}]}}),
+            ),
+        ),
+        (
+            "root, who can still change a directory's owner",
+            two(json!({"taskSpec": {"workspaces": [{"name": "w"}], "steps": [step]}})),
+        ),
+        ("as many TaskRuns as may be", matrix(99)),
+    ] {
+        if let Err(refusal) = wrap(std::slice::from_ref(&change)) {
+            panic!("{case}: {refusal}");
+        }
+    }
+    let refusal = wrap(&[matrix(100)]).unwrap_err().to_string();
+    assert!(refusal.contains("makes 10001 TaskRuns, more than the 10000"), "{refusal}");
+}
+
+/// Wherever the time runs out, the rewrite ends.
+#[test]
+fn out_of_time() {
+    use std::{cell::Cell, collections::HashMap};
+    use tekton_wrap::{
+        source::{Found, OptInBy},
+        tekton::{reference::Reference, run::Run},
+        wrap::{self, OptIn},
+    };
+    let objects = tekton_wrap::yaml::parse(WORKS).unwrap().remove(0);
+    let run = Run::new(&objects[RUN]);
+    let request = OptIn::read(run, "ns", OptInBy::Run).unwrap().unwrap().request(&[], &objects[PIPELINE]).unwrap();
+    let tasks = HashMap::from([(Reference::Name("t".to_owned()), Found::by_name(objects[TASK].clone()))]);
+    let pipeline = Found::by_name(objects[PIPELINE].clone());
+    // Asked so often, it says once that it is late.
+    let rewrite = |late_at: usize| {
+        let asked = Cell::new(0);
+        let is_late = || asked.replace(asked.get() + 1) == late_at;
+        let result =
+            wrap::rewrite(run, "ns", request.as_ref().unwrap(), &pipeline, &tasks, &Settings::new("i"), &is_late);
+        (result.map(drop), asked.get())
+    };
+    let (result, asked) = rewrite(usize::MAX);
+    result.unwrap();
+    // Twice for each of the two tasks, at least.
+    assert!(asked >= 4, "{asked}");
+    for late_at in 0..asked {
+        assert_eq!(rewrite(late_at).0.unwrap_err().reason(), "RewriteTooLong", "asked {late_at} times before");
     }
 }
 
@@ -402,6 +474,63 @@ fn refused_with_a_sentence() {
             json!("p"),
             r#"pipelineRef has a name ("p") beside its resolver wrap: name the pipeline in param "pipelineref" alone"#,
         ),
+        (RUN, pipelineref, json!(" "), r#"param "pipelineref" of resolver wrap is missing: name the pipeline to run"#),
+        (RUN, pipelineref, json!("{a"), r#"param "pipelineref" of resolver wrap: "{a" is not the name of a pipeline"#),
+        (
+            RUN,
+            pipelineref,
+            json!("name: p\n---\nname: q"),
+            r#"param "pipelineref" of resolver wrap: it has several YAML documents: keep one"#,
+        ),
+        (
+            RUN,
+            add,
+            param("expires", json!("$(context.pipelineRun.name)")),
+            r#"param "expires" of resolver wrap: $(context.pipelineRun.name) is not known when a run is created, only in target, base and cache"#,
+        ),
+        (
+            RUN,
+            target,
+            json!(format!("quay.io/{}", "x".repeat(8200))),
+            r#"param "target" of resolver wrap has 8208 bytes, more than the 8192 that can be wrapped: make it smaller, or split the pipeline"#,
+        ),
+        (
+            RUN,
+            add,
+            param("size", json!("x=5Gi")),
+            r#"param "size" of resolver wrap: "x" is not a workspace that is wrapped"#,
+        ),
+        // What the heads of `paths` may be.
+        (
+            RUN,
+            add,
+            param("paths", json!("t-1=src/**")),
+            r#"param "paths" of resolver wrap: "t-1" is not a task of the pipeline"#,
+        ),
+        (
+            RUN,
+            add,
+            param("paths", json!("=src/**")),
+            r#"param "paths" of resolver wrap: "=src/**" is of no task: write TASK==src/**"#,
+        ),
+        (
+            RUN,
+            add,
+            param("paths", json!("One=src/**")),
+            r#"param "paths" of resolver wrap: "One=src/**" is of no task: write TASK=One=src/**"#,
+        ),
+        (
+            RUN,
+            add,
+            param("paths", json!("one/=src/**")),
+            r#"param "paths" of resolver wrap: "one/=src/**" is of no task: write TASK=one/=src/**"#,
+        ),
+        (
+            RUN,
+            "/spec/workspaces",
+            json!([{"name": "w", "volumeClaimTemplate": {"spec": {}}}]),
+            r#"workspace "w" is wrapped, but the run binds it to volumeClaimTemplate: remove the binding (or bind emptyDir), or leave "w" out of those to wrap"#,
+        ),
         // What the params name.
         (
             RUN,
@@ -545,12 +674,36 @@ fn refused_with_a_sentence() {
             json!({"name": "two", "workspaces": [{"name": "w"}]}),
             r#"task "two" uses the wrapped workspace "w", but it has neither taskRef nor taskSpec: add one"#,
         ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef/name",
+            json!("A b"),
+            r#"task "two" uses the wrapped workspace "w", but its taskRef names "A b", which is not the name of a Task"#,
+        ),
+        (
+            PIPELINE,
+            "/spec/tasks/1/taskRef",
+            json!({"name": "t", "apiVersion": "example.dev/v1", "kind": "Task"}),
+            r#"task "two" uses the wrapped workspace "w", but it refers to "example.dev/v1" kind "Task", a custom task, which has no steps: remove the workspace from it"#,
+        ),
         // What would give a value more meaning than a value has.
         (
             RUN,
             "/spec/params",
             json!([{"name": "tag", "value": "x/$(tasks.one.results.r)"}]),
             r#"param "target" of resolver wrap: the value "quay.io/me/{{workspace}}:x/$(tasks.one.results.r)" has "$(tasks.one.results.r)" in it, which would be taken for a variable: change the run's param"#,
+        ),
+        (
+            RUN,
+            "/spec/params",
+            json!([{"name": "tag", "value": "$(context.pipelineRun.labels)"}]),
+            r#"param "target" of resolver wrap: the value "quay.io/me/{{workspace}}:$(context.pipelineRun.labels)" has "$(context.pipelineRun.labels)" in it, which would be taken for a variable: change the run's param"#,
+        ),
+        (
+            RUN,
+            "/spec/params",
+            json!([{"name": "tag", "value": "$(context.run.name)"}]),
+            r#"param "target" of resolver wrap: the value "quay.io/me/{{workspace}}:$(context.run.name)" has "$(context.run.name)" in it, which would be taken for a variable: change the run's param"#,
         ),
         (
             RUN,
@@ -722,8 +875,73 @@ fn two_workspaces_need_the_placeholder() {
 #[test]
 fn a_run_that_etcd_would_not_take() {
     let script = "x".repeat(700 * 1024);
-    let message = wrap(&[(TASK, "/spec/steps/0/script", json!(script))]).unwrap_err().to_string();
-    assert!(message.starts_with(r#"the wrapped form of pipeline "p" has 7"#), "{message}");
+    for pointer in [(TASK, "/spec/steps/0/script"), (PIPELINE, "/spec/tasks/0/taskSpec/steps/0/script")] {
+        let message = wrap(&[(pointer.0, pointer.1, json!(script))]).unwrap_err().to_string();
+        assert!(message.starts_with(r#"the wrapped form of pipeline "p" has 7"#), "{message}");
+    }
+}
+
+/// Each wrapped workspace that has no use, and whatever came through a resolver.
+#[test]
+fn warnings() {
+    let warned = |changes: &[(usize, &str, Value)]| wrap(changes).unwrap().unwrap().warnings;
+    assert_eq!(warned(&[]), [""; 0]);
+    let both = (RUN, "/spec/pipelineRef/params/1/value", json!("w,v"));
+    assert_eq!(warned(&[both]), [r#"workspace "v" is wrapped, but no task uses it"#]);
+    let hub = |name: &str| json!({"resolver": "hub", "params": [{"name": "name", "value": name}]});
+    let through = [
+        (PIPELINE, "/spec/tasks/1/taskRef", hub("t")),
+        (RUN, "/spec/pipelineRef/params/0/value", json!(hub("p").to_string())),
+    ];
+    assert_eq!(
+        warned(&through),
+        [
+            r#"spec.pipelineSpec has the pipeline through resolver "hub" (name=p) in it"#,
+            r#"spec.pipelineSpec has the task through resolver "hub" (name=t) in it"#,
+        ]
+    );
+}
+
+/// What `render -o mermaid` and the like draw.
+#[test]
+fn notes_name_what_a_task_waits_for() {
+    let last = json!([{"name": "end", "workspaces": [{"name": "w"}], "taskRef": {"name": "t"}}]);
+    let notes = wrap(&[(PIPELINE, "/spec/finally", last)]).unwrap().unwrap().explanation.notes();
+    let waits: Vec<_> = notes.iter().map(|note| (&*note.task, note.dependencies.join(","), note.finally)).collect();
+    assert_eq!(waits, [("one", String::new(), false), ("two", "one".to_owned(), false), ("end", String::new(), true)]);
+}
+
+/// Of a workspace that a task uses only in a text the injected steps need a mount: it is declared, once.
+#[test]
+fn what_is_used_in_a_text_alone_is_declared() {
+    for declared in [json!([]), json!([{"name": "w"}]), json!([{"name": "other", "optional": true}])] {
+        let spec = json!({"workspaces": declared, "steps": [{"name": "s", "image": "i", "script": "ls $(workspaces.w.path)"}]});
+        let two = json!({"name": "two", "runAfter": ["one"], "taskSpec": spec});
+        let run = wrap(&[(PIPELINE, "/spec/tasks/1", two)]).unwrap().unwrap().run;
+        let task = &run["spec"]["pipelineSpec"]["tasks"][1];
+        assert_eq!(task["workspaces"], json!([{"name": "w"}]));
+        let names = task["taskSpec"]["workspaces"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());
+        assert_eq!(names.filter(|name| *name == "w").count(), 1, "{declared}");
+    }
+}
+
+/// Of two params with one name the later one is renamed, but not in `finally`, of which Tekton's admission makes no copy.
+#[test]
+fn a_finally_task_keeps_its_params() {
+    let task = |name: &str, kind: &str| {
+        let spec = json!({"params": [{"name": "x", "type": kind}], "workspaces": [{"name": "w"}], "steps": [{"name": "s", "image": "i"}]});
+        let value = if kind == "array" { json!(["a"]) } else { json!("a") };
+        json!({"name": name, "workspaces": [{"name": "w"}], "params": [{"name": "x", "value": value}], "taskSpec": spec})
+    };
+    let changes = [
+        (PIPELINE, "/spec/tasks", json!([task("one", "array"), task("two", "string")])),
+        (PIPELINE, "/spec/finally", json!([task("end", "string")])),
+    ];
+    let run = wrap(&changes).unwrap().unwrap().run;
+    let param = |list: &str, place: usize| &run["spec"]["pipelineSpec"][list][place]["taskSpec"]["params"][0]["name"];
+    assert_eq!(param("tasks", 0), "x");
+    assert_ne!(param("tasks", 1), "x");
+    assert_eq!(param("finally", 0), "x");
 }
 
 /// With an image that has it, and with the Secret where it needs one.

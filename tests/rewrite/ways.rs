@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tekton_wrap::{
     render::FileObjects,
     resolve::wrap_run,
+    source::{Creation, OptInBy},
     wrap::{Refusal, Rewrite, Settings},
 };
 
@@ -61,9 +62,32 @@ fn map(name: &str, namespace: &str, data: Value) -> Value {
 fn wrap(run: &Value, others: &[Value]) -> Result<Option<Rewrite>, Refusal> {
     let mut objects = FileObjects::default();
     objects.add(OBJECTS).unwrap();
+    wrap_as(OptInBy::Run, objects, run, others)
+}
+
+fn wrap_as(
+    opt_in_by: OptInBy,
+    mut objects: FileObjects,
+    run: &Value,
+    others: &[Value],
+) -> Result<Option<Rewrite>, Refusal> {
     objects.add(&json!({"kind": "List", "items": others}).to_string()).unwrap();
-    let settings = Settings::new("i");
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(wrap_run(&objects, run, "ns", &settings))
+    let (settings, creation) = (Settings::new("i"), Creation { opt_in_by, ..Creation::from("ns") });
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(wrap_run(&objects, run, creation, &settings))
+}
+
+/// Creates `run` in a namespace that has all runs wrapped; its Pipeline has these annotations of ours.
+fn in_namespace(run: &Value, annotations: &[(&str, &str)]) -> Result<Option<Rewrite>, Refusal> {
+    let mut documents = tekton_wrap::yaml::parse(OBJECTS).unwrap();
+    let annotations = annotations.iter().map(|(key, value)| (format!("tekton-wrap.dev/{key}"), json!(value)));
+    documents[0]["metadata"]["annotations"] = Value::Object(annotations.collect());
+    let defaults = map("tekton-wrap", "ns", json!({"target": TARGET}));
+    let mut objects = FileObjects::default();
+    documents.iter().for_each(|document| objects.add(&document.to_string()).unwrap());
+    wrap_as(OptInBy::Namespace, objects, run, &[defaults])
 }
 
 fn wrapped(run: &Value, others: &[Value]) -> Value {
@@ -85,6 +109,73 @@ fn one_pipeline_each_way() {
     assert_eq!(wrapped(&run(&[("wrap", "auto"), ("target", &braceless)], by_name.clone()), &[])["spec"], expected);
     let defaults = [map("tekton-wrap-defaults", "tekton-wrap", json!({"target": TARGET}))];
     assert_eq!(wrapped(&run(&[("wrap", "auto")], by_name), &defaults)["spec"], expected);
+}
+
+/// All runs of the namespace are wrapped that do not say otherwise, and whose Pipeline does not.
+#[test]
+fn a_namespace_that_asks_for_its_runs() {
+    let by_name = || json!({"pipelineRef": {"name": "p"}});
+    let plain = run(&[], by_name());
+    let expected = wrapped(&resolver(), &[])["spec"].take();
+    let spec = |run: &Value, annotations: &[(&str, &str)]| {
+        in_namespace(run, annotations).unwrap().map(|rewrite| rewrite.run["spec"].clone())
+    };
+    assert_eq!(spec(&plain, &[]), Some(expected.clone()));
+    assert_eq!(spec(&run(&[], json!({"pipelineSpec": embedded()})), &[]), Some(expected.clone()));
+    // Nobody asked for what was on a volume to mean something else: after a failure a finally task would see other files.
+    let mut last = embedded();
+    last["finally"] = json!([{"name": "end", "taskRef": {"name": "t"}, "workspaces": [{"name": "src"}]}]);
+    let last = |annotations: &[(&str, &str)]| run(annotations, json!({"pipelineSpec": last}));
+    assert_eq!(in_namespace(&last(&[]), &[]).unwrap_err().reason(), "AfterFailure");
+    assert!(spec(&last(&[("failed", "save")]), &[]).is_some());
+    assert!(spec(&last(&[("wrap", "src")]), &[]).is_some());
+    // The run says no, or the Pipeline does.
+    assert_eq!(spec(&run(&[("wrap", "none")], by_name()), &[]), None);
+    assert_eq!(spec(&plain, &[("wrap", "none")]), None);
+    assert_eq!(spec(&run(&[("wrap", "auto")], by_name()), &[("wrap", "none")]), Some(expected.clone()));
+    // What the Pipeline says counts for it.
+    assert_eq!(spec(&plain, &[("wrap", "src,cache")]), Some(expected));
+    let annotated = in_namespace(&plain, &[("wrap", "src"), ("expires", "soon")]).unwrap_err().to_string();
+    assert!(annotated.starts_with(r#"annotation "tekton-wrap.dev/expires" of the Pipeline: "soon" is"#), "{annotated}");
+    let blank = in_namespace(&plain, &[("wrap", " , ")]).unwrap_err().to_string();
+    assert!(blank.starts_with(r#"annotation "tekton-wrap.dev/wrap" of the Pipeline is missing"#), "{blank}");
+    // What Tekton refuses is left to it, but not where the run asks itself.
+    let both = json!({"pipelineRef": {"name": "p"}, "pipelineSpec": embedded()});
+    assert_eq!(spec(&run(&[], both.clone()), &[]), None);
+    assert_eq!(spec(&run(&[], json!({})), &[]), None);
+    for wrapped in
+        [wrap(&run(&[("wrap", "src")], both.clone()), &[]), in_namespace(&run(&[("wrap", "src")], both), &[])]
+    {
+        assert_eq!(wrapped.unwrap_err().reason(), "BothRefAndSpec");
+    }
+}
+
+/// Without a label of its namespace a run that says `none` or nothing is left alone.
+#[test]
+fn a_run_that_does_not_ask() {
+    for annotations in [&[][..], &[("wrap", "none")], &[("target", TARGET)]] {
+        assert!(wrap(&run(annotations, json!({"pipelineRef": {"name": "p"}})), &[]).unwrap().is_none());
+    }
+}
+
+/// Defaults are for all Pipelines: what names a task or a workspace of one counts only where there is such.
+#[test]
+fn defaults_of_other_pipelines() {
+    let ask = |data: Value, run: &Value| wrap(run, &[map("tekton-wrap", "ns", data)]);
+    let asking = run(&[("wrap", "src,cache"), ("target", TARGET)], json!({"pipelineRef": {"name": "p"}}));
+    let plain = wrapped(&asking, &[]);
+    for default in [
+        json!({"cache": "{path: src/a, key: k, task: of-another-one}"}),
+        json!({"cache": "{path: cache, key: k, task: two}"}),
+        json!({"paths": "one=src/**"}),
+        json!({"workspaces": "notes", "pipelineref": "other", "unknown": "x"}),
+    ] {
+        assert_eq!(ask(default.clone(), &asking).unwrap().unwrap().run, plain, "{default}");
+    }
+    let mut nothing = resolver();
+    nothing["spec"]["pipelineRef"]["params"].as_array_mut().unwrap().remove(1);
+    let refusal = ask(json!({"workspaces": "src"}), &nothing).unwrap_err().to_string();
+    assert!(refusal.starts_with(r#"param "workspaces" of resolver wrap is missing"#), "{refusal}");
 }
 
 #[test]
@@ -219,6 +310,16 @@ fn refused_where_the_values_came_from() {
             run(&[("wrap", "src"), ("tagret", "x")], by_name()),
             vec![],
             r#"annotation "tekton-wrap.dev/tagret" is not known: did you mean "target"?"#,
+        ),
+        (
+            run(&[("wrap", " , "), ("target", "quay.io/x")], by_name()),
+            vec![],
+            r#"annotation "tekton-wrap.dev/wrap" is missing: name the pipeline's workspaces to wrap, separated by commas"#,
+        ),
+        (
+            run(&[("wrap", "src"), ("target", "quay.io/x"), ("pipelineref", "p")], by_name()),
+            vec![],
+            r#"annotation "tekton-wrap.dev/pipelineref" is not known: it has "target", "base", "wrapper", "conflict", "failed", "expires", "target-expires", "keep", "compression", "size", "paths", "cache", "credentials", "mirror", "insecure", "ca", "retry-for", "endpoint", "region", "wrap""#,
         ),
         (
             run(&[("wrap", "src")], by_name()),

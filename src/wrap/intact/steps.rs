@@ -81,7 +81,7 @@ impl<'a> TaskSteps<'a> {
     /// Those of `pipeline_task`; a clause that follows its name if they are not as they were injected.
     pub fn read(pipeline_task: &'a Value) -> Result<Self, &'static str> {
         let spec = field(pipeline_task, "taskSpec");
-        let mut injected = Self { uses: uses(pipeline_task), spec, combinations: 1, ..Self::default() };
+        let mut injected = Self { uses: uses(pipeline_task), spec, ..Self::default() };
         let steps = spec.map_or(&[][..], |spec| items(spec, "steps"));
         for (index, step) in steps.iter().enumerate().filter(|(_, step)| is_injected(step)) {
             let is_last = index == steps.len().saturating_sub(1);

@@ -118,7 +118,9 @@ mod tests {
         ] {
             let tasks = vec![task("one", Some(first), None), task("two", Some(second), None)];
             let expected = if clashes { vec!["two p"] } else { vec![] };
-            assert_eq!(renamed(tasks, &["one", "two"], None), expected, "{first} {second}");
+            assert_eq!(renamed(tasks.clone(), &["one", "two"], None), expected, "{first} {second}");
+            // Embedded by the pipeline they clash as well, unless its own param has the later one's type.
+            assert_eq!(renamed(tasks, &[], None), expected, "{first} {second}, embedded");
         }
     }
 
