@@ -107,7 +107,8 @@ mod tests {
             let shown = format!("{:?}", config.matrix);
             let combined = config.of_combination().unwrap();
             let name = combination.map_or(task.to_owned(), |number| format!("{task}[{number}]"));
-            assert_eq!((combined.order, combined.task), (7 + combination.unwrap_or(0), name), "{shown}");
+            assert_eq!((combined.order, &combined.task), (7 + combination.unwrap_or(0), &name), "{shown}");
+            assert_eq!(combined.matrix, None);
         }
     }
 

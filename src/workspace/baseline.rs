@@ -124,3 +124,18 @@ fn get(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     input.read_exact(&mut record)?;
     Ok(Some(record))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that someone else wrote takes no memory.
+    #[test]
+    fn a_record_that_is_too_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("baseline");
+        std::fs::write(&path, zstd::encode_all(&u32::MAX.to_le_bytes()[..], 1).unwrap()).unwrap();
+        let error = BaselineReader::open(&path).map(drop).unwrap_err().to_string();
+        assert!(error.ends_with("a record is too long"), "{error}");
+    }
+}

@@ -216,3 +216,6 @@ impl Packed {
         Some(Entry { path, ..entry })
     }
 }
+
+#[cfg(test)]
+mod tests;

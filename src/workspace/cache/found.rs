@@ -144,3 +144,90 @@ fn is_local(error: &Error) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::{digest::Digest, store, workspace::layer::descriptor::Descriptor};
+
+    fn step() -> WorkspaceStep {
+        serde_json::from_value(serde_json::json!({"name": "w", "path": "/w", "target": "dir:///x"})).unwrap()
+    }
+
+    /// A cache with so many layers, whose files have so many bytes.
+    fn found(index: usize, is_exact: bool, layers: usize, bytes: u64) -> FoundCache {
+        let layer = Descriptor {
+            media_type: String::new(),
+            digest: Digest::of(b""),
+            size: 0,
+            annotations: std::collections::BTreeMap::default(),
+        };
+        let content = CheckedCache { layers: vec![layer; layers], tocs: Vec::new(), bytes, made: Vec::new() };
+        let store = store::open(&"dir:///nowhere".parse().unwrap()).unwrap();
+        FoundCache { index, key: "k".to_owned(), created: None, is_exact, store, content }
+    }
+
+    fn no_space() -> Error {
+        let (need, free) = ("2 B".to_owned(), "1 B".to_owned());
+        Error::NoSpace { workspace: "w".to_owned(), files: 1, need, free_files: 1, free }
+    }
+
+    #[test]
+    fn the_last_one_is_left_out_first() {
+        let step = step();
+        let used = || CacheUse { key: Some("next".to_owned()), layers: 1, ..CacheUse::default() };
+        let all = vec![found(0, false, 1, 0), found(1, true, 1, 0)];
+        let mut caches = Caches::new(&step, vec![used(), used()], all);
+        assert_eq!(caches.last(), Some(1));
+        caches.leave_out(1, &Error::damaged("a layer", "it is damaged"));
+        // What is stored under this key is damaged.
+        let replaced = CacheUse { key: Some("k".to_owned()), replaces: true, ..CacheUse::default() };
+        assert_eq!(caches.uses, [used(), replaced.clone()]);
+        assert_eq!(caches.last(), Some(0));
+        caches.leave_out(0, &no_space());
+        // That of another key is not: the task saves its own.
+        let own = CacheUse { key: Some("next".to_owned()), ..CacheUse::default() };
+        assert_eq!(caches.uses, [own, replaced]);
+        assert_eq!(caches.last(), None);
+    }
+
+    /// What has the right key and only does not fit here is not stored again.
+    #[test]
+    fn this_machine_may_be_why() {
+        let file = |error: io::Error| Error::file("/x", "can't be written")(error);
+        for (error, is_saved) in [
+            (no_space(), false),
+            (file(io::Error::from_raw_os_error(28)), false),
+            (file(io::Error::other("the registry hung up")), true),
+            (Error::damaged("a layer", "it is damaged"), true),
+        ] {
+            let step = step();
+            let mut caches = Caches::new(&step, vec![CacheUse::default()], vec![found(0, true, 1, 0)]);
+            caches.leave_out(0, &error);
+            assert_eq!(caches.uses[0].key.is_some(), is_saved, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_stored_anew() {
+        let step = step();
+        for (layers, bytes, live, anew) in [
+            (1, WASTE, 0, false),
+            (1, WASTE + 1, 0, true),
+            (1, 3 * WASTE, 2 * WASTE, false),
+            (1, 4 * WASTE, 2 * WASTE, false),
+            (1, 4 * WASTE + 1, 2 * WASTE, true),
+            (MOST_LAYERS, 1, 1, false),
+            (MOST_LAYERS + 1, 1, 1, true),
+        ] {
+            // The other one in front of it has all that it had, in its one layer.
+            let all = vec![found(0, true, 1, WASTE), found(1, true, layers, bytes)];
+            let caches = Caches::new(&step, vec![CacheUse::default(); 2], all);
+            let of_layer = |place: usize| [WASTE, live].get(place).copied().unwrap_or_default();
+            let uses = caches.with_live(of_layer);
+            assert_eq!((uses[0].anew, uses[1].anew), (false, anew), "{layers} layers, {live} of {bytes} bytes");
+        }
+    }
+}

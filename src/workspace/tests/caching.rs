@@ -337,6 +337,37 @@ fn without_files_there_is_no_key() {
     assert_eq!(caches(&*run.store()).len(), 1);
 }
 
+/// Each by its own files, one of them by where a link leads.
+#[test]
+fn two_caches_of_a_workspace() {
+    let mut run = Run::new();
+    let of = |path: &str, pattern: &str, order: u32| CacheStep {
+        files: vec![CacheFiles { workspace: "ws".to_owned(), patterns: vec![pattern.to_owned()] }],
+        path: path.to_owned(),
+        order,
+        ..cache(&run, &format!("{path}-{{{{hash}}}}"))
+    };
+    let caches = vec![of("one", "/lock", 20), of("two", "/link", 70), of("three", "/lock", 120)];
+    let mut play = |uid: &'static str, lock: &str, link: &str| {
+        next(&mut run, uid);
+        run.play(&task(0, &[]), |dir| {
+            fs::write(dir.join("lock"), lock).unwrap();
+            std::os::unix::fs::symlink(link, dir.join("link")).unwrap();
+        });
+        let mut paths = Vec::new();
+        run.play(&Task { caches: caches.clone(), ..task(200, &[0]) }, |dir| {
+            paths = super::paths_of(dir);
+            write(dir, &[("one/a", lock), ("two/b", link), ("three/c", lock)]);
+        });
+        paths.retain(|path| path.contains('/'));
+        paths
+    };
+    assert_eq!(play("first", "x", "y"), [""; 0]);
+    assert_eq!(play("second", "x", "y"), ["one/a", "three/c", "two/b"]);
+    assert_eq!(play("third", "x", "z"), ["one/a", "three/c"]);
+    assert_eq!(play("fourth", "z", "z"), ["two/b"]);
+}
+
 #[test]
 fn a_whole_workspace_in_a_repository_of_its_own() {
     let mut run = Run::new();
