@@ -110,3 +110,58 @@ impl Site {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::tests::{Run, task};
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_is_in_the_way() {
+        for (there, is_dir, is_occupied) in [
+            ("", true, false),
+            ("a", true, false),
+            ("a", false, true),
+            ("a/b", true, false),
+            ("a/b", false, true),
+            ("a/b/c", true, true),
+            ("a/b/c", false, true),
+            ("a/bc", true, false),
+            ("a/bc", false, false),
+            ("b", false, false),
+        ] {
+            let mut site = Site::at(path("a/b"));
+            site.note(&path(there), is_dir);
+            assert_eq!(site.is_occupied, is_occupied, "{there}");
+        }
+    }
+
+    /// What is taken out again if it can't be restored as a whole.
+    #[test]
+    fn what_it_makes() {
+        let run = Run::new();
+        run.play(&task(0, &[]), |dir| std::fs::create_dir_all(dir.join("a/b")).unwrap());
+        run.play(&task(1, &[0]), |dir| {
+            for file in ["a/b/c/d/e", "a/b/f", "a/b/g/h"] {
+                std::fs::create_dir_all(dir.join(file).parent().unwrap()).unwrap();
+                std::fs::write(dir.join(file), "").unwrap();
+            }
+        });
+        let layer = run.layers(1).remove(0);
+        let check = |there: &[&str], layers: usize| {
+            let mut site = Site::at(path("a/b"));
+            there.iter().for_each(|there| site.note(&path(there), true));
+            site.check(&*run.store(), vec![layer.clone(); layers])
+        };
+        assert_eq!(check(&[""], 1).unwrap().made, [path("a")]);
+        assert_eq!(check(&["", "a"], 1).unwrap().made, [path("a/b")]);
+        assert_eq!(check(&["", "a", "a/b"], 1).unwrap().made, ["a/b/c", "a/b/f", "a/b/g"].map(path));
+        assert_eq!(check(&[""], CACHE_PLACES as usize).unwrap().tocs.len(), CACHE_PLACES as usize);
+        let error = check(&[""], CACHE_PLACES as usize + 1).map(drop).unwrap_err().to_string();
+        assert!(error.contains("it has 65 layers"), "{error}");
+    }
+}
