@@ -10,45 +10,45 @@ use super::*;
 use support::faults::Faults;
 
 /// A registry, a repository in it, and folders.
-struct Place {
-    folder: tempfile::TempDir,
+pub struct Place {
+    pub folder: tempfile::TempDir,
     /// Without a tag.
-    repository: String,
+    pub repository: String,
 }
 
 /// How the program ended.
-struct Ended {
-    succeeded: bool,
-    stdout: String,
-    stderr: String,
+pub struct Ended {
+    pub succeeded: bool,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let repository = format!("{}/{}", REGISTRY.address, repository());
         Self { folder: tempfile::tempdir().unwrap(), repository }
     }
 
-    fn image(&self, tag: &str) -> String {
+    pub fn image(&self, tag: &str) -> String {
         format!("{}:{tag}", self.repository)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A directory with one file of this name.
-    fn tree(&self, name: &str) -> String {
+    pub fn tree(&self, name: &str) -> String {
         fs::create_dir_all(self.path(name)).unwrap();
         fs::write(self.path(name).join(name), name).unwrap();
         self.path(name).display().to_string()
     }
 
-    fn program(&self, args: &[&str]) -> Ended {
+    pub fn program(&self, args: &[&str]) -> Ended {
         self.program_with(args, &[])
     }
 
-    fn program_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ended {
+    pub fn program_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ended {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tekton-wrap"));
         command.args(args).env_remove("RUST_LOG").env("DOCKER_CONFIG", self.path("docker")).envs(env.iter().copied());
         let output = command.output().unwrap();
@@ -89,7 +89,7 @@ impl Place {
 }
 
 /// Replaces an image, as whoever may push to its repository can: `change` gets its manifest and its config.
-fn forge(image: &str, to: &str, change: impl FnOnce(&mut Value, &mut Value)) -> Digest {
+pub fn forge(image: &str, to: &str, change: impl FnOnce(&mut Value, &mut Value)) -> Digest {
     let (from, to) = (image.parse::<Target>().unwrap(), to.parse::<Target>().unwrap());
     let store = store::open_with(&from, &options()).unwrap();
     let found = store.manifest(&from.reference()).unwrap().unwrap();

@@ -16,6 +16,7 @@ mod inspect;
 mod messages;
 mod mirror;
 mod prune;
+mod prune_attacks;
 mod requests;
 mod rsync;
 mod s3;
