@@ -13,6 +13,7 @@ mod growth;
 mod hosts;
 mod images;
 mod inspect;
+mod lying_buckets;
 mod messages;
 mod mirror;
 mod prune;
