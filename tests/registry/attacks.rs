@@ -62,7 +62,7 @@ impl Place {
         let step = self.step("one", 0, &dir, base, json!([]));
         let ended = self.program_with(&["save"], &[("TEKTON_WRAP_STEP", &step)]);
         assert!(ended.succeeded, "{}", ended.stderr);
-        self.image("uid.0.ws")
+        self.image(&format!("{}.0.ws", uid(&self.repository)))
     }
 
     /// Restores as the injected step of the second task does it.
@@ -78,7 +78,7 @@ impl Place {
         if let Some(base) = base {
             workspace["base"] = base.into();
         }
-        json!({"run": "uid", "task": task, "order": order, "workspaces": [workspace]}).to_string()
+        json!({"run": uid(&self.repository), "task": task, "order": order, "workspaces": [workspace]}).to_string()
     }
 
     /// What is in a directory.
@@ -427,7 +427,7 @@ fn caches_that_are_too_large_to_look_at() {
         }
         let cache = json!({"path": "modules", "target": image, "key": "none", "restoreKeys": ["all"], "order": 20});
         let workspace = json!({"name": "ws", "path": path("ws"), "target": image, "caches": [cache]});
-        let step = json!({"run": "uid", "task": "t", "order": 100, "workspaces": [workspace]}).to_string();
+        let step = json!({"run": uid(&image), "task": "t", "order": 100, "workspaces": [workspace]}).to_string();
         let script = format!("ulimit -d 300000; exec '{}' restore", env!("CARGO_BIN_EXE_tekton-wrap"));
         let output = Command::new("sh").args(["-c", &script]).env("TEKTON_WRAP_STEP", step).output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();

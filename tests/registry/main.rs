@@ -128,6 +128,14 @@ fn repository() -> String {
     format!("test/repo-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// The UID of the run whose target is in this repository. Restores leave their records by it in a folder of the machine, where there
+/// is one, so that no two tests may have the same; nor two runs of one.
+fn uid(image: &str) -> String {
+    let (name, _) = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).unwrap_or((image, ""));
+    let names: Vec<&str> = name.rsplit('/').take(2).collect();
+    format!("uid{}{}", std::process::id(), names.concat().replace(['.', '-'], ""))
+}
+
 /// A part of [`BUCKET`] of its own for each call.
 fn bucket(scheme: &str) -> Target {
     format!("{scheme}://{BUCKET}/{}:v1", repository()).parse().unwrap()

@@ -47,6 +47,11 @@ impl Played {
         self.store.put_manifest(tag, INDEX, index.as_bytes()).unwrap()
     }
 
+    /// The tag of a snapshot.
+    fn snapshot(&self, order: u32) -> String {
+        format!("{}.{order}.ws", uid(&self.place.repository))
+    }
+
     fn has(&self, digest: &Digest) -> bool {
         self.store.manifest(&digest.to_string()).unwrap().is_some()
     }
@@ -57,7 +62,7 @@ impl Played {
 fn what_an_index_names_stays() {
     for nested in [false, true] {
         let run = Played::new();
-        let (replaced, snapshot, target) = (run.replaced(), run.digest("uid.0.ws"), run.digest("done"));
+        let (replaced, snapshot, target) = (run.replaced(), run.digest(&run.snapshot(0)), run.digest("done"));
         run.put_index("v1", MANIFEST, &[replaced, snapshot, target]);
         if nested {
             let inner = run.digest("v1");
@@ -70,7 +75,7 @@ fn what_an_index_names_stays() {
             let stays = [replaced, snapshot, target].map(|digest| run.has(&digest));
             assert_eq!(stays, [true; 3], "{args:?}, nested: {nested}: {}{}", ended.stdout, ended.stderr);
         }
-        assert!(run.store.manifest("uid.1.ws").unwrap().is_none(), "what it does not name goes");
+        assert!(run.store.manifest(&run.snapshot(1)).unwrap().is_none(), "what it does not name goes");
     }
 }
 
