@@ -230,19 +230,21 @@ pub fn all_pages(
     page: impl Fn(Option<&str>) -> Result<(Vec<ListedObject>, Option<String>), Failure>,
 ) -> Result<Vec<ListedObject>, StoreError> {
     let wrong = |what: &str| Err(session.unexpected(prefix, what).into_error());
-    let (mut all, mut token, mut beginnings, mut empty, mut room) = (Vec::new(), None, HashSet::new(), 0, LISTED);
+    let (mut all, mut token, mut beginnings, mut empty, mut room) = (Vec::new(), None, HashSet::new(), 0_u32, LISTED);
     loop {
         let (entries, next) = session.backoff().run(|| page(token.as_deref()))?;
         match entries.first() {
-            None => empty += 1,
+            None => empty = empty.saturating_add(1),
             Some(first) if !beginnings.insert(first.key.clone()) => return wrong("a list that begins again and again"),
             Some(_) => empty = 0,
         }
         if empty > EMPTY_PAGES {
             return wrong("a list of nothing, without an end");
         }
-        let size = |entry: &ListedObject| size_of::<ListedObject>() + entry.key.len() + entry.version.len();
-        room = room.saturating_sub(entries.iter().map(size).sum());
+        let size = |entry: &ListedObject| {
+            size_of::<ListedObject>().saturating_add(entry.key.len()).saturating_add(entry.version.len())
+        };
+        room = entries.iter().map(size).fold(room, usize::saturating_sub);
         if room == 0 {
             return wrong("a list that is too long: delete what is not needed, or take another prefix for it");
         }
