@@ -6,7 +6,7 @@ mod kind;
 use std::collections::BTreeSet;
 
 use self::kind::AttachedManifest;
-use super::{Doomed, named::Named};
+use super::{Doomed, named::NamedImages};
 use crate::{
     digest::Digest,
     quote::Line,
@@ -94,7 +94,7 @@ fn spare_what_is_named(
     // What the list of what belongs to such an image names goes with the image, if it says that it belongs to it.
     let own: BTreeSet<String> = own.chain(settled.iter().map(|image| list_of(&image.digest))).collect();
     let others: Vec<&String> = tags.into_iter().flatten().filter(|tag| !own.contains(*tag)).collect();
-    let named = Named::by(store, &others)?;
+    let named = NamedImages::by(store, &others)?;
     for image in settled {
         image.attached.retain(|Attachment { tag, digest }| {
             let stays = named.contains(digest);

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Doomed, named::Named};
+use super::{Doomed, named::NamedImages};
 use crate::{
     digest::Digest,
     step::is_cache_tag,
@@ -51,7 +51,7 @@ pub fn beyond(store: &dyn Store, tags: &BTreeSet<String>, keep: usize) -> Result
     if beyond.is_empty() {
         return Ok(Vec::new());
     }
-    let mut named = Named::by(store, &others)?;
+    let mut named = NamedImages::by(store, &others)?;
     kept.into_iter().for_each(|digest| named.insert(digest));
     let doomed = beyond.into_iter().filter(|cache| {
         let stays = named.contains(&cache.digest);

@@ -16,7 +16,7 @@ const INNER: usize = 1000;
 
 /// Digests that are in use.
 #[derive(Debug, Default)]
-pub struct Named {
+pub struct NamedImages {
     /// By how many tags.
     tags: HashMap<Digest, usize>,
     members: HashSet<Digest>,
@@ -24,19 +24,19 @@ pub struct Named {
 
 /// An index, as far as its members are named; those of anything else are none.
 #[derive(Default, Deserialize)]
-struct Index {
+struct MemberList {
     #[serde(default)]
-    manifests: Vec<Member>,
+    manifests: Vec<IndexMember>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Member {
+struct IndexMember {
     digest: String,
     media_type: Option<String>,
 }
 
-impl Named {
+impl NamedImages {
     /// What these tags name.
     pub fn by(store: &dyn Store, tags: &[&String]) -> Result<Self, Error> {
         let heads = threads::for_each(tags, |_, tag| Ok::<_, Error>(store.head(tag)?))?;
@@ -98,8 +98,8 @@ impl Named {
 /// What the index consists of; a digest of a kind that we don't know is none that we delete.
 fn members(store: &dyn Store, index: &Digest) -> Result<Vec<ManifestHead>, Error> {
     let Some(found) = store.manifest(&index.to_string())? else { return Ok(Vec::new()) };
-    let Index { manifests } = serde_json::from_slice(&found.bytes).unwrap_or_default();
+    let MemberList { manifests } = serde_json::from_slice(&found.bytes).unwrap_or_default();
     let head =
-        |member: Member| Some(ManifestHead { digest: member.digest.parse().ok()?, media_type: member.media_type });
+        |member: IndexMember| Some(ManifestHead { digest: member.digest.parse().ok()?, media_type: member.media_type });
     Ok(manifests.into_iter().filter_map(head).collect())
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{
     Doomed,
     image::{self, RunImage},
-    named::Named,
+    named::NamedImages,
 };
 use crate::{digest::Digest, step::StepConfig, store::Store, workspace::Error};
 
@@ -17,7 +17,7 @@ const MAX_LOOKED_UP: usize = 100_000;
 pub fn behind(
     store: &dyn Store,
     heads: impl IntoIterator<Item = Digest>,
-    named: &Named,
+    named: &NamedImages,
     is_selected: impl Fn(&RunImage) -> bool,
 ) -> Result<Vec<Doomed>, Error> {
     let (mut chain, mut staying) = newest_first(store, heads, named)?;
@@ -37,7 +37,7 @@ pub fn behind(
 fn newest_first(
     store: &dyn Store,
     heads: impl IntoIterator<Item = Digest>,
-    named: &Named,
+    named: &NamedImages,
 ) -> Result<(Vec<RunImage>, HashSet<Digest>), Error> {
     let mut pending: Vec<Digest> = heads.into_iter().collect();
     let (mut seen, mut images) = (HashSet::new(), Vec::new());

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{
     Doomed, attached,
     image::{self, RunImage},
-    named::Named,
+    named::NamedImages,
     replaced,
 };
 use crate::{
@@ -92,7 +92,7 @@ pub fn left_in(
 }
 
 /// Images of tasks, and all others; and what tags of others name.
-fn read(store: &dyn Store, tags: &BTreeSet<String>) -> Result<(Vec<Tagged>, Vec<Tagged>, Named), Error> {
+fn read(store: &dyn Store, tags: &BTreeSet<String>) -> Result<(Vec<Tagged>, Vec<Tagged>, NamedImages), Error> {
     let tags: Vec<String> = tags.iter().cloned().collect();
     // Of the manifests themselves none is held: they may be large, and many.
     let found = threads::for_each(&tags, |_, tag| {
@@ -110,7 +110,7 @@ fn read(store: &dyn Store, tags: &BTreeSet<String>) -> Result<(Vec<Tagged>, Vec<
             }
         }
     }
-    Ok((of_tasks, others, Named::by_heads(store, heads)?))
+    Ok((of_tasks, others, NamedImages::by_heads(store, heads)?))
 }
 
 /// When the last image of each run was made; none if one of its images does not say.
@@ -128,7 +128,7 @@ fn last_images(of_tasks: &[Tagged]) -> HashMap<&str, Option<Timestamp>> {
 fn targets(
     store: &dyn Store,
     others: &[Tagged],
-    named: &Named,
+    named: &NamedImages,
     selection: &RunSelection,
 ) -> Result<Vec<Doomed>, Error> {
     let mut doomed = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Doomed, image::RunImage, named::Named, replaced};
+use super::{Doomed, image::RunImage, named::NamedImages, replaced};
 use crate::{
     digest::Digest,
     quote::Line,
@@ -135,7 +135,7 @@ fn named(
     target: &Target,
     run: &TargetRun,
     tags: Option<&BTreeSet<String>>,
-) -> Result<Option<Named>, Error> {
+) -> Result<Option<NamedImages>, Error> {
     let Some(tags) = tags else { return Ok(None) };
     let (prefix, own) = (format!("{}.", run.uid), target.reference());
     let others: Vec<&String> = tags.iter().filter(|tag| !StepConfig::is_task_tag(tag) && **tag != own).collect();
@@ -148,5 +148,5 @@ fn named(
         let is_of_task = image.is_some_and(|image| image.is_of_task(tag));
         Ok::<_, Error>(manifest.filter(|_| !is_of_task).map(ManifestHead::from))
     })?;
-    Named::by_heads(store, heads.into_iter().flatten()).map(Some)
+    NamedImages::by_heads(store, heads.into_iter().flatten()).map(Some)
 }
