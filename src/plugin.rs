@@ -13,6 +13,7 @@
 //! | [`snapshots`] | whether the snapshots of a run are still there |
 //! | [`stored`] | a wrapped run as it is stored |
 //! | [`version`] | of this program and of the webhook |
+//! | [`place`] | where a run says that its files are |
 //! | [`params`] | `-p NAME=VALUE` |
 //! | [`cluster`] | the cluster, with the user's kubeconfig |
 //! | [`program`] | what the program is called; completions and man pages |
@@ -26,6 +27,7 @@ mod list;
 mod outcome;
 mod output;
 mod params;
+mod place;
 pub mod program;
 mod report;
 mod rerun;

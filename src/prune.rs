@@ -7,12 +7,14 @@
 //! | [`repository`] | what many runs left, found from the tags of a repository |
 //! | [`caches`] | caches beyond the newest ones |
 //! | [`replaced`] | images without a tag, found from those that replaced them |
+//! | [`named`] | what tags name, which stays |
 //! | [`image`] | what an image says about its run |
 //! | [`attached`] | signatures and attestations of images |
 
 mod attached;
 mod caches;
 mod image;
+mod named;
 mod replaced;
 mod repository;
 mod run;

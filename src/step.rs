@@ -215,6 +215,9 @@ pub enum InvalidStepConfig {
     /// The variable [`ENV`] can't be read.
     #[error("the environment variable {ENV} is not the configuration of a step: {0}")]
     Json(#[from] serde_json::Error),
+    /// The variable is there twice.
+    #[error("the environment variable {ENV} is there twice, so that it is not known which one the step got")]
+    Several,
     /// The value of a runtime variable is absent.
     #[error("the environment variable {ENV} needs $({reference}), but the environment variable {env} is not set")]
     NoValue {

@@ -121,6 +121,30 @@ pub struct StoredManifest {
     pub bytes: Vec<u8>,
 }
 
+/// What is known of a manifest without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestHead {
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// As in [`StoredManifest`]; none if it is not told.
+    pub media_type: Option<String>,
+}
+
+impl ManifestHead {
+    /// Whether it may consist of other manifests, by its media type.
+    pub fn may_be_index(&self) -> bool {
+        let indexes =
+            ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+        self.media_type.as_deref().is_none_or(|kind| kind.is_empty() || indexes.contains(&kind))
+    }
+}
+
+impl From<StoredManifest> for ManifestHead {
+    fn from(StoredManifest { digest, media_type, .. }: StoredManifest) -> Self {
+        Self { digest, media_type: Some(media_type) }
+    }
+}
+
 /// Writes the whole content of a blob. It may be called more than once (a broken upload starts again) and must write the
 /// same bytes each time.
 pub type Produce<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + Send + 'a;
@@ -130,9 +154,14 @@ pub trait Store: Send + Sync {
     /// The manifest under `reference`, a tag or a `sha256:` digest; none if there is no such manifest.
     fn manifest(&self, reference: &str) -> Result<Option<StoredManifest>, StoreError>;
 
+    /// The same without its content, which is cheaper where it travels.
+    fn head(&self, reference: &str) -> Result<Option<ManifestHead>, StoreError> {
+        Ok(self.manifest(reference)?.map(ManifestHead::from))
+    }
+
     /// The digest of the manifest under `reference`; none if there is no such manifest.
     fn digest(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
-        Ok(self.manifest(reference)?.map(|manifest| manifest.digest))
+        Ok(self.head(reference)?.map(|head| head.digest))
     }
 
     /// Stores `bytes` as a manifest under `tag`, which it moves if it exists. All blobs that it refers to must be stored.

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     inspect::{report::Report, source::InspectedImage},
     quote::Line,
+    target::Target,
     units, yaml,
 };
 
@@ -45,9 +46,12 @@ pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     let tasks = outcomes(&cluster, &run, &children);
     let mut reports = Vec::new();
     for name in stored.workspaces() {
-        let target = stored.target(name)?;
+        let target = stored.named_target(name)?;
         // What is not there yet, or not any more, is no failure of the description.
-        let report = InspectedImage::open(&target.to_string()).and_then(|image| Report::new(&image));
+        let report = stored.target(name).and_then(|target| {
+            let image = InspectedImage::open(&target.to_string())?;
+            Ok(Report::new(&image)?)
+        });
         reports.push((name, target, report));
     }
     let object = json!({
@@ -71,13 +75,13 @@ pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
         DescriptionForm::Name => format!("{}\n", output::name(&run)),
         DescriptionForm::Text | DescriptionForm::Wide => {
             let now = units::now();
-            let age = output::age(created(&run), &now);
-            let head =
-                format!("{} in namespace {}: {}, created {age} ago\n", args.run, cluster.namespace, stored::word(&run));
+            let (age, word) = (output::age(created(&run), &now), Line(stored::word(&run)));
+            let head = format!("{} in namespace {}: {word}, created {age} ago\n", args.run, cluster.namespace);
             out.write_all(head.as_bytes()).map_err(PluginError::Output)?;
             for task in &tasks {
                 if let Some(failure) = &task.failure {
-                    writeln!(out, "task {} failed: {}", task.name, Line(failure)).map_err(PluginError::Output)?;
+                    writeln!(out, "task {} failed: {}", Line(&task.name), Line(failure))
+                        .map_err(PluginError::Output)?;
                 }
             }
             writeln!(out).map_err(PluginError::Output)?;
@@ -86,10 +90,11 @@ pub fn describe(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
             let heads = heads.iter().take(if wide { 6 } else { 3 }).map(|&head| head.to_owned()).collect();
             let rows = tasks.iter().map(|task| row(task, wide, &now));
             output::table(&std::iter::once(heads).chain(rows).collect::<Vec<_>>(), out)?;
-            let described = |(name, target, report): &(&str, _, Result<Report, _>)| match report {
-                Ok(report) => format!("\nworkspace {name}:\n{report}"),
+            let described = |(name, target, report): &(&str, Target, Result<Report, PluginError>)| match report {
+                Ok(report) => format!("\nworkspace {}:\n{report}", Line(name)),
                 Err(problem) => {
-                    format!("\nworkspace {name}: {target}\n{}\n", Line(&crate::workspace::Error::to_string(problem)))
+                    let (target, problem) = (target.to_string(), problem.to_string());
+                    format!("\nworkspace {}: {}\n{}\n", Line(name), Line(&target), Line(&problem))
                 }
             };
             reports.iter().map(described).collect()

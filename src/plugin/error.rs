@@ -95,6 +95,16 @@ pub enum PluginError {
         /// Where it would be.
         place: String,
     },
+    /// A run names a place to which nobody goes whom the run alone sends there.
+    #[error("run {run:?} keeps its files in {}, {problem}", Line(place))]
+    Elsewhere {
+        /// Name of the run.
+        run: String,
+        /// The place.
+        place: String,
+        /// Why, and what to do: the end of the sentence.
+        problem: String,
+    },
     /// A workspace of a run has no target to look at.
     #[error(
         "run {run:?} has no image of workspace {workspace:?} at {}: no task has saved it, or it was pruned or has expired; tkn wrap describe {run} shows how it is",

@@ -74,7 +74,8 @@ fn rows(args: &Args, runs: &[Value], now: &str) -> Vec<Vec<String>> {
         let (workspaces, targets) = match StoredRun::new(run) {
             Ok(stored) => {
                 let names = stored.workspaces();
-                let targets = names.iter().filter_map(|name| stored.target(name).ok()).map(|target| target.to_string());
+                let targets =
+                    names.iter().filter_map(|name| stored.named_target(name).ok()).map(|target| target.to_string());
                 (names.join(","), targets.collect::<Vec<_>>().join(","))
             }
             Err(_) => ("-".to_owned(), "-".to_owned()),

@@ -7,7 +7,7 @@ use std::io::Write;
 use serde_json::Value;
 
 use super::PluginError;
-use crate::yaml;
+use crate::{quote::Line, yaml};
 
 /// Forms of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -52,14 +52,24 @@ pub enum TableForm {
     Name,
 }
 
-/// A table: columns as wide as they have to be, two blanks between them.
+/// Wider columns are no columns any more: a long name in one row must not fill the screen in all others.
+const WIDEST: usize = 120;
+
+/// A table: columns as wide as they have to be, two blanks between them. Names in it may be anybody's.
 pub fn table(rows: &[Vec<String>], out: &mut dyn Write) -> Result<(), PluginError> {
+    let quoted = |row: &Vec<String>| row.iter().map(|cell| Line(cell).to_string()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(quoted).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+            .min(WIDEST)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
         writeln!(out, "{}", line.trim_end()).map_err(PluginError::Output)?;
@@ -94,7 +104,7 @@ pub fn object(object: &Value, form: Form, out: &mut dyn Write) -> Result<(), Plu
 pub fn name(object: &Value) -> String {
     let metadata = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     let name = if metadata("name").is_empty() { metadata("generateName") } else { metadata("name") };
-    format!("pipelinerun.tekton.dev/{name}")
+    format!("pipelinerun.tekton.dev/{}", Line(name))
 }
 
 #[cfg(test)]
@@ -122,5 +132,10 @@ mod tests {
         let mut out = Vec::new();
         table(&rows, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "NAME  AGE\na     5m\n");
+        let rows = [vec!["\u{1b}[2J\n".to_owned(), "x".to_owned()], vec!["x".repeat(1000), "y".to_owned()]];
+        let mut out = Vec::new();
+        table(&rows, &mut out).unwrap();
+        let expected = format!("{:120}  x\n{}  y\n", "\\033[2J\\n", "x".repeat(1000));
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

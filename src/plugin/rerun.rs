@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     annotations,
+    quote::Line,
     rerun::{self, Rerun, RerunScope},
     tekton::fields::{field, items, text},
 };
@@ -66,7 +67,7 @@ pub fn rerun(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
     if !args.as_stored {
         check_pipeline(&cluster, &run)?;
     }
-    snapshots::check(&rerun.needs)?;
+    snapshots::check(&args.run, &rerun.needs)?;
     rerun.notes.iter().for_each(|note| tracing::warn!("{note}"));
     if args.dry_run {
         return output::object(&rerun.run, args.output.unwrap_or(Form::Yaml), out);
@@ -81,14 +82,15 @@ pub fn rerun(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
 /// What runs, in words.
 fn told(rerun: &Rerun) -> String {
     let pipeline = &rerun.run["spec"]["pipelineSpec"];
-    let names = |list: &str| items(pipeline, list).iter().map(|task| text(task, "name")).collect::<Vec<_>>().join(", ");
+    let name = |task: &Value| Line(text(task, "name")).to_string();
+    let names = |list: &str| items(pipeline, list).iter().map(name).collect::<Vec<_>>().join(", ");
     let mut told = format!("it runs {}", names("tasks"));
     if !names("finally").is_empty() {
         told = format!("{told}, then {}", names("finally"));
     }
     match rerun.left_out.len() {
         0 => told,
-        _ => format!("{told}; left out, as they succeeded: {}", rerun.left_out.join(", ")),
+        _ => format!("{told}; left out, as they succeeded: {}", Line(&rerun.left_out.join(", "))),
     }
 }
 

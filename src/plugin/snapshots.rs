@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::PluginError;
+use super::{PluginError, place};
 use crate::{digest::Digest, rerun::Need, step::StepConfig, store, target::Target, workspace::snapshot::load};
 
-/// Checks that all of `needs` exist, with every layer that they are made of.
-pub fn check(needs: &[Need]) -> Result<(), PluginError> {
+/// Checks that all of `needs`, which a rerun of `run` has, exist, with every layer that they are made of.
+pub fn check(run: &str, needs: &[Need]) -> Result<(), PluginError> {
     // One image is the base of all, and each layer is in many snapshots.
     let mut seen: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
     for Need { task, order, step } in needs {
         for workspace in &step.workspaces {
             let target = workspace.target.parse::<Target>()?;
+            place::check(run, &target)?;
             let store = store::open(&target)?;
             let place = target.with_tag(&StepConfig::tag(step.run_of(*order), *order, &workspace.name)).to_string();
             let (task, name) = (task.clone(), workspace.name.clone());

@@ -99,7 +99,7 @@ pub fn start(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
         return output::object(&wrapped, args.output.unwrap_or(Form::Yaml), out);
     }
     if let Some(first) = folders.first() {
-        let base = folder::save(&folders, &stored, &first.workspace, !args.no_ignore)?;
+        let base = folder::save(&folders, &stored, &first.workspace, !args.no_ignore, args.target.is_some())?;
         build::set_base(&mut run, &base);
     }
     let created = cluster.create(PIPELINE_RUN, &run, false)?;

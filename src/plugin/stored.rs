@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{
     PluginError,
     cluster::{CUSTOM_RUN, PIPELINE_RUN, TASK_RUN, UserCluster},
+    place,
 };
 use crate::{
     annotations::RERUN_OF,
@@ -74,8 +75,15 @@ impl<'a> StoredRun<'a> {
         names
     }
 
-    /// The image that has the last state of a workspace.
+    /// The image that has the last state of a workspace, if it may be asked for.
     pub fn target(&self, workspace: &str) -> Result<Target, PluginError> {
+        let target = self.named_target(workspace)?;
+        place::check(self.name(), &target)?;
+        Ok(target)
+    }
+
+    /// The same, wherever it is: to be shown.
+    pub fn named_target(&self, workspace: &str) -> Result<Target, PluginError> {
         let (_, found) = self.find(workspace, |_| true).ok_or_else(|| self.no_workspace(workspace))?;
         Ok(self.identity.resolved(&found.target).parse()?)
     }

@@ -6,7 +6,7 @@ mod kind;
 use std::collections::BTreeSet;
 
 use self::kind::AttachedManifest;
-use super::Doomed;
+use super::{Doomed, named::NamedImages};
 use crate::{
     digest::Digest,
     quote::Line,
@@ -16,6 +16,9 @@ use crate::{
 
 /// Ends of the tags that cosign gives (sigstore/cosign, "pkg/oci/remote"), and that of the Referrers Tag Schema.
 const ENDS: [&str; 4] = ["", ".sig", ".att", ".sbom"];
+
+/// So much may be attached to one image; each is looked up.
+const ATTACHED: usize = 250;
 
 /// A manifest that belongs to an image.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +57,9 @@ pub fn settle(
             continue;
         }
         for tag in &found.unknown {
-            tracing::warn!("{tag} is no signature, attestation or bill of materials of a known kind, and stays");
+            tracing::warn!(
+                "{tag} is no signature, attestation or bill of materials of the image, as far as is known, and stays"
+            );
         }
         image.attached = found.attached;
         settled.push(image);
@@ -70,7 +75,13 @@ pub fn subject(tag: &str) -> Option<Digest> {
     format!("sha256:{hex}").parse().ok()
 }
 
-/// Registries delete a digest with all its tags: what has one that is not of an attachment that goes too is left.
+/// The tag of the list of what is attached to an image (OCI distribution-spec, "Referrers Tag Schema").
+fn list_of(image: &Digest) -> String {
+    format!("sha256-{}", image.hex())
+}
+
+/// Registries delete a digest with all its tags: what has one that is not of an attachment that goes too is left, and what an
+/// index consists of.
 fn spare_what_is_named(
     store: &dyn Store,
     tags: Option<&BTreeSet<String>>,
@@ -79,11 +90,11 @@ fn spare_what_is_named(
     if settled.iter().all(|image| image.attached.is_empty()) {
         return Ok(());
     }
-    let own: BTreeSet<&String> =
-        settled.iter().flat_map(|image| &image.attached).filter_map(|a| a.tag.as_ref()).collect();
-    let others: Vec<&String> = tags.into_iter().flatten().filter(|tag| !own.contains(tag)).collect();
-    let named = threads::for_each(&others, |_, tag| Ok::<_, Error>(store.digest(tag)?))?;
-    let named: BTreeSet<Digest> = named.into_iter().flatten().collect();
+    let own = settled.iter().flat_map(|image| &image.attached).filter_map(|a| a.tag.clone());
+    // What the list of what belongs to such an image names goes with the image, if it says that it belongs to it.
+    let own: BTreeSet<String> = own.chain(settled.iter().map(|image| list_of(&image.digest))).collect();
+    let others: Vec<&String> = tags.into_iter().flatten().filter(|tag| !own.contains(*tag)).collect();
+    let named = NamedImages::by(store, &others)?;
     for image in settled {
         image.attached.retain(|Attachment { tag, digest }| {
             let stays = named.contains(digest);
@@ -103,7 +114,7 @@ impl FoundBeside {
         let mut found = Self { is_incomplete: listed.is_none(), ..Self::default() };
         let mut referrers: BTreeSet<Digest> = listed.into_iter().flatten().collect();
         for end in ENDS {
-            let tag = format!("sha256-{}{end}", image.hex());
+            let tag = format!("{}{end}", list_of(image));
             if tags.is_some_and(|tags| !tags.contains(&tag)) {
                 continue;
             }
@@ -112,16 +123,21 @@ impl FoundBeside {
             let is_attached = match parsed.members() {
                 Some(members) if end.is_empty() => {
                     referrers.extend(members.iter().flatten());
-                    all_belong(store, &members, image)?
+                    found.is_incomplete |= members.len() > ATTACHED;
+                    !found.is_incomplete && all_belong(store, &members, image)?
                 }
                 Some(_) => false,
-                None => !end.is_empty() && parsed.is_of_a_known_kind(),
+                None => !end.is_empty() && parsed.is_of_a_known_kind() && !parsed.belongs_to_another(image),
             };
             if is_attached || parsed.belongs_to(image) {
                 found.attached.push(Attachment { tag: Some(tag), digest: manifest.digest });
             } else {
                 found.unknown.push(tag);
             }
+        }
+        found.is_incomplete |= referrers.len() > ATTACHED;
+        if found.is_incomplete {
+            return Ok(found);
         }
         for digest in referrers {
             // A list may name anything: only what says itself that it belongs to the image does.

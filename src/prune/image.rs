@@ -16,6 +16,12 @@ use crate::{
     },
 };
 
+/// An image names no more images than this one that it replaced: each is looked up.
+const REPLACED: usize = 1000;
+
+/// No run and no workspace has a longer name. What is read is held for all images of a repository.
+const NAME: usize = 1024;
+
 /// An image of a run, as its annotations describe it.
 #[derive(Clone, Debug)]
 pub struct RunImage {
@@ -40,15 +46,16 @@ impl RunImage {
     pub fn parse(manifest: &StoredManifest) -> Option<Self> {
         let image: image::Manifest = serde_json::from_slice(&manifest.bytes).ok()?;
         let annotation = |name: &str| image.annotations.get(name).cloned();
+        let name = |of: &str| annotation(of).filter(|name| name.len() <= NAME);
         let replaces = annotation(REPLACES).unwrap_or_default();
         Some(Self {
             digest: manifest.digest,
-            run: annotation(RUN),
-            workspace: annotation(WORKSPACE),
+            run: name(RUN),
+            workspace: name(WORKSPACE),
             created: annotation(CREATED).and_then(|text| text.parse().ok()),
             expires: annotation(EXPIRES).and_then(|text| units::parse_duration(&text).ok()?.try_into().ok()),
             keeps_all: annotation(KEEP).is_some_and(|keep| keep == "all"),
-            replaces: replaces.split(',').filter_map(|digest| digest.parse().ok()).collect(),
+            replaces: replaces.split(',').take(REPLACED).filter_map(|digest| digest.parse().ok()).collect(),
         })
     }
 

@@ -5,23 +5,23 @@ use std::collections::HashSet;
 use super::{
     Doomed,
     image::{self, RunImage},
+    named::NamedImages,
 };
 use crate::{digest::Digest, step::StepConfig, store::Store, workspace::Error};
 
-/// Longer chains are followed by the next call.
-const MAX_IMAGES: usize = 100_000;
+/// So many images are looked up, whether they exist or not. Longer chains are followed by the next call.
+const MAX_LOOKED_UP: usize = 100_000;
 
 /// The images behind `heads`, without those that are `named` by a tag, that `is_selected`, the oldest first: if the deletion is interrupted, those that are left are
 /// still found. For the same reason an image stays whose own predecessors stay.
 pub fn behind(
     store: &dyn Store,
     heads: impl IntoIterator<Item = Digest>,
-    named: &HashSet<Digest>,
+    named: &NamedImages,
     is_selected: impl Fn(&RunImage) -> bool,
 ) -> Result<Vec<Doomed>, Error> {
-    let mut chain = newest_first(store, heads, named)?;
+    let (mut chain, mut staying) = newest_first(store, heads, named)?;
     chain.reverse();
-    let mut staying = HashSet::new();
     let mut doomed = Vec::new();
     for image in chain {
         if is_selected(&image) && !image.replaces.iter().any(|digest| staying.contains(digest)) {
@@ -33,18 +33,17 @@ pub fn behind(
     Ok(doomed)
 }
 
-/// Follows the chains until images that do not exist any more, have a name, or are not ours.
+/// Follows the chains until images that do not exist any more, have a name, or are not ours; and what was not looked up.
 fn newest_first(
     store: &dyn Store,
     heads: impl IntoIterator<Item = Digest>,
-    named: &HashSet<Digest>,
-) -> Result<Vec<RunImage>, Error> {
+    named: &NamedImages,
+) -> Result<(Vec<RunImage>, HashSet<Digest>), Error> {
     let mut pending: Vec<Digest> = heads.into_iter().collect();
     let (mut seen, mut images) = (HashSet::new(), Vec::new());
-    while let Some(digest) = pending.pop() {
-        if images.len() >= MAX_IMAGES {
-            break;
-        }
+    while seen.len() < MAX_LOOKED_UP
+        && let Some(digest) = pending.pop()
+    {
         if named.contains(&digest) || !seen.insert(digest) {
             continue;
         }
@@ -53,7 +52,7 @@ fn newest_first(
             images.push(image);
         }
     }
-    Ok(images)
+    Ok((images, pending.into_iter().collect()))
 }
 
 /// The image with this digest, if it exists and says itself that it is a target, or a snapshot whose tag names another one.

@@ -1,7 +1,7 @@
 //! What many runs left in a repository, found from its tags.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use super::{
     Doomed, attached,
     image::{self, RunImage},
+    named::NamedImages,
     replaced,
 };
 use crate::{
-    digest::Digest,
     step::is_cache_tag,
-    store::Store,
+    store::{ManifestHead, Store},
     workspace::{Error, threads},
 };
 
@@ -60,8 +60,7 @@ pub fn left_in(
     selection: &RunSelection,
     all: bool,
 ) -> Result<Vec<Doomed>, Error> {
-    let mut named = HashSet::new();
-    let (of_tasks, others) = read(store, tags, &mut named)?;
+    let (of_tasks, others, named) = read(store, tags)?;
     let last = last_images(&of_tasks);
     let is_selected = |image: &RunImage| {
         let last = image.run.as_deref().and_then(|uid| last.get(uid).copied().flatten());
@@ -87,31 +86,31 @@ pub fn left_in(
     // First, as the tagged images say where they are.
     doomed.splice(..0, replaced::behind(store, heads, &named, is_old)?);
     if all || matches!(selection, RunSelection::Expired(_)) {
-        doomed.extend(targets(store, &others, selection)?);
+        doomed.extend(targets(store, &others, &named, selection)?);
     }
     Ok(doomed)
 }
 
-/// Images of tasks, and all others; the digests of these are `named`.
-fn read(
-    store: &dyn Store,
-    tags: &BTreeSet<String>,
-    named: &mut HashSet<Digest>,
-) -> Result<(Vec<Tagged>, Vec<Tagged>), Error> {
+/// Images of tasks, and all others; and what tags of others name.
+fn read(store: &dyn Store, tags: &BTreeSet<String>) -> Result<(Vec<Tagged>, Vec<Tagged>, NamedImages), Error> {
     let tags: Vec<String> = tags.iter().cloned().collect();
-    let manifests = threads::for_each(&tags, |_, tag| Ok::<_, Error>(store.manifest(tag)?))?;
-    let (mut of_tasks, mut others) = (Vec::new(), Vec::new());
-    for (tag, manifest) in tags.into_iter().zip(manifests) {
-        let Some(manifest) = manifest else { continue };
-        match RunImage::parse(&manifest) {
+    // Of the manifests themselves none is held: they may be large, and many.
+    let found = threads::for_each(&tags, |_, tag| {
+        let manifest = store.manifest(tag)?;
+        Ok::<_, Error>(manifest.map(|manifest| (RunImage::parse(&manifest), ManifestHead::from(manifest))))
+    })?;
+    let (mut of_tasks, mut others, mut heads) = (Vec::new(), Vec::new(), Vec::new());
+    for (tag, found) in tags.into_iter().zip(found) {
+        let Some((image, head)) = found else { continue };
+        match image {
             Some(image) if image.is_of_task(&tag) => of_tasks.push(Tagged { tag, image }),
             image => {
-                named.insert(manifest.digest);
+                heads.push(head);
                 others.extend(image.map(|image| Tagged { tag, image }));
             }
         }
     }
-    Ok((of_tasks, others))
+    Ok((of_tasks, others, NamedImages::by_heads(store, heads)?))
 }
 
 /// When the last image of each run was made; none if one of its images does not say.
@@ -126,7 +125,12 @@ fn last_images(of_tasks: &[Tagged]) -> HashMap<&str, Option<Timestamp>> {
 }
 
 /// Targets that are selected themselves and have one tag only. Caches are no targets, but have times of their own too.
-fn targets(store: &dyn Store, others: &[Tagged], selection: &RunSelection) -> Result<Vec<Doomed>, Error> {
+fn targets(
+    store: &dyn Store,
+    others: &[Tagged],
+    named: &NamedImages,
+    selection: &RunSelection,
+) -> Result<Vec<Doomed>, Error> {
     let mut doomed = Vec::new();
     for Tagged { tag, image } in others {
         let is_cache = is_cache_tag(tag);
@@ -134,7 +138,7 @@ fn targets(store: &dyn Store, others: &[Tagged], selection: &RunSelection) -> Re
         if image.run.is_none() || is_other || !selection.selects(image, image.created) {
             continue;
         }
-        if others.iter().any(|other| other.tag != *tag && other.image.digest == image.digest) {
+        if named.has_another(&image.digest) {
             tracing::warn!("{tag} ({}) has another tag and stays", image.digest);
             continue;
         }

@@ -1,13 +1,13 @@
 //! What one run left, found from its target.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
-use super::{Doomed, image::RunImage, replaced};
+use super::{Doomed, image::RunImage, named::NamedImages, replaced};
 use crate::{
     digest::Digest,
     quote::Line,
     step::StepConfig,
-    store::Store,
+    store::{ManifestHead, Store},
     target::Target,
     workspace::{
         Error,
@@ -37,7 +37,15 @@ pub fn left_by(
     all: bool,
 ) -> Result<Vec<Doomed>, Error> {
     let run = read(store, target)?;
-    let named = named(store, &run, tags)?;
+    let mut named = named(store, target, &run, tags)?;
+    // Whoever names it by its digest means it with its tag.
+    let is_by_digest = target.reference().parse::<Digest>().is_ok();
+    let digest = &run.target.digest;
+    let is_shared =
+        named.as_ref().is_some_and(|named| named.has_another(digest) || (!is_by_digest && named.contains(digest)));
+    if let Some(named) = &mut named {
+        named.insert(run.target.digest);
+    }
     let mut heads = run.target.replaces.clone();
     let mut doomed = Vec::new();
     for Writer { manifest, order, .. } in &run.writers {
@@ -72,7 +80,9 @@ pub fn left_by(
         // First, as the tagged images say where they are.
         doomed.splice(..0, replaced::behind(store, heads, named, |_| true)?);
     }
-    if all {
+    if all && is_shared {
+        tracing::warn!("{} ({}) has another tag and stays", Line(&target.to_string()), run.target.digest);
+    } else if all {
         doomed.push(Doomed::tagged(target.reference(), run.target.digest));
     }
     Ok(doomed)
@@ -118,24 +128,25 @@ fn snapshot(
     Ok(store.manifest(tag)?.as_ref().and_then(RunImage::parse))
 }
 
-/// Digests under tags other than those of tasks; none if the tags are not known. The UID is what the target says, so a tag
-/// that begins with it is one of a task only if its image says so too.
+/// What tags name other than those of tasks and that of the target; none if the tags are not known. The UID is what the target
+/// says, so a tag that begins with it is one of a task only if its image says so too.
 fn named(
     store: &dyn Store,
+    target: &Target,
     run: &TargetRun,
     tags: Option<&BTreeSet<String>>,
-) -> Result<Option<HashSet<Digest>>, Error> {
+) -> Result<Option<NamedImages>, Error> {
     let Some(tags) = tags else { return Ok(None) };
-    let prefix = format!("{}.", run.uid);
-    let others: Vec<&String> = tags.iter().filter(|tag| !StepConfig::is_task_tag(tag)).collect();
-    let digests = threads::for_each(&others, |_, tag| {
+    let (prefix, own) = (format!("{}.", run.uid), target.reference());
+    let others: Vec<&String> = tags.iter().filter(|tag| !StepConfig::is_task_tag(tag) && **tag != own).collect();
+    let heads = threads::for_each(&others, |_, tag| {
         if !tag.starts_with(&prefix) {
-            return Ok(store.digest(tag)?);
+            return Ok(store.head(tag)?);
         }
         let manifest = store.manifest(tag)?;
         let image = manifest.as_ref().and_then(RunImage::parse);
         let is_of_task = image.is_some_and(|image| image.is_of_task(tag));
-        Ok::<_, Error>(manifest.filter(|_| !is_of_task).map(|manifest| manifest.digest))
+        Ok::<_, Error>(manifest.filter(|_| !is_of_task).map(ManifestHead::from))
     })?;
-    Ok(Some(digests.into_iter().flatten().collect()))
+    NamedImages::by_heads(store, heads.into_iter().flatten()).map(Some)
 }

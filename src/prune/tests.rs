@@ -218,6 +218,32 @@ fn what_is_of_use_without_the_image_stays() {
     }
 }
 
+/// Nor does what says itself that it belongs to another image, or what an index has as a part.
+#[test]
+fn what_is_attached_to_something_else_stays() {
+    let run = played();
+    let store = run.store();
+    let snapshot = store.digest("run.0.ws").unwrap().unwrap();
+    let release = put(&*store, "v1", "application/vnd.oci.image.layer.v1.tar+gzip", None);
+    let tag = format!("sha256-{}.att", snapshot.hex());
+    let of_another = put(&*store, &tag, SIGNATURE, Some(release));
+    assert_eq!(attached_to(&*store, snapshot), [], "{of_another}");
+    let of_an_index = put(&*store, &tag, "application/vnd.in-toto+json", None);
+    put_index(&*store, "v2", &[release, of_an_index]);
+    assert_eq!(attached_to(&*store, snapshot), []);
+}
+
+/// Each of them is a request, or two.
+#[test]
+fn an_image_with_a_long_list_of_what_is_attached_stays() {
+    let run = played();
+    let store = run.store();
+    let snapshot = store.digest("run.0.ws").unwrap().unwrap();
+    let many: Vec<Digest> = (0..1000_u32).map(|i| Digest::of(&i.to_le_bytes())).collect();
+    put_index(&*store, &format!("sha256-{}", snapshot.hex()), &many);
+    assert!(!tags(&left_in(&*store, &later(), true)).contains(&"run.0.ws"));
+}
+
 fn image_under(store: &dyn Store, tag: &str) {
     put(store, tag, "application/vnd.oci.image.layer.v1.tar", None);
 }

@@ -206,6 +206,34 @@ fn values_stand_for_what_is_left_out() {
     assert_eq!(rerun.run.get("status"), None);
 }
 
+/// What tasks left of the first run becomes no variable of the second.
+#[test]
+fn no_variable_is_put_together_from_results() {
+    for (script, one, two, is_fine) in [
+        ("echo $(tasks.a.results.one)$(tasks.a.results.two)", "x", "y", true),
+        ("echo $(tasks.a.results.one) $(params.greeting)", "$", "(params.greeting)", true),
+        ("echo $(tasks.a.results.one)", "$(params.greeting)", "", false),
+        ("echo $(tasks.a.results.one)$(tasks.a.results.two)", "$(params.gree", "ting)", false),
+        ("echo $(tasks.a.results.one)(params.greeting)", "$", "", false),
+    ] {
+        let steps = json!({"workspaces": [{"name": "w"}], "steps": [{"name": "s", "image": "i", "script": script}]});
+        let spec = pipeline(vec![task("a", &[], json!({})), task("b", &["a"], json!({"taskSpec": steps}))]);
+        let run = wrapped(spec, TARGET);
+        let end = End(vec![]).task("a", true, json!({"one": one, "two": two})).task("b", false, json!({}));
+        let planned = plan(&end.of(&run, json!([])), &end.0, &RerunScope::Failed, &[]);
+        match planned {
+            Ok(_) => assert!(is_fine, "{script}: {one}, {two}"),
+            Err(refusal) => {
+                let refusal = refusal.to_string();
+                assert!(
+                    !is_fine && refusal.contains("has $(params.greeting) in it, which Tekton would replace"),
+                    "{refusal}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn snapshots_of_earlier_runs() {
     let chain = |name, after: &[&str]| task(name, after, json!({}));

@@ -1,6 +1,6 @@
 //! What stands for the variables of tasks that don't run again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -158,7 +158,7 @@ impl<'a> KnownValues<'a> {
     }
 
     fn text(&self, text: &str, missing: &mut Option<Missing>) -> Option<String> {
-        substitute(text, |reference| {
+        let filled = substitute(text, |reference| {
             let found = self.find(reference)?.and_then(|value| match value {
                 Value::String(text) => Ok(text),
                 // Tekton does not put arrays and objects into strings.
@@ -174,7 +174,17 @@ impl<'a> KnownValues<'a> {
                     None
                 }
             }
-        })
+        })?;
+        // Two values, or a value and what stands around it, may make a variable that nobody wrote.
+        let old: HashSet<&str> = references(text).collect();
+        let new = references(&filled).find(|new| is_variable(new) && !old.contains(new));
+        if let Some(variable) = new {
+            let filled = references(text).find(|reference| self.find(reference).is_some()).unwrap_or_default();
+            let (task, result) = filled.trim_start_matches("tasks.").split_once('.').unwrap_or_default();
+            let (task, result) = (task.to_owned(), name_of(result).to_owned());
+            missing.get_or_insert(Missing::Variable { task, result, variable: variable.to_owned() });
+        }
+        Some(filled)
     }
 }
 
@@ -223,15 +233,16 @@ fn name_of(rest: &str) -> &str {
     rest.strip_prefix("results.").unwrap_or(rest)
 }
 
+/// Whether Tekton would replace it.
+fn is_variable(reference: &str) -> bool {
+    VARIABLES.contains(&reference.split(['.', '[']).next().unwrap_or_default())
+}
+
 /// A variable in a value that Tekton would replace.
 fn variable_in(value: &Value) -> Option<String> {
     let mut found = None;
     texts(value, &mut |text| {
-        let known = |reference: &&str| {
-            let end = reference.find(['.', '[']).unwrap_or(reference.len());
-            VARIABLES.contains(&&reference[..end])
-        };
-        if let Some(variable) = references(text).find(known) {
+        if let Some(variable) = references(text).find(|reference| is_variable(reference)) {
             found.get_or_insert_with(|| variable.to_owned());
         }
     });

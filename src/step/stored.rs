@@ -45,7 +45,12 @@ pub fn is_injected(step: &Value) -> bool {
 pub fn injected(task: &Value) -> Result<Vec<Injected>, InvalidStepConfig> {
     let steps = field(task, "taskSpec").map_or(&[][..], |spec| items(spec, "steps"));
     let told = steps.iter().filter(|step| is_injected(step)).filter_map(|step| {
-        let variable = items(step, "env").iter().find(|variable| text(variable, "name") == ENV)?;
+        let mut variables = items(step, "env").iter().filter(|variable| text(variable, "name") == ENV);
+        let variable = variables.next()?;
+        // Kubelets hand both on: which one a step gets is up to the container runtime.
+        if variables.next().is_some() {
+            return Some(Err(InvalidStepConfig::Several));
+        }
         let saves = items(step, "args").iter().any(|verb| verb == "save");
         let config = serde_json::from_str(text(variable, "value"));
         Some(config.map(|config| Injected { saves, config }).map_err(InvalidStepConfig::Json))
@@ -93,6 +98,9 @@ mod tests {
         assert_eq!(found[1].config.run, "$(context.pipelineRun.uid)");
         let told_nonsense = |program: &str| json!({"taskSpec": {"steps": [{"command": [program], "env": [{"name": ENV, "value": "{"}]}]}});
         assert!(injected(&told_nonsense(PROGRAM)).is_err());
+        let variable = json!({"name": ENV, "value": config});
+        let twice = json!({"taskSpec": {"steps": [{"command": [PROGRAM], "env": [variable, variable]}]}});
+        assert!(matches!(injected(&twice), Err(InvalidStepConfig::Several)), "which one counts is not said");
         assert_eq!(injected(&told_nonsense("sh")).unwrap(), []);
         assert_eq!(injected(&json!({"taskRef": {"name": "t"}})).unwrap(), []);
 

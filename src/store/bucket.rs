@@ -2,6 +2,7 @@
 //! went wrong.
 
 use std::{
+    collections::HashSet,
     io,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,7 +14,7 @@ use ureq::Body;
 use super::{
     StoreError, StoreOptions,
     cloud::{Environment, Fetch, Obtained, Problem},
-    layout::{ObjectAction, Opened},
+    layout::{ListedObject, ObjectAction, Opened},
     net::{
         self,
         fault::Fault,
@@ -23,6 +24,12 @@ use super::{
     },
 };
 use crate::target::Bucket;
+
+/// So many bytes of a list are held: more than a million objects.
+const LISTED: usize = 512 << 20;
+
+/// So many pages of a list may have nothing in them, one after the other (Google Cloud Storage, "Objects: list").
+const EMPTY_PAGES: u32 = 100;
 
 /// How much of an answer is read to learn what it says.
 pub const REFUSAL_SIZE: u64 = 1 << 16;
@@ -212,6 +219,40 @@ impl Asked<'_> {
 
     fn problem(&self, verb: &str, said: &Said, advice: &str) -> String {
         format!("{} {verb} {} ({}); {advice}", self.server, self.action.gerund(), said.text)
+    }
+}
+
+/// All pages of the list of what begins with `prefix`; `page` reads the one of a token. What lies elsewhere is none of it. A server
+/// could list without an end.
+pub fn all_pages(
+    session: &impl BucketSession,
+    prefix: &str,
+    page: impl Fn(Option<&str>) -> Result<(Vec<ListedObject>, Option<String>), Failure>,
+) -> Result<Vec<ListedObject>, StoreError> {
+    let wrong = |what: &str| Err(session.unexpected(prefix, what).into_error());
+    let (mut all, mut token, mut beginnings, mut empty, mut room) = (Vec::new(), None, HashSet::new(), 0_u32, LISTED);
+    loop {
+        let (entries, next) = session.backoff().run(|| page(token.as_deref()))?;
+        match entries.first() {
+            None => empty = empty.saturating_add(1),
+            Some(first) if !beginnings.insert(first.key.clone()) => return wrong("a list that begins again and again"),
+            Some(_) => empty = 0,
+        }
+        if empty > EMPTY_PAGES {
+            return wrong("a list of nothing, without an end");
+        }
+        let size = |entry: &ListedObject| {
+            size_of::<ListedObject>().saturating_add(entry.key.len()).saturating_add(entry.version.len())
+        };
+        room = entries.iter().map(size).fold(room, usize::saturating_sub);
+        if room == 0 {
+            return wrong("a list that is too long: delete what is not needed, or take another prefix for it");
+        }
+        all.extend(entries.into_iter().filter(|entry| entry.key.starts_with(prefix)));
+        if next.is_none() {
+            return Ok(all);
+        }
+        token = next;
     }
 }
 

@@ -22,7 +22,7 @@ use self::{
 };
 use super::{
     StoreError, StoreOptions,
-    bucket::{BucketSession, byte_range, time},
+    bucket::{BucketSession, all_pages, byte_range, time},
     cloud::aws::encode,
     layout::{FoundObject, ListedObject, ObjectAction, Objects, Opened},
     net::{
@@ -70,6 +70,9 @@ struct Rewritten {
     rewrite_token: Option<String>,
 }
 
+/// So many requests make a copy: each of them may copy for half a minute.
+const REWRITES: usize = 200;
+
 /// An answer is read up to this size: a list of 1000 objects.
 const ANSWER_SIZE: u64 = 8 << 20;
 
@@ -113,7 +116,7 @@ impl GcsObjects {
             encode(&self.session.key(to), false)
         );
         let mut token = String::new();
-        loop {
+        for _ in 0..REWRITES {
             let url = self.session.url(&format!("{path}{token}"))?;
             let answer = match self.session.call(&GcsCall { body: Some(b""), ..GcsCall::of(&Method::POST, to, url) })? {
                 Ok(answer) => answer,
@@ -126,6 +129,7 @@ impl GcsObjects {
                 None => return Err(self.session.unexpected(to, "it neither copied nor said how to go on")),
             }
         }
+        Err(Failure::Final(self.session.unexpected(to, "a copy without an end").into_error()))
     }
 
     fn copy_own(&self, from: &str, to: &str) -> Result<bool, StoreError> {
@@ -204,15 +208,10 @@ impl Objects for GcsObjects {
             let key = item.name.strip_prefix(&folder)?.to_owned();
             Some(ListedObject { key, modified: item.time_created.as_deref().and_then(time), version: item.generation })
         };
-        let (mut entries, mut token) = (Vec::new(), None);
-        loop {
-            let page = self.session.backoff().run(|| self.list_page(prefix, token.as_deref()))?;
-            entries.extend(page.items.into_iter().filter_map(entry));
-            token = page.next_page_token.filter(|token| !token.is_empty());
-            if token.is_none() {
-                return Ok(entries);
-            }
-        }
+        all_pages(&self.session, prefix, |token| {
+            let ObjectsPage { items, next_page_token } = self.list_page(prefix, token)?;
+            Ok((items.into_iter().filter_map(entry).collect(), next_page_token.filter(|token| !token.is_empty())))
+        })
     }
 
     fn copy(&self, from: &str, to: &str, _size: u64) -> Result<bool, StoreError> {

@@ -39,6 +39,9 @@ const SMALL: usize = 8 << 20;
 /// An object with a manifest in it is not larger.
 const TAG_SIZE: u64 = 32 << 20;
 
+/// Hexadecimal digits of the name of what lies in `tmp/`.
+const TEMPORARY_DIGITS: usize = 32;
+
 /// See the module.
 pub struct Layout<O> {
     objects: Arc<O>,

@@ -44,7 +44,7 @@ use self::{
     session::{Session, SessionOptions},
 };
 use super::{
-    Blob, Produce, Store, StoreError, StoreOptions, StoredManifest,
+    Blob, ManifestHead, Produce, Store, StoreError, StoreOptions, StoredManifest,
     net::{http::HttpClient, origin::PlainHosts, resume::Resuming},
     verify::VerifyReader,
 };
@@ -82,8 +82,8 @@ impl Store for RegistryStore {
         self.session.manifest(reference)
     }
 
-    fn digest(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
-        self.session.manifest_digest(reference)
+    fn head(&self, reference: &str) -> Result<Option<ManifestHead>, StoreError> {
+        self.session.manifest_head(reference)
     }
 
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, StoreError> {

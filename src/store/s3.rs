@@ -24,7 +24,7 @@ use self::{
 };
 use super::{
     StoreError, StoreOptions,
-    bucket::{BucketSession, byte_range, time},
+    bucket::{BucketSession, all_pages, byte_range, time},
     cloud::aws::encode,
     layout::{FoundObject, ListedObject, ObjectAction, Objects, Opened},
     net::{
@@ -233,15 +233,7 @@ impl Objects for S3Objects {
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
-        let (mut entries, mut token) = (Vec::new(), None);
-        loop {
-            let (page, next) = self.session.backoff().run(|| self.list_page(prefix, token.as_deref()))?;
-            entries.extend(page);
-            token = next;
-            if token.is_none() {
-                return Ok(entries);
-            }
-        }
+        all_pages(&self.session, prefix, |token| self.list_page(prefix, token))
     }
 
     fn copy(&self, from: &str, to: &str, size: u64) -> Result<bool, StoreError> {

@@ -27,6 +27,9 @@ pub struct RegistrySettings {
     /// Hosts of token servers that may get passwords although the registry is on another site; comma-separated
     #[arg(long, global = true, value_name = "HOST", env = "TEKTON_WRAP_TOKEN_HOSTS", value_delimiter = ',', value_parser = host)]
     pub token_hosts: Vec<String>,
+    /// Machines (host[:port]) that tkn wrap may run rsync with, although only a run names them; comma-separated
+    #[arg(long, global = true, value_name = "HOST", env = "TEKTON_WRAP_RSYNC_HOSTS", value_delimiter = ',', value_parser = host)]
+    pub rsync_hosts: Vec<String>,
     /// A folder with a mounted Secret, whose credentials are tried first: of registries (.dockerconfigjson, .dockercfg or
     /// config.json) or of a cloud (docs/stores.md)
     #[arg(long, global = true, value_name = "DIR", env = "TEKTON_WRAP_REGISTRY_SECRET")]

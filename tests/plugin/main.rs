@@ -4,6 +4,7 @@
 mod files;
 mod forms;
 mod frame;
+mod hostile;
 mod report;
 mod rerun;
 mod stand;

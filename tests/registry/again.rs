@@ -13,7 +13,7 @@ fn save(folder: &Path, image: &str) -> String {
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("file"), content(1, 300_000)).unwrap();
     let workspace = json!({"name": "ws", "path": dir, "target": image});
-    let step = json!({"run": "uid", "task": "t", "order": 0, "workspaces": [workspace]}).to_string();
+    let step = json!({"run": uid(image), "task": "t", "order": 0, "workspaces": [workspace]}).to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tekton-wrap"));
     let output = command.arg("save").env("TEKTON_WRAP_STEP", step).output().unwrap();
     let printed = String::from_utf8(output.stderr).unwrap();
@@ -69,7 +69,8 @@ fn a_blob_that_the_registry_lost_is_stored_again() {
     let image = format!("{}/{}:done", faults.address, repository());
     let unknown = br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
     // As often as a manifest is tried.
-    faults.on("PUT", "/manifests/uid.0.ws", 4, Fault::Answer("404 Not Found", Vec::new(), unknown.to_vec()));
+    let snapshot = format!("/manifests/{}.0.ws", uid(&image));
+    faults.on("PUT", &snapshot, 4, Fault::Answer("404 Not Found", Vec::new(), unknown.to_vec()));
     let printed = save(folder.path(), &image);
     assert!(printed.contains("storing the workspaces again"), "{printed}");
     assert_eq!(faults.seen("PATCH", "/blobs/uploads/").len(), 2, "the layer, twice");

@@ -10,45 +10,45 @@ use super::*;
 use support::faults::Faults;
 
 /// A registry, a repository in it, and folders.
-struct Place {
-    folder: tempfile::TempDir,
+pub struct Place {
+    pub folder: tempfile::TempDir,
     /// Without a tag.
-    repository: String,
+    pub repository: String,
 }
 
 /// How the program ended.
-struct Ended {
-    succeeded: bool,
-    stdout: String,
-    stderr: String,
+pub struct Ended {
+    pub succeeded: bool,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let repository = format!("{}/{}", REGISTRY.address, repository());
         Self { folder: tempfile::tempdir().unwrap(), repository }
     }
 
-    fn image(&self, tag: &str) -> String {
+    pub fn image(&self, tag: &str) -> String {
         format!("{}:{tag}", self.repository)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A directory with one file of this name.
-    fn tree(&self, name: &str) -> String {
+    pub fn tree(&self, name: &str) -> String {
         fs::create_dir_all(self.path(name)).unwrap();
         fs::write(self.path(name).join(name), name).unwrap();
         self.path(name).display().to_string()
     }
 
-    fn program(&self, args: &[&str]) -> Ended {
+    pub fn program(&self, args: &[&str]) -> Ended {
         self.program_with(args, &[])
     }
 
-    fn program_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ended {
+    pub fn program_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ended {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tekton-wrap"));
         command.args(args).env_remove("RUST_LOG").env("DOCKER_CONFIG", self.path("docker")).envs(env.iter().copied());
         let output = command.output().unwrap();
@@ -62,7 +62,7 @@ impl Place {
         let step = self.step("one", 0, &dir, base, json!([]));
         let ended = self.program_with(&["save"], &[("TEKTON_WRAP_STEP", &step)]);
         assert!(ended.succeeded, "{}", ended.stderr);
-        self.image("uid.0.ws")
+        self.image(&format!("{}.0.ws", uid(&self.repository)))
     }
 
     /// Restores as the injected step of the second task does it.
@@ -78,7 +78,7 @@ impl Place {
         if let Some(base) = base {
             workspace["base"] = base.into();
         }
-        json!({"run": "uid", "task": task, "order": order, "workspaces": [workspace]}).to_string()
+        json!({"run": uid(&self.repository), "task": task, "order": order, "workspaces": [workspace]}).to_string()
     }
 
     /// What is in a directory.
@@ -89,7 +89,7 @@ impl Place {
 }
 
 /// Replaces an image, as whoever may push to its repository can: `change` gets its manifest and its config.
-fn forge(image: &str, to: &str, change: impl FnOnce(&mut Value, &mut Value)) -> Digest {
+pub fn forge(image: &str, to: &str, change: impl FnOnce(&mut Value, &mut Value)) -> Digest {
     let (from, to) = (image.parse::<Target>().unwrap(), to.parse::<Target>().unwrap());
     let store = store::open_with(&from, &options()).unwrap();
     let found = store.manifest(&from.reference()).unwrap().unwrap();
@@ -389,4 +389,49 @@ fn the_chain_behind_an_image_is_checked_digest_by_digest() {
         "{}",
         ended.stdout
     );
+}
+
+/// Whoever may push could have a restore hold gigabytes of what only claims to be a cache, and end for it; but none is ever why a
+/// task fails.
+#[test]
+fn caches_that_are_too_large_to_look_at() {
+    for what in ["tables", "manifests"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        ["tree", "ws"].iter().for_each(|name| fs::create_dir(path(name)).unwrap());
+        fs::write(folder.path().join("tree/file"), "text").unwrap();
+        let image = format!("dir://{}:v1", path("store"));
+        let save =
+            Command::new(env!("CARGO_BIN_EXE_tekton-wrap")).args(["save", &path("tree"), &image]).output().unwrap();
+        assert!(save.status.success());
+        let store = store::open(&image.parse().unwrap()).unwrap();
+        let found = store.manifest("v1").unwrap().unwrap();
+        let mut manifest: Value = serde_json::from_slice(&found.bytes).unwrap();
+        let mut tags = vec!["all.0123456789ab".to_owned()];
+        if what == "tables" {
+            manifest["layers"][0]["size"] = (2_u64 << 30).into();
+            manifest["layers"][0]["annotations"]["dev.tekton-wrap.toc.size"] = (1_u64 << 30).to_string().into();
+            let blob = manifest["layers"][0]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+            let blob = folder.path().join("store/blobs/sha256").join(blob);
+            fs::File::options().write(true).open(blob).unwrap().set_len(2 << 30).unwrap();
+        } else {
+            manifest["layers"][0]["annotations"]["more"] = "x".repeat(3 << 20).into();
+            tags.extend((0..200).map(|i| format!("all.{i:012}")));
+        }
+        manifest["annotations"]["dev.tekton-wrap.cache"] = "ws/modules".into();
+        manifest["annotations"]["dev.tekton-wrap.cache.key"] = "all".into();
+        let whose = &Digest::of(b"ws/modules\0").hex()[..12];
+        let bytes = manifest.to_string().into_bytes();
+        for tag in tags {
+            store.put_manifest(&format!("cache.{whose}.{tag}"), MANIFEST, &bytes).unwrap();
+        }
+        let cache = json!({"path": "modules", "target": image, "key": "none", "restoreKeys": ["all"], "order": 20});
+        let workspace = json!({"name": "ws", "path": path("ws"), "target": image, "caches": [cache]});
+        let step = json!({"run": uid(&image), "task": "t", "order": 100, "workspaces": [workspace]}).to_string();
+        let script = format!("ulimit -d 300000; exec '{}' restore", env!("CARGO_BIN_EXE_tekton-wrap"));
+        let output = Command::new("sh").args(["-c", &script]).env("TEKTON_WRAP_STEP", step).output().unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && log.contains("is not restored: "), "{what}: {log}");
+        assert!(log.contains("larger than"), "{what}: {log}");
+    }
 }

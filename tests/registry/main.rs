@@ -13,9 +13,11 @@ mod growth;
 mod hosts;
 mod images;
 mod inspect;
+mod lying_buckets;
 mod messages;
 mod mirror;
 mod prune;
+mod prune_attacks;
 mod requests;
 mod rsync;
 mod s3;
@@ -124,6 +126,14 @@ fn config(folder: &Path, host: &str, entry: serde_json::Value) -> PathBuf {
 fn repository() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("test/repo-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The UID of the run whose target is in this repository. Restores leave their records by it in a folder of the machine, where there
+/// is one, so that no two tests may have the same; nor two runs of one.
+fn uid(image: &str) -> String {
+    let (name, _) = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).unwrap_or((image, ""));
+    let names: Vec<&str> = name.rsplit('/').take(2).collect();
+    format!("uid{}{}", std::process::id(), names.concat().replace(['.', '-'], ""))
 }
 
 /// A part of [`BUCKET`] of its own for each call.

@@ -19,7 +19,7 @@ pub fn play(folder: &Path, target: &str) {
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join(task), task).unwrap();
         let workspace = json!({"name": "ws", "path": dir, "target": target, "parallel": [[0, 1]]});
-        let step = json!({"run": "uid", "task": task, "order": order, "workspaces": [workspace]}).to_string();
+        let step = json!({"run": uid(target), "task": task, "order": order, "workspaces": [workspace]}).to_string();
         let (succeeded, _, error) = run(&["save"], &[("TEKTON_WRAP_STEP", step)]);
         assert!(succeeded, "{error}");
     }
@@ -28,13 +28,13 @@ pub fn play(folder: &Path, target: &str) {
 fn check(target: &str) {
     let folder = tempfile::tempdir().unwrap();
     play(folder.path(), target);
-    let snapshot = |order: u32| target.replace(":done", &format!(":uid.{order}.ws"));
+    let snapshot = |order: u32| target.replace(":done", &format!(":{}.{order}.ws", uid(target)));
     let exists = |image: &str| run(&["inspect", image], &[]).0;
 
     let (_, dry, _) = run(&["prune", target, "--dry-run"], &[]);
     let lines: Vec<_> = dry.lines().map(|line| line.split(" (").next().unwrap().to_owned()).collect();
     // Each of the two parallel tasks lists what it wrote, so that nothing is lost where both write at the same time.
-    let list = |order: u32| target.replace(":done", &format!(":uid.r{order}.ws"));
+    let list = |order: u32| target.replace(":done", &format!(":{}.r{order}.ws", uid(target)));
     let tagged = [snapshot(0), list(0), snapshot(1), list(1)].map(|image| format!("would delete: {image}"));
     assert_eq!(lines[1..], tagged);
     assert!(lines[0].starts_with("would delete: ") && lines[0].contains("@sha256:"), "{dry}");
@@ -101,14 +101,15 @@ fn one_that_can_not_be_deleted_does_not_stop_the_others() {
     play(folder.path(), &format!("{}/{name}:done", faults.address));
     let body = json!({"errors": [{"code": "DENIED", "message": "not you"}]}).to_string().into_bytes();
     let denied = support::faults::Fault::Answer("403 Forbidden", Vec::new(), body);
-    faults.on("DELETE", "/manifests/uid.0.ws", usize::MAX, denied);
+    let snapshot = format!("{}.0.ws", uid(&name));
+    faults.on("DELETE", &format!("/manifests/{snapshot}"), usize::MAX, denied);
     let args =
         |host: &str| ["prune", "--repository", &format!("{host}/{name}"), "--older-than", "0s"].map(str::to_owned);
     let prune = |host: &str| run(&args(host).each_ref().map(String::as_str), &[]);
     let (succeeded, said, error) = prune(&faults.address);
     assert!(!succeeded && said.ends_with("4 images deleted\n"), "{said}{error}");
     assert!(error.contains("1 of 5 images could not be deleted; the first: "), "{error}");
-    assert!(said.contains(":uid.0.ws (sha256:") && said.contains("not deleted: "), "{said}");
+    assert!(said.contains(&format!(":{snapshot} (sha256:")) && said.contains("not deleted: "), "{said}");
     // Again, without the fault: only that one is left, and nothing after it.
     assert!(prune(&REGISTRY.address).1.ends_with("1 image deleted\n"));
     assert_eq!(prune(&REGISTRY.address), (true, "0 images deleted\n".to_owned(), String::new()));
@@ -122,10 +123,14 @@ fn one_that_can_not_be_deleted_does_not_stop_the_others() {
 fn a_run_without_a_target_is_found_by_its_uid() {
     let (folder, name) = (tempfile::tempdir().unwrap(), repository());
     let workspace = json!({"name": "ws", "path": folder.path(), "target": format!("{}/{name}:done", REGISTRY.address)});
-    let step = json!({"run": "u1", "task": "t", "order": 0, "keep": "none", "workspaces": [workspace]}).to_string();
+    let step =
+        json!({"run": uid(&name), "task": "t", "order": 0, "keep": "none", "workspaces": [workspace]}).to_string();
     assert!(run(&["save"], &[("TEKTON_WRAP_STEP", step)]).0);
     let repository = format!("{}/{name}", REGISTRY.address);
     assert!(!run(&["inspect", &format!("{repository}:done")], &[]).0, "no target was written");
-    let (succeeded, said, _) = run(&["prune", "--repository", &repository, "--run", "u1"], &[]);
-    assert!(succeeded && said.ends_with("1 image deleted\n") && said.contains(":u1.0.ws ("), "{said}");
+    let (succeeded, said, _) = run(&["prune", "--repository", &repository, "--run", &uid(&name)], &[]);
+    assert!(
+        succeeded && said.ends_with("1 image deleted\n") && said.contains(&format!(":{}.0.ws (", uid(&name))),
+        "{said}"
+    );
 }

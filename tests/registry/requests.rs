@@ -26,14 +26,14 @@ fn a_task_sends_few_requests() {
         fs::write(dir.join(format!("file{order}")), content(u64::from(order), 1000)).unwrap();
         let after: Vec<_> = after.iter().map(|order| json!({"task": format!("t{order}"), "order": order})).collect();
         let workspace = json!({"name": "ws", "path": dir, "target": target, "after": after, "parallel": parallel});
-        json!({"run": "uid", "task": format!("t{order}"), "order": order, "workspaces": [workspace]})
+        json!({"run": uid(&target), "task": format!("t{order}"), "order": order, "workspaces": [workspace]})
     };
     let path = folder.path();
     assert_eq!(step(&faults, "save", path, &task(0, &[], json!([]))), 13, "save, one layer");
     assert_eq!(step(&faults, "restore", path, &task(1, &[0], json!([]))), 5, "restore, one layer");
-    // Without its restore's record this one saves all that it has, on top of nothing.
+    // Without a restore this one saves all that it has, on top of nothing.
     assert_eq!(
-        step(&faults, "save", path, &task(1, &[], json!([[2, 2]]))),
+        step(&faults, "save", path, &task(2, &[], json!([[3, 3]]))),
         18,
         "save, one parallel task that is absent"
     );

@@ -195,6 +195,17 @@ fn a_module_with_a_password() {
     }
 }
 
+/// Whoever may read the log of a step must not learn the password, however much is logged.
+#[test]
+fn a_password_is_in_no_log() {
+    let Some(server) = rsyncd() else { return };
+    let target = format!("rsync://{}@{}/locked/{}:v1", USER.0, server.address, repository());
+    let env = [("RUST_LOG", "trace".to_owned()), ("RSYNC_PASSWORD", USER.1.to_owned())];
+    let (_, out, log) = prune::run(&["inspect", &target], &env);
+    assert!(log.contains("\"rsync\" ") && log.contains("there is no such image"), "it is logged what runs: {log}");
+    assert!(!log.contains(USER.1) && !out.contains(USER.1), "{log}");
+}
+
 #[test]
 fn what_a_daemon_refuses_is_said() {
     let Some(server) = rsyncd() else { return };

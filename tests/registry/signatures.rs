@@ -49,14 +49,15 @@ fn what_is_signed_stays_until_all_goes() {
     let target = format!("{repository}:done");
     play(folder.path(), &target);
     let store = open(&REGISTRY.address, &name, &options());
-    let (snapshot, whole) = (digest_of(&*store, "uid.0.ws"), digest_of(&*store, "done"));
+    let (snapshot, whole) = (digest_of(&*store, &format!("{}.0.ws", uid(&name))), digest_of(&*store, "done"));
     let ends = [(snapshot, ".sig"), (snapshot, ".att"), (whole, ".sig")];
     for (image, end) in ends {
         signature(&*store, &format!("sha256-{}{end}", image.hex()), None);
     }
 
     let (said, error) = prune(&repository, &[]);
-    let stays = format!("uid.0.ws ({snapshot}) has a signature or an attestation and stays; --all deletes both");
+    let stays =
+        format!("{}.0.ws ({snapshot}) has a signature or an attestation and stays; --all deletes both", uid(&name));
     assert!(error.contains(&stays) && said.ends_with("4 images deleted\n"), "{said}{error}");
     assert_eq!(prune(&repository, &[]).0, "0 images deleted\n");
     let copy = folder.path().join("copy");
@@ -78,7 +79,7 @@ fn what_a_registry_lists_as_attached() {
     let repository = format!("{}/{name}", faults.address);
     play(folder.path(), &format!("{repository}:done"));
     let store = open(&REGISTRY.address, &name, &options());
-    let (snapshot, whole) = (digest_of(&*store, "uid.1.ws"), digest_of(&*store, "done"));
+    let (snapshot, whole) = (digest_of(&*store, &format!("{}.1.ws", uid(&name))), digest_of(&*store, "done"));
     let attached = [signature(&*store, "a", Some(snapshot)), signature(&*store, "b", Some(whole))];
     // It names both for every image: what they say themselves counts.
     let list = attached.map(|digest| json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": 1}));
@@ -87,7 +88,7 @@ fn what_a_registry_lists_as_attached() {
     faults.on("GET", "/referrers/sha256:", usize::MAX, answer);
 
     let (said, error) = prune(&repository, &[]);
-    assert!(error.contains(&format!("uid.1.ws ({snapshot}) has a signature or an attestation")), "{error}");
+    assert!(error.contains(&format!("{}.1.ws ({snapshot}) has a signature or an attestation", uid(&name))), "{error}");
     assert!(said.ends_with("4 images deleted\n"), "{said}");
     let lines = |said: &str| said.lines().filter(|line| line.contains(" (attached)")).count();
     assert_eq!(lines(&prune(&repository, &["--all", "--dry-run"]).0), 2);

@@ -84,6 +84,47 @@ fn no_variable_is_put_together() {
     assert!(refusal.to_string().contains(r#"has "$(tasks.one.results.r)" in it"#), "{refusal}");
 }
 
+/// Whoever gives a param its value, such as the name of a branch, adds no rule, path, size, workspace or host.
+#[test]
+fn no_value_becomes_an_item_of_a_list() {
+    let with = |name: &str, list: &str, value: &str| {
+        wrap(&[
+            (RUN, "/spec/params/-", json!({"name": "p", "value": value})),
+            (RUN, "/spec/pipelineRef/params/-", json!({"name": name, "value": list})),
+        ])
+    };
+    for (name, list, value, sentence) in [
+        ("size", "w=$(params.p)", "1Gi,w=9Gi", r#""1Gi,w=9Gi" is not a size"#),
+        ("conflict", "fail, docs/$(params.p)", "x=last,**", "stands behind the word for all other paths"),
+        ("insecure", "a.$(params.p)", "io,evil.io", r#""a.io,evil.io" is one item and has a comma in it"#),
+    ] {
+        let refusal = with(name, list, value).unwrap_err().to_string();
+        assert!(refusal.contains(sentence), "{name}: {list}: {refusal}");
+    }
+    for (name, list, value, told) in [
+        ("paths", "two=src/$(params.p)", "x,one=none", json!([["src/x,one=none"], null])),
+        (
+            "conflict",
+            "docs/$(params.p)/**=last, fail",
+            "x=last,**",
+            json!([null, [{"paths": "docs/x=last,**/**", "then": "last"}]]),
+        ),
+        // As it always was: the whole item comes from the run.
+        ("paths", "two=a, $(params.p)", "b,c", json!([["a", "b", "c"], null])),
+    ] {
+        let changes = [
+            (RUN, "/spec/params/-", json!({"name": "p", "value": value})),
+            (RUN, "/spec/pipelineRef/params/-", json!({"name": name, "value": list})),
+        ];
+        let run = wrap(&changes).unwrap().unwrap().run;
+        let restore = &run["spec"]["pipelineSpec"]["tasks"][1]["taskSpec"]["steps"][0];
+        let variable =
+            restore["env"].as_array().unwrap().iter().find(|variable| variable["name"] == "TEKTON_WRAP_STEP");
+        let config: Value = serde_json::from_str(variable.unwrap()["value"].as_str().unwrap()).unwrap();
+        assert_eq!(json!([config["workspaces"][0]["paths"], config["conflictRules"]]), told, "{name}: {list}");
+    }
+}
+
 /// A tag may be as long as the names in it make it, a repository's name may not.
 #[test]
 fn long_names_of_runs() {

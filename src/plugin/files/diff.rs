@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     inspect::{Output, changes::ChangeKind, listed, listing, source::InspectedImage},
-    quote::Quoted,
+    quote::{Line, Quoted},
     workspace, yaml,
 };
 
@@ -69,7 +69,7 @@ pub fn diff(args: &Args, out: &mut dyn Write) -> Result<(), PluginError> {
         };
         let is_text = matches!(args.output, DescriptionForm::Text | DescriptionForm::Wide);
         if names.len() > 1 && is_text {
-            writeln!(out, "workspace {name}:").map_err(PluginError::Output)?;
+            writeln!(out, "workspace {}:", Line(name)).map_err(PluginError::Output)?;
         }
         match args.output {
             DescriptionForm::Text => listing::diff(&a, &b, Output::Text, out)?,

@@ -37,14 +37,14 @@ const ROWS_OF_ONE: (usize, usize) = (100, 4_000);
 pub fn add(run: &mut ShownRun, stored: &StoredRun<'_>) -> Result<(), PluginError> {
     let mut opened = Vec::new();
     for name in stored.workspaces() {
-        let target = stored.target(name)?;
-        opened.push((name.to_owned(), target.clone(), InspectedImage::open(&target.to_string())));
+        let image = stored.target(name).and_then(|target| Ok(InspectedImage::open(&target.to_string())?));
+        opened.push((name.to_owned(), stored.named_target(name)?, image));
     }
     let trees: usize =
         opened.iter().filter_map(|(.., image)| image.as_ref().ok()).map(|image| image.lineage.writers.len()).sum();
     let rows = ROWS.checked_div(trees).unwrap_or_default().clamp(ROWS_OF_ONE.0, ROWS_OF_ONE.1);
     for (name, target, image) in opened {
-        let of_image = image.and_then(|image| {
+        let of_image = image.and_then(|image| -> Result<_, PluginError> {
             let found = workspace(&name, &target, &image)?;
             changes(run, stored, &name, &image, rows)?;
             Ok(found)

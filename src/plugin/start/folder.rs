@@ -32,15 +32,23 @@ impl Folder {
 }
 
 /// Saves `folders` as images beside the target of the workspace `beside` of a run that is about to be created. Gives what
-/// param `base` says about them. A workspace without a folder starts empty.
-pub fn save(folders: &[Folder], run: &StoredRun<'_>, beside: &str, ignores: bool) -> Result<String, PluginError> {
+/// param `base` says about them. A workspace without a folder starts empty. `is_named`: the user said where the target is, and not
+/// whoever may change the defaults of the namespace.
+pub fn save(
+    folders: &[Folder],
+    run: &StoredRun<'_>,
+    beside: &str,
+    ignores: bool,
+    is_named: bool,
+) -> Result<String, PluginError> {
     if run.repository_has_uid(beside) {
         return Err(PluginError::Argument(format!(
             "--base: the repository of the target of workspace {beside:?} has the UID of the run in it, which is not known before: put the UID into the tag, or give --target"
         )));
     }
     let place = |workspace: &str| {
-        Ok::<_, PluginError>(run.target(beside)?.with_tag(&format!("base-{}-{workspace}", run.name())))
+        let target = if is_named { run.named_target(beside) } else { run.target(beside) }?;
+        Ok::<_, PluginError>(target.with_tag(&format!("base-{}-{workspace}", run.name())))
     };
     for workspace in run.workspaces() {
         let staged = Staged::new()?;

@@ -50,6 +50,11 @@ impl AttachedManifest {
         self.subject.as_ref().is_some_and(|subject| subject.digest == image.to_string())
     }
 
+    /// Whether it says that it belongs to something else.
+    pub fn belongs_to_another(&self, image: &Digest) -> bool {
+        self.subject.is_some() && !self.belongs_to(image)
+    }
+
     /// The members of an index, none for each digest that is not SHA-256; none if it is no index.
     pub fn members(&self) -> Option<Vec<Option<Digest>>> {
         let members = self.manifests.as_ref()?.iter();

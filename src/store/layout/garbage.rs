@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{Layout, Objects, damaged, key, tag};
+use super::{Layout, Objects, TEMPORARY_DIGITS, damaged, key, tag};
 use crate::{
     digest::Digest,
     store::{NamedBlobs, StoreError, grace},
@@ -71,7 +71,8 @@ impl<O: Objects> Layout<O> {
         tags.iter().map(|(tag, _)| Ok(((*tag).clone(), image(tag)?))).collect()
     }
 
-    /// Deletes old blobs that no image needs, and what broken uploads left.
+    /// Deletes old blobs that no image needs, and what broken uploads left: nothing that has no name of ours, as the place may be
+    /// a whole bucket.
     pub fn sweep(&self) -> Result<(), StoreError> {
         // Blobs first: an image that is stored meanwhile needs none of those that are seen as old now.
         let blobs = self.objects.list("blobs/")?;
@@ -79,13 +80,25 @@ impl<O: Objects> Layout<O> {
         let images = self.images()?;
         let needed: HashSet<String> =
             images.iter().flat_map(|image| image.needs.iter().chain([&image.digest])).map(key).collect();
-        let unused = blobs.iter().filter(old).map(|entry| &entry.key).filter(|key| !needed.contains(*key));
-        let unused: Vec<String> = unused.cloned().collect();
+        let old_blobs = blobs.iter().filter(old).map(|entry| &entry.key).filter(|key| is_blob(key));
+        let unused: Vec<String> = old_blobs.filter(|key| !needed.contains(*key)).cloned().collect();
         // Somebody may have found a use for one since.
         self.objects.delete_all(&unused, &|now| grace::is_over(now.modified))?;
-        for entry in self.objects.list("tmp/")?.iter().filter(old) {
+        for entry in self.objects.list("tmp/")?.iter().filter(old).filter(|entry| is_temporary(&entry.key)) {
             self.objects.delete(&entry.key, None)?;
         }
         Ok(())
     }
+}
+
+/// Whether a blob has this key, or what broke off while rsync stored one.
+fn is_blob(key: &str) -> bool {
+    let name = key.strip_prefix("blobs/sha256/").map(|name| name.strip_prefix(".partial/").unwrap_or(name));
+    name.is_some_and(|name| format!("sha256:{name}").parse::<Digest>().is_ok())
+}
+
+/// Whether a blob had this key while it was sent.
+fn is_temporary(key: &str) -> bool {
+    let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    key.strip_prefix("tmp/").is_some_and(|name| name.len() == TEMPORARY_DIGITS && name.bytes().all(is_digit))
 }

@@ -39,9 +39,12 @@ pub fn key(tag: &str) -> String {
     format!("{FOLDER}{tag}")
 }
 
-/// The tag that is there.
+/// The tag that is there (OCI distribution-spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
 pub fn of_key(key: &str) -> Option<String> {
-    key.strip_prefix(FOLDER).filter(|tag| !tag.is_empty() && !tag.contains('/')).map(str::to_owned)
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let tag = key.strip_prefix(FOLDER)?;
+    let is_tag = tag.len() <= 128 && tag.starts_with(is_word) && tag.chars().all(|c| is_word(c) || ".-".contains(c));
+    is_tag.then(|| tag.to_owned())
 }
 
 /// The content of the object.
@@ -110,7 +113,9 @@ mod tests {
     #[test]
     fn keys() {
         assert_eq!(of_key(&key("v1")).as_deref(), Some("v1"));
-        assert_eq!(of_key("manifests/"), None);
-        assert_eq!(of_key("blobs/sha256/a"), None);
+        for other in ["manifests/", "manifests/..", "manifests/a/b", "manifests/a b", "manifests/-a", "blobs/sha256/a"]
+        {
+            assert_eq!(of_key(other), None, "{other}");
+        }
     }
 }

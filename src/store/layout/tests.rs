@@ -189,12 +189,38 @@ fn deleting_an_image_leaves_what_others_need() {
             && store.has_blob(&two.digest).unwrap()
             && store.has_blob(&config.digest).unwrap()
     );
-    store.objects.insert("tmp/left", Vec::new());
-    store.objects.age("tmp/left");
+    let left = format!("tmp/{}", unique());
+    store.objects.insert(&left, Vec::new());
+    store.objects.age(&left);
     let orphan = store.put_bytes(b"orphan").unwrap();
     store.collect().unwrap();
-    assert!(!store.objects.keys().contains(&"tmp/left".to_owned()));
+    assert!(!store.objects.keys().contains(&left));
     assert!(store.has_blob(&orphan.digest).unwrap(), "it is young");
+}
+
+/// A target without a prefix is the whole bucket, which others may use too; and a list may name anything.
+#[test]
+fn what_is_not_ours_stays() {
+    let store = layout();
+    let hex = Digest::of(b"x").hex();
+    let others = [
+        "blobs/photo.jpg".to_owned(),
+        "blobs/sha256/readme".to_owned(),
+        format!("blobs/sha256/{hex}/{hex}"),
+        format!("blobs/sha256/../{hex}"),
+        format!("blobs/sha512/{hex}"),
+        "tmp/report.csv".to_owned(),
+        format!("tmp/{hex}/x"),
+        format!("uploads/{hex}"),
+    ];
+    for key in &others {
+        store.objects.insert(key, Vec::new());
+        store.objects.age(key);
+    }
+    store.collect().unwrap();
+    let mut expected = others.to_vec();
+    expected.sort();
+    assert_eq!(store.objects.keys(), expected);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     digest::Digest,
     store::{
-        StoreError, StoredManifest,
+        ManifestHead, StoreError, StoredManifest,
         net::{drain, read_up_to, retry::Failure},
         own_media_type,
     },
@@ -30,7 +30,7 @@ const UNKNOWN_BLOB_ATTEMPTS: u32 = 3;
 
 /// The response to HEAD.
 enum HeadAnswer {
-    Digest(Digest),
+    Found(ManifestHead),
     Absent,
     /// GET says more.
     Unsupported,
@@ -42,13 +42,13 @@ impl Session {
         self.backoff().run(|| self.read_manifest(reference))
     }
 
-    /// Its digest; none if there is none. HEAD is cheaper, and no pull where pulls are limited (Docker Hub: "Usage and
+    /// What it is; none if there is none. HEAD is cheaper, and no pull where pulls are limited (Docker Hub: "Usage and
     /// limits").
-    pub fn manifest_digest(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
+    pub fn manifest_head(&self, reference: &str) -> Result<Option<ManifestHead>, StoreError> {
         match self.backoff().run(|| self.head_manifest(reference))? {
-            HeadAnswer::Digest(digest) => Ok(Some(digest)),
+            HeadAnswer::Found(head) => Ok(Some(head)),
             HeadAnswer::Absent => Ok(None),
-            HeadAnswer::Unsupported => Ok(self.manifest(reference)?.map(|manifest| manifest.digest)),
+            HeadAnswer::Unsupported => Ok(self.manifest(reference)?.map(ManifestHead::from)),
         }
     }
 
@@ -75,7 +75,9 @@ impl Session {
             scope: &self.pull_scope(),
         })?;
         Ok(match (response.status(), told_digest(response.headers())) {
-            (StatusCode::OK, Some(digest)) => HeadAnswer::Digest(digest),
+            (StatusCode::OK, Some(digest)) => {
+                HeadAnswer::Found(ManifestHead { digest, media_type: told_type(response.headers()).map(str::to_owned) })
+            }
             (StatusCode::NOT_FOUND, _) => HeadAnswer::Absent,
             // GET has a body with the reason.
             _ => HeadAnswer::Unsupported,
@@ -120,8 +122,7 @@ impl Session {
                 )));
             }
         }
-        let told = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let told = told.map(|text| text.split(';').next().unwrap_or_default().trim());
+        let told = told_type(&parts.headers);
         let media_type = match told {
             Some(told) if MANIFEST_TYPES.split(", ").any(|known| known == told) => told.to_owned(),
             _ => own_media_type(&bytes).ok_or_else(|| {
@@ -164,6 +165,12 @@ impl Session {
 /// The header `Docker-Content-Digest`, where it is a SHA-256.
 fn told_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+/// The header `Content-Type`, without its parameters.
+fn told_type(headers: &HeaderMap) -> Option<&str> {
+    let told = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    told.split(';').next().map(str::trim)
 }
 
 fn is_html(response: &Response<Body>) -> bool {

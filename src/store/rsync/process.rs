@@ -145,7 +145,7 @@ impl RsyncProcess {
                 _ => format!("can't be started: {error}"),
             }))
         });
-        tracing::debug!("{command:?}: {:?} {}", ended.how, ended.stderr);
+        tracing::debug!("{}: {:?} {}", words(&command), ended.how, ended.stderr);
         RunEnd { searched: login.searched.clone(), ..ended }
     }
 
@@ -221,6 +221,12 @@ impl RunEnd {
 /// What changes the meaning of our arguments, or has a shell run something (rsync(1), "ENVIRONMENT VARIABLES").
 fn is_unwanted(variable: &str) -> bool {
     variable.starts_with("RSYNC_") && variable != "RSYNC_PROXY"
+}
+
+/// What is run, without its environment, which has the password.
+fn words(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ")
 }
 
 fn run(command: &mut Command) -> io::Result<RunEnd> {

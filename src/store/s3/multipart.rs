@@ -47,6 +47,10 @@ impl S3Objects {
 
     /// Copies an object of `size` bytes; false if it is not there.
     pub(super) fn copy_in_parts(&self, from: &str, to: &str, size: u64) -> Result<bool, StoreError> {
+        if size.div_ceil(self.sizes.copy_part) > MOST_PARTS as u64 {
+            let problem = format!("it has {size} bytes, which is too large for S3: is it damaged?");
+            return Err(StoreError::Content { place: self.place(from), problem });
+        }
         let mut upload = MultipartUpload::begin(self, to)?;
         let mut offset = 0_u64;
         while offset < size {

@@ -41,6 +41,11 @@ fn rights(action: ObjectAction) -> &'static str {
     }
 }
 
+/// Whether it may be a region's name, which becomes a part of a host's.
+fn is_region(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
 impl S3Refusal {
     /// What an answer with this beginning of its body says.
     pub fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
@@ -53,7 +58,7 @@ impl S3Refusal {
             status,
             code: said("Code"),
             message: said("Message"),
-            region: region.filter(|region| !region.is_empty()),
+            region: region.filter(|region| is_region(region)),
             after: header(header::RETRY_AFTER.as_str()).and_then(|value| retry_after(value, SystemTime::now())),
             page: error.is_none() && !text.trim().is_empty(),
         }

@@ -42,11 +42,16 @@ pub struct CacheFinder<'a> {
     pub hashes: &'a mut FileHashes,
 }
 
+/// A cache whose manifest has more bytes, which are held for all that are compared, is not restored; one of ours has some ten
+/// thousand.
+const MANIFEST_SIZE: usize = 256 << 10;
+
 /// A stored cache.
 struct Candidate {
     key: String,
     created: Option<Timestamp>,
-    layers: Vec<Descriptor>,
+    /// None if there are too many.
+    layers: Option<Vec<Descriptor>>,
 }
 
 impl<'a> CacheFinder<'a> {
@@ -129,7 +134,9 @@ impl<'a> CacheFinder<'a> {
                     return Ok(None);
                 }
                 tried = tried.saturating_add(1);
-                match site.check(&*store, layers) {
+                let too_large =
+                    || Error::damaged("the cache", format!("its manifest is larger than {} KiB", MANIFEST_SIZE >> 10));
+                match layers.ok_or_else(too_large).and_then(|layers| site.check(&*store, layers)) {
                     Ok(content) => {
                         return Ok(Some(FoundCache { index, key, created, is_exact, store, content }));
                     }
@@ -201,9 +208,10 @@ impl<'a> CacheFinder<'a> {
         let is_of_it = says(image::CACHE) == Some(&cache.shown(&self.workspace.name))
             && says(image::CACHE_SCOPE).unwrap_or_default() == scope
             && says(image::RUN) != Some(&self.step.run);
-        let key = says(image::CACHE_KEY).filter(|_| is_of_it);
+        let is_small = found.bytes.len() <= MANIFEST_SIZE;
+        let key = says(image::CACHE_KEY).filter(|key| is_of_it && key.len() <= MANIFEST_SIZE);
         let created = says(image::CREATED).and_then(|text| text.parse().ok());
-        Ok(key.map(|key| Candidate { key: key.to_owned(), created, layers }))
+        Ok(key.map(|key| Candidate { key: key.to_owned(), created, layers: is_small.then_some(layers) }))
     }
 
     /// Whose caches are restored.

@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// The tables of contents of a cache are held in memory; this many bytes, compressed, are those of some million files.
+const TABLES: u64 = 256 << 20;
+
 /// What there is at the folder of a cache before it is restored.
 pub struct Site {
     place: TreePath,
@@ -68,6 +71,14 @@ impl Site {
         }
         if layers.len() > CACHE_PLACES as usize {
             return Err(Error::damaged("the cache", format!("it has {} layers", layers.len())));
+        }
+        let tables =
+            layers.iter().try_fold(0_u64, |sum, layer| Ok::<_, Error>(sum.saturating_add(layer.info()?.toc_size)))?;
+        if tables > TABLES {
+            return Err(Error::damaged(
+                "the cache",
+                format!("its tables of contents are larger than {} MiB", TABLES >> 20),
+            ));
         }
         let checked = threads::for_each(&layers, |_, layer| self.check_layer(store, layer))?;
         let mut whole = CheckedCache { layers, tocs: Vec::new(), bytes: 0, made: Vec::new() };

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    step::{ENV, EarlierRun, StepConfig, stored::is_injected},
+    limits::MAX_WORKSPACES,
+    step::{ENV, EarlierRun, PROGRAM, RUNTIME_VARIABLES, StepConfig, stored::is_injected},
     tekton::{
         fields::{field, items, text},
         workspaces::{Use, uses},
@@ -42,13 +43,21 @@ pub struct TaskSteps<'a> {
 pub struct WorkspacePlace {
     /// Its targets, with variables in them: one, unless the steps of the task name several.
     pub targets: BTreeSet<String>,
-    /// Whether a step has no mount where it looks for it.
+    /// What it starts with, if anything: the same for all steps.
+    pub bases: BTreeSet<Option<String>>,
+    /// Whether a step does not have the whole volume mounted where it looks for it.
     pub is_mounted_elsewhere: bool,
+}
+
+/// Whether a variable of the environment says what a step does, and of which run.
+pub fn tells_steps(variable: &str) -> bool {
+    variable == ENV || RUNTIME_VARIABLES.iter().any(|known| known.env == variable)
 }
 
 /// What is read of a [`StepConfig`], of whatever version.
 #[derive(Deserialize)]
 struct AnyStepConfig {
+    run: String,
     task: String,
     order: u32,
     matrix: Option<AnyMatrix>,
@@ -67,6 +76,7 @@ struct ConfigWorkspace {
     name: String,
     path: String,
     target: String,
+    base: Option<String>,
     #[serde(default)]
     after: Vec<ConfigPredecessor>,
 }
@@ -83,6 +93,7 @@ impl<'a> TaskSteps<'a> {
         let spec = field(pipeline_task, "taskSpec");
         let mut injected = Self { uses: uses(pipeline_task), spec, ..Self::default() };
         let steps = spec.map_or(&[][..], |spec| items(spec, "steps"));
+        let mut count = 0;
         for (index, step) in steps.iter().enumerate().filter(|(_, step)| is_injected(step)) {
             let is_last = index == steps.len().saturating_sub(1);
             let is_restore = match items(step, "args") {
@@ -90,10 +101,22 @@ impl<'a> TaskSteps<'a> {
                 [verb] if verb == "save" => false,
                 _ => return Err("has an injected step with other arguments"),
             };
+            if items(step, "command") != [PROGRAM] {
+                return Err("has an injected step with other arguments");
+            }
             if !items(step, "when").is_empty() || !text(step, "onError").is_empty() {
                 return Err("has an injected step that may be skipped or whose failure is ignored");
             }
-            let config = config(step).ok_or("has an injected step that can't be read")?;
+            count = usize::saturating_add(count, 1);
+            if count > INJECTED {
+                return Err("has more injected steps than are injected");
+            }
+            let config = config(step)
+                .filter(|config| config.workspaces.len() <= MAX_WORKSPACES)
+                .ok_or("has an injected step that can't be read")?;
+            if config.run != RUN || !has_own_variables(step) {
+                return Err("has an injected step that is told of another run");
+            }
             injected.displaced |= if is_restore { index != 0 } else { !is_last };
             injected.take(config, is_restore, items(step, "volumeMounts"));
         }
@@ -107,9 +130,16 @@ impl<'a> TaskSteps<'a> {
         self.goes_on |= !config.earlier.is_empty();
         let is_earlier = |order| config.earlier.iter().any(|earlier| StepConfig::in_ranges(&earlier.tasks, order));
         for workspace in config.workspaces {
+            let used = self.uses.iter().find(|used| used.pipeline == workspace.name);
+            let volume = format!("$(workspaces.{}.volume)", used.map_or(&workspace.name, |used| &used.task));
+            let is_whole = |mount: &Value| ["subPath", "subPathExpr"].iter().all(|part| text(mount, part).is_empty());
+            let is_its_own = |mount: &Value| {
+                text(mount, "mountPath") == workspace.path && text(mount, "name") == volume && is_whole(mount)
+            };
             let place = self.places.entry(workspace.name.clone()).or_default();
-            place.is_mounted_elsewhere |= !mounts.iter().any(|mount| text(mount, "mountPath") == workspace.path);
+            place.is_mounted_elsewhere |= !mounts.iter().any(is_its_own);
             place.targets.insert(workspace.target);
+            place.bases.insert(workspace.base);
             if is_restore {
                 let here = workspace.after.into_iter().filter(|before| !is_earlier(before.order));
                 let tasks = here.map(|before| (before.task, before.order)).collect();
@@ -124,6 +154,28 @@ impl<'a> TaskSteps<'a> {
     pub fn has_order(&self, order: u32) -> bool {
         order.checked_sub(self.order).is_some_and(|combination| combination < self.combinations)
     }
+}
+
+/// A restore step and a save step.
+const INJECTED: usize = 2;
+
+/// How a configuration names the run that it is for.
+const RUN: &str = "$(context.pipelineRun.uid)";
+
+/// Whether each variable that is known only when the step runs has the value that Tekton gives it, where the configuration leaves
+/// it to one: earlier versions wrote Tekton's variables into the configuration itself.
+fn has_own_variables(step: &Value) -> bool {
+    let env = items(step, "env");
+    let told = env.iter().find(|variable| text(variable, "name") == ENV).map_or("", |variable| text(variable, "value"));
+    RUNTIME_VARIABLES.iter().all(|variable| {
+        let own: Vec<&Value> = env.iter().filter(|own| text(own, "name") == variable.env).collect();
+        let is_left_to_it = told.contains(&format!("\\u0024({})", variable.reference));
+        match own[..] {
+            [] => !is_left_to_it,
+            [own] => text(own, "value") == format!("$({})", variable.reference),
+            _ => false,
+        }
+    })
 }
 
 /// What the step is told, in the one variable for it.

@@ -42,7 +42,7 @@ impl RegistryAccess {
             credentials: object("credentials", "Secret")?,
             ca: object("ca", "ConfigMap")?,
             mirror: checked("mirror", &mirror_problem)?,
-            insecure: values.text("insecure")?,
+            insecure: values.joined("insecure")?,
             retry_for: checked("retry-for", &|text| Some(parse_duration(text).err()?.to_string()))?,
             endpoint: checked("endpoint", &endpoint_problem)?,
             region: values.text("region")?,

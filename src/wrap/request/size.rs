@@ -22,12 +22,9 @@ impl Sizes {
     /// `5Gi` for every workspace, or `sources=5Gi,cache=1Gi` for some of `workspaces`.
     pub fn read(values: &Values<'_>, workspaces: &[String]) -> Result<Self, Refusal> {
         let mut sizes = Self::default();
-        for part in values.text("size")?.as_deref().unwrap_or_default().split(',').map(str::trim) {
+        for part in values.list("size")? {
             let (name, size) =
-                part.split_once('=').map_or((None, part), |(name, size)| (Some(name.trim()), size.trim()));
-            if part.is_empty() {
-                continue;
-            }
+                part.split_once('=').map_or((None, &*part), |(name, size)| (Some(name.trim()), size.trim()));
             if Quantity::of(&json!(size)) <= Quantity::default() {
                 return Err(values.invalid("size", format!("{size:?} is not a size such as 500Mi or 5Gi")));
             }

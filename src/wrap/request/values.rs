@@ -249,7 +249,8 @@ impl<'a> Values<'a> {
         Ok(workspaces)
     }
 
-    /// A list: an array, or a string with commas. Empty items are left out.
+    /// A list: an array, or a string with commas. Empty items are left out. The value of a param is a part of one item, whatever
+    /// commas it has, unless the item is nothing but that param.
     pub fn list(&self, name: &str) -> Result<Vec<String>, Refusal> {
         let list: Vec<String> = match self.value(name) {
             Some(Value::Array(items)) => {
@@ -258,9 +259,33 @@ impl<'a> Values<'a> {
                 let texts = texts.ok_or_else(|| self.invalid(name, "it must be an array of strings"))?;
                 texts.iter().map(|text| self.resolve(name, text)).collect::<Result<_, _>>()?
             }
-            _ => self.text(name)?.unwrap_or_default().split(',').map(str::to_owned).collect(),
+            _ => {
+                // The whole is checked first: that it is a string, and its length.
+                self.text(name)?;
+                let mut list = Vec::new();
+                for item in items_of(self.value(name).and_then(Value::as_str).unwrap_or_default()) {
+                    let resolved = self.resolve(name, item)?;
+                    match is_variable(item.trim()) {
+                        true => list.extend(resolved.split(',').map(str::to_owned)),
+                        false => list.push(resolved),
+                    }
+                }
+                list
+            }
         };
         Ok(list.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
+    }
+
+    /// The same as a string with commas, for a step to take apart; none if it has no items.
+    pub fn joined(&self, name: &str) -> Result<Option<String>, Refusal> {
+        self.text(name)?;
+        let list = self.list(name)?;
+        match list.iter().find(|item| item.contains(',')) {
+            Some(item) => {
+                Err(self.invalid(name, format!("{item:?} is one item and has a comma in it: change the run's param")))
+            }
+            None => Ok((!list.is_empty()).then(|| list.join(","))),
+        }
     }
 
     /// Refuses a value of `length` bytes that is too long for `name`.
@@ -268,6 +293,33 @@ impl<'a> Values<'a> {
         let limit = if ["pipelineref", "workspaces", "size"].contains(&name) { MAX_STRING } else { MAX_PARAM };
         Ok(Exceeded::check(length, limit, "bytes", || self.place(name).to_string())?)
     }
+}
+
+/// The items of a list with commas: those in the names of variables separate nothing.
+fn items_of(text: &str) -> Vec<&str> {
+    let mut items = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find([',', '$'])) {
+        at = at.saturating_add(found);
+        let rest = text.get(at..).unwrap_or_default();
+        match rest.strip_prefix("$(").and_then(|rest| rest.find(')')) {
+            Some(end) => at = at.saturating_add(end),
+            None if rest.starts_with(',') => {
+                items.push(text.get(start..at).unwrap_or_default());
+                start = at.saturating_add(1);
+            }
+            None => {}
+        }
+        at = at.saturating_add(1);
+    }
+    items.push(text.get(start..).unwrap_or_default());
+    items
+}
+
+/// Whether it is one variable and nothing else.
+fn is_variable(text: &str) -> bool {
+    let inner = text.strip_prefix("$(").and_then(|text| text.strip_suffix(')'));
+    inner.is_some_and(|inner| !inner.contains(['(', ')']))
 }
 
 /// The param of this name.
