@@ -390,3 +390,26 @@ fn next_if<I: Iterator<Item = Result<Known, Error>>>(
 ) -> Result<Option<Known>, Error> {
     baseline.next_if(|known| known.as_ref().map_or(true, |known| wanted(&known.entry.path))).transpose()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_of_a_part() {
+        let path = |text: &str| TreePath::parse(text.as_bytes()).unwrap();
+        let (places, place) = ([path("a/b")], path("a/b"));
+        for (part, at) in [(Part::Whole, ""), (Part::Without(&places), ""), (Part::Within(&place), "a/b")] {
+            for other in ["", "a", "a/b", "a/b/c"] {
+                assert_eq!(part.is_at(&path(other)), other == at, "{part:?} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_seen_in_all_parts() {
+        let mut seen = Seen { paths: 1, metadata_only: 2, metadata_only_bytes: 3 };
+        seen.add(Seen { paths: 10, metadata_only: 20, metadata_only_bytes: 30 });
+        assert_eq!(seen, Seen { paths: 11, metadata_only: 22, metadata_only_bytes: 33 });
+    }
+}

@@ -329,6 +329,11 @@ mod tests {
             let old = Descriptor::new(&new.media_type, old).with_info(&info);
             assert_eq!(new.size == old.size, compression != Compression::Zstd);
             for layer in [&new, &old] {
+                // Where the frames of a whole layer are is known to those that say so: then a part is read alone.
+                let known = frames(&*store, layer, &layer.info().unwrap()).unwrap();
+                let count = usize::try_from(info.uncompressed.div_ceil(FRAME as u64)).unwrap();
+                let has_sizes = compression == Compression::Zstd && layer.size == new.size;
+                assert_eq!(known.map(|known| known.len()), has_sizes.then_some(count + 1), "{compression:?}");
                 let toc = read_toc(&*store, layer).unwrap();
                 let entries: Vec<Entry> = toc.iter().collect::<Result<_, _>>().unwrap();
                 let files: Vec<u64> =

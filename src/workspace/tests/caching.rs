@@ -310,6 +310,27 @@ fn a_folder_that_is_not_empty_is_left_as_it_is() {
     });
 }
 
+/// Alone, or with the directory that it is in.
+#[test]
+fn a_folder_that_its_own_task_deletes() {
+    for deleted in ["deep/modules", "deep"] {
+        let mut run = Run::new();
+        let cache = CacheStep { path: "deep/modules".to_owned(), ..modules(&run) };
+        play(&mut run, "one", "a", cache.clone(), |dir| write(dir, &[("deep/modules/x", ""), ("deep/y", "")]));
+        next(&mut run, "two");
+        run.play(&task(0, &[]), |dir| write(dir, &[("lock", "a"), ("deep/y", "")]));
+        let left = run.play(&second(cache.clone()), |dir| {
+            assert!(dir.join("deep/modules/x").exists());
+            fs::remove_dir_all(dir.join(deleted)).unwrap();
+        });
+        let after = run.restore(&task(200, &[100])).unwrap();
+        assert_eq!(super::paths_of(&after), super::paths_of(&left), "{deleted}");
+        for end in run.ends() {
+            assert_eq!(super::paths_of(&end), super::paths_of(&left), "{deleted}");
+        }
+    }
+}
+
 #[test]
 fn a_run_does_not_restore_what_it_saved_itself() {
     let mut run = Run::new();

@@ -3,9 +3,10 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::Command,
+    time::{Duration, SystemTime},
 };
 
 use super::{diff::Seen, save, *};
@@ -83,5 +84,67 @@ fn files_of_which_only_the_mode_changed_are_counted() {
     let options = SaveOptions::whole(Some(&baseline), Compression::Zstd, &mounts);
     let saved = save::save(&*run.store(), &dir, options, &progress).unwrap();
     assert_eq!((saved.files, saved.bytes), (3, 12));
-    assert_eq!(saved.seen, Seen { paths: saved.seen.paths, metadata_only: 2, metadata_only_bytes: 8 });
+    assert_eq!(saved.seen, Seen { paths: 3, metadata_only: 2, metadata_only_bytes: 8 });
+}
+
+fn set_modified(path: &Path, time: SystemTime) {
+    File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+/// Nothing but what they are tells them apart.
+#[test]
+fn a_file_in_place_of_which_there_is_a_directory() {
+    let run = Run::new();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let finish = |path: &Path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        set_modified(path, time);
+    };
+    run.play(&task(0, &[]), |dir| {
+        fs::write(dir.join("a"), "").unwrap();
+        finish(&dir.join("a"));
+    });
+    let left = run.play(&task(1, &[0]), |dir| {
+        fs::remove_file(dir.join("a")).unwrap();
+        fs::create_dir(dir.join("a")).unwrap();
+        finish(&dir.join("a"));
+    });
+    let found = run.restore(&task(2, &[1])).unwrap();
+    assert!(found.join("a").is_dir());
+    assert_eq!(seen::see(&left), seen::see(&found));
+}
+
+/// Two files that differed in nothing but in being two.
+#[test]
+fn files_that_became_one() {
+    let run = Run::new();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    run.play(&task(0, &[]), |dir| {
+        for path in ["a", "b"].map(|name| dir.join(name)) {
+            fs::write(&path, "same").unwrap();
+            set_modified(&path, time);
+        }
+    });
+    let left = run.play(&task(1, &[0]), |dir| {
+        fs::remove_file(dir.join("b")).unwrap();
+        fs::hard_link(dir.join("a"), dir.join("b")).unwrap();
+    });
+    let found = run.restore(&task(2, &[1])).unwrap();
+    assert_eq!(seen::see(&left), seen::see(&found));
+    assert_eq!(fs::metadata(found.join("a")).unwrap().ino(), fs::metadata(found.join("b")).unwrap().ino());
+}
+
+/// What a first task finds is the volume's, and stays with it.
+#[test]
+fn the_root_of_a_first_task_is_no_change_of_it() {
+    let run = Run::new();
+    run.play(&task(0, &[]), |dir| {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
+        fs::write(dir.join("a"), "").unwrap();
+    });
+    let fresh = run.folder.path().join("fresh");
+    fs::create_dir(&fresh).unwrap();
+    let found = run.restore(&task(1, &[0])).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&found), mode(&fresh));
 }

@@ -100,7 +100,7 @@ fn what_was_changed_is_refused() {
     let tasks = |run: &mut Value, change: Change<'_>| {
         change(run["spec"]["pipelineSpec"]["tasks"].as_array_mut().unwrap());
     };
-    let cases: [(Change<'_>, &str, &str); 28] = [
+    let cases: [(Change<'_>, &str, &str); 31] = [
         (&|tasks| tasks.push(task("d", &["b"], vec![own()])), "d", "does not restore what the tasks before it save"),
         (
             &|tasks| {
@@ -154,6 +154,22 @@ fn what_was_changed_is_refused() {
             &|tasks| tasks[0]["matrix"] = json!({"params": [{"name": "p", "value": ["1", "2"]}]}),
             "a",
             "has a matrix with more combinations than it had",
+        ),
+        (
+            &|tasks| tasks[1]["taskSpec"]["steps"][0]["args"] = json!(["version"]),
+            "b",
+            "has an injected step with other arguments",
+        ),
+        (
+            &|tasks| tell(&mut tasks[1], 0, &|config| config["workspaces"][0]["after"] = json!([])),
+            "b",
+            "does not restore what the tasks before it save",
+        ),
+        // The order behind the only one that it has.
+        (
+            &|tasks| tell(&mut tasks[1], 0, &|config| config["workspaces"][0]["after"][0]["order"] = json!(1)),
+            "b",
+            "does not restore what the tasks before it save",
         ),
         (
             &|tasks| tell(&mut tasks[1], 0, &|config| config["workspaces"][0]["after"][0]["order"] = json!(7)),
