@@ -21,14 +21,14 @@ use super::*;
 const ENOUGH: usize = 400;
 
 /// A server that answers as a test wants, and what it was asked.
-struct Liar {
-    address: String,
+pub struct Liar {
+    pub address: String,
     asked: Arc<Mutex<Vec<Head>>>,
 }
 
 impl Liar {
     /// `answer` gets the request and the number of those before it: status, headers, body.
-    fn start(
+    pub fn start(
         answer: impl Fn(&Head, usize) -> (&'static str, Vec<(&'static str, String)>, String) + Send + Sync + 'static,
     ) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -52,7 +52,7 @@ impl Liar {
         Self { address, asked }
     }
 
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.asked.lock().unwrap().len()
     }
 
