@@ -5,6 +5,9 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+/// The most bytes of patterns that are read together: what they become takes some hundred times as much memory.
+const MAX_BYTES: usize = 16 << 10;
+
 /// One pattern. [`ignore`] reads it, the library of ripgrep, so that it means what it means to git.
 #[derive(Clone, Debug)]
 pub struct Glob(Gitignore);
@@ -55,6 +58,11 @@ impl Globs {
 
 fn built(patterns: &[&str]) -> Result<Gitignore, InvalidGlob> {
     let invalid = |pattern: &str, problem: String| InvalidGlob { pattern: pattern.to_owned(), problem };
+    let bytes = patterns.iter().map(|pattern| pattern.len()).sum::<usize>();
+    if bytes > MAX_BYTES {
+        let beginning = patterns.iter().flat_map(|pattern| pattern.chars()).take(60).chain(['…']).collect::<String>();
+        return Err(invalid(&beginning, format!("it and those beside it have {bytes} bytes, more than {MAX_BYTES}")));
+    }
     let mut builder = GitignoreBuilder::new("/");
     for pattern in patterns {
         builder.add_line(None, pattern).map_err(|error| invalid(pattern, error.to_string()))?;
@@ -164,6 +172,11 @@ mod tests {
             assert!(Glob::new(pattern).is_err(), "{pattern}");
             assert!(Globs::new(&[pattern]).is_err(), "{pattern}");
         }
+        let long = Globs::new(&["a".repeat(10_000), "b".repeat(10_000)]).unwrap_err().to_string();
+        assert!(
+            long.ends_with("it and those beside it have 20000 bytes, more than 16384") && long.len() < 200,
+            "{long}"
+        );
         assert!(Globs::new(&["a", "!b"]).is_ok() && Globs::new(&["a", "#"]).is_err());
     }
 }

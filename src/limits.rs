@@ -57,6 +57,9 @@ pub const MAX_INLINED: usize = 500;
 /// The most of them that resolvers of the cluster resolve: each is a ResolutionRequest.
 pub const MAX_RESOLUTIONS: usize = 50;
 
+/// The most that a step's security context may have, in bytes of JSON.
+pub const MAX_SECURITY_CONTEXT: usize = 4 << 10;
+
 /// The longest name of a task, a param, a workspace or an object (Kubernetes: "Object Names and IDs").
 pub const MAX_NAME: usize = 253;
 

@@ -9,6 +9,7 @@ mod caches;
 mod embed;
 pub mod explain;
 mod failure;
+mod growth;
 mod inline;
 mod intact;
 mod known;

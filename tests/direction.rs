@@ -70,7 +70,7 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["plan"],
             &["caches"],
             &["request"],
-            &["same_on_volume", "intact"],
+            &["same_on_volume", "intact", "growth"],
             &["bounds", "refusal"],
             &["absence", "known", "script", "settings", "task_spec"],
         ],

@@ -37,11 +37,9 @@ pub fn uses(pipeline_task: &Value) -> Vec<Use> {
         })
         .collect();
     let Some(spec) = field(pipeline_task, "taskSpec") else { return uses };
-    for name in propagated(spec) {
-        if !uses.iter().any(|bound| bound.task == name) {
-            uses.push(Use { pipeline: name.to_owned(), task: name.to_owned(), bound: false });
-        }
-    }
+    let bound: HashSet<&str> = items(pipeline_task, "workspaces").iter().map(|binding| text(binding, "name")).collect();
+    let propagated = propagated(spec).into_iter().filter(|name| !bound.contains(name));
+    uses.extend(propagated.map(|name| Use { pipeline: name.to_owned(), task: name.to_owned(), bound: false }));
     uses
 }
 

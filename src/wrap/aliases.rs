@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    growth::Growth,
     refusal::{Refusal, TaskProblem},
     task_spec::drop_declarations,
 };
@@ -21,6 +22,7 @@ pub fn merge(
     task: &mut Value,
     mut used: Vec<Use>,
     run_sub_path: &impl Fn(&str) -> String,
+    growth: &Growth,
 ) -> Result<Vec<Use>, Refusal> {
     let mut kept: Vec<Use> = Vec::new();
     let spec = field(task, "taskSpec").unwrap_or(&Value::Null);
@@ -30,13 +32,13 @@ pub fn merge(
             kept.push(second);
             continue;
         };
-        fold(task, first, &second, &run_sub_path(&second.pipeline))?;
+        fold(task, first, &second, &run_sub_path(&second.pipeline), growth)?;
     }
     Ok(kept)
 }
 
 #[allow(clippy::indexing_slicing, reason = "of an object that is made here")]
-fn fold(task: &mut Value, first: &Use, second: &Use, run_sub_path: &str) -> Result<(), Refusal> {
+fn fold(task: &mut Value, first: &Use, second: &Use, run_sub_path: &str, growth: &Growth) -> Result<(), Refusal> {
     refuse_isolated(task, first, second)?;
     let binding = items(task, "workspaces").iter().find(|binding| text(binding, "name") == second.task);
     let sub_path = binding.map_or("", |binding| text(binding, "subPath"));
@@ -68,7 +70,7 @@ fn fold(task: &mut Value, first: &Use, second: &Use, run_sub_path: &str) -> Resu
             _ => None,
         }
     };
-    change_spec_texts(spec, &mut |text| substitute(text, value));
+    change_spec_texts(spec, &mut |text| substitute(text, |reference| growth.in_place_of(reference, value(reference)?)));
     let Some(spec) = spec.as_object_mut() else { return Ok(()) };
     // Steps inherit the mount from the stepTemplate; sidecars don't have one.
     let key = spec.keys().find(|key| key.eq_ignore_ascii_case("stepTemplate")).cloned();
@@ -117,7 +119,7 @@ mod tests {
     fn what_the_second_name_stands_for() {
         let script = "$(workspaces.b.path) $(workspaces.b.bound) $(workspaces.b.volume) [$(workspaces.b.claim)] $(workspaces.a.path)";
         let mut task = task(&json!([{"name": "s", "script": script}]), &json!([{"name": "c"}]));
-        let left = merge(&mut task, uses(), &|_: &str| "sub".to_owned()).unwrap();
+        let left = merge(&mut task, uses(), &|_: &str| "sub".to_owned(), &Growth::default()).unwrap();
         assert_eq!(left, uses()[..1]);
         let spec = &task["taskSpec"];
         assert_eq!(spec["steps"][0]["script"], "/workspace/b true $(workspaces.a.volume) [] $(workspaces.a.path)");
@@ -137,7 +139,7 @@ mod tests {
             (&with("b"), &none, true),
             (&none, &with("b"), true),
         ] {
-            let outcome = merge(&mut task(steps, sidecars), uses(), &|_: &str| String::new());
+            let outcome = merge(&mut task(steps, sidecars), uses(), &|_: &str| String::new(), &Growth::default());
             assert_eq!(outcome.is_err(), is_refused, "{steps} {sidecars}");
         }
     }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::{
-    limits::{Exceeded, MAX_ENTRIES, MAX_NAME, MAX_PARAMS, MAX_PATH, MAX_TASKS},
+    limits::{Exceeded, MAX_ENTRIES, MAX_NAME, MAX_PARAMS, MAX_PATH, MAX_SECURITY_CONTEXT, MAX_TASKS},
     tekton::{
         fields::{field, items, text},
         run::Run,
@@ -39,6 +39,7 @@ pub fn check_run(run: Run<'_>) -> Result<(), Exceeded> {
     Exceeded::check(run.task_run_specs().len(), MAX_TASKS, "taskRunSpecs", what)?;
     let volumes = run.pod_templates().map(|template| items(template, "volumes").len()).sum();
     Exceeded::check(volumes, MAX_ENTRIES, "volumes of pod templates", what)?;
+    run.pod_templates().try_for_each(|template| check_security(template, "the PipelineRun"))?;
     check_names(run.params(), "the PipelineRun")?;
     check_names(run.bindings(), "the PipelineRun")
 }
@@ -87,8 +88,16 @@ pub fn check_task_spec(spec: &Value, shown: &str) -> Result<(), Exceeded> {
         for (list, limit) in CONTAINER_LISTS {
             Exceeded::check(items(container, list).len(), limit, list, what)?;
         }
+        check_security(container, shown)?;
     }
     Ok(())
+}
+
+/// Checks the security context of a container or a pod template: the template's is that of every step.
+fn check_security(holder: &Value, shown: &str) -> Result<(), Exceeded> {
+    let mut size = InlinedSize::default();
+    field(holder, "securityContext").into_iter().for_each(|context| size.add(context));
+    Exceeded::check(size.bytes, MAX_SECURITY_CONTEXT, "bytes in a securityContext", || shown.to_owned())
 }
 
 /// Checks the `name`, `mountPath` and `subPath` of each item.
@@ -166,6 +175,10 @@ mod tests {
             (
                 json!({"tasks": [{"name": "a", "taskSpec": {"workspaces": [{"name": "w", "mountPath": "x".repeat(5000)}]}}]}),
                 "task \"a\" has 5000 bytes in a mountPath, more than the 4096",
+            ),
+            (
+                json!({"tasks": [{"name": "a", "taskSpec": {"stepTemplate": {"securityContext": {"x": "x".repeat(5000)}}}}]}),
+                "task \"a\" has 5008 bytes in a securityContext, more than the 4096",
             ),
             (
                 json!({"params": [{"name": "n".repeat(254)}]}),

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    aliases, bounds, inline,
+    aliases, bounds,
+    growth::Growth,
+    inline,
     refusal::Refusal,
     request::{Request, check_keys},
     task_spec::all_tasks_mut,
@@ -42,6 +44,8 @@ pub struct Embedding<'a> {
     pub tasks: &'a HashMap<Reference, Found>,
     /// Whether there is no time left.
     pub is_late: IsLate<'a>,
+    /// How much is added.
+    pub growth: &'a Growth,
 }
 
 /// A pipeline with all Tasks embedded.
@@ -55,7 +59,8 @@ pub struct Embedded {
 impl Embedding<'_> {
     /// Changes `spec`, the pipeline's, whose graph is `graph`.
     pub fn apply_to(&self, spec: &mut Value, graph: &Graph) -> Result<Embedded, Refusal> {
-        let Self { run, request, pipeline, scope, tasks, is_late } = *self;
+        let Self { run, request, pipeline, scope, tasks, is_late, growth } = *self;
+        let check_growth = || growth.check().map_err(|size| too_large(pipeline, size));
         let mut bindings = HashMap::new();
         for binding in run.bindings() {
             bindings.entry(text(binding, "name")).or_insert(binding);
@@ -79,12 +84,14 @@ impl Embedding<'_> {
                 from = inline::inline(task, &used, scope, tasks)?;
                 check_inlined(task, from.as_deref(), pipeline, &mut inlined)?;
                 inline::refuse_windows(task, &workspace, run)?;
-                used = aliases::merge(task, used, &sub_path)?;
+                used = aliases::merge(task, used, &sub_path, growth)?;
+                check_growth()?;
             }
             embedded.push(PipelineTask { task, from, in_dag: index < graph.dag_len });
             all_uses.push(used);
         }
-        let renamings = values::keep(&mut embedded, run, &spec_params, &binds);
+        let renamings = values::keep(&mut embedded, run, &spec_params, &binds, growth);
+        check_growth()?;
         Ok(Embedded { uses: all_uses, renamings })
     }
 }
@@ -103,10 +110,14 @@ fn check_inlined(
     check_keys(spec, || format!("{shown}, with Task {from:?},"))?;
     inlined.add(spec);
     if inlined.bytes > MAX_RUN_BYTES {
-        let pipeline = pipeline.to_owned();
-        return Err(Refusal::TooLarge { pipeline, size: inlined.bytes, limit: MAX_RUN_BYTES });
+        return Err(too_large(pipeline, inlined.bytes));
     }
     Ok(Exceeded::check(inlined.values, MAX_VALUES, "values", || format!("pipeline {pipeline:?} with its Tasks"))?)
+}
+
+/// That the wrapped form of `pipeline` has `size` bytes, or at least so many.
+pub fn too_large(pipeline: &str, size: usize) -> Refusal {
+    Refusal::TooLarge { pipeline: pipeline.to_owned(), size, limit: MAX_RUN_BYTES }
 }
 
 /// Refuses to go on if there is no time left.

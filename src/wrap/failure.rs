@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{known::TaskValues, script::with_commands_before, task_spec::name_steps};
+use super::{growth::Growth, known::TaskValues, script::with_commands_before, task_spec::name_steps};
 use crate::{
     step::OwnStep,
     tekton::{
@@ -38,7 +38,7 @@ enum OnError {
 
 /// Lets the save step of `task` run after a failure of as many of its steps as possible. `scope` has the values of the
 /// pipeline's variables.
-pub fn continue_after(task: &mut Value, scope: &Scope<'_>) -> Failures {
+pub fn continue_after(task: &mut Value, scope: &Scope<'_>, growth: &Growth) -> Failures {
     let all_on_errors = on_errors(task, scope);
     let mut failures = Failures::default();
     let steps = field_mut(task, "taskSpec").and_then(|spec| field_mut(spec, "steps"));
@@ -47,7 +47,7 @@ pub fn continue_after(task: &mut Value, scope: &Scope<'_>) -> Failures {
     let not_scripts = steps.iter().rposition(|step| with_commands_before(text(step, "script"), "").is_none());
     for (index, (step, on_error)) in steps.iter_mut().zip(all_on_errors).enumerate() {
         let name = text(step, "name").to_owned();
-        if !failures.saved.is_empty() {
+        if !failures.saved.is_empty() && growth.fits(guard_bytes(&failures.saved)) {
             skip_after(&failures.saved, step);
         }
         let Some(step) = step.as_object_mut() else { continue };
@@ -108,6 +108,12 @@ fn skip_after(before: &[String], step: &mut Value) {
     }
 }
 
+/// How long what [`skip_after`] writes is, about.
+fn guard_bytes(before: &[String]) -> usize {
+    const ITSELF: usize = 250;
+    before.iter().map(|name| name.len().saturating_add(1)).sum::<usize>().saturating_add(ITSELF)
+}
+
 fn exit_code(step: &str) -> String {
     format!("{STEPS_DIR}/step-{step}/exitCode")
 }
@@ -121,7 +127,7 @@ mod tests {
     fn continued(steps: Value) -> (Failures, Value) {
         let mut task = json!({"params": [{"name": "p", "value": "$(tasks.a.results.r)"}],
             "taskSpec": {"params": [{"name": "p"}, {"name": "known", "default": "continue"}], "steps": steps}});
-        let failures = continue_after(&mut task, &Scope::of_run(Run::new(&Value::Null), "ns"));
+        let failures = continue_after(&mut task, &Scope::of_run(Run::new(&Value::Null), "ns"), &Growth::default());
         (failures, task["taskSpec"]["steps"].take())
     }
 

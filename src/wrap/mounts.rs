@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
+    growth::Growth,
     known::{KnownPath, TaskValues},
     place::Place,
     plan::TaskPlan,
@@ -20,7 +21,14 @@ use crate::tekton::{
 
 /// Notes in `plan`, that of the pipeline's `task`, where something is mounted below each workspace. `run_sub_path` gives the
 /// subPath with which the run binds a workspace.
-pub fn note(task: &Value, plan: &mut TaskPlan, used: &[Use], run_sub_path: &dyn Fn(&str) -> String, scope: &Scope<'_>) {
+pub fn note(
+    task: &Value,
+    plan: &mut TaskPlan,
+    used: &[Use],
+    run_sub_path: &dyn Fn(&str) -> String,
+    scope: &Scope<'_>,
+    growth: &Growth,
+) {
     let Some(spec) = field(task, "taskSpec") else { return };
     if plan.restore.is_empty() && plan.save.is_empty() {
         return;
@@ -32,7 +40,7 @@ pub fn note(task: &Value, plan: &mut TaskPlan, used: &[Use], run_sub_path: &dyn 
         let binding = items(task, "workspaces").iter().find(|binding| text(binding, "name") == used.task);
         let sub_path = binding.map_or("", |binding| text(binding, "subPath"));
         let sub_path = values.outer_path(&format!("/{}/{sub_path}", run_sub_path(&used.pipeline)));
-        step.mounts = below(&Place::new(spec, used), &containers, &values, &sub_path);
+        step.mounts = below(&Place::new(spec, used), &containers, &values, &sub_path, growth);
     }
 }
 
@@ -59,7 +67,13 @@ fn containers<'a>(spec: &'a Value, values: &TaskValues<'_>) -> Vec<Container<'a>
 }
 
 /// The paths below `place`, from the root of its volume on.
-fn below(place: &Place, containers: &[Container<'_>], values: &TaskValues<'_>, sub_path: &KnownPath) -> Vec<String> {
+fn below(
+    place: &Place,
+    containers: &[Container<'_>],
+    values: &TaskValues<'_>,
+    sub_path: &KnownPath,
+    growth: &Growth,
+) -> Vec<String> {
     let mut found = BTreeSet::new();
     let root = values.outer_path("/");
     let Some(outer) = (if *sub_path == root { Some(&[][..]) } else { sub_path.names_below(&root) }) else {
@@ -69,7 +83,13 @@ fn below(place: &Place, containers: &[Container<'_>], values: &TaskValues<'_>, s
         let Some(path) = place.path_in(container) else { continue };
         let path = values.path(&path);
         let names = mounts.iter().filter_map(|mount| mount.names_below(&path));
-        found.extend(names.map(|names| [outer, names].concat().join("/")));
+        for names in names {
+            let all = outer.iter().chain(names);
+            if !growth.fits(all.map(|name| name.len().saturating_add(1)).sum()) {
+                return Vec::new();
+            }
+            found.insert([outer, names].concat().join("/"));
+        }
     }
     found.into_iter().collect()
 }
@@ -117,6 +137,7 @@ mod tests {
             &used,
             &|name| if name == "sources" { "outer".to_owned() } else { String::new() },
             &scope,
+            &Growth::default(),
         );
         let expected = ["", ".cache", "all", "conf/app.json", "second", "sidecar"];
         let expected: Vec<String> = expected[1..].iter().map(|path| format!("outer/sub/dir/{path}")).collect();

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::task_spec::all_tasks_mut;
+use super::{growth::Growth, task_spec::all_tasks_mut};
 use crate::tekton::{
     fields::{change_texts, field, field_mut},
     run::Run,
@@ -21,8 +21,8 @@ pub struct Replacement {
 
 /// Writes the pipeline's `name` wherever Tekton would substitute it in the spec of the pipeline: in its tasks, except in a
 /// pipeline in a pipeline and a custom task, and in the defaults of its params.
-pub fn keep(spec: &mut Value, name: &str) {
-    let change = &mut |text: &str| change(text, name);
+pub fn keep(spec: &mut Value, name: &str, growth: &Growth) {
+    let change = &mut |text: &str| change(text, name, growth);
     all_tasks_mut(spec).into_iter().for_each(|task| change_task_texts(task, change));
     for param in field_mut(spec, "params").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(default) = field_mut(param, "default") {
@@ -32,13 +32,13 @@ pub fn keep(spec: &mut Value, name: &str) {
 }
 
 /// The values of the run's params and the sub-paths of its workspaces that name the pipeline.
-pub fn in_run(run: Run<'_>, name: &str) -> Vec<Replacement> {
+pub fn in_run(run: Run<'_>, name: &str, growth: &Growth) -> Vec<Replacement> {
     let mut found = Vec::new();
     for (list, items, key) in [("params", run.params(), "value"), ("workspaces", run.bindings(), "subPath")] {
         for (index, item) in items.iter().enumerate() {
             let Some(before) = field(item, key) else { continue };
             let mut after = before.clone();
-            change_texts(&mut after, &mut |text| change(text, name));
+            change_texts(&mut after, &mut |text| change(text, name, growth));
             if after != *before {
                 let path = vec!["spec".to_owned(), list.to_owned(), index.to_string(), key.to_owned()];
                 found.push(Replacement { path, value: after });
@@ -48,6 +48,9 @@ pub fn in_run(run: Run<'_>, name: &str) -> Vec<Replacement> {
     found
 }
 
-fn change(text: &str, name: &str) -> Option<String> {
-    substitute(text, |reference| (reference == "context.pipeline.name").then(|| name.to_owned()))
+fn change(text: &str, name: &str, growth: &Growth) -> Option<String> {
+    substitute(text, |reference| match reference {
+        "context.pipeline.name" => growth.in_place_of(reference, name.to_owned()),
+        _ => None,
+    })
 }

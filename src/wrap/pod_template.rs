@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     bounds::InlinedSize,
+    growth::Growth,
     values::{Renaming, references_in},
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 
 /// The run's `taskRunSpecs` with the params under their new names and without forged provenance; none where nothing changes.
 /// An error is at least how many bytes they would have, more than [`MAX_RUN_BYTES`].
-pub fn rename(run: Run<'_>, renamings: &[Renaming]) -> Result<Option<Value>, usize> {
+pub fn rename(run: Run<'_>, renamings: &[Renaming], growth: &Growth) -> Result<Option<Value>, usize> {
     let mut adopted = InlinedSize::default();
     let mut all = run.task_run_specs().to_vec();
     let before = all.clone();
@@ -52,7 +53,8 @@ pub fn rename(run: Run<'_>, renamings: &[Renaming]) -> Result<Option<Value>, usi
         }
         adopt(own, &named);
         if let Some(template) = all.get_mut(place).and_then(|own| field_mut(own, "podTemplate")) {
-            renaming.apply_to(template);
+            renaming.apply_to(template, growth);
+            growth.check()?;
         }
     }
     Ok((all != before).then_some(Value::Array(all)))

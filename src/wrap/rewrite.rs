@@ -7,9 +7,11 @@ use serde_json::Value;
 use super::{
     bindings,
     caches::NoTask,
-    embed::{Embedded, Embedding, IsLate, check_time},
+    embed::{Embedded, Embedding, IsLate, check_time, too_large},
     explain::Explanation,
-    failure, inline, mounts, patch, paths, pipeline_name,
+    failure,
+    growth::Growth,
+    inline, mounts, patch, paths, pipeline_name,
     plan::{Plan, PlanError},
     pod_template,
     refusal::Refusal,
@@ -96,14 +98,15 @@ pub fn rewrite(
     let scope = Scope::of_run(run, namespace).in_pipeline(original, request.known_name(run, &pipeline.object));
     let graph = Graph::new(original).map_err(|source| Refusal::Graph { pipeline: name.to_owned(), source })?;
     let mut spec = original.clone();
-    let embedding = Embedding { run, request, pipeline: name, scope: &scope, tasks, is_late };
+    let growth = &Growth::default();
+    let embedding = Embedding { run, request, pipeline: name, scope: &scope, tasks, is_late, growth };
     let Embedded { uses, renamings } = embedding.apply_to(&mut spec, &graph)?;
     if request.only_if_same {
         same_on_volume::check(&spec, &graph, &uses)?;
     }
     let count = uses.iter().map(Vec::len).sum();
     Exceeded::check(count, MAX_USES, "uses of wrapped workspaces", || format!("pipeline {name:?}"))?;
-    let too_large = |size| Refusal::TooLarge { pipeline: name.to_owned(), size, limit: MAX_RUN_BYTES };
+    let too_large = |size| too_large(name, size);
     let mut plan =
         Plan::new(run, request, &spec, &graph, &uses, &fans(run, &spec), is_late).map_err(|error| match error {
             PlanError::TooManyTaskRuns(count) => Refusal::TooManyTaskRuns { pipeline: name.to_owned(), count },
@@ -112,28 +115,31 @@ pub fn rewrite(
             PlanError::Late => Refusal::Late,
         })?;
     let mut failures = Vec::new();
+    let injection = steps::Injection { run, request, settings, scope: &scope, growth };
     let run_sub_path = |name: &str| run.binding(name).map_or("", |binding| text(binding, "subPath")).to_owned();
     for ((task, plan), used) in all_tasks_mut(&mut spec).into_iter().zip(&mut plan.tasks).zip(&uses) {
         check_time(is_late)?;
-        mounts::note(task, plan, used, &run_sub_path, &scope);
+        mounts::note(task, plan, used, &run_sub_path, &scope, growth);
         paths::note(task, plan, request)?;
         let restored: Vec<&Use> =
             used.iter().filter(|used| plan.restore.iter().any(|step| step.name == used.pipeline)).collect();
         let non_root = security::forbids_root(task, &security::pod_context(run, text(task, "name")));
-        working_dir::enter_later(task, &restored, non_root, &scope)?;
-        failures.push(steps::inject(task, plan, used, run, request, settings, &scope)?);
+        working_dir::enter_later(task, &restored, non_root, &scope, growth)?;
+        failures.push(steps::inject(task, plan, used, injection)?);
+        growth.check().map_err(too_large)?;
     }
     // Of an embedded pipeline the name is that of its run, as ever.
     let name_of_pipeline = request.pipeline.as_ref().map(|_| name);
     if let Some(name) = name_of_pipeline {
-        pipeline_name::keep(&mut spec, name);
+        pipeline_name::keep(&mut spec, name, growth);
     }
     let changes = patch::Changes {
         spec,
         bindings: bindings::bind(run, request)?,
-        values: name_of_pipeline.map(|name| pipeline_name::in_run(run, name)).unwrap_or_default(),
-        task_run_specs: pod_template::rename(run, &renamings).map_err(too_large)?,
+        values: name_of_pipeline.map(|name| pipeline_name::in_run(run, name, growth)).unwrap_or_default(),
+        task_run_specs: pod_template::rename(run, &renamings, growth).map_err(too_large)?,
     };
+    growth.check().map_err(too_large)?;
     let patch::PatchedRun { patch, operations, run, size } = patch::build(run, pipeline, changes, request)?;
     if size > MAX_RUN_BYTES {
         return Err(too_large(size));

@@ -7,6 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::growth::Growth;
 use crate::tekton::{
     fields::{field, field_mut, items, remove, set, text},
     run::Run,
@@ -75,12 +76,13 @@ fn drop_rights(context: &mut Map<String, Value>) {
 
 /// If the stepTemplate of `task_spec` gives rights, moves its security context into each of the user's steps, which inherit it
 /// anyway, so that the injected ones don't (Tekton: v1/merge.go has no way to drop a capability again).
-pub fn hand_down_rights(task_spec: &mut Value) {
+pub fn hand_down_rights(task_spec: &mut Value, growth: &Growth) {
     let template = field(task_spec, "stepTemplate").and_then(|template| field(template, "securityContext"));
     let Some(template) = template.and_then(Value::as_object).cloned() else { return };
     let mut harmless = template.clone();
     drop_rights(&mut harmless);
-    if harmless == template {
+    let steps = items(task_spec, "steps").len();
+    if harmless == template || !growth.fits_times(&Value::Object(template.clone()), steps) {
         return;
     }
     if let Some(Value::Array(steps)) = field_mut(task_spec, "steps") {
@@ -273,7 +275,7 @@ mod tests {
             "stepTemplate": {"securityContext": privileged, "env": []},
             "steps": [{"name": "a"}, {"name": "b", "securityContext": {"privileged": false, "capabilities": {"drop": ["ALL"]}}}],
         });
-        hand_down_rights(&mut of_template);
+        hand_down_rights(&mut of_template, &Growth::default());
         assert_eq!(of_template["stepTemplate"], json!({"env": []}));
         let [a, b] = [0, 1].map(|step| &of_template["steps"][step]["securityContext"]);
         assert_eq!((a, &b["privileged"], &b["procMount"]), (&privileged, &json!(false), &json!("Unmasked")));
@@ -289,7 +291,7 @@ mod tests {
 
         let mut harmless = json!({"stepTemplate": {"securityContext": {"runAsUser": 5}}, "steps": [{}]});
         let before = harmless.clone();
-        hand_down_rights(&mut harmless);
+        hand_down_rights(&mut harmless, &Growth::default());
         assert_eq!(harmless, before);
     }
 

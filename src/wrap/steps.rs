@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     failure::{self, Failures},
+    growth::Growth,
     plan::TaskPlan,
     refusal::{Refusal, TaskProblem},
     request::{RegistryAccess, Request},
@@ -31,17 +32,30 @@ const HERMETIC_ANNOTATION: &str = "experimental.tekton.dev/execution-mode";
 /// A step with this environment variable keeps the network.
 const HERMETIC_EXEMPTION: &str = "TEKTON_RESOURCE_NAME";
 
+/// What all tasks of a run are injected with.
+#[derive(Clone, Copy)]
+pub struct Injection<'a> {
+    /// The run.
+    pub run: Run<'a>,
+    /// What it asks for.
+    pub request: &'a Request,
+    /// What the operator decided.
+    pub settings: &'a Settings,
+    /// The values of the pipeline's variables.
+    pub scope: &'a Scope<'a>,
+    /// How much is added.
+    pub growth: &'a Growth,
+}
+
 /// Adds the restore step in front and the save step at the end, each only if there is something for it to do. Returns which
 /// failures of the task's own steps the save step saves.
 pub fn inject(
     pipeline_task: &mut Value,
     plan: &TaskPlan,
     used: &[Use],
-    run: Run<'_>,
-    request: &Request,
-    settings: &Settings,
-    scope: &Scope<'_>,
+    injection: Injection<'_>,
 ) -> Result<Failures, Refusal> {
+    let Injection { run, request, settings, scope, growth } = injection;
     let Some(step) = plan.restore.first().or(plan.save.first()) else { return Ok(Failures::default()) };
     let task = text(pipeline_task, "name").to_owned();
     let refused = |problem| Refusal::Task { task: task.clone(), workspace: step.name.clone(), problem };
@@ -51,15 +65,15 @@ pub fn inject(
     }
     let volumes = own_volumes(plan, request, &VolumeNames::new(pipeline_task, run, request, scope)).map_err(refused)?;
     let failures = if request.saves_failed && !plan.save.is_empty() {
-        failure::continue_after(pipeline_task, scope)
+        failure::continue_after(pipeline_task, scope, growth)
     } else {
         Failures::default()
     };
     let retries = field(pipeline_task, "retries").and_then(Value::as_u64).unwrap_or_default();
     let Some(spec) = field_mut(pipeline_task, "taskSpec") else { return Ok(failures) };
-    security::hand_down_rights(spec);
+    security::hand_down_rights(spec, growth);
     if isolated {
-        template::hand_down(spec).map_err(refused)?;
+        template::hand_down(spec, growth).map_err(refused)?;
     }
     let context = Context {
         task: &task,
@@ -80,6 +94,9 @@ pub fn inject(
     };
     let restore = (!plan.restore.is_empty()).then(|| context.step("restore", &plan.restore));
     let save = (!plan.save.is_empty()).then(|| context.step("save", &plan.save));
+    for step in restore.iter().chain(&save) {
+        let _ = growth.fits_times(step, 1);
+    }
     let Some(spec) = spec.as_object_mut() else { return Ok(failures) };
     if !volumes.is_empty() {
         items_mut(spec, "volumes").into_iter().for_each(|all| all.extend(volumes.iter().map(Volume::declaration)));

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::refusal::TaskProblem;
+use super::{growth::Growth, refusal::TaskProblem};
 use crate::tekton::fields::{field, field_mut, items, remove, set, text};
 
 /// Lists that steps inherit, with the field by which items are the same (Tekton: v1/merge.go, a strategic merge patch; Kubernetes:
@@ -18,7 +18,7 @@ const LISTS: [(&str, Option<&str>); 4] = [
 
 /// Moves environment and mounts of the stepTemplate of `task_spec` into each of the user's steps, which have them anyway. A
 /// StepAction can't be given any.
-pub fn hand_down(task_spec: &mut Value) -> Result<(), TaskProblem> {
+pub fn hand_down(task_spec: &mut Value, growth: &Growth) -> Result<(), TaskProblem> {
     let Some(template) = field(task_spec, "stepTemplate").cloned() else { return Ok(()) };
     let given = |(list, _): &&(&str, Option<&str>)| !items(&template, list).is_empty();
     let lists: Vec<_> = LISTS.iter().filter(given).collect();
@@ -26,6 +26,11 @@ pub fn hand_down(task_spec: &mut Value) -> Result<(), TaskProblem> {
         && let Some(action) = items(task_spec, "steps").iter().find(|step| field(step, "ref").is_some())
     {
         return Err(TaskProblem::TemplateOfAction { step: text(action, "name").to_owned(), list });
+    }
+    let steps = items(task_spec, "steps").len();
+    let fits = |list: &str| field(&template, list).is_none_or(|list| growth.fits_times(list, steps));
+    if !lists.iter().all(|(list, _)| fits(list)) {
+        return Ok(());
     }
     if let Some(Value::Array(steps)) = field_mut(task_spec, "steps") {
         for step in steps {
@@ -80,7 +85,7 @@ mod tests {
             ],
         });
         let template = spec["stepTemplate"].clone();
-        hand_down(&mut spec).unwrap();
+        hand_down(&mut spec, &Growth::default()).unwrap();
         assert_eq!(spec["stepTemplate"], json!({"image": "i"}));
         for list in ["env", "envFrom", "volumeMounts"] {
             assert_eq!(spec["steps"][0][list], template[list]);
@@ -97,8 +102,8 @@ mod tests {
     fn a_step_action_has_no_room_for_it() {
         let mut spec =
             json!({"stepTemplate": {"env": [{"name": "A"}]}, "steps": [{"name": "s", "ref": {"name": "a"}}]});
-        assert!(hand_down(&mut spec).unwrap_err().to_string().contains("step \"s\""));
+        assert!(hand_down(&mut spec, &Growth::default()).unwrap_err().to_string().contains("step \"s\""));
         spec["stepTemplate"] = json!({"image": "i"});
-        hand_down(&mut spec).unwrap();
+        hand_down(&mut spec, &Growth::default()).unwrap();
     }
 }

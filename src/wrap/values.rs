@@ -14,6 +14,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+use super::growth::Growth;
 use crate::tekton::{
     fields::{field, items, text},
     run::Run,
@@ -38,6 +39,7 @@ pub fn keep(
     run: Run<'_>,
     spec_params: &[Value],
     binds: &impl Fn(&str) -> bool,
+    growth: &Growth,
 ) -> Vec<Renaming> {
     let scope = params::scope(run, spec_params);
     let mut names: HashSet<String> = scope.keys().cloned().collect();
@@ -51,13 +53,13 @@ pub fn keep(
             return;
         }
         let renaming = Renaming::new(task, old, &mut names);
-        renaming.apply(task, |old| scope.contains_key(old));
+        renaming.apply(task, |old| scope.contains_key(old), growth);
         all.push(renaming);
     };
     let dotted = params::Dotted::new(&scope);
     for inlined in tasks.iter_mut() {
         if let Some(from) = &inlined.from {
-            early_substitution::substitute_early(inlined.task, from, binds);
+            early_substitution::substitute_early(inlined.task, from, binds, growth);
             let shadowed = params::shadowed(inlined.task, &scope, &dotted);
             rename(inlined.task, &shadowed);
         }

@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    growth::Growth,
     known::TaskValues,
     place::Place,
     refusal::{Refusal, TaskProblem},
@@ -23,8 +24,14 @@ const ENV: &str = "TEKTON_WRAP_WORKING_DIR";
 
 /// Rewrites the steps of `task`, which has a restore step for the workspaces `restored`. `non_root` tells that the run keeps
 /// it from running as root, `scope` has the values of the pipeline's variables.
-pub fn enter_later(task: &mut Value, restored: &[&Use], non_root: bool, scope: &Scope<'_>) -> Result<(), Refusal> {
-    let entries = entries(task, restored, non_root, scope)?;
+pub fn enter_later(
+    task: &mut Value,
+    restored: &[&Use],
+    non_root: bool,
+    scope: &Scope<'_>,
+    growth: &Growth,
+) -> Result<(), Refusal> {
+    let entries = entries(task, restored, non_root, scope, growth)?;
     let Some(Value::Array(steps)) = field_mut(task, "taskSpec").and_then(|spec| field_mut(spec, "steps")) else {
         return Ok(());
     };
@@ -52,6 +59,7 @@ fn entries(
     restored: &[&Use],
     non_root: bool,
     scope: &Scope<'_>,
+    growth: &Growth,
 ) -> Result<Vec<Option<DelayedEntry>>, Refusal> {
     let Some(spec) = field(task, "taskSpec") else { return Ok(Vec::new()) };
     let values = TaskValues::new(task, scope);
@@ -60,7 +68,8 @@ fn entries(
     let entry = |step: &Value| {
         let own = text(step, "workingDir");
         let dir = if own.is_empty() { inherited } else { own };
-        if dir.is_empty() {
+        // One of the stepTemplate is that of every step.
+        if dir.is_empty() || !growth.fits(dir.len()) {
             return Ok(None);
         }
         let known = values.path(dir);
@@ -117,7 +126,7 @@ mod tests {
             let mut task = task.clone();
             task["taskSpec"]["steps"] = json!([{"script": "echo", "workingDir": dir}]);
             let used = ["in", "w"].map(|name| Use { pipeline: name.to_owned(), task: name.to_owned(), bound: true });
-            enter_later(&mut task, &[&used[0], &used[1]], true, &scope).unwrap();
+            enter_later(&mut task, &[&used[0], &used[1]], true, &scope, &Growth::default()).unwrap();
             let step = &task["taskSpec"]["steps"][0];
             (step["env"][0]["value"] == dir).then(|| text(step, "workingDir").to_owned())
         };

@@ -1,5 +1,8 @@
 //! Requests that were measured to take a replica down, each small.
 
+#[path = "growth.rs"]
+mod growth;
+
 use serde_json::{Value, json};
 
 /// A review by its name.
@@ -44,7 +47,7 @@ pub fn attacks() -> Vec<Attack> {
         ("1500 taskRefs through resolvers", run(&json!("remote"), "w")),
         ("a million variables", run(&json!("variables"), "w")),
     ];
-    runs.into_iter().map(|(name, run)| (name, review(&run))).collect()
+    runs.into_iter().chain(growth::runs()).map(|(name, run)| (name, review(&run))).collect()
 }
 
 /// The Pipelines and Tasks that the corpus names, as the Kubernetes API answers for them: kind and name.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
+    limits::MAX_WORKSPACES,
     step::{ENV, EarlierRun, PROGRAM, RUNTIME_VARIABLES, StepConfig, stored::is_injected},
     tekton::{
         fields::{field, items, text},
@@ -92,6 +93,7 @@ impl<'a> TaskSteps<'a> {
         let spec = field(pipeline_task, "taskSpec");
         let mut injected = Self { uses: uses(pipeline_task), spec, combinations: 1, ..Self::default() };
         let steps = spec.map_or(&[][..], |spec| items(spec, "steps"));
+        let mut count = 0;
         for (index, step) in steps.iter().enumerate().filter(|(_, step)| is_injected(step)) {
             let is_last = index == steps.len().saturating_sub(1);
             let is_restore = match items(step, "args") {
@@ -105,7 +107,13 @@ impl<'a> TaskSteps<'a> {
             if !items(step, "when").is_empty() || !text(step, "onError").is_empty() {
                 return Err("has an injected step that may be skipped or whose failure is ignored");
             }
-            let config = config(step).ok_or("has an injected step that can't be read")?;
+            count = usize::saturating_add(count, 1);
+            if count > INJECTED {
+                return Err("has more injected steps than are injected");
+            }
+            let config = config(step)
+                .filter(|config| config.workspaces.len() <= MAX_WORKSPACES)
+                .ok_or("has an injected step that can't be read")?;
             if config.run != RUN || !has_own_variables(step) {
                 return Err("has an injected step that is told of another run");
             }
@@ -147,6 +155,9 @@ impl<'a> TaskSteps<'a> {
         order.checked_sub(self.order).is_some_and(|combination| combination < self.combinations)
     }
 }
+
+/// A restore step and a save step.
+const INJECTED: usize = 2;
 
 /// How a configuration names the run that it is for.
 const RUN: &str = "$(context.pipelineRun.uid)";

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     annotations::WRAP,
-    limits::MAX_VALUES,
+    limits::{Exceeded, MAX_VALUES, MAX_WORKSPACES},
     source::{Defaults, OptInBy},
     step::{Compression, stored::is_wrapped},
     tekton::{
@@ -136,6 +136,10 @@ impl<'a> OptIn<'a> {
         if workspaces.is_empty() {
             return Err(Refusal::NothingToWrap);
         }
+        // Names in variables are workspaces too, and nothing bounds their number.
+        Exceeded::check(workspaces.len(), MAX_WORKSPACES, "workspaces that its tasks share", || {
+            format!("pipeline {:?}", text(metadata, "name"))
+        })?;
         let saves_failed = values.choice("failed", &[("discard", false), ("save", true)])?;
         let (conflict_rules, conflict) = conflict::read(&values)?;
         let metadata = field(self.run.object(), "metadata").unwrap_or(&Value::Null);

@@ -11,17 +11,19 @@ use crate::{
         variables::{name_after, result_task, substitute},
         workspaces::mount_path,
     },
-    wrap::task_spec::drop_declarations,
+    wrap::{growth::Growth, task_spec::drop_declarations},
 };
 
 /// Gives the variables of `task` the values that they have in the Task `from`, which it refers to. `binds`: whether the run
 /// binds a workspace.
-pub fn substitute_early(task: &mut Value, from: &str, binds: &impl Fn(&str) -> bool) {
+pub fn substitute_early(task: &mut Value, from: &str, binds: &impl Fn(&str) -> bool, growth: &Growth) {
     // In an embedded task this is the TaskRun's name (Tekton: taskspec.go, taskMeta).
     let mut known = HashMap::from([("context.task.name".to_owned(), from.to_owned())]);
     for part in ["params", "matrix"] {
         if let Some(part) = field_mut(task, part) {
-            change_texts(part, &mut |text| substitute(text, |reference| known.get(reference).cloned()));
+            change_texts(part, &mut |text| {
+                substitute(text, |reference| growth.in_place_of(reference, known.get(reference)?.clone()))
+            });
         }
     }
     let unbound = settle_workspaces(task, binds, &mut known);
@@ -33,7 +35,7 @@ pub fn substitute_early(task: &mut Value, from: &str, binds: &impl Fn(&str) -> b
         let value = known.get(reference).cloned();
         value.or_else(|| is_plain_text(reference, &declared, &all_unbound).then(|| format!("$( {reference})")))
     };
-    change_spec_texts(spec, &mut |text| substitute(text, value));
+    change_spec_texts(spec, &mut |text| substitute(text, |reference| growth.in_place_of(reference, value(reference)?)));
     drop_declarations(spec, &unbound);
 }
 

@@ -11,6 +11,7 @@ use crate::tekton::{
     texts::change_spec_texts,
     variables::{param_names, references, substitute},
 };
+use crate::wrap::growth::Growth;
 
 /// Names that are in use.
 pub struct TakenNames {
@@ -65,9 +66,9 @@ impl Renaming {
 
     /// Renames the params inside of the embedded task and where the pipeline's task passes them. `is_outer` tells that the
     /// pipeline has a param of the old name, which is what the pipeline's task itself means by it.
-    pub fn apply(&self, task: &mut Value, is_outer: impl Fn(&str) -> bool) {
+    pub fn apply(&self, task: &mut Value, is_outer: impl Fn(&str) -> bool, growth: &Growth) {
         if let Some(spec) = field_mut(task, "taskSpec") {
-            change_spec_texts(spec, &mut |text| self.change(text));
+            change_spec_texts(spec, &mut |text| self.change(text, growth));
             self.change_names(spec, "params");
         }
         self.change_names(task, "params");
@@ -76,14 +77,14 @@ impl Renaming {
             self.change_names(matrix, "params");
             for include in field_mut(matrix, "include").and_then(Value::as_array_mut).into_iter().flatten() {
                 self.change_names(include, "params");
-                self.change_field(include, "name", |_| true);
+                self.change_field(include, "name", |_| true, growth);
             }
         }
         // Left over by the pipeline, these are substituted with the params of the TaskRun
         // (Tekton: pipelinerunstate.go `getDisplayName`, taskrun/resources/apply.go `ApplyParametersToWorkspaceBindings`).
-        self.change_field(task, "displayName", |old| matrixed || !is_outer(old));
+        self.change_field(task, "displayName", |old| matrixed || !is_outer(old), growth);
         for binding in field_mut(task, "workspaces").and_then(Value::as_array_mut).into_iter().flatten() {
-            self.change_field(binding, "subPath", |old| !is_outer(old));
+            self.change_field(binding, "subPath", |old| !is_outer(old), growth);
         }
     }
 
@@ -93,18 +94,21 @@ impl Renaming {
     }
 
     /// Renames the params in all texts of `value`.
-    pub fn apply_to(&self, value: &mut Value) {
-        change_texts(value, &mut |text| self.change(text));
+    pub fn apply_to(&self, value: &mut Value, growth: &Growth) {
+        change_texts(value, &mut |text| self.change(text, growth));
     }
 
-    fn change(&self, text: &str) -> Option<String> {
-        substitute(text, |reference| self.renamed(reference).map(|(_, new)| new))
+    fn change(&self, text: &str, growth: &Growth) -> Option<String> {
+        substitute(text, |reference| growth.in_place_of(reference, self.renamed(reference)?.1))
     }
 
     /// Renames those of the params in a field that are `wanted`.
-    fn change_field(&self, object: &mut Value, name: &str, wanted: impl Fn(&str) -> bool) {
+    fn change_field(&self, object: &mut Value, name: &str, wanted: impl Fn(&str) -> bool, growth: &Growth) {
         if let Some(value) = field_mut(object, name) {
-            let new = |reference: &str| self.renamed(reference).filter(|(old, _)| wanted(old)).map(|(_, new)| new);
+            let new = |reference: &str| {
+                let (_, new) = self.renamed(reference).filter(|(old, _)| wanted(old))?;
+                growth.in_place_of(reference, new)
+            };
             change_texts(value, &mut |text| substitute(text, new));
         }
     }
