@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -111,8 +112,17 @@ fn write_results(step: &StepConfig, dir: &Path) -> Result<(), Error> {
     step.results.iter().try_for_each(|(name, value)| {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let path = dir.join(name);
-        fs::write(&path, text).map_err(Error::file(path.display(), "the result can't be written"))
+        write_new(&path, &text).map_err(Error::file(path.display(), "the result can't be written"))
     })
+}
+
+/// Writes a new file, in place of whatever is there: a link would lead elsewhere, and a pipe be waited for.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::File::create_new(path)?.write_all(text.as_bytes())
 }
 
 pub(super) fn restore_workspace(
@@ -216,3 +226,6 @@ fn step(by_hand: &'static str) -> Result<StepConfig, Error> {
 fn baseline_path(step: &StepConfig, workspace: &WorkspaceStep, state: &Path) -> PathBuf {
     state.join(StepConfig::tag(&step.run, step.order, &workspace.name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -323,6 +323,38 @@ fn secrets_that_come_back_are_hidden() {
     }
 }
 
+/// Whatever the level of the log is.
+#[test]
+fn no_log_has_credentials() {
+    let (tokens, folder) = (Tokens::start(), tempfile::tempdir().unwrap());
+    let image = |address: &str| format!("{address}/{}:v1", repository());
+    let bucket = format!("s3://{BUCKET}/team:v1");
+    let nowhere = format!("http://{}", WITH_USER.address);
+    for (target, host) in [
+        (image(&WITH_USER.address), &*WITH_USER.address),
+        (image(&tokens.registry.address), &tokens.registry.address),
+        (bucket, "none"),
+    ] {
+        config(folder.path(), host, user());
+        let folder = folder.path().display().to_string();
+        let env = [
+            ("RUST_LOG", "trace"),
+            ("DOCKER_CONFIG", &folder),
+            ("AWS_ACCESS_KEY_ID", "key-of-aws"),
+            ("AWS_SECRET_ACCESS_KEY", "secret-of-aws"),
+            ("AWS_SESSION_TOKEN", "token-of-aws"),
+            ("AWS_ENDPOINT_URL", &nowhere),
+        ]
+        .map(|(name, value)| (name, value.to_owned()));
+        let args = ["inspect", &target, "--retry-for", "0s", "--insecure", host, "--token-hosts", "127.0.0.1"];
+        let (_, out, log) = super::prune::run(&args, &env);
+        assert!(!log.is_empty(), "{target}");
+        for secret in [USER.1, "dXNlcjpzZWNyZXQ=", "Bearer ey", "secret-of-aws", "token-of-aws", "Signature="] {
+            assert!(!log.contains(secret) && !out.contains(secret), "{target}: {log}");
+        }
+    }
+}
+
 /// A registry and a token server in one, whose tokens hold a line break: nothing that could be shown, and no reason to ask
 /// for ever.
 #[test]

@@ -2,7 +2,7 @@
 
 use tekton_wrap::digest::Digest;
 
-use super::*;
+use super::{lying_buckets::Liar, *};
 use support::faults::{Fault, Faults};
 
 fn start() -> (Faults, Box<dyn Store>) {
@@ -115,6 +115,10 @@ fn all_pages_of_tags() {
     assert_eq!(store.tags().unwrap(), tags);
     let asked = faults.seen("GET", "tags/list");
     assert!(asked[before + 1].target().ends_with("/tags/list?last=t2&n=2"), "{asked:?}");
+    // One without a tag that may be shown, before others: without these an image would count as one without another tag.
+    faults.on("GET", "tags/list", 1, page(&[], Some("</v2/x/tags/list?last=t2&n=3>; rel=\"next\"")));
+    assert_eq!(store.tags().unwrap(), ["t3", "t4", "t5", "t6"]);
+    let asked = faults.seen("GET", "tags/list");
     // One that goes round in circles, and names that are none.
     faults.on(
         "GET",
@@ -124,4 +128,21 @@ fn all_pages_of_tags() {
     );
     assert_eq!(store.tags().unwrap(), ["a"]);
     assert_eq!(faults.seen("GET", "tags/list").len(), asked.len() + 2);
+}
+
+/// Neither a list that never ends nor one of nothing is taken for all tags: `prune` would delete what others name.
+#[test]
+fn lists_of_tags_without_an_end() {
+    for tags in [100_000, 0] {
+        let liar = Liar::start(move |head, i| {
+            if !head.target().contains("tags/list") {
+                return ("200 OK", Vec::new(), String::new());
+            }
+            let tags: Vec<String> = (0..tags).map(|n| format!("t{i}-{n}")).collect();
+            let link = format!("</v2/x/tags/list?last={i}>; rel=\"next\"");
+            ("200 OK", vec![("Link", link)], json!({"name": "x", "tags": tags}).to_string())
+        });
+        let error = open(&liar.address, &repository(), &impatient()).tags().unwrap_err().to_string();
+        assert!(liar.count() < 150 && error.contains("its list of tags does not end"), "{}: {error}", liar.count());
+    }
 }

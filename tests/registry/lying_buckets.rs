@@ -21,14 +21,14 @@ use super::*;
 const ENOUGH: usize = 400;
 
 /// A server that answers as a test wants, and what it was asked.
-struct Liar {
-    address: String,
+pub struct Liar {
+    pub address: String,
     asked: Arc<Mutex<Vec<Head>>>,
 }
 
 impl Liar {
     /// `answer` gets the request and the number of those before it: status, headers, body.
-    fn start(
+    pub fn start(
         answer: impl Fn(&Head, usize) -> (&'static str, Vec<(&'static str, String)>, String) + Send + Sync + 'static,
     ) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -52,7 +52,7 @@ impl Liar {
         Self { address, asked }
     }
 
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.asked.lock().unwrap().len()
     }
 
@@ -199,6 +199,28 @@ fn regions_that_are_none() {
         assert!(!error.contains("evil") && !error.chars().any(char::is_control), "{error:?}");
         assert_eq!(liar.count(), 1, "there is nothing else to try: {error}");
         assert!(liar.asked.lock().unwrap().iter().all(|head| head.header("x-evil").is_none()));
+    }
+}
+
+/// Nor does what a variable or a file calls so become a part of an address: tokens would go there.
+#[test]
+fn regions_of_variables_that_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (token, config) = (folder.path().join("token"), folder.path().join("config"));
+    fs::write(&token, "token-of-a-role").unwrap();
+    fs::write(&config, "[default]\nregion = evil.example/\n").unwrap();
+    let path = |path: &Path| path.display().to_string();
+    for (name, value) in [("AWS_REGION", "evil.example/#".to_owned()), ("AWS_CONFIG_FILE", path(&config))] {
+        for more in
+            [("AWS_WEB_IDENTITY_TOKEN_FILE", path(&token)), ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1".to_owned())]
+        {
+            let variables = [(name, value.clone()), more, ("AWS_ROLE_ARN", "arn:aws:iam::1:role/x".to_owned())];
+            let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            let options = StoreOptions { cloud: Environment::new(variables, None), ..impatient() };
+            let opened = store::open_with(&bucket("s3"), &options).and_then(|store| store.tags());
+            let error = opened.unwrap_err().to_string();
+            assert!(error.ends_with("is not a region such as eu-west-1"), "{name}: {error}");
+        }
     }
 }
 

@@ -306,6 +306,12 @@ fn refused_with_a_sentence() {
         (
             RUN,
             add,
+            param("region", json!("eu.evil.example/#")),
+            r#"param "region" of resolver wrap: "eu.evil.example/#" is not a region such as eu-west-1"#,
+        ),
+        (
+            RUN,
+            add,
             param("mirror", json!("https://user:pw@mirror.tools.svc")),
             r#"param "mirror" of resolver wrap: "https://***@mirror.tools.svc": it has to be [http://]host[:port][/prefix]"#,
         ),

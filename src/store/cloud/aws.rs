@@ -32,9 +32,26 @@ pub fn keys(environment: &Environment, fetch: &Fetch) -> Result<Arc<Obtained<Key
 }
 
 /// The region of `environment`, if it names one.
-pub fn region(environment: &Environment) -> Option<String> {
-    let named = environment.get("AWS_REGION").or_else(|| environment.get("AWS_DEFAULT_REGION"));
-    named.or_else(|| Profiles::read(environment).ok()?.of(environment).region)
+pub fn region(environment: &Environment) -> Result<Option<String>, Problem> {
+    let named = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| {
+        let value = environment.get(name)?;
+        Some((environment.name_of(name), value))
+    });
+    let of_profile = || {
+        let profiles = Profiles::read(environment).ok()?;
+        Some((profiles.place(environment), profiles.of(environment).region?))
+    };
+    match named.or_else(of_profile) {
+        Some((place, region)) if !is_region(&region) => {
+            Err(Problem::lasting(format!("{place}: {region:?} is not a region such as eu-west-1")))
+        }
+        found => Ok(found.map(|(_, region)| region)),
+    }
+}
+
+/// Whether it may be a region's name, which becomes a part of a host's.
+pub fn is_region(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 /// Searches one place after the other; the first one that has something decides.

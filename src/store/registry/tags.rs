@@ -17,8 +17,12 @@ use crate::store::{
 /// The page size that is requested; registries may return fewer tags.
 const PAGE: usize = 1000;
 
-/// A bound for registries that return endless pages.
+/// Bounds for registries that return endless pages. What was read until then is not all, and must not be taken for it.
+const TAGS: usize = 1_000_000;
 const PAGES: usize = 10_000;
+
+/// So many pages may have no new tag in them, one after the other, if each has another one behind it.
+const EMPTY_PAGES: usize = 20;
 
 /// The most bytes of a page.
 const PAGE_SIZE: u64 = 16 << 20;
@@ -33,21 +37,26 @@ impl Session {
     pub fn tags(&self) -> Result<Vec<String>, StoreError> {
         let mut all = BTreeSet::new();
         let mut query = format!("n={PAGE}");
+        let mut empty = 0_usize;
         for _ in 0..PAGES {
             let (tags, next) = self.backoff().run(|| self.tag_page(&query))?;
             let (count, last) = (tags.len(), tags.iter().max().cloned());
             let before = all.len();
             all.extend(tags);
-            // A page without a new tag would be followed by the same page.
             let grows = all.len() > before;
+            empty = if grows { 0 } else { empty.saturating_add(1) };
+            if all.len() > TAGS || empty > EMPTY_PAGES {
+                break;
+            }
             query = match (next, last) {
-                (Some(next), _) if grows && next != query => next,
+                (Some(next), _) if next != query => next,
                 // Some registries omit the header `Link` of a full page.
                 (None, Some(last)) if grows && count >= PAGE && is_plain(&last) => format!("n={PAGE}&last={last}"),
-                _ => break,
+                _ => return Ok(all.into_iter().collect()),
             };
         }
-        Ok(all.into_iter().collect())
+        let place = format!("{}/{}", self.image.registry, self.image.repository);
+        Err(self.unexpected(&place, "its list of tags does not end").into_error())
     }
 
     fn tag_page(&self, query: &str) -> Result<(Vec<String>, Option<String>), Failure> {

@@ -8,6 +8,7 @@ use crate::{
     redact::redact,
     store::{
         bucket::{Asked, Said},
+        cloud::aws::is_region,
         layout::ObjectAction,
         net::retry::{Failure, retry_after},
         xml::Element,
@@ -39,11 +40,6 @@ fn rights(action: ObjectAction) -> &'static str {
         ObjectAction::Copy => "s3:GetObject and s3:PutObject",
         ObjectAction::Delete => "s3:DeleteObject",
     }
-}
-
-/// Whether it may be a region's name, which becomes a part of a host's.
-fn is_region(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 impl S3Refusal {

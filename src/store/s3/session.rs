@@ -59,11 +59,12 @@ impl S3Session {
     pub fn new(bucket: &Bucket, options: &StoreOptions) -> Result<Self, StoreError> {
         let environment = options.cloud.clone();
         let endpoint = Endpoint::of(&environment)?;
-        let region = aws::region(&environment).unwrap_or_else(|| REGION.to_owned());
+        let region = aws::region(&environment).map_err(|problem| StoreError::Settings { problem: problem.clause })?;
         let kind = Cloud { scheme: "s3", service: "S3" };
         let address = endpoint.bucket_url(&bucket.bucket, "");
         let access = Access::new(kind, bucket, environment, &address, UPLOADS, options)?;
-        Ok(Self { access, endpoint, region: Mutex::new(region) })
+        let region = Mutex::new(region.unwrap_or_else(|| REGION.to_owned()));
+        Ok(Self { access, endpoint, region })
     }
 
     /// The whole key of an object with the bucket before it, as copies name what they copy.

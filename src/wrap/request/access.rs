@@ -45,7 +45,7 @@ impl RegistryAccess {
             insecure: values.joined("insecure")?,
             retry_for: checked("retry-for", &|text| Some(parse_duration(text).err()?.to_string()))?,
             endpoint: checked("endpoint", &endpoint_problem)?,
-            region: values.text("region")?,
+            region: checked("region", &region_problem)?,
         })
     }
 }
@@ -54,6 +54,13 @@ impl RegistryAccess {
 fn mirror_problem(text: &str) -> Option<String> {
     let error = text.parse::<MirrorAddress>().err().filter(|_| !text.contains("$("))?;
     Some(format!("{}: {error}", reference(text)))
+}
+
+/// What is wrong with a region, which becomes a part of a host's name.
+fn region_problem(text: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let is_region = (1..=64).contains(&text.len()) && text.chars().all(is_plain);
+    (!is_region).then(|| format!("{text:?} is not a region such as eu-west-1"))
 }
 
 /// What is wrong with the address of a service.

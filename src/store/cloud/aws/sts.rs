@@ -81,7 +81,7 @@ impl Sts<'_> {
     }
 
     fn request(&self, action: &str, form: &[(&str, &str)], keys: Option<&Keys>) -> Result<Request<String>, Problem> {
-        let region = super::region(self.environment);
+        let region = super::region(self.environment)?;
         let address = match (self.environment.get("AWS_ENDPOINT_URL_STS"), &region) {
             (Some(endpoint), _) => format!("{}/", endpoint.trim_end_matches('/')),
             (None, Some(region)) if region.starts_with("cn-") => format!("https://sts.{region}.amazonaws.com.cn/"),

@@ -91,8 +91,8 @@ fn profiles() {
             ("AWS_ENDPOINT_URL_STS", &sts),
         ])
     };
-    assert_eq!(region(&with("dev")).as_deref(), Some("us-west-2"));
-    assert_eq!(region(&with("default")).as_deref(), Some("eu-west-1"));
+    assert_eq!(region(&with("dev")).unwrap().as_deref(), Some("us-west-2"));
+    assert_eq!(region(&with("default")).unwrap().as_deref(), Some("eu-west-1"));
     let found = search(&with("keys")).unwrap();
     assert_eq!(id(&found), "AKIA");
     assert!(found.searched.starts_with("check the credentials of profile \"keys\" of "), "{}", found.searched);
