@@ -116,3 +116,60 @@ fn restored(
     let extent = expected.map_or(Extent::Whole, |expected| expected.extent);
     Ok(Some(Known { entry, identity, nlink: found.status.nlink, extent }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    /// What is recorded of the file `f` that holds `1234` or nothing, if it was restored as said.
+    fn recorded(is_empty: bool, is_mount_point: bool, change: Option<&dyn Fn(&mut Entry)>) -> Option<Known> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, if is_empty { "" } else { "1234" }).unwrap();
+        File::open(&path).unwrap().set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(9)).unwrap();
+        let mut walk = Walk::new(folder.path(), DirAccess::temporary()).unwrap();
+        let found = std::iter::from_fn(|| walk.next()).map(Result::unwrap).find(|found| !found.path.is_root()).unwrap();
+        let expected = change.map(|change| {
+            let mut entry = walk.describe(&found).unwrap();
+            change(&mut entry);
+            Expected { entry, extent: Extent::Whole }
+        });
+        let mounts: &[String] = if is_mount_point { &["f".to_owned()] } else { &[] };
+        restored(&walk, &found, expected.as_ref(), &MountPoints::new(mounts)).unwrap()
+    }
+
+    fn with_content(size: u64) -> impl Fn(&mut Entry) {
+        move |entry| entry.node = Node::File(Content { size, hash: [7; 32] })
+    }
+
+    /// One that somebody wrote to since is compared in any case.
+    #[test]
+    fn what_was_restored() {
+        let sure = |change: &dyn Fn(&mut Entry)| {
+            let known = recorded(false, false, Some(change)).unwrap();
+            assert_eq!(known.entry.content().unwrap().hash, [7; 32]);
+            known.identity.is_some()
+        };
+        assert!(sure(&with_content(4)));
+        assert!(!sure(&with_content(5)));
+        assert!(!sure(&|entry| {
+            with_content(4)(entry);
+            entry.mtime.nsec += 1;
+        }));
+        // What others put there is new.
+        assert!(recorded(false, false, None).is_none());
+        assert!(recorded(false, false, Some(&|entry| entry.node = Node::Fifo)).is_none());
+    }
+
+    #[test]
+    fn mount_points() {
+        let empty = recorded(true, true, None).unwrap().entry;
+        assert_eq!(empty.content(), Some(&Content { size: 0, hash: *blake3::hash(&[]).as_bytes() }));
+        assert!(recorded(true, true, Some(&with_content(0))).is_some());
+        // What should be there is hidden by the mount: nothing is known of it.
+        assert!(recorded(true, true, Some(&with_content(4))).is_none());
+        assert!(recorded(true, true, Some(&|entry| entry.mtime.sec += 1)).is_none());
+    }
+}
