@@ -10,11 +10,12 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 use tokio::runtime::Runtime;
 
 use super::PluginError;
-use crate::{annotations::WRAPPED, tekton::fields::items};
+use crate::annotations::WRAPPED;
 
 /// Which cluster and namespace, as kubectl has it.
 #[derive(Clone, Debug, clap::Args)]
@@ -114,8 +115,8 @@ impl UserCluster {
 
     /// The items of a list, at most 500.
     pub fn list(&self, path: &str) -> Result<Vec<Value>, PluginError> {
-        let list = self.request(http::Method::GET, &format!("{path}&limit=500"), Vec::new())?;
-        Ok(items(&list, "items").to_vec())
+        let text = self.block_on(self.answer(http::Method::GET, &format!("{path}&limit=500"), Vec::new()))?;
+        Ok(self.read::<ObjectList>(&text)?.objects())
     }
 
     /// The wrapped PipelineRuns, the oldest first.
@@ -128,13 +129,11 @@ impl UserCluster {
         };
         let (mut runs, mut next) = (Vec::new(), String::new());
         loop {
-            let part = self.request(
-                http::Method::GET,
-                &format!("{path}?labelSelector={label}%3Dtrue&limit=500{next}"),
-                Vec::new(),
-            )?;
-            runs.extend(items(&part, "items").iter().cloned());
-            match part["metadata"]["continue"].as_str().filter(|next| !next.is_empty()) {
+            let path = format!("{path}?labelSelector={label}%3Dtrue&limit=500{next}");
+            let text = self.block_on(self.answer(http::Method::GET, &path, Vec::new()))?;
+            let part: ObjectList = self.read(&text)?;
+            runs.extend(part.objects());
+            match part.metadata["continue"].as_str().filter(|next| !next.is_empty()) {
                 Some(more) => next = format!("&continue={}", utf8_percent_encode(more, NON_ALPHANUMERIC)),
                 None => break,
             }
@@ -184,9 +183,20 @@ impl UserCluster {
     }
 
     async fn send(&self, method: http::Method, path: &str, body: Vec<u8>) -> Result<Value, PluginError> {
+        let text = self.answer(method, path, body).await?;
+        self.read(&text)
+    }
+
+    fn read<'a, T: Deserialize<'a>>(&self, text: &'a str) -> Result<T, PluginError> {
+        let unreadable =
+            |e: serde_json::Error| PluginError::Unreadable { server: self.server.clone(), problem: e.to_string() };
+        serde_json::from_str(text).map_err(unreadable)
+    }
+
+    async fn answer(&self, method: http::Method, path: &str, body: Vec<u8>) -> Result<String, PluginError> {
         let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
         let request = request.body(body).map_err(|e| PluginError::Argument(e.to_string()))?;
-        self.client.request::<Value>(request).await.map_err(|e| self.error(e))
+        self.client.request_text(request).await.map_err(|e| self.error(e))
     }
 
     fn error(&self, error: kube::Error) -> PluginError {
@@ -212,6 +222,35 @@ impl UserCluster {
             },
             other => PluginError::Unreachable { server, problem: sentence(&other) },
         }
+    }
+}
+
+/// A list, with its items as they are written: one that nests deeper than is read must not hide the others.
+#[derive(Deserialize)]
+struct ObjectList<'a> {
+    #[serde(default)]
+    metadata: Value,
+    #[serde(borrow)]
+    items: Vec<&'a RawValue>,
+}
+
+/// What is shown of an object that nests too deep.
+#[derive(Default, Deserialize)]
+struct ShallowObject {
+    metadata: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+impl ObjectList<'_> {
+    fn objects(&self) -> Vec<Value> {
+        let object = |item: &&RawValue| {
+            serde_json::from_str(item.get()).unwrap_or_else(|_| {
+                let ShallowObject { metadata, status } = serde_json::from_str(item.get()).unwrap_or_default();
+                json!({"metadata": metadata, "status": status})
+            })
+        };
+        self.items.iter().map(object).collect()
     }
 }
 

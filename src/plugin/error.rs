@@ -26,6 +26,14 @@ pub enum PluginError {
         /// What happened.
         problem: String,
     },
+    /// What the API server answers can't be read.
+    #[error("what the cluster at {} answers can't be read: {}", Line(server), Line(problem))]
+    Unreadable {
+        /// Its URL.
+        server: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The API server does not know the user.
     #[error("the cluster at {} does not know you ({}): log in again", Line(server), Line(problem))]
     Unauthorized {

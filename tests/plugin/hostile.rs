@@ -159,3 +159,33 @@ spec:
           script: |
             cd $(workspaces.w.path); rm dir; mkdir dir; echo theirs > dir/file; echo theirs > held; echo x > program; chmod 4755 program
 "#;
+
+/// What is written in one run does not keep the others from being listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_run_hides_the_others() {
+    let stand = Stand::new().await;
+    let target = format!("{}/hostile:r", stand.registry.address);
+    store(&stand, &forged("honest", "w", &target), "Failed").await;
+    let mut deep = json!("x");
+    for _ in 0..200 {
+        deep = json!({"a": deep});
+    }
+    let mut run = forged("deep", "w", &target);
+    run["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"]["x"] = deep;
+    // It is more than the client of the tests reads, too.
+    let kubeconfig = stand.path("kubeconfig");
+    fs::write(stand.path("deep.json"), run.to_string()).unwrap();
+    let created = support::assets::command("kubectl")
+        .env("KUBECONFIG", kubeconfig)
+        .args(["create", "--validate=false", "-n", &stand.namespace.name, "-f"])
+        .arg(stand.path("deep.json"))
+        .status();
+    assert!(created.unwrap().success());
+    let listed = stand.prints(&["list"]);
+    assert!(listed.contains("honest") && listed.contains("deep"), "{listed}");
+    assert!(stand.prints(&["list", "-o", "json"]).contains("honest"));
+    for args in [&["describe", "deep"][..], &["rerun", "deep", "--failed"]] {
+        let refused = stand.refuses(args);
+        assert!(refused.contains(" answers can't be read: recursion limit exceeded"), "{refused}");
+    }
+}
