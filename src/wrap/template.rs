@@ -16,12 +16,27 @@ const LISTS: [(&str, Option<&str>); 4] = [
     ("volumeDevices", Some("devicePath")),
 ];
 
+/// Moves the variables of the stepTemplate of `task_spec` into each of the user's steps, so that something can stand before them. A
+/// task with StepActions, which can't be given any, stays as it is.
+pub fn hand_down_env(task_spec: &mut Value, growth: &Growth) {
+    let env = LISTS.iter().filter(|(list, _)| *list == "env").collect();
+    // Only a StepAction is in the way.
+    let _ = hand_down_lists(task_spec, env, growth);
+}
+
 /// Moves environment and mounts of the stepTemplate of `task_spec` into each of the user's steps, which have them anyway. A
 /// StepAction can't be given any.
 pub fn hand_down(task_spec: &mut Value, growth: &Growth) -> Result<(), TaskProblem> {
+    hand_down_lists(task_spec, LISTS.iter().collect(), growth)
+}
+
+fn hand_down_lists(
+    task_spec: &mut Value,
+    mut lists: Vec<&(&'static str, Option<&str>)>,
+    growth: &Growth,
+) -> Result<(), TaskProblem> {
     let Some(template) = field(task_spec, "stepTemplate").cloned() else { return Ok(()) };
-    let given = |(list, _): &&(&str, Option<&str>)| !items(&template, list).is_empty();
-    let lists: Vec<_> = LISTS.iter().filter(given).collect();
+    lists.retain(|(list, _)| !items(&template, list).is_empty());
     if let Some((list, _)) = lists.first()
         && let Some(action) = items(task_spec, "steps").iter().find(|step| field(step, "ref").is_some())
     {

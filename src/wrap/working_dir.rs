@@ -12,6 +12,7 @@ use super::{
     place::Place,
     refusal::{Refusal, TaskProblem},
     script::with_commands_before,
+    template,
 };
 use crate::tekton::{
     fields::{field, field_mut, items, items_mut, set, text},
@@ -32,14 +33,21 @@ pub fn enter_later(
     growth: &Growth,
 ) -> Result<(), Refusal> {
     let entries = entries(task, restored, non_root, scope, growth)?;
-    let Some(Value::Array(steps)) = field_mut(task, "taskSpec").and_then(|spec| field_mut(spec, "steps")) else {
-        return Ok(());
-    };
+    let Some(spec) = field_mut(task, "taskSpec") else { return Ok(()) };
+    // Behind other variables the kubelet would replace `$(NAME)` in its value, which may be anybody's, by the value of one of them
+    // (Kubernetes: core/v1 EnvVar), and a secret would become the name of a folder.
+    if entries.iter().flatten().any(|entry| entry.dir.contains("$(")) {
+        template::hand_down_env(spec, growth);
+    }
+    let Some(Value::Array(steps)) = field_mut(spec, "steps") else { return Ok(()) };
     for (step, entry) in steps.iter_mut().zip(entries) {
         if let (Some(step), Some(DelayedEntry { script, dir, from })) = (step.as_object_mut(), entry) {
             set(step, "script", json!(script));
             set(step, "workingDir", json!(from));
-            items_mut(step, "env").into_iter().for_each(|env| env.push(json!({"name": ENV, "value": dir})));
+            if let Some(env) = items_mut(step, "env") {
+                env.retain(|variable| text(variable, "name") != ENV);
+                env.insert(0, json!({"name": ENV, "value": dir}));
+            }
         }
     }
     Ok(())
