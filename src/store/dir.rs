@@ -24,7 +24,10 @@ use serde_json::{Value, json};
 
 use self::temporary::Temporary;
 use super::{Blob, Produce, Store, StoreError, StoredManifest, verify::VerifyReader};
-use crate::{digest::Digest, target::Target};
+use crate::{
+    digest::{Digest, Hasher},
+    target::Target,
+};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -261,22 +264,31 @@ impl Store for DirStore {
         if self.keep(&digest)? { Ok(Blob { digest, size: bytes.len() as u64 }) } else { self.put_new(bytes) }
     }
 
-    /// Makes a hard link to the blob of another folder, or a copy if the file system can't link.
+    /// Makes a hard link to the blob of another folder, or a copy if the file system can't link; and looks whether it is that blob, as
+    /// all images here will rely on it.
     fn mount_blob(&self, digest: &Digest, from: &Target) -> Result<bool, StoreError> {
         let Target::Dir { path, .. } = from else { return Ok(false) };
         let (source, to) = (Self::new(path).blob_path(digest), self.blob_path(digest));
         if self.keep(digest)? {
             return Ok(true);
         }
+        // A link would become one here too, to what may be another file tomorrow.
+        if !fs::symlink_metadata(&source).is_ok_and(|status| status.is_file()) {
+            return Ok(false);
+        }
         self.make_folders()?;
         match fs::hard_link(&source, &to) {
-            // It is as old as it was there.
-            Ok(()) => self.keep(digest),
+            Ok(()) => {
+                check(&to, digest, &source).inspect_err(|_| drop(fs::remove_file(&to)))?;
+                // It is as old as it was there.
+                self.keep(digest)
+            }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.keep(digest),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(_) => {
                 let file = self.temporary()?;
                 fs::copy(&source, &file.path).map_err(|e| at(&source, e))?;
+                check(&file.path, digest, &source)?;
                 file.rename(&to)?;
                 Ok(true)
             }
@@ -289,6 +301,14 @@ impl Store for DirStore {
 fn open_file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+}
+
+/// Checks that the file at `path`, which is from `source`, has the digest.
+fn check(path: &Path, digest: &Digest, source: &Path) -> Result<(), StoreError> {
+    let mut hasher = Hasher::default();
+    io::copy(&mut open_file(path).map_err(|e| at(path, e))?, &mut hasher).map_err(|e| at(path, e))?;
+    let found = hasher.finish();
+    if found == *digest { Ok(()) } else { Err(damaged(source, &format!("its content has the digest {found}"))) }
 }
 
 /// A file that is held in memory.

@@ -435,3 +435,32 @@ fn caches_that_are_too_large_to_look_at() {
         assert!(log.contains("larger than"), "{what}: {log}");
     }
 }
+
+/// A config may be large, as that of a run with thousands of tasks is; what it has there of things that nobody has many of would
+/// become twenty times its size in memory.
+#[test]
+fn a_config_with_millions_of_nothing_fills_no_memory() {
+    for (what, list) in [("history", "{},"), ("labels", "")] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let image = format!("dir://{}:v1", path("store"));
+        let store = store::open(&image.parse().unwrap()).unwrap();
+        let many: String = if what == "history" {
+            format!("\"history\": [{}{{}}]", list.repeat(20_000_000))
+        } else {
+            let labels: String = (0..3_000_000).map(|i| format!("\"{i:x}\":\"\",")).collect();
+            format!("\"config\": {{\"Labels\": {{{labels}\"z\":\"\"}}}}")
+        };
+        let text = format!("{{\"rootfs\": {{\"type\": \"layers\", \"diff_ids\": []}}, {many}}}");
+        let config = store.put_bytes(text.as_bytes()).unwrap();
+        let mut found: Value = serde_json::from_slice(&manifest(&config, &config)).unwrap();
+        found["layers"] = json!([]);
+        store.put_manifest("v1", MANIFEST, found.to_string().as_bytes()).unwrap();
+        let script = format!("ulimit -d 250000; exec '{}' \"$@\"", env!("CARGO_BIN_EXE_tekton-wrap"));
+        for args in [&["restore", &image, &path("copy")][..], &["inspect", &image]] {
+            let output = Command::new("sh").args(["-c", &script, "sh"]).args(args).output().unwrap();
+            let log = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{what} {args:?}: {log}");
+        }
+    }
+}

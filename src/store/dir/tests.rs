@@ -254,3 +254,23 @@ fn what_is_no_file_is_not_read() {
     assert!(store.put_manifest("b", TYPE, b"{}").is_err());
     assert!(!folder.path().join("elsewhere").exists());
 }
+
+/// Whoever has the other folder may have put anything under the name of a blob that others here need.
+#[test]
+fn what_is_mounted_is_what_its_name_says() {
+    let (folder, other) = store();
+    let here = DirStore::new(&folder.path().join("here"));
+    let from = Target::Dir { path: other.path.clone(), tag: "v1".to_owned() };
+    let (good, bad, linked) = (Digest::of(b"good"), Digest::of(b"bad"), Digest::of(b"linked"));
+    other.put_bytes(b"good").unwrap();
+    fs::write(other.blob_path(&bad), "evil").unwrap();
+    let elsewhere = folder.path().join("elsewhere");
+    fs::write(&elsewhere, "linked").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, other.blob_path(&linked)).unwrap();
+    assert!(here.mount_blob(&good, &from).unwrap() && here.has_blob(&good).unwrap());
+    let error = here.mount_blob(&bad, &from).unwrap_err().to_string();
+    assert!(error.contains(&Digest::of(b"evil").to_string()), "{error}");
+    // What a link leads to may be another file tomorrow: it is copied by whoever mounts it.
+    assert!(!here.mount_blob(&linked, &from).unwrap());
+    assert!(!here.has_blob(&bad).unwrap() && !here.has_blob(&linked).unwrap());
+}

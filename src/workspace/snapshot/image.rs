@@ -69,13 +69,13 @@ pub struct Config {
     /// As Go names it.
     #[serde(default)]
     pub os: String,
-    /// How to run it: only labels here.
-    #[serde(default)]
+    /// How to run it: only labels here. Nobody here reads them, and they might be millions.
+    #[serde(skip_deserializing)]
     pub config: RunConfig,
     /// Digests of the layers without compression.
     pub rootfs: RootFs,
-    /// Where the layers are from.
-    #[serde(default)]
+    /// Where the layers are from; likewise.
+    #[serde(skip_deserializing)]
     pub history: Vec<History>,
     /// What makes an image a snapshot of a task. Unknown fields are ignored by other tools (config.md, "Properties").
     #[serde(default, rename = "dev.tekton-wrap.snapshot", skip_serializing_if = "Option::is_none")]
@@ -86,10 +86,10 @@ pub struct Config {
 }
 
 /// `config` in an image config.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct RunConfig {
     /// Strings by name.
-    #[serde(default, rename = "Labels", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "Labels", skip_serializing_if = "Option::is_none")]
     pub labels: Option<Annotations>,
 }
 
@@ -104,13 +104,11 @@ pub struct RootFs {
 }
 
 /// An element of `history` in an image config.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct History {
     /// When the layer was made.
-    #[serde(default)]
     pub created: String,
     /// What made it.
-    #[serde(default)]
     pub created_by: String,
 }
 

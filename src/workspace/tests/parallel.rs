@@ -342,7 +342,11 @@ fn images_say_how_long_they_are_kept() {
         run.play(&task(0, &[]), |_| {});
         for (tag, expires) in [("done", target_expires.as_deref()), ("run.0.ws", Some("1d"))] {
             let image = super::load::image(&*run.store(), tag, tag).unwrap().unwrap();
-            let label = image.config.config.labels.as_ref().map(|labels| labels["quay.expires-after"].as_str());
+            let mut config = Vec::new();
+            let blob = image.manifest.config.blob();
+            std::io::copy(&mut run.store().blob(&blob).unwrap(), &mut config).unwrap();
+            let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+            let label = config["config"]["Labels"]["quay.expires-after"].as_str();
             let annotation = |name: &str| image.manifest.annotations.get(name).map(String::as_str);
             assert_eq!(label, expires, "{keep:?} {tag}");
             assert_eq!(annotation("quay.expires-after"), expires, "{keep:?} {tag}");
