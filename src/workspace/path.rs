@@ -215,6 +215,10 @@ mod tests {
         for bad in [&b"/a"[..], b"a//b", b"a/", b".", b"./a", b"a/..", b"../a", b"a\0b", b"a/./b"] {
             assert!(TreePath::parse(bad).is_err(), "{bad:?}");
         }
+        let long = |len: usize| TreePath::parse(&vec![b'a'; len]);
+        assert!(long(MAX_LEN).is_ok() && long(MAX_LEN + 1).is_err() && long(2 * MAX_LEN).is_err());
+        let shown = TreePath::parse(b"a//b").unwrap_err().to_string();
+        assert_eq!(shown, r#""a//b" is not a path within a workspace: it holds an empty name"#);
     }
 
     #[test]

@@ -310,6 +310,18 @@ fn a_base_image_is_the_beginning_and_part_of_the_end() {
     }
 }
 
+/// An image holds them under other names, which are theirs again wherever it is the base.
+#[test]
+fn names_like_whiteouts_in_a_base() {
+    let maker = Run::new();
+    let left =
+        maker.play(&task(0, &[]), |dir| ["a", ".wh.a", "d/.wh..wh..opq", "d/b"].iter().for_each(|p| write(dir, p, p)));
+    let mut run = Run::new();
+    run.base = Some(maker.target());
+    let found = run.play(&task(0, &[]), |_| {});
+    assert_eq!(super::paths_of(&found), super::paths_of(&left));
+}
+
 #[test]
 fn by_hand_only_what_changed_is_stored_on_top() {
     let folder = tempfile::tempdir().unwrap();
