@@ -1,6 +1,9 @@
 //! The second driver: a cluster with Tekton. Each run gets a namespace of its own, which is deleted if all was as expected.
 
-use std::{env, time::Duration};
+use std::{
+    env,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{StreamExt, future, stream};
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
@@ -57,13 +60,16 @@ impl Settings {
 /// Plays all cases that a registry can serve.
 pub fn play_all(settings: &Settings, cases: Vec<Case>) {
     let base = format!("{}/base", settings.registry);
+    // The cases with caches begin where no run left any.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time after 1970").as_secs();
+    let targets = format!("{}/{now}", settings.registry);
     image::push_base(&base, None);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::try_default().await.expect("the cluster of KUBECONFIG");
         let results = stream::iter(&cases).map(|case| {
-            let target = format!("{}/{}", settings.registry, case.name.replace('_', "-"));
+            let target = format!("{targets}/{}", case.name.replace('_', "-"));
             let (client, base) = (client.clone(), &base);
             async move {
                 let mut played = 0;
