@@ -1,6 +1,6 @@
 //! Parallel tasks, joins, skipped tasks and the image at the end, on real directories.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use super::{ConflictRule, Error, Keep, OnConflict, Run, Task, seen, task};
 
@@ -307,6 +307,26 @@ fn a_base_image_is_the_beginning_and_part_of_the_end() {
     assert_eq!(run.layers(1), []);
     for end in run.ends() {
         assert_eq!(left, seen::see(&end));
+    }
+}
+
+/// A directory in which one of them made a file keeps the mode that the other one gave it, whichever comes first in order.
+#[test]
+fn a_mode_is_not_lost_to_a_file_in_the_directory() {
+    for chmod in [1, 2] {
+        let run = Run::new();
+        run.play(&task(0, &[]), |dir| write(dir, "d/a", ""));
+        for order in [1, 2] {
+            let parallel = vec![(3 - order, 3 - order)];
+            run.play(&Task { parallel, ..task(order, &[0]) }, |dir| match order == chmod {
+                true => fs::set_permissions(dir.join("d"), fs::Permissions::from_mode(0o700)).unwrap(),
+                false => write(dir, "d/b", ""),
+            });
+        }
+        let joined = run.play(&task(4, &[1, 2]), |_| {});
+        let mode = |dir: &Path| fs::metadata(dir.join("d")).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&joined), joined.join("d/b").exists()), (0o700, true), "{chmod}");
+        assert!(run.ends().iter().all(|end| mode(end) == 0o700 && end.join("d/b").exists()), "{chmod}");
     }
 }
 
