@@ -282,12 +282,31 @@ fn is_bucket(name: &str) -> bool {
         && name.parse::<std::net::Ipv4Addr>().is_err()
 }
 
+/// Whether it may be a tag (OCI distribution-spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
+pub fn is_tag(text: &str) -> bool {
+    text.len() <= MAX_TAG && has_letters_of_a_tag(text)
+}
+
+fn has_letters_of_a_tag(text: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.starts_with(word) && text.chars().all(|c| word(c) || c == '.' || c == '-')
+}
+
+/// What is wrong with the name of a region, which becomes a part of a host's name: a clause that begins with it.
+pub fn region_problem(text: &str) -> Option<String> {
+    (!is_region(text)).then(|| format!("{text:?} is not a region such as eu-west-1"))
+}
+
+/// Whether it may be a region's name.
+pub fn is_region(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
 /// `tag`; if it is too long, as one with the names of a run and a workspace may be, its beginning and a part of its digest. None
 /// if it has characters that no tag has.
 fn legal_tag(tag: &str) -> Option<String> {
     const DIGITS: usize = 16;
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !tag.starts_with(word) || !tag.chars().all(|c| word(c) || c == '.' || c == '-') {
+    if !has_letters_of_a_tag(tag) {
         return None;
     }
     if tag.len() <= MAX_TAG {

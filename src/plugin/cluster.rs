@@ -115,8 +115,15 @@ impl UserCluster {
 
     /// The items of a list, at most 500.
     pub fn list(&self, path: &str) -> Result<Vec<Value>, PluginError> {
+        Ok(self.page(path)?.0)
+    }
+
+    /// The first 500 items of a list, and what asks for those behind them, if there are more.
+    fn page(&self, path: &str) -> Result<(Vec<Value>, Option<String>), PluginError> {
         let text = self.block_on(self.answer(http::Method::GET, &format!("{path}&limit=500"), Vec::new()))?;
-        Ok(self.read::<ObjectList>(&text)?.objects())
+        let list: ObjectList = self.read(&text)?;
+        let next = list.metadata["continue"].as_str().filter(|next| !next.is_empty());
+        Ok((list.objects(), next.map(|next| format!("&continue={}", utf8_percent_encode(next, NON_ALPHANUMERIC)))))
     }
 
     /// The wrapped PipelineRuns, the oldest first.
@@ -129,12 +136,10 @@ impl UserCluster {
         };
         let (mut runs, mut next) = (Vec::new(), String::new());
         loop {
-            let path = format!("{path}?labelSelector={label}%3Dtrue&limit=500{next}");
-            let text = self.block_on(self.answer(http::Method::GET, &path, Vec::new()))?;
-            let part: ObjectList = self.read(&text)?;
-            runs.extend(part.objects());
-            match part.metadata["continue"].as_str().filter(|next| !next.is_empty()) {
-                Some(more) => next = format!("&continue={}", utf8_percent_encode(more, NON_ALPHANUMERIC)),
+            let (found, more) = self.page(&format!("{path}?labelSelector={label}%3Dtrue{next}"))?;
+            runs.extend(found);
+            match more {
+                Some(more) => next = more,
                 None => break,
             }
         }

@@ -41,21 +41,26 @@ pub fn is_injected(step: &Value) -> bool {
     items(step, "command").first().is_some_and(|program| program == PROGRAM)
 }
 
+/// What an injected step is told, in the variable [`ENV`]; none if it is not told anything.
+pub fn told(step: &Value) -> Result<Option<&str>, InvalidStepConfig> {
+    let mut variables = items(step, "env").iter().filter(|variable| text(variable, "name") == ENV);
+    let first = variables.next();
+    // Kubelets hand both on: which one a step gets is up to the container runtime.
+    match variables.next() {
+        Some(_) => Err(InvalidStepConfig::Several),
+        None => Ok(first.map(|variable| text(variable, "value"))),
+    }
+}
+
 /// The injected steps of a pipeline's task.
 pub fn injected(task: &Value) -> Result<Vec<Injected>, InvalidStepConfig> {
     let steps = field(task, "taskSpec").map_or(&[][..], |spec| items(spec, "steps"));
-    let told = steps.iter().filter(|step| is_injected(step)).filter_map(|step| {
-        let mut variables = items(step, "env").iter().filter(|variable| text(variable, "name") == ENV);
-        let variable = variables.next()?;
-        // Kubelets hand both on: which one a step gets is up to the container runtime.
-        if variables.next().is_some() {
-            return Some(Err(InvalidStepConfig::Several));
-        }
+    let found = steps.iter().filter(|step| is_injected(step)).filter_map(|step| {
         let saves = items(step, "args").iter().any(|verb| verb == "save");
-        let config = serde_json::from_str(text(variable, "value"));
-        Some(config.map(|config| Injected { saves, config }).map_err(InvalidStepConfig::Json))
+        let read = |told| Ok(Injected { saves, config: serde_json::from_str(told)? });
+        told(step).transpose().map(|told| told.and_then(read))
     });
-    told.collect()
+    found.collect()
 }
 
 impl<'a> Identity<'a> {

@@ -95,9 +95,8 @@ pub fn check_task_spec(spec: &Value, shown: &str) -> Result<(), Exceeded> {
 
 /// Checks the security context of a container or a pod template: the template's is that of every step.
 fn check_security(holder: &Value, shown: &str) -> Result<(), Exceeded> {
-    let mut size = InlinedSize::default();
-    field(holder, "securityContext").into_iter().for_each(|context| size.add(context));
-    Exceeded::check(size.bytes, MAX_SECURITY_CONTEXT, "bytes in a securityContext", || shown.to_owned())
+    let bytes = field(holder, "securityContext").map_or(0, |context| InlinedSize::of(context).bytes);
+    Exceeded::check(bytes, MAX_SECURITY_CONTEXT, "bytes in a securityContext", || shown.to_owned())
 }
 
 /// Checks the `name`, `mountPath` and `subPath` of each item.
@@ -121,6 +120,13 @@ pub struct InlinedSize {
 }
 
 impl InlinedSize {
+    /// That of `value` alone.
+    pub fn of(value: &Value) -> Self {
+        let mut size = Self::default();
+        size.add(value);
+        size
+    }
+
     /// Adds `value`.
     #[allow(
         clippy::arithmetic_side_effects,

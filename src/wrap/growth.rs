@@ -26,9 +26,7 @@ impl Growth {
 
     /// The same of `value`, `times` times.
     pub fn fits_times(&self, value: &Value, times: usize) -> bool {
-        let mut size = InlinedSize::default();
-        size.add(value);
-        self.fits(size.bytes.saturating_mul(times))
+        self.fits(InlinedSize::of(value).bytes.saturating_mul(times))
     }
 
     /// `new`, in place of the variable `reference`, if it fits.

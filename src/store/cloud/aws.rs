@@ -11,7 +11,7 @@ use std::{sync::Arc, time::SystemTime};
 use self::profile::Profiles;
 pub use self::sign::{Signature, encode, hex_digest};
 use super::{Environment, Fetch, Obtained, Problem};
-use crate::store::credentials::Secret;
+use crate::{store::credentials::Secret, target::region_problem};
 
 /// What requests are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,17 +41,11 @@ pub fn region(environment: &Environment) -> Result<Option<String>, Problem> {
         let profiles = Profiles::read(environment).ok()?;
         Some((profiles.place(environment), profiles.of(environment).region?))
     };
-    match named.or_else(of_profile) {
-        Some((place, region)) if !is_region(&region) => {
-            Err(Problem::lasting(format!("{place}: {region:?} is not a region such as eu-west-1")))
-        }
-        found => Ok(found.map(|(_, region)| region)),
+    let Some((place, region)) = named.or_else(of_profile) else { return Ok(None) };
+    match region_problem(&region) {
+        Some(problem) => Err(Problem::lasting(format!("{place}: {problem}"))),
+        None => Ok(Some(region)),
     }
-}
-
-/// Whether it may be a region's name, which becomes a part of a host's.
-pub fn is_region(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 /// Searches one place after the other; the first one that has something decides.

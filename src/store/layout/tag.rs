@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 use super::super::{StoredManifest, own_media_type};
-use crate::digest::Digest;
+use crate::{digest::Digest, target::is_tag};
 
 /// Where tags are.
 pub const FOLDER: &str = "manifests/";
@@ -39,12 +39,9 @@ pub fn key(tag: &str) -> String {
     format!("{FOLDER}{tag}")
 }
 
-/// The tag that is there (OCI distribution-spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
+/// The tag that is there, if it is one.
 pub fn of_key(key: &str) -> Option<String> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let tag = key.strip_prefix(FOLDER)?;
-    let is_tag = tag.len() <= 128 && tag.starts_with(is_word) && tag.chars().all(|c| is_word(c) || ".-".contains(c));
-    is_tag.then(|| tag.to_owned())
+    key.strip_prefix(FOLDER).filter(|tag| is_tag(tag)).map(str::to_owned)
 }
 
 /// The content of the object.

@@ -8,12 +8,11 @@ use crate::{
     redact::redact,
     store::{
         bucket::{Asked, Said},
-        cloud::aws::is_region,
         layout::ObjectAction,
         net::retry::{Failure, retry_after},
         xml::Element,
     },
-    target::Bucket,
+    target::{Bucket, is_region},
 };
 
 /// An answer, as far as it says something.

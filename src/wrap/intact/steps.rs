@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use crate::{
     limits::MAX_WORKSPACES,
-    step::{ENV, EarlierRun, PROGRAM, RUNTIME_VARIABLES, StepConfig, stored::is_injected},
+    step::{
+        ENV, EarlierRun, RUNTIME_VARIABLES, StepConfig,
+        stored::{is_injected, told},
+    },
     tekton::{
         fields::{field, items, text},
         workspaces::{Use, uses},
@@ -93,28 +96,26 @@ impl<'a> TaskSteps<'a> {
         let spec = field(pipeline_task, "taskSpec");
         let mut injected = Self { uses: uses(pipeline_task), spec, ..Self::default() };
         let steps = spec.map_or(&[][..], |spec| items(spec, "steps"));
-        let mut count = 0;
-        for (index, step) in steps.iter().enumerate().filter(|(_, step)| is_injected(step)) {
+        let own = steps.iter().enumerate().filter(|(_, step)| is_injected(step));
+        for (before, (index, step)) in own.enumerate() {
             let is_last = index == steps.len().saturating_sub(1);
-            let is_restore = match items(step, "args") {
-                [verb] if verb == "restore" => true,
-                [verb] if verb == "save" => false,
+            let is_restore = match (items(step, "command"), items(step, "args")) {
+                ([_], [verb]) if verb == "restore" => true,
+                ([_], [verb]) if verb == "save" => false,
                 _ => return Err("has an injected step with other arguments"),
             };
-            if items(step, "command") != [PROGRAM] {
-                return Err("has an injected step with other arguments");
-            }
             if !items(step, "when").is_empty() || !text(step, "onError").is_empty() {
                 return Err("has an injected step that may be skipped or whose failure is ignored");
             }
-            count = usize::saturating_add(count, 1);
-            if count > INJECTED {
+            if before >= INJECTED {
                 return Err("has more injected steps than are injected");
             }
-            let config = config(step)
-                .filter(|config| config.workspaces.len() <= MAX_WORKSPACES)
-                .ok_or("has an injected step that can't be read")?;
-            if config.run != RUN || !has_own_variables(step) {
+            let unreadable = "has an injected step that can't be read";
+            let told = told(step).ok().flatten().ok_or(unreadable)?;
+            let config = serde_json::from_str(told).ok();
+            let config: AnyStepConfig =
+                config.filter(|config: &AnyStepConfig| config.workspaces.len() <= MAX_WORKSPACES).ok_or(unreadable)?;
+            if config.run != RUN || !has_own_variables(step, told) {
                 return Err("has an injected step that is told of another run");
             }
             injected.displaced |= if is_restore { index != 0 } else { !is_last };
@@ -162,11 +163,10 @@ const INJECTED: usize = 2;
 /// How a configuration names the run that it is for.
 const RUN: &str = "$(context.pipelineRun.uid)";
 
-/// Whether each variable that is known only when the step runs has the value that Tekton gives it, where the configuration leaves
+/// Whether each variable that is known only when the step runs has the value that Tekton gives it, where the configuration `told` leaves
 /// it to one: earlier versions wrote Tekton's variables into the configuration itself.
-fn has_own_variables(step: &Value) -> bool {
+fn has_own_variables(step: &Value, told: &str) -> bool {
     let env = items(step, "env");
-    let told = env.iter().find(|variable| text(variable, "name") == ENV).map_or("", |variable| text(variable, "value"));
     RUNTIME_VARIABLES.iter().all(|variable| {
         let own: Vec<&Value> = env.iter().filter(|own| text(own, "name") == variable.env).collect();
         let is_left_to_it = told.contains(&format!("\\u0024({})", variable.reference));
@@ -176,11 +176,4 @@ fn has_own_variables(step: &Value) -> bool {
             _ => false,
         }
     })
-}
-
-/// What the step is told, in the one variable for it.
-fn config(step: &Value) -> Option<AnyStepConfig> {
-    let mut all = items(step, "env").iter().filter(|variable| text(variable, "name") == ENV);
-    let config = serde_json::from_str(text(all.next()?, "value")).ok()?;
-    all.next().is_none().then_some(config)
 }

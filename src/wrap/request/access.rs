@@ -2,8 +2,8 @@
 
 use super::values::Values;
 use crate::{
-    mirror::MirrorAddress, redact::reference, tekton::reference::is_object_name, units::parse_duration,
-    wrap::refusal::Refusal,
+    mirror::MirrorAddress, redact::reference, target::region_problem, tekton::reference::is_object_name,
+    units::parse_duration, wrap::refusal::Refusal,
 };
 
 /// How the injected steps reach registries.
@@ -54,13 +54,6 @@ impl RegistryAccess {
 fn mirror_problem(text: &str) -> Option<String> {
     let error = text.parse::<MirrorAddress>().err().filter(|_| !text.contains("$("))?;
     Some(format!("{}: {error}", reference(text)))
-}
-
-/// What is wrong with a region, which becomes a part of a host's name.
-fn region_problem(text: &str) -> Option<String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-    let is_region = (1..=64).contains(&text.len()) && text.chars().all(is_plain);
-    (!is_region).then(|| format!("{text:?} is not a region such as eu-west-1"))
 }
 
 /// What is wrong with the address of a service.
