@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use tekton_wrap::{
     source::{Found, OptInBy},
@@ -186,10 +187,7 @@ fn median(mut work: impl FnMut()) -> Duration {
     times[times.len() / 2]
 }
 
-/// For how long this thread has run (Linux: Documentation/scheduler/sched-stats.rst).
+/// For how long this thread has run. What /proc says of it is as coarse as the kernel's tick.
 fn cpu_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat is there");
-    Duration::from_nanos(
-        text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("it begins with nanoseconds"),
-    )
+    clock_gettime(ClockId::ThreadCPUTime).try_into().expect("it does not run backwards")
 }
