@@ -1,9 +1,10 @@
-//! `tekton-wrap-mutants LIST TREE EXPLAINED FILTER... -- TARGET...`: changes the code of TREE in each way that LIST names
+//! `tekton-wrap-mutants LIST TREE EXPLAINED ROOM... -- TARGET...`: changes the code of TREE in each way that LIST names
 //! (`cargo mutants --list --json`) and shows which changes no test notices.
 //!
 //! All mutants are compiled into one library, each behind a question at run time (mutant schemata, Untch et al. 1993), so that
 //! there is one build and not one for each. What each test reaches is recorded first, so that a mutant costs only tests that can
-//! notice it. TREE is changed: it has to be a copy. FILTER and TARGET are options of the test programs and of `cargo test`.
+//! notice it. TREE is changed: it has to be a copy. The tests of each ROOM, a module below the crate's root, are left out; TARGET
+//! are options of `cargo test`.
 
 mod build;
 mod judge;
@@ -24,10 +25,10 @@ use mutant::Mutant;
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let Some((fixed, options)) = arguments.split_first_chunk::<3>() else {
-        panic!("usage: tekton-wrap-mutants LIST TREE EXPLAINED [FILTER...] [-- TARGET...]");
+        panic!("usage: tekton-wrap-mutants LIST TREE EXPLAINED [ROOM...] [-- TARGET...]");
     };
     let [list, tree, explained] = fixed;
-    let (filter, targets) = options.split_at(options.iter().position(|option| option == "--").unwrap_or(options.len()));
+    let (rooms, targets) = options.split_at(options.iter().position(|option| option == "--").unwrap_or(options.len()));
     let (tree, targets) = (Path::new(tree), targets.get(1..).unwrap_or_default());
 
     let mutants: Vec<Mutant> = serde_json::from_str(&fs::read_to_string(list).unwrap()).expect("a list of mutants");
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     eprintln!("mutants: placed after {} s", start.elapsed().as_secs());
     let programs = build::test_programs(tree, targets);
     eprintln!("mutants: built after {} s", start.elapsed().as_secs());
-    let tests = judge::tests(&programs, tree, filter);
+    let tests = judge::tests(&programs, tree, rooms);
     eprintln!("mutants: {} tests, {} mutants after {} s", tests.len(), mutants.len(), start.elapsed().as_secs());
 
     let mut explained = Explained::read(Path::new(explained));
