@@ -123,6 +123,8 @@ struct Effect {
     keeps: Option<usize>,
 }
 
+/// The next entry of a stream. There is one for each, so that those which are equal in order are equal.
+#[derive(PartialEq, Eq)]
 struct Head(Change);
 
 impl<I: Iterator<Item = Result<Entry, Error>>> Groups<I> {
@@ -357,11 +359,3 @@ impl PartialOrd for Head {
         Some(self.cmp(other))
     }
 }
-
-impl PartialEq for Head {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Head {}
