@@ -5,6 +5,7 @@ mod damaged;
 mod detection;
 mod edits;
 mod hostile;
+mod loading;
 mod many;
 mod merging;
 mod mounted;
@@ -14,6 +15,7 @@ mod progressing;
 mod round_trip;
 mod schedules;
 mod seen;
+mod stacking;
 mod traps;
 
 use std::path::{Path, PathBuf};
@@ -150,6 +152,12 @@ impl Run {
         let step = self.step(task);
         let mut hashes = FileHashes::wanted_by(&step)?;
         restore_workspace(&*self.store(), &step, &step.workspaces[0], &mut hashes, &self.state(task)).map(|()| dir)
+    }
+
+    /// What it would be restored from.
+    fn input(&self, task: &Task) -> Result<Input, Error> {
+        let step = self.step(task);
+        load::input(&*self.store(), &step, &step.workspaces[0])
     }
 
     /// Saved as the step at the end of the task does it.

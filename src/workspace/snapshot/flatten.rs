@@ -187,3 +187,37 @@ impl Stack<'_> {
 fn same_dir(seen: &Entry, wanted: &Entry) -> bool {
     seen.is_dir() && seen.same_attributes(wanted) && seen.mtime == wanted.mtime
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At most two layers come on top of those that stay: whiteouts right above the base, and the correction.
+    #[test]
+    fn the_smallest_layers_are_left_out_and_no_more_than_must_be() {
+        for (base, layers, stay) in [
+            (0, 0, 0),
+            (0, 63, 63),
+            (63, 0, 0),
+            (60, 3, 3),
+            (0, 64, 62),
+            (0, 300, 62),
+            (60, 4, 2),
+            (61, 4, 1),
+            (62, 4, 0),
+            (63, 1, 0),
+            (64, 1, 0),
+            (500, 7, 0),
+        ] {
+            // The largest are in the middle; of those of one size the later ones are.
+            let sizes: Vec<u64> = (0..layers).map(|layer: u64| layer.min(layers - layer) / 2).collect();
+            let left_out = left_out(base, &sizes);
+            let of = |wanted| sizes.iter().zip(&left_out).enumerate().filter(move |(_, (_, is))| **is == wanted);
+            assert_eq!(left_out.len(), sizes.len());
+            assert_eq!(of(false).count(), stay, "{base} {layers}");
+            let largest = of(true).map(|(layer, (size, _))| (size, layer)).max();
+            let smallest = of(false).map(|(layer, (size, _))| (size, layer)).min();
+            assert!(largest.is_none() || smallest.is_none() || largest < smallest, "{base} {layers}");
+        }
+    }
+}

@@ -143,3 +143,13 @@ pub fn architecture() -> &'static str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// Those for which Go has a port to Linux (its `go tool dist list`) and Rust a standard library.
+    #[test]
+    fn architectures_are_named_as_go_does() {
+        let known = ["386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x"];
+        assert!(known.contains(&super::architecture()), "{}", super::architecture());
+    }
+}

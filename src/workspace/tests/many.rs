@@ -14,10 +14,27 @@ use crate::{
     target::Target,
 };
 
-/// Counts the bytes that are read.
-struct Counted {
+/// Counts what is read and sent.
+pub(super) struct Counted {
     store: Box<dyn Store>,
     read: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Counted {
+    pub(super) fn new(store: Box<dyn Store>) -> Self {
+        Self { store, read: AtomicU64::new(0), sent: AtomicU64::new(0) }
+    }
+
+    /// The bytes of blobs that were read.
+    pub(super) fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// The layers that were stored.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
 }
 
 fn target_layers(run: &Run) -> Vec<Descriptor> {
@@ -105,14 +122,14 @@ fn a_conflict_is_found_without_reading_layers() {
         });
     }
     let join: Task = task(3, &[0, 1, 2]);
-    let store = Counted { store: run.store(), read: AtomicU64::new(0) };
+    let store = Counted::new(run.store());
     fs::create_dir_all(run.dir(3)).unwrap();
     let step = run.step(&join);
     let error = restore_workspace(&store, &step, &step.workspaces[0], &mut FileHashes::default(), &run.state(&join))
         .unwrap_err()
         .to_string();
     assert!(error.contains("a (task \"t1\" changed it, task \"t2\" changed it)"), "{error}");
-    let read = store.read.into_inner();
+    let read = store.read();
     assert!(0 < read && read < 20_000, "{read}");
 }
 
@@ -144,6 +161,7 @@ impl Store for Counted {
     }
 
     fn put_blob(&self, produce: &mut Produce<'_>) -> Result<Blob, StoreError> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
         self.store.put_blob(produce)
     }
 
