@@ -3,7 +3,7 @@
 //! Other tools apply the layers of an image one after the other (OCI image-spec, layer.md, "Applying Changesets"). With
 //! parallel tasks that is not quite the merge: the header of a directory that a later task only touched undoes a chmod of
 //! an earlier one, or brings back a directory that it deleted. A hard link to a path that another layer replaced is
-//! nothing that tools which flatten images agree on, so such files are written anew as well.
+//! nothing that tools which flatten images agree on, so such files are written anew as well, under all of their names.
 //!
 //! `crane export` does not apply layers but goes through them from the top (go-containerregistry, mutate.Extract), and overlooks
 //! a whiteout of a directory that a higher layer has again: what was in it is deleted once more, path by path.
@@ -87,10 +87,29 @@ pub fn left_out(base: usize, sizes: &[u64]) -> Vec<bool> {
 /// Compares the stack of the layers of `view`, which must be without a base, with what it should show. Those that are
 /// `left_out` of it, counted from 0, are not in the stack.
 pub fn fixes(view: &View<'_>, left_out: &[bool]) -> Result<Fixes, Error> {
-    let mut fixes = Fixes::default();
+    let compared = compare(view, left_out, &HashSet::new())?;
+    if compared.torn.is_empty() {
+        return Ok(compared.fixes);
+    }
+    compare(view, left_out, &compared.torn).map(|compared| compared.fixes)
+}
+
+/// A regular file of a layer, by its first path there.
+type LayerFile = (usize, TreePath);
+
+struct Compared {
+    fixes: Fixes,
+    /// Files of which the stack shows some names and not the others: all of them are to be written anew together.
+    torn: HashSet<LayerFile>,
+}
+
+/// Compares them once. Of the files `anew`, all names are to be written anew.
+fn compare(view: &View<'_>, left_out: &[bool], anew: &HashSet<LayerFile>) -> Result<Compared, Error> {
+    let mut compared = Compared { fixes: Fixes::default(), torn: HashSet::new() };
+    let Compared { fixes, torn } = &mut compared;
     let mut stack = Stack { left_out, cuts: Vec::new() };
-    // Files of a layer that the stack shows under their first name: what links of the same layer may point to.
-    let mut shown: HashSet<(usize, TreePath)> = HashSet::new();
+    // Files that the stack shows under their first name: what links of the same layer may point to.
+    let mut shown: HashSet<LayerFile> = HashSet::new();
     view.for_each(&mut |group, outcome| {
         let Top { applied: top, flattened } = stack.top(group);
         let path = &group[0].entry.path;
@@ -107,13 +126,22 @@ pub fn fixes(view: &View<'_>, left_out: &[bool]) -> Result<Fixes, Error> {
             Outcome::Keep { from, mtime, .. } => {
                 let wanted = &group[from];
                 let entry = Entry { mtime, ..wanted.entry.clone() };
+                let file = first_path(&entry).filter(|_| view.has_links(wanted.layer));
+                let file = file.map(|first| (wanted.layer, first.clone()));
+                let is_shown = file.as_ref().is_some_and(|file| shown.contains(file));
                 let same = top.is_some_and(|top| match &entry.node {
-                    Node::Dir { .. } => same_dir(&top.entry, &entry),
-                    Node::Link { to, .. } => top == wanted && shown.contains(&(wanted.layer, to.clone())),
+                    // Where it is only touched, a restore of the stack by this program takes what a lower layer says.
+                    Node::Dir { .. } => {
+                        same_dir(&top.entry, &entry) && !(top.entry.is_touched() && stack.lacks(wanted))
+                    }
+                    Node::Link { .. } => top == wanted && is_shown,
                     _ => top == wanted,
                 });
-                if same && matches!(entry.node, Node::File(_)) && view.has_links(wanted.layer) {
-                    shown.insert((wanted.layer, entry.path.clone()));
+                let same = same && file.as_ref().is_none_or(|file| !anew.contains(file));
+                match file {
+                    Some(file) if same => drop(shown.insert(file)),
+                    Some(file) if is_shown => drop(torn.insert(file)),
+                    _ => {}
                 }
                 if entry.is_dir() && cut() {
                     fixes.hide_in_base(path);
@@ -126,7 +154,16 @@ pub fn fixes(view: &View<'_>, left_out: &[bool]) -> Result<Fixes, Error> {
         }
         Ok(())
     })?;
-    Ok(fixes)
+    Ok(compared)
+}
+
+/// Where the content of a regular file is in its layer.
+fn first_path(entry: &Entry) -> Option<&TreePath> {
+    match &entry.node {
+        Node::File(_) => Some(&entry.path),
+        Node::Link { to, .. } => Some(to),
+        _ => None,
+    }
 }
 
 impl Fixes {
@@ -137,14 +174,17 @@ impl Fixes {
     }
 
     fn add(&mut self, layer: usize, entry: Entry) {
-        let from = match &entry.node {
-            Node::File(_) => entry.path.clone(),
-            Node::Link { to, .. } => to.clone(),
-            Node::Dir { .. } => return self.entries.push(Entry { node: Node::Dir { touched: false }, ..entry }),
-            _ => return self.entries.push(entry),
-        };
-        // Layer 0 of a view is the base.
-        self.files.entry(layer - 1).or_default().entry(from).or_default().push(entry);
+        match first_path(&entry).cloned() {
+            // Layer 0 of a view is the base.
+            Some(from) => self.files.entry(layer - 1).or_default().entry(from).or_default().push(entry),
+            None => {
+                let node = match entry.node {
+                    Node::Dir { .. } => Node::Dir { touched: false },
+                    node => node,
+                };
+                self.entries.push(Entry { node, ..entry });
+            }
+        }
     }
 }
 

@@ -306,6 +306,39 @@ fn item(entry: &Entry, mtime: Time) -> Item {
     Item { file: entry.content().map(|content| content.hash[0]), mode: entry.mode, mtime: mtime.sec }
 }
 
+/// A layer of these entries, and its table of contents.
+fn table(entries: &[Entry]) -> (Descriptor, Toc) {
+    let mut toc = TocWriter::new().unwrap();
+    entries.iter().for_each(|entry| toc.push(entry).unwrap());
+    let (payload, count) = toc.finish().unwrap();
+    let digest = Digest::of(&payload);
+    let info = LayerInfo {
+        toc_offset: 0,
+        toc_size: 0,
+        toc_digest: digest,
+        entries: count,
+        uncompressed: 0,
+        diff_id: digest,
+        hardlinks: entries.iter().filter(|entry| entry.is_link()).count() as u64,
+        deletions: 0,
+    };
+    let layer = Descriptor::new(LAYER, Blob { digest, size: 0 }).with_info(&info);
+    (layer, Toc::new("layer", payload, count))
+}
+
+/// What this program restores from layers one on top of the other.
+fn restored(layers: &[Vec<Entry>]) -> Tree {
+    let (mut lineage, mut tocs) = (Lineage::default(), Vec::new());
+    for (order, layer) in (0..).zip(layers) {
+        let mut entries = layer.clone();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let (layer, toc) = table(&entries);
+        lineage.writers.push(Writer::unsaved("t", order, &lineage, vec![layer]));
+        tocs.push(toc);
+    }
+    shown(&View::new(&lineage, None, &tocs).unwrap())
+}
+
 /// The lineage of the tasks in `set`, with their tables of contents.
 fn lineage(played: &[Played], set: &BTreeSet<usize>) -> (Lineage, Vec<Toc>) {
     let (mut lineage, mut tocs) = (Lineage::default(), Vec::new());
@@ -320,22 +353,9 @@ fn lineage(played: &[Played], set: &BTreeSet<usize>) -> (Lineage, Vec<Toc>) {
             layers: Vec::new(),
         };
         if !entries.is_empty() {
-            let mut toc = TocWriter::new().unwrap();
-            entries.iter().for_each(|entry| toc.push(entry).unwrap());
-            let (payload, count) = toc.finish().unwrap();
-            let digest = Digest::of(&payload);
-            let info = LayerInfo {
-                toc_offset: 0,
-                toc_size: 0,
-                toc_digest: digest,
-                entries: count,
-                uncompressed: 0,
-                diff_id: digest,
-                hardlinks: entries.iter().filter(|entry| entry.is_link()).count() as u64,
-                deletions: 0,
-            };
-            writer.layers.push(Descriptor::new(LAYER, Blob { digest, size: 0 }).with_info(&info));
-            tocs.push(Toc::new("layer", payload, count));
+            let (layer, toc) = table(&entries);
+            writer.layers.push(layer);
+            tocs.push(toc);
         }
         lineage.writers.push(writer);
     }
@@ -505,6 +525,10 @@ proptest! {
         let view = View::new(&lineage, None, &tocs).unwrap();
         prop_assert_eq!(view.conflicts.count, 0);
         prop_assert_eq!(&shown(&view), &played.last().unwrap().output);
+        for (layer, toc) in (1..).zip(&tocs) {
+            let has_links = toc.iter().any(|entry| entry.unwrap().is_link());
+            prop_assert_eq!(view.has_links(layer), has_links, "layer {}", layer);
+        }
         let mut kept = BTreeSet::new();
         view.for_each(&mut |group, outcome| {
             if let Outcome::Keep { from, .. } = outcome {
@@ -564,12 +588,18 @@ proptest! {
         if has_base {
             layers.push(fixes.base_whiteouts.into_iter().map(Entry::whiteout).collect());
         }
+        prop_assert!(fixes.entries.iter().all(|entry| !entry.is_touched()), "{:?}", fixes.entries);
         layers.extend(tocs.iter().zip(&left_out).filter(|(_, left_out)| !**left_out).map(|(toc, _)| entries(toc)));
+        // One with files has no table of contents.
+        let has_table = fixes.files.is_empty();
         let whiteouts = fixes.whiteouts.into_iter().map(Entry::whiteout);
         layers.push(whiteouts.chain(fixes.entries).chain(written_anew(fixes.files)).collect());
         let mut stacked = Tree::new();
         layers.iter().for_each(|layer| apply_layer(&mut stacked, layer));
         prop_assert_eq!(&stacked, &wanted);
+        if has_table {
+            prop_assert_eq!(&restored(&layers), &wanted);
+        }
         if !has_base {
             prop_assert_eq!(comparable(&flattened(&layers), |_| false), comparable(&wanted, |_| false));
         }

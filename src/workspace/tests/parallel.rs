@@ -162,24 +162,25 @@ fn the_same_result_twice_is_no_conflict() {
 #[test]
 fn a_deleted_directory_stays_deleted_in_the_image() {
     // The right task only touched what the left one deleted: stacked, its header would bring it back.
-    for replaced in [false, true] {
+    for now in [&[][..], &["d"], &["d", "a name before it"], &["d", "e", "k/behind it"]] {
         let run = Run::new();
         let join = fork(
             &run,
             |dir| ["d/x", "d/y", "k/x"].iter().for_each(|path| write(dir, path, "first")),
             |dir| {
                 fs::remove_dir_all(dir.join("d")).unwrap();
-                if replaced {
-                    write(dir, "d", "a file now");
+                if let Some((file, further)) = now.split_first() {
+                    write(dir, file, "a file now");
+                    further.iter().for_each(|name| fs::hard_link(dir.join(file), dir.join(name)).unwrap());
                 }
             },
             |dir| fs::remove_file(dir.join("d/x")).unwrap(),
         );
         let joined = run.restore(&join).unwrap();
-        assert_eq!(joined.join("d").exists(), replaced);
+        assert_eq!(joined.join("d").exists(), !now.is_empty());
         let joined = seen::see(&joined);
         for end in run.ends() {
-            assert_eq!(joined, seen::see(&end));
+            assert_eq!(joined, seen::see(&end), "{now:?}");
         }
     }
 }
@@ -327,6 +328,26 @@ fn a_mode_is_not_lost_to_a_file_in_the_directory() {
         let mode = |dir: &Path| fs::metadata(dir.join("d")).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode(&joined), joined.join("d/b").exists()), (0o700, true), "{chmod}");
         assert!(run.ends().iter().all(|end| mode(end) == 0o700 && end.join("d/b").exists()), "{chmod}");
+    }
+}
+
+/// Also if another one deleted it: it is there again for the file.
+#[test]
+fn a_directory_that_is_brought_back_has_the_mode_that_a_task_gave_it() {
+    let mut run = Run::new();
+    run.conflict = OnConflict::Last;
+    run.play(&task(0, &[]), |dir| write(dir, "d/a", ""));
+    for order in [1, 2, 3] {
+        run.play(&Task { parallel: vec![(1, 3)], joined: vec![(1, 3)], ..task(order, &[0]) }, |dir| match order {
+            1 => fs::set_permissions(dir.join("d"), fs::Permissions::from_mode(0o700)).unwrap(),
+            2 => fs::remove_dir_all(dir.join("d")).unwrap(),
+            _ => write(dir, "d/b", ""),
+        });
+    }
+    let joined = run.play(&task(4, &[1, 2, 3]), |_| {});
+    for dir in run.ends().into_iter().chain([joined]) {
+        assert_eq!(files(&dir), expected(&[("d/", ""), ("d/b", "")]));
+        assert_eq!(fs::metadata(dir.join("d")).unwrap().permissions().mode() & 0o7777, 0o700);
     }
 }
 
