@@ -171,6 +171,12 @@ mod tests {
         };
         assert_eq!(after[1]["script"], format!("#!/bin/bash\n{}b\n", guard("a")));
         assert_eq!(after[2]["script"], format!("{}c\n", guard("a b")));
+        // What is counted of it, before it is made, is what it is.
+        for names in [vec!["a"], vec!["a", "b"], vec!["x".repeat(63).as_str(); 256]] {
+            let counted = guard_bytes(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+            let made = guard(&names.join(" ")).len();
+            assert!((made..made + 50).contains(&counted), "{made} {counted}");
+        }
     }
 
     #[test]

@@ -257,6 +257,22 @@ mod tests {
         assert_eq!(TaskValues::new(&task, &scope).text("$(params.p0)").whole(), None);
     }
 
+    /// In a script, `$(…)` may be anything else.
+    #[test]
+    fn what_is_no_variable_stays_as_it_is() {
+        let (run, task) = (json!({}), json!({"taskSpec": {}}));
+        let scope = Scope::of_run(Run::new(&run), "ns");
+        for (template, whole) in [
+            ("$(date) $(taskspace.x)", Some("$(date) $(taskspace.x)")),
+            ("$(tasks.a.results.r)", None),
+            ("x $(steps.a.results.r)", None),
+            ("$(step.results.r.path)", None),
+            ("$(finally.a.reason)", None),
+        ] {
+            assert_eq!(TaskValues::new(&task, &scope).text(template).whole(), whole, "{template}");
+        }
+    }
+
     /// A default that needs itself is no value.
     #[test]
     fn a_default_of_itself() {

@@ -159,4 +159,42 @@ mod tests {
             assert_eq!(enters(dir), None, "{dir}");
         }
     }
+
+    /// A task in `w` with this stepTemplate, whose step has this environment and this workingDir, after it was rewritten.
+    fn entered_later(template: Value, env: Value, dir: &str, growth: &Growth) -> Value {
+        let mut task = json!({"taskSpec": {
+            "workspaces": [{"name": "w"}], "stepTemplate": template,
+            "steps": [{"script": "echo", "workingDir": dir, "env": env}],
+        }});
+        let used = Use { pipeline: "w".to_owned(), task: "w".to_owned(), bound: true };
+        let scope = Scope::of_run(Run::new(&Value::Null), "ns");
+        enter_later(&mut task, &[&used], true, &scope, growth).unwrap();
+        task["taskSpec"].take()
+    }
+
+    /// The kubelet replaces `$(NAME)` in a value by the value of a variable before it.
+    #[test]
+    fn no_variable_stands_before_the_directory() {
+        let template = json!({"env": [{"name": "T", "value": "t"}], "envFrom": [{"secretRef": {"name": "s"}}]});
+        let env = json!([{"name": "A", "value": "a"}, {"name": ENV, "value": "theirs"}]);
+        let dir = "$(workspaces.w.path)/$(params.p)";
+        let spec = entered_later(template.clone(), env.clone(), dir, &Growth::default());
+        let all = json!([{"name": ENV, "value": dir}, {"name": "T", "value": "t"}, {"name": "A", "value": "a"}]);
+        assert_eq!(spec["steps"][0]["env"], all);
+        // What has no names of its own stays where it is.
+        assert_eq!(spec["stepTemplate"], json!({"envFrom": template["envFrom"]}));
+        // Without a variable in it there is nothing to replace.
+        let spec = entered_later(template.clone(), env, "w/a", &Growth::default());
+        assert_eq!(spec["stepTemplate"], template);
+        assert_eq!(spec["steps"][0]["env"], json!([{"name": ENV, "value": "w/a"}, {"name": "A", "value": "a"}]));
+    }
+
+    #[test]
+    fn nothing_is_made_that_does_not_fit() {
+        let full = Growth::default();
+        assert!(full.fits(crate::limits::MAX_RUN_BYTES));
+        let spec = entered_later(json!({}), json!([]), "w/a", &full);
+        assert_eq!(spec["steps"], json!([{"script": "echo", "workingDir": "w/a", "env": []}]));
+        assert!(full.check().is_err());
+    }
 }

@@ -196,8 +196,9 @@ fn wrapped_all_the_same() {
         task.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         (PIPELINE, "/spec/tasks/1", task)
     };
-    let matrix = |first: usize| {
-        let params = [("a", first), ("b", 100)].map(|(name, count)| json!({"name": name, "value": vec!["v"; count]}));
+    let matrix = |first: usize, second: usize| {
+        let params =
+            [("a", first), ("b", second)].map(|(name, count)| json!({"name": name, "value": vec!["v"; count]}));
         let spec = json!({"params": [{"name": "a"}, {"name": "b"}], "workspaces": [{"name": "w"}], "steps": [{"name": "s", "image": "i"}]});
         two(json!({"matrix": {"params": params}, "taskSpec": spec}))
     };
@@ -214,13 +215,13 @@ fn wrapped_all_the_same() {
             "root, who can still change a directory's owner",
             two(json!({"taskSpec": {"workspaces": [{"name": "w"}], "steps": [step]}})),
         ),
-        ("as many TaskRuns as may be", matrix(99)),
+        ("as many TaskRuns as may be", matrix(99, 101)),
     ] {
         if let Err(refusal) = wrap(std::slice::from_ref(&change)) {
             panic!("{case}: {refusal}");
         }
     }
-    let refusal = wrap(&[matrix(100)]).unwrap_err().to_string();
+    let refusal = wrap(&[matrix(100, 100)]).unwrap_err().to_string();
     assert!(refusal.contains("makes 10001 TaskRuns, more than the 10000"), "{refusal}");
 }
 
@@ -289,6 +290,12 @@ fn refused_with_a_sentence() {
             workspaces,
             json!(" , "),
             r#"param "workspaces" of resolver wrap is missing: name the pipeline's workspaces to wrap, separated by commas"#,
+        ),
+        (
+            RUN,
+            workspaces,
+            json!("w,w$"),
+            r#"param "target" of resolver wrap: "quay.io/me/w$:v1" is not an image reference: the repository "me/w$" may hold only lower-case letters and digits, separated by '.', '_', '-' or '/'"#,
         ),
         (RUN, add, param("targt", json!("x")), r#"resolver wrap has no param "targt": did you mean "target"?"#),
         (
@@ -523,6 +530,12 @@ fn refused_with_a_sentence() {
         ),
         (RUN, pipelineref, json!(" "), r#"param "pipelineref" of resolver wrap is missing: name the pipeline to run"#),
         (RUN, pipelineref, json!("{a"), r#"param "pipelineref" of resolver wrap: "{a" is not the name of a pipeline"#),
+        (
+            RUN,
+            pipelineref,
+            json!("name: p\nresolver: ["),
+            r#"param "pipelineref" of resolver wrap: it is neither a name nor YAML: line 2: unclosed bracket '['"#,
+        ),
         (
             RUN,
             pipelineref,

@@ -285,6 +285,13 @@ fn a_base_is_restored_by_every_task() {
         tasks(&mut run, &|tasks| tell(&mut tasks[0], step, &|config| config["workspaces"][0]["base"] = json!("i")));
     }
     check(Run::new(&run)).unwrap();
+    // Both of its steps are told the same, though no task comes before it.
+    for field in ["target", "base"] {
+        let mut run = run.clone();
+        tasks(&mut run, &|tasks| tell(&mut tasks[0], 2, &|config| config["workspaces"][0][field] = json!("other")));
+        let refusal = check(Run::new(&run)).unwrap_err().to_string();
+        assert!(refusal.contains(&format!("has another {field} than the tasks before it")), "{refusal}");
+    }
     let cases: [(Change<'_>, &str); 3] = [
         (&|tasks| drop(tasks[0]["taskSpec"]["steps"].as_array_mut().unwrap().remove(0)), "a"),
         // What does nothing in its place.
