@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
-use super::{ConflictRule, Error, Keep, OnConflict, Run, Task, seen, task};
+use super::{ConflictRule, Descriptor, Error, Keep, OnConflict, Run, Task, seen, task};
 use crate::digest::Digest;
 
 type Contents = BTreeMap<String, String>;
@@ -444,20 +444,21 @@ fn the_image_at_the_end_names_all_snapshots_also_those_whose_layers_are_left_out
     for order in 1..70 {
         let content = Digest::of(&[order as u8]).to_string();
         run.play(&task(order, &[order - 1]), |dir| match order {
-            // The smallest layer of all.
-            1 => fs::set_permissions(dir.join("d"), fs::Permissions::from_mode(0o700)).unwrap(),
+            // The smallest layers of all: without a file, so that this program restores the others one by one.
+            1..=8 => fs::set_permissions(dir.join("d"), fs::Permissions::from_mode(0o700 + order)).unwrap(),
             69 => write(dir, "d/69", &content),
             _ => write(dir, &order.to_string(), &content),
         });
     }
     let image = super::load::image(&*run.store(), "done", "done").unwrap().unwrap();
     assert!(image.manifest.layers.len() <= 64);
-    let left_out = &run.layers(1)[0];
-    assert!(image.manifest.layers.iter().all(|layer| layer.digest != left_out.digest));
+    let left_out: Vec<Descriptor> = (1..=8).flat_map(|order| run.layers(order)).collect();
+    assert!(image.manifest.layers.iter().all(|layer| left_out.iter().all(|left_out| layer.digest != left_out.digest)));
+    assert!(image.manifest.layers.iter().all(Descriptor::has_toc));
     let lineage = image.config.lineage.unwrap();
     assert_eq!(lineage.writers.len(), 70);
     assert!(lineage.writers.iter().all(|writer| writer.manifest.is_some()));
-    // What it alone says of the directory is there all the same, also where a later one has a file in it.
+    // What these alone say of the directory is there all the same, also where a later one has a file in it.
     let left = seen::see(&run.dir(69));
     for end in run.ends() {
         assert_eq!(left, seen::see(&end));
