@@ -282,7 +282,7 @@ impl<O: Objects> Store for Layout<O> {
 impl<O: Objects> ContentSource for LayoutBlob<O> {
     fn open(&mut self, offset: u64) -> Result<Incoming, Failure> {
         let digest = &self.blob.digest;
-        let opened = self.objects.open(&key(digest), offset, None)?;
+        let opened = self.objects.open_blob(&key(digest), offset, self.blob.size)?;
         let Opened { incoming, size, .. } = opened.ok_or_else(|| Failure::Final(absent(&*self.objects, digest)))?;
         check_size(&*self.objects, digest, size, self.blob.size.saturating_sub(offset))?;
         Ok(incoming)

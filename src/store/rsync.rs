@@ -2,22 +2,27 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `process` | one run of the program: its arguments, its environment, what it said |
+//! | `process` | runs of the program: their arguments, their environment |
+//! | `run` | one run: how far it is, what it said, how it ended |
 //! | `login` | who we are to the machine, and whom we take it for |
 //! | `refusal` | what to say when it fails |
 //! | `batch` | many objects in one run |
 //! | `transfer` | what runs send, bring, look for and delete |
 //! | `listing` | what a run prints that lists |
+//! | `arriving` | an object that is read while it comes |
 //! | `spool` | files of this machine: what is to be sent, and what was brought |
 //!
-//! rsync moves whole files between folders, so that whatever comes or goes is a file here for a while. It knows no conditions: two
+//! rsync moves files between folders, so that whatever comes or goes is a file here for a while, though a large one is read
+//! while it comes. It knows no conditions: two
 //! writers of one tag are not told of each other.
 
+mod arriving;
 mod batch;
 mod listing;
 mod login;
 mod process;
 mod refusal;
+mod run;
 mod spool;
 mod transfer;
 
@@ -28,12 +33,13 @@ use std::{
     sync::Arc,
 };
 
-pub use self::{login::SECRET_KEYS, process::is_installed};
 use self::{
-    process::RunEnd,
+    arriving::BrokenRun,
+    run::RunEnd,
     spool::{Spool, SpoolFile},
     transfer::{ObjectKind, Transfer},
 };
+pub use self::{login::SECRET_KEYS, process::is_installed};
 use super::{
     StoreError, StoreOptions,
     layout::{FoundObject, ListedObject, ObjectAction, Objects, Opened},
@@ -59,6 +65,9 @@ const UPLOADS: usize = 4;
 
 /// An object of which this little comes before the part that is wanted is brought whole, and is here when the rest is wanted.
 const SHORT: u64 = 4 << 20;
+
+/// A blob of which so much is wanted is read while it comes.
+const LARGE: u64 = 1 << 20;
 
 /// So many objects are looked for, or deleted, in one run.
 const NAMES: usize = 200;
@@ -144,7 +153,10 @@ impl Objects for RsyncObjects {
     }
 
     fn broken(&self, key: &str, error: io::Error) -> Failure {
-        self.local(key, error)
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<BrokenRun>()) {
+            Some(BrokenRun(ended)) => self.failure(ObjectAction::Read, key, ended),
+            None => self.local(key, error),
+        }
     }
 
     fn find(&self, key: &str) -> Result<Option<FoundObject>, StoreError> {
@@ -177,6 +189,20 @@ impl Objects for RsyncObjects {
         };
         let (size, version) = read().map_err(|error| self.local(key, error))?;
         Ok(Some(Opened { incoming: Box::new(file.take(size)), size, version }))
+    }
+
+    fn open_blob(&self, key: &str, offset: u64, size: u64) -> Result<Option<Opened>, Failure> {
+        // Small ones go together in one run.
+        if size.saturating_sub(offset) < LARGE || self.spool().has(key, offset) {
+            return self.open(key, offset, None);
+        }
+        self.spool().drop_part(key);
+        let followed = self.transfer.follow(key, offset);
+        let followed = followed.map_err(|ended| self.failure(ObjectAction::Read, key, &ended))?;
+        Ok(followed.map(|(file, size)| {
+            let incoming = Box::new(file.take(size));
+            Opened { incoming, size, version: String::new() }
+        }))
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {

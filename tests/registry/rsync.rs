@@ -1,7 +1,15 @@
 //! What is particular to folders of other machines, on a real rsync daemon and a real sshd: what travels, what becomes of old
 //! blobs and of broken transfers, and the sentences for what goes wrong.
 
-use std::{collections::HashMap, path::Path, time::SystemTime};
+use std::{
+    collections::HashMap,
+    io,
+    net::{Shutdown, TcpListener, TcpStream},
+    path::Path,
+    sync::{Mutex, mpsc},
+    thread,
+    time::SystemTime,
+};
 
 use support::rsync::USER;
 use tekton_wrap::digest::Digest;
@@ -252,11 +260,82 @@ fn servers_that_are_not_there() {
 
 /// A daemon that takes a connection and says nothing more.
 #[test]
+fn a_large_blob_is_read_while_it_comes_and_goes_on_where_it_broke_off() {
+    let Some(server) = rsyncd() else { return };
+    let target = in_module(server, "ci");
+    let content = content(4, 30_000_000);
+    let blob = put(&*store::open_with(&target, &options()).unwrap(), &content).unwrap();
+    let (between, go_on) = stops_once(&server.address, 8_000_000);
+    let through: Target = target.to_string().replace(&server.address, &between).parse().unwrap();
+    let store = store::open_with(&through, &options()).unwrap();
+    let mut reader = store.blob(&blob).unwrap();
+    let mut got = vec![0; 6_000_000];
+    // The rest does not come before what comes now has been read.
+    reader.read_exact(&mut got).unwrap();
+    go_on.send(()).unwrap();
+    reader.read_to_end(&mut got).unwrap();
+    assert!(got == content);
+    let lens = server.sent(&format!("blobs/sha256/{}", blob.digest.hex()));
+    assert!((20_000_000..25_000_000).contains(lens.last().unwrap()), "what was here did not come again: {lens:?}");
+}
+
+#[test]
+fn who_reads_no_further_waits_for_nothing() {
+    let Some(server) = rsyncd() else { return };
+    let target = in_module(server, "ci");
+    let blob = put(&*store::open_with(&target, &options()).unwrap(), &content(5, 30_000_000)).unwrap();
+    let (between, go_on) = stops_once(&server.address, 8_000_000);
+    let through: Target = target.to_string().replace(&server.address, &between).parse().unwrap();
+    let http = tekton_wrap::store::HttpOptions { stall_timeout: Duration::from_secs(3600), ..Default::default() };
+    let store = store::open_with(&through, &StoreOptions { http: Some(http), ..options() }).unwrap();
+    let mut reader = store.blob(&blob).unwrap();
+    reader.read_exact(&mut [0; 1000]).unwrap();
+    // Or this would take the hour.
+    drop((reader, store));
+    drop(go_on);
+}
+
+/// Stands between a client and the server: on one connection it passes on only so many bytes of what the server sends, and when it
+/// is told so, breaks it off.
+fn stops_once(server: &str, bytes: u64) -> (String, mpsc::Sender<()>) {
+    let (server, listener) = (server.to_owned(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = listener.local_addr().unwrap().to_string();
+    let (go_on, wait) = mpsc::channel();
+    let wait = Mutex::new(Some(wait));
+    thread::spawn(move || {
+        let wait = &wait;
+        thread::scope(|scope| {
+            for client in listener.incoming().map_while(Result::ok) {
+                let server = TcpStream::connect(&server).unwrap();
+                let (mut up, mut down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                scope.spawn(move || {
+                    let _ = io::copy(&mut up, &mut down);
+                    let _ = down.shutdown(Shutdown::Write);
+                });
+                scope.spawn(move || {
+                    let (mut client, mut server) = (client, server);
+                    let passed = io::copy(&mut (&mut server).take(bytes), &mut client).unwrap_or_default();
+                    if passed == bytes {
+                        match wait.lock().unwrap().take() {
+                            Some(wait) => drop(wait.recv()),
+                            None => drop(io::copy(&mut server, &mut client)),
+                        }
+                    }
+                    let _ = client.shutdown(Shutdown::Both);
+                    let _ = server.shutdown(Shutdown::Both);
+                });
+            }
+        });
+    });
+    (address, go_on)
+}
+
+#[test]
 fn a_daemon_that_is_silent() {
     if rsyncd().is_none() {
         return;
     }
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target: Target = format!("rsync://{}/ci/a:v1", listener.local_addr().unwrap()).parse().unwrap();
     let http = tekton_wrap::store::HttpOptions {
         connect_timeout: Duration::from_secs(1),

@@ -45,6 +45,11 @@ pub trait Objects: Send + Sync + 'static {
     /// The object from `offset` on, at most `len` bytes of it; none if it is not there.
     fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure>;
 
+    /// As [`Self::open`], for what is in a blob of `size` bytes from `offset` to its end.
+    fn open_blob(&self, key: &str, offset: u64, _size: u64) -> Result<Option<Opened>, Failure> {
+        self.open(key, offset, None)
+    }
+
     /// Stores `bytes`, in place of what was there.
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError>;
 

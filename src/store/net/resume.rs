@@ -21,11 +21,11 @@ pub trait ContentSource: Send {
 
 /// See the module.
 pub struct Resuming<S> {
+    /// None: to be opened again. It may need what the source has, so it goes first.
+    incoming: Option<Incoming>,
     source: S,
     size: u64,
     position: u64,
-    /// None: to be opened again.
-    incoming: Option<Incoming>,
     backoff: Backoff,
     /// Where this connection, or the last stretch that was good enough, began.
     begin: u64,
@@ -34,7 +34,7 @@ pub struct Resuming<S> {
 impl<S: ContentSource> Resuming<S> {
     /// `incoming` is the beginning of the content of `source`, which has `size` bytes.
     pub fn new(source: S, size: u64, incoming: Incoming, backoff: Backoff) -> Self {
-        Self { source, size, position: 0, incoming: Some(incoming), backoff, begin: 0 }
+        Self { incoming: Some(incoming), source, size, position: 0, backoff, begin: 0 }
     }
 
     /// Where it comes from.

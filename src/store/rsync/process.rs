@@ -1,18 +1,19 @@
-//! One run of the program.
+//! Runs of the program: their arguments, their environment.
 
 use std::{
     env,
     ffi::OsString,
-    fs,
-    io::{self, Read},
-    os::unix::process::ExitStatusExt,
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
-use super::login::RsyncLogin;
+use super::{
+    login::RsyncLogin,
+    run::{self, Progress, RunEnd, RunExit, RunInProgress},
+};
 use crate::{
     store::{
         StoreOptions,
@@ -23,10 +24,6 @@ use crate::{
 };
 
 const PROGRAM: &str = "rsync";
-
-/// So much of what it says is read; a list of a million objects takes less.
-const OUTPUT: u64 = 256 << 20;
-const REASONS: u64 = 1 << 20;
 
 /// So many runs to one machine at a time: sshd takes ten connections that have not said yet who they are (sshd_config(5),
 /// MaxStartups).
@@ -44,34 +41,6 @@ pub struct RsyncProcess {
     /// Files that only it reads.
     folder: PathBuf,
     login: Mutex<Option<Arc<RsyncLogin>>>,
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub struct RunEnd {
-    pub how: RunExit,
-    /// What it printed.
-    pub stdout: Vec<u8>,
-    /// What it complained about.
-    pub stderr: String,
-    /// Where credentials were looked for.
-    pub searched: String,
-}
-
-/// See [`RunEnd`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunExit {
-    /// Its exit code (rsync(1), "EXIT VALUES").
-    Code(i32),
-    Signal(i32),
-    /// It was not begun: a clause.
-    NotStarted(String),
-    /// A file on its way can't be written or read here: what the system said.
-    NoSpool(String),
-    /// There are no credentials to begin with: a clause.
-    NoLogin(String),
-    /// It printed more than can be.
-    TooMuch,
 }
 
 /// Whether the program is here.
@@ -112,7 +81,26 @@ impl RsyncProcess {
         self.run(options, &[from.join("").into(), self.remote(path).into()])
     }
 
+    /// As [`Self::pull`], but does not wait for the end.
+    pub fn begin_pull(self: &Arc<Self>, options: &[&str], path: &str, to: &Path) -> RunInProgress {
+        let (process, progress) = (self.clone(), Arc::new(Progress::default()));
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let (paths, begun) = ([self.remote(path).into(), to.into()], progress.clone());
+        thread::spawn(move || {
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            let ended = process.run_followed(&options, &paths, &begun);
+            // Whoever waits for the end may remove what the process needs.
+            drop(process);
+            begun.end(ended);
+        });
+        RunInProgress(progress)
+    }
+
     fn run(&self, options: &[&str], paths: &[OsString]) -> RunEnd {
+        self.run_followed(options, paths, &Progress::default())
+    }
+
+    fn run_followed(&self, options: &[&str], paths: &[OsString], progress: &Progress) -> RunEnd {
         let login = match self.login() {
             Ok(login) => login,
             Err(problem) => return RunEnd::not_begun(RunExit::NoLogin(problem.clause)),
@@ -139,7 +127,7 @@ impl RsyncProcess {
             }
         }
         command.args(options).args(paths);
-        let ended = run(&mut command).unwrap_or_else(|error| {
+        let ended = run::run(&mut command, progress).unwrap_or_else(|error| {
             RunEnd::not_begun(RunExit::NotStarted(match error.kind() {
                 io::ErrorKind::NotFound => "is not on the PATH".to_owned(),
                 _ => format!("can't be started: {error}"),
@@ -201,23 +189,6 @@ impl Drop for RsyncProcess {
     }
 }
 
-impl RunEnd {
-    /// A run that there was not.
-    pub fn not_begun(how: RunExit) -> Self {
-        Self { how, stdout: Vec::new(), stderr: String::new(), searched: String::new() }
-    }
-
-    /// Whether nothing went wrong.
-    pub fn is_ok(&self) -> bool {
-        self.how == RunExit::Code(0)
-    }
-
-    /// What it complained about, a line each.
-    pub fn complaints(&self) -> impl Iterator<Item = &str> {
-        self.stderr.lines().map(str::trim).filter(|line| !line.is_empty())
-    }
-}
-
 /// What changes the meaning of our arguments, or has a shell run something (rsync(1), "ENVIRONMENT VARIABLES").
 fn is_unwanted(variable: &str) -> bool {
     variable.starts_with("RSYNC_") && variable != "RSYNC_PROXY"
@@ -227,30 +198,4 @@ fn is_unwanted(variable: &str) -> bool {
 fn words(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ")
-}
-
-fn run(command: &mut Command) -> io::Result<RunEnd> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let Some(mut err) = err else { return };
-            // What is beyond it is read too, or the program would wait.
-            let _ = err.by_ref().take(REASONS).read_to_end(&mut stderr);
-            let _ = io::copy(&mut err, &mut io::sink());
-        });
-        out.map_or(Ok(0), |out| out.take(OUTPUT).read_to_end(&mut stdout))
-    })?;
-    if stdout.len() as u64 == OUTPUT {
-        let _ = child.kill();
-    }
-    let status = child.wait()?;
-    let how = match (status.code(), status.signal()) {
-        _ if stdout.len() as u64 == OUTPUT => RunExit::TooMuch,
-        (Some(code), _) => RunExit::Code(code),
-        (None, signal) => RunExit::Signal(signal.unwrap_or_default()),
-    };
-    let stderr = String::from_utf8_lossy(&stderr).into_owned();
-    Ok(RunEnd { how, stdout, stderr, searched: String::new() })
 }

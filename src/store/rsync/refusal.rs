@@ -4,7 +4,7 @@ use std::{fmt::Display, path::Path};
 
 use super::{
     login::{KNOWN_HOSTS, PASSWORD},
-    process::{RunEnd, RunExit},
+    run::{RunEnd, RunExit},
 };
 use crate::{
     redact::redact,

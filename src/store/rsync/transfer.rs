@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs, io,
+    fs::{self, File},
+    io::{self, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -11,9 +12,11 @@ use std::{
 };
 
 use super::{
+    arriving::ArrivingFile,
     batch::Batches,
     listing::{self, ListedFile},
-    process::{RsyncProcess, RunEnd, RunExit},
+    process::RsyncProcess,
+    run::{RunEnd, RunExit},
     spool::{Spool, SpoolFile},
 };
 use crate::{
@@ -38,7 +41,7 @@ type RunResult<T> = Result<T, Arc<RunEnd>>;
 
 /// See the module.
 pub struct Transfer {
-    pub process: RsyncProcess,
+    pub process: Arc<RsyncProcess>,
     pub spool: Spool,
     finds: Batches<String, RunResult<Option<FoundObject>>>,
     brings: Batches<String, RunResult<Option<PathBuf>>>,
@@ -62,7 +65,7 @@ impl Transfer {
             let place = std::env::temp_dir().display().to_string();
             StoreError::Io { place: format!("{place} (TMPDIR names another folder for files on their way)"), source }
         })?;
-        let process = RsyncProcess::new(place, options, spool.folder());
+        let process = Arc::new(RsyncProcess::new(place, options, spool.folder()));
         let (finds, brings, blobs) = (Batches::default(), Batches::default(), Batches::default());
         Ok(Self { process, spool, finds, brings, blobs, makes_path: AtomicBool::new(false) })
     }
@@ -133,6 +136,25 @@ impl Transfer {
         let brought = keys.iter().map(arrived).collect();
         let _ = fs::remove_dir_all(&folder);
         brought
+    }
+
+    /// What is in the object from `from` on, while it comes, and the number of these bytes; none if the object is not there.
+    pub fn follow(&self, key: &str, from: u64) -> RunResult<Option<(ArrivingFile, u64)>> {
+        let file = self.spool.empty(from).map_err(not_begun)?;
+        let mut open = File::open(file.path()).map_err(not_begun)?;
+        open.seek(SeekFrom::Start(from)).map_err(not_begun)?;
+        // How long the object is, in a line of its own, before its content comes.
+        let options = ["--append", "--out-format=%l", "--outbuf=L"];
+        let run = self.process.begin_pull(&options, key, file.path());
+        let len = match run.first_line() {
+            Ok(line) => str::from_utf8(&line).ok().and_then(|line| line.trim().parse().ok()),
+            // An empty object, or one that ends where this begins, has nothing to come.
+            Err(ended) if ended.is_ok() => Some(from),
+            Err(ended) if is_absent(&ended, key) => return Ok(None),
+            Err(ended) => return Err(ended),
+        };
+        let Some(len) = len else { return Err(not_begun(io::Error::other("rsync did not say how long a file is"))) };
+        Ok(Some((ArrivingFile::new(file, open, run), u64::saturating_sub(len, from))))
     }
 
     /// A file with what is in the object from `from` on, at the same place behind a hole; none if the object is not there.

@@ -67,6 +67,22 @@ impl Rsyncd {
         self.program.dir().join("data")
     }
 
+    /// How many bytes each run sent that asked for something whose path has `part` in it, in the order of their ends.
+    pub fn sent(&self, part: &str) -> Vec<u64> {
+        let log = fs::read_to_string(self.program.dir().join("log")).expect("its log");
+        let process = |line: &str| Some(line.split_once('[')?.1.split_once(']')?.0.to_owned());
+        let ours: Vec<String> = log
+            .lines()
+            .filter(|line| line.contains("] rsync on ") && line.contains(part))
+            .filter_map(process)
+            .collect();
+        let sent = |line: &str| line.split_once("] sent ")?.1.split(' ').next()?.parse().ok();
+        log.lines()
+            .filter(|line| process(line).is_some_and(|process| ours.contains(&process)))
+            .filter_map(sent)
+            .collect()
+    }
+
     /// How many runs of rsync asked for something whose path has `part` in it.
     pub fn runs(&self, part: &str) -> usize {
         let log = fs::read_to_string(self.program.dir().join("log")).expect("its log");
