@@ -276,23 +276,20 @@ impl Store for DirStore {
         if !fs::symlink_metadata(&source).is_ok_and(|status| status.is_file()) {
             return Ok(false);
         }
-        self.make_folders()?;
-        match fs::hard_link(&source, &to) {
-            Ok(()) => {
-                check(&to, digest, &source).inspect_err(|_| drop(fs::remove_file(&to)))?;
-                // It is as old as it was there.
-                self.keep(digest)
-            }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.keep(digest),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(_) => {
-                let file = self.temporary()?;
-                fs::copy(&source, &file.path).map_err(|e| at(&source, e))?;
-                check(&file.path, digest, &source)?;
-                file.rename(&to)?;
-                Ok(true)
-            }
+        let file = self.temporary()?;
+        match file.replace_by(&source) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            replaced => replaced.map_err(|e| at(&source, e))?,
         }
+        // It gets its name, by which others may take it, when it is known to be what that says.
+        check(&file.path, digest, &source)?;
+        match fs::hard_link(&file.path, &to) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => file.rename(&to)?,
+            // Two names of one file: a rename of one to the other would leave both (rename(2)).
+            _ => drop(file),
+        }
+        // It is as old as it was there.
+        self.keep(digest)
     }
 }
 

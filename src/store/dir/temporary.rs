@@ -47,6 +47,15 @@ impl Temporary {
         Blob { digest: self.hasher.clone().finish(), size: self.size }
     }
 
+    /// Puts a link to another file in its place, or a copy where there can't be one.
+    pub fn replace_by(&self, source: &Path) -> io::Result<()> {
+        fs::remove_file(&self.path)?;
+        match fs::hard_link(source, &self.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => fs::copy(source, &self.path).map(drop),
+            linked => linked,
+        }
+    }
+
     /// Renames it to its final path.
     pub fn rename(mut self, to: &Path) -> Result<(), StoreError> {
         fs::rename(&self.path, to).map_err(|e| at(to, e))?;

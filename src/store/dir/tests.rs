@@ -273,4 +273,6 @@ fn what_is_mounted_is_what_its_name_says() {
     // What a link leads to may be another file tomorrow: it is copied by whoever mounts it.
     assert!(!here.mount_blob(&linked, &from).unwrap());
     assert!(!here.has_blob(&bad).unwrap() && !here.has_blob(&linked).unwrap());
+    let names: Vec<_> = fs::read_dir(&here.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.as_encoded_bytes().starts_with(b".")), "{names:?}");
 }
