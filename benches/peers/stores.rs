@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use support::{
-    buckets::{ACCESS_KEY, Gcs, S3},
+    buckets::{Gcs, S3},
     rsync::Rsyncd,
 };
 
@@ -36,8 +36,8 @@ impl Stores {
         if let Some(server) = &self.s3 {
             env.extend([
                 ("S3_IMAGE", format!("s3://{BUCKET}")),
-                ("AWS_ACCESS_KEY_ID", ACCESS_KEY.0.to_owned()),
-                ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1.to_owned()),
+                ("AWS_ACCESS_KEY_ID", server.key.id.clone()),
+                ("AWS_SECRET_ACCESS_KEY", server.key.secret.clone()),
                 ("AWS_REGION", "us-east-1".to_owned()),
                 ("AWS_ENDPOINT_URL_S3", format!("http://{}", server.address)),
                 ("RCLONE_CONFIG_S3_TYPE", "s3".to_owned()),
@@ -68,7 +68,8 @@ impl Stores {
     }
 
     fn folders(&self) -> impl Iterator<Item = PathBuf> {
-        let of_servers = [self.s3.as_ref().map(|s| s.file(BUCKET, "")), self.rsyncd.as_ref().map(Rsyncd::folder)];
+        let s3 = self.s3.as_ref().and_then(S3::folder).map(|folder| folder.join(BUCKET));
+        let of_servers = [s3, self.rsyncd.as_ref().map(Rsyncd::folder)];
         of_servers.into_iter().flatten().chain([self.dir.clone()])
     }
 }

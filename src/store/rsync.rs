@@ -199,9 +199,9 @@ impl Objects for RsyncObjects {
         self.spool().drop_part(key);
         let followed = self.transfer.follow(key, offset);
         let followed = followed.map_err(|ended| self.failure(ObjectAction::Read, key, &ended))?;
-        Ok(followed.map(|(file, size)| {
-            let incoming = Box::new(file.take(size));
-            Opened { incoming, size, version: String::new() }
+        Ok(followed.map(|file| {
+            let size = file.left();
+            Opened { incoming: Box::new(file), size, version: String::new() }
         }))
     }
 

@@ -11,7 +11,7 @@ use crate::{
     image,
 };
 use support::{
-    buckets::{ACCESS_KEY, Gcs, S3, all_stores},
+    buckets::{Gcs, S3, all_stores},
     manifests,
     registry::{Registry, USER},
     render::render,
@@ -71,9 +71,9 @@ fn play_with_rsync(case: &Case) {
 
 /// Plays a case with the buckets that there are.
 fn play_with_buckets(case: &Case) {
-    if let Some(server) = &shared().s3 {
+    for server in &shared().s3 {
         let variables = server.variables(&server.address);
-        let keys = json!({"AWS_ACCESS_KEY_ID": ACCESS_KEY.0, "AWS_SECRET_ACCESS_KEY": ACCESS_KEY.1});
+        let keys = json!({"AWS_ACCESS_KEY_ID": server.key.id, "AWS_SECRET_ACCESS_KEY": server.key.secret});
         let defaults = json!({"credentials": "keys", "endpoint": variables["AWS_ENDPOINT_URL_S3"], "region": variables["AWS_REGION"]});
         play_with_secret(case, &format!("s3://{BUCKET}"), &keys, &defaults);
     }
@@ -165,7 +165,7 @@ fn play_times(case: &Case, target: &str, base: &str, mut runner: Runner) -> Vec<
 /// What all cases share.
 struct Shared {
     registry: Registry,
-    s3: Option<S3>,
+    s3: Vec<S3>,
     gcs: Option<Gcs>,
     rsyncd: Option<Rsyncd>,
     sshd: Option<Sshd>,
@@ -178,7 +178,7 @@ fn shared() -> &'static Shared {
     SHARED.get_or_init(|| {
         let registry = runtime().block_on(Registry::start());
         image::push_base(&format!("{}/base", registry.address), None);
-        let s3 = runtime().block_on(S3::start());
+        let s3 = runtime().block_on(S3::start_all());
         s3.iter().for_each(|server| server.make_bucket(BUCKET));
         let gcs = runtime().block_on(Gcs::start());
         gcs.iter().for_each(|server| server.make_bucket(BUCKET));

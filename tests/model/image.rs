@@ -1,10 +1,9 @@
-//! An image as any tool sees it: the layers of a folder's image layout, applied one after the other in memory
+//! An image as any tool sees it: its layers, applied one after the other in memory
 //! (OCI image-spec, image-layout.md and layer.md "Applying Changesets").
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
-    fs,
     io::Read,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
@@ -17,17 +16,10 @@ use crate::seen::{Item, Seen};
 /// A file's names share what it is by its number.
 type Applied = BTreeMap<PathBuf, (u64, Item)>;
 
-/// What the image `tag` of the layout in `folder` holds; none where there is no such image.
-pub fn read(folder: &Path, tag: &str) -> Option<Seen> {
-    let index = json(&fs::read(folder.join("index.json")).ok()?);
-    let name = "org.opencontainers.image.ref.name";
-    let entry = index["manifests"].as_array()?.iter().find(|entry| entry["annotations"][name] == tag)?;
-    let blob = |descriptor: &Value| {
-        let digest = descriptor["digest"].as_str().expect("a digest").replace(':', "/");
-        fs::read(folder.join("blobs").join(digest)).expect("the blob is there")
-    };
+/// What the image with this manifest holds; `blob` gives what a descriptor describes.
+pub fn read(manifest: &Value, blob: &dyn Fn(&Value) -> Vec<u8>) -> Seen {
     let mut tree = Applied::new();
-    for layer in json(&blob(entry))["layers"].as_array().expect("layers") {
+    for layer in manifest["layers"].as_array().expect("layers") {
         let bytes = blob(layer);
         let mut archive = Vec::new();
         match layer["mediaType"].as_str().expect("a media type").rsplit_once("tar").expect("an archive").1 {
@@ -38,11 +30,7 @@ pub fn read(folder: &Path, tag: &str) -> Option<Seen> {
         }
         apply(&mut tree, &archive);
     }
-    Some(seen(tree))
-}
-
-fn json(bytes: &[u8]) -> Value {
-    serde_json::from_slice(bytes).expect("JSON")
+    seen(tree)
 }
 
 /// Whiteouts first: they are about the layers below only.

@@ -327,12 +327,12 @@ impl Pipeline {
         self
     }
 
-    /// PipelineRun and Pipeline, with targets in the folder `store`.
-    pub fn objects(&self, store: &str, base: Option<&str>) -> Value {
+    /// PipelineRun and Pipeline.
+    pub fn objects(&self, target: &str, base: Option<&str>) -> Value {
         let mut params = vec![
             json!({"name": "pipelineref", "value": "p"}),
             json!({"name": "workspaces", "value": WORKSPACES}),
-            json!({"name": "target", "value": format!("dir://{store}/{{{{workspace}}}}:done")}),
+            json!({"name": "target", "value": target}),
             json!({"name": "conflict", "value": if self.last { "last" } else { "fail" }}),
             json!({"name": "compression", "value": self.compression}),
             json!({"name": "failed", "value": if self.saves_failed { "save" } else { "discard" }}),

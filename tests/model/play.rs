@@ -21,9 +21,10 @@ use tekton_wrap::{
 };
 
 use crate::{
-    edits, image,
+    edits,
     model::{Key, Left, Merged, Model, Observed},
     pipeline::{End, Next, Pipeline, Script, Use, WORKSPACES},
+    place::Place,
     seen,
 };
 
@@ -36,6 +37,7 @@ const UID: &str = "0f0e8a3c-5b7d-4a55-9a8f-1c2d3e4f5a6";
 struct Play<'a> {
     pipeline: &'a Pipeline,
     folder: &'a Path,
+    place: Place,
     /// Which of its reruns it is; 0 for the first run.
     number: usize,
     /// The wrapped run.
@@ -102,12 +104,13 @@ fn all_again<'a>(mut play: Play<'a>, whole: &'a Pipeline, starts: &[Option<usize
 impl<'a> Play<'a> {
     fn new(pipeline: &'a Pipeline, folder: &'a Path) -> Result<Self, String> {
         let mut models = [Model::default(), Model::default()];
+        let place = Place::new(folder);
         let base = match &pipeline.base {
             Some(script) => {
                 let dir = folder.join("base");
                 fs::create_dir(&dir).expect("a new folder");
                 edits::apply(&dir, script);
-                let image = format!("dir://{}/base-image:1", folder.display());
+                let image = place.image("base-image");
                 workspace::save_dir(&dir, &image, None).map_err(|e| format!("the base can't be saved: {e}"))?;
                 let nothing = (Merged::default(), Observed::nothing());
                 let left = Left::new(BTreeSet::new(), &nothing.0, &nothing.0, &nothing.1, &Observed::new(&dir));
@@ -116,14 +119,13 @@ impl<'a> Play<'a> {
             }
             None => None,
         };
-        let store = folder.join("store").display().to_string();
-        let run = wrapped(&pipeline.objects(&store, base.as_deref()))?;
+        let run = wrapped(&pipeline.objects(&place.image("store/{{workspace}}"), base.as_deref()))?;
         let steps = steps(pipeline, &run);
         let order = pipeline.order();
-        let place = |task| 1 + order.iter().position(|placed| *placed == task).expect("all tasks have a place");
-        let places = (0..pipeline.tasks.len()).map(place).collect();
+        let in_order = |task| 1 + order.iter().position(|placed| *placed == task).expect("all tasks have a place");
+        let places = (0..pipeline.tasks.len()).map(in_order).collect();
         let (targets, written) = ([None, None], [false; 2]);
-        Ok(Self { pipeline, folder, number: 0, run, places, steps, models, targets, written })
+        Ok(Self { pipeline, folder, place, number: 0, run, places, steps, models, targets, written })
     }
 
     /// The rerun of this run, whose tasks ended like this; none where nothing failed.
@@ -145,8 +147,7 @@ impl<'a> Play<'a> {
         Graph::new(&rerun.run["spec"]["pipelineSpec"]).map_err(|e| e.to_string())?;
         // Once more through the webhook, which must leave it alone.
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let settings = Settings::new("i");
-        let again = runtime.block_on(wrap_run(&FileObjects::default(), &rerun.run, "ns", &settings));
+        let again = runtime.block_on(wrap_run(&FileObjects::default(), &rerun.run, "ns", &settings()));
         if again.map_err(|refusal| format!("the webhook refuses the rerun: {refusal}"))?.is_some() {
             return Err("the webhook wraps the rerun again".to_owned());
         }
@@ -193,6 +194,7 @@ impl<'a> Play<'a> {
         let mut play = Self {
             pipeline,
             folder: self.folder,
+            place: self.place,
             number: self.number + 1,
             run: rerun.run,
             places: self.places,
@@ -402,7 +404,7 @@ impl<'a> Play<'a> {
                     self.targets[workspace] = Some(merged);
                 }
             }
-            let found = image::read(&self.folder.join("store").join(name), "done");
+            let found = self.place.read(&format!("store/{name}"));
             match (&self.targets[workspace], found) {
                 (Some(wanted), Some(found)) => {
                     let mut wanted = wanted.clone();
@@ -487,14 +489,18 @@ fn lists(wanted: &[Merged], used: &[usize], workspace: &str, sentence: &str) -> 
     }
 }
 
+/// Those of the webhook.
+fn settings() -> Settings {
+    Settings { has_rsync: true, ..Settings::new("i") }
+}
+
 /// The rewrite of the run among `objects`.
 fn wrapped(objects: &Value) -> Result<Value, String> {
     let mut files = FileObjects::default();
     files.add(&objects.to_string()).expect("YAML");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let settings = Settings::new("i");
     let run = &objects["items"][0];
-    let rewrite = runtime.block_on(wrap_run(&files, run, "ns", &settings)).map_err(|refusal| refusal.to_string())?;
+    let rewrite = runtime.block_on(wrap_run(&files, run, "ns", &settings())).map_err(|refusal| refusal.to_string())?;
     Ok(rewrite.expect("a run for the resolver wrap").run)
 }
 

@@ -1,6 +1,6 @@
 //! What every kind of store has to do.
 
-use std::{io, thread};
+use std::{collections::HashMap, io, thread};
 
 use tekton_wrap::{
     digest::Digest,
@@ -27,7 +27,7 @@ struct Places {
 fn every_kind(test: impl Fn(&Places, &dyn Store)) {
     let folder = tempfile::tempdir().unwrap();
     let dir = |name: &str| Target::Dir { path: folder.path().join(name), tag: "v1".to_owned() };
-    let run = |name: &str, first, second, mounts, complete| {
+    let run = |name: &str, (first, second), variables: HashMap<String, String>, mounts, complete| {
         println!("{name}");
         let secrets = tempfile::tempdir().unwrap();
         // One of them wants credentials, whichever.
@@ -35,7 +35,8 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
         let hosts = SERVERS.iter().map(|server| (server.address.clone(), user.clone()));
         let config = secrets.path().join("config.json");
         fs::write(&config, json!({"auths": hosts.collect::<serde_json::Map<_, _>>()}).to_string()).unwrap();
-        let options = StoreOptions { credentials: options_with(&config).credentials, ..bucket_options() };
+        let cloud = Environment::new(variables, None);
+        let options = StoreOptions { cloud, ..options_with(&config) };
         let options = match (&first, sshd()) {
             (Target::Rsync(_), Some(server)) => StoreOptions { cloud: rsync::login(server, secrets.path()), ..options },
             _ => options,
@@ -43,25 +44,25 @@ fn every_kind(test: impl Fn(&Places, &dyn Store)) {
         let store = store::open_with(&first, &options).unwrap();
         test(&Places { first, second, options, mounts, complete, _folder: secrets }, &*store);
     };
-    run("a folder", dir("first"), dir("second"), true, true);
+    let nothing = HashMap::new;
+    run("a folder", (dir("first"), dir("second")), nothing(), true, true);
     let repositories = |host: &str| (target(host, &repository()), target(host, &repository()));
-    let (first, second) = repositories(&REGISTRY.address);
-    run("distribution", first, second, true, true);
+    run("distribution", repositories(&REGISTRY.address), nothing(), true, true);
     for server in &*SERVERS {
-        let (first, second) = repositories(&server.address);
-        run(server.name, first, second, server.mounts, server.complete);
+        run(server.name, repositories(&server.address), nothing(), server.mounts, server.complete);
     }
-    if s3().is_some() {
-        run("S3", bucket("s3"), bucket("s3"), true, true);
+    for server in s3() {
+        run(server.name, (bucket("s3"), bucket("s3")), server.variables(&server.address), true, true);
     }
-    if gcs().is_some() {
-        run("Google Cloud Storage", bucket("gs"), bucket("gs"), true, true);
+    if let Some(server) = gcs() {
+        run("Google Cloud Storage", (bucket("gs"), bucket("gs")), server.variables(), true, true);
     }
     if let Some(server) = rsyncd() {
-        run("rsync", rsync::in_module(server, "ci"), rsync::in_module(server, "ci"), false, true);
+        let places = (rsync::in_module(server, "ci"), rsync::in_module(server, "ci"));
+        run("rsync", places, nothing(), false, true);
     }
     if let Some(server) = sshd() {
-        run("rsync over ssh", rsync::over_ssh(server), rsync::over_ssh(server), false, true);
+        run("rsync over ssh", (rsync::over_ssh(server), rsync::over_ssh(server)), nothing(), false, true);
     }
 }
 

@@ -51,17 +51,17 @@ use tekton_wrap::{
 /// The registry that the tests share, open to everybody.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| wait_for(Registry::start()));
 
-/// The buckets that the tests share, where there are any.
-fn s3() -> Option<&'static S3> {
-    static S3: LazyLock<Option<S3>> = LazyLock::new(|| {
-        let server = wait_for(S3::start())?;
-        server.make_bucket(BUCKET);
-        Some(server)
+/// The servers of S3 that the tests share, each with [`BUCKET`]; those that there are.
+fn s3() -> &'static [S3] {
+    static ALL: LazyLock<Vec<S3>> = LazyLock::new(|| {
+        let servers = wait_for(S3::start_all());
+        servers.iter().for_each(|server| server.make_bucket(BUCKET));
+        servers
     });
-    S3.as_ref()
+    &ALL
 }
 
-/// The same of Google.
+/// The same of Google, where there is one.
 fn gcs() -> Option<&'static Gcs> {
     static GCS: LazyLock<Option<Gcs>> = LazyLock::new(|| {
         let server = wait_for(Gcs::start())?;
@@ -139,13 +139,6 @@ fn uid(image: &str) -> String {
 /// A part of [`BUCKET`] of its own for each call.
 fn bucket(scheme: &str) -> Target {
     format!("{scheme}://{BUCKET}/{}:v1", repository()).parse().unwrap()
-}
-
-/// [`options`] with what leads to [`s3`] and [`gcs`].
-fn bucket_options() -> StoreOptions {
-    let mut variables = s3().map(|server| server.variables(&server.address)).unwrap_or_default();
-    variables.extend(gcs().map(Gcs::variables).unwrap_or_default());
-    StoreOptions { cloud: Environment::new(variables, None), ..options() }
 }
 
 fn target(host: &str, repository: &str) -> Target {

@@ -16,9 +16,14 @@ use super::{
 /// So long until it is looked again whether the file has grown.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
+/// A run that has written everything gets so long to take its leave.
+const LEAVE: Duration = Duration::from_secs(1);
+
 /// See the module. Where it is dropped early the run ends too.
 pub struct ArrivingFile {
     open: File,
+    /// Number of bytes that were not read yet.
+    left: u64,
     run: RunInProgress,
     /// It goes when nobody reads it any more.
     _file: SpoolFile,
@@ -29,9 +34,14 @@ pub struct ArrivingFile {
 pub struct BrokenRun(pub Arc<RunEnd>);
 
 impl ArrivingFile {
-    /// What `run` writes to `file`, from where `open` stands.
-    pub fn new(file: SpoolFile, open: File, run: RunInProgress) -> Self {
-        Self { open, run, _file: file }
+    /// The `size` bytes that `run` writes to `file`, from where `open` stands.
+    pub fn new(file: SpoolFile, open: File, size: u64, run: RunInProgress) -> Self {
+        Self { open, left: size, run, _file: file }
+    }
+
+    /// Number of bytes that were not read yet.
+    pub fn left(&self) -> u64 {
+        self.left
     }
 }
 
@@ -40,13 +50,23 @@ impl Read for ArrivingFile {
         loop {
             // Before the file is read: what is not there after the end does not come any more.
             let ended = self.run.ended();
-            let count = self.open.read(buffer)?;
+            let count = (&self.open).take(self.left).read(buffer)?;
+            self.left = self.left.saturating_sub(count as u64);
             match ended {
-                _ if count > 0 || buffer.is_empty() => return Ok(count),
+                _ if count > 0 || self.left == 0 || buffer.is_empty() => return Ok(count),
                 Some(ended) if ended.is_ok() => return Ok(0),
                 Some(ended) => return Err(io::Error::other(BrokenRun(ended))),
                 None => self.run.wait(LOOK_AGAIN),
             }
+        }
+    }
+}
+
+impl Drop for ArrivingFile {
+    fn drop(&mut self) {
+        // The server would complain of who goes before the end.
+        if self.left == 0 {
+            self.run.wait(LEAVE);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     login::RsyncLogin,
-    run::{self, Progress, RunEnd, RunExit, RunInProgress},
+    run::{self, RunEnd, RunExit, RunInProgress, SharedRun},
 };
 use crate::{
     store::{
@@ -83,9 +83,9 @@ impl RsyncProcess {
 
     /// As [`Self::pull`], but does not wait for the end.
     pub fn begin_pull(self: &Arc<Self>, options: &[&str], path: &str, to: &Path) -> RunInProgress {
-        let (process, progress) = (self.clone(), Arc::new(Progress::default()));
+        let (process, state) = (self.clone(), Arc::new(SharedRun::default()));
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let (paths, begun) = ([self.remote(path).into(), to.into()], progress.clone());
+        let (paths, begun) = ([self.remote(path).into(), to.into()], state.clone());
         thread::spawn(move || {
             let options: Vec<&str> = options.iter().map(String::as_str).collect();
             let ended = process.run_followed(&options, &paths, &begun);
@@ -93,14 +93,14 @@ impl RsyncProcess {
             drop(process);
             begun.end(ended);
         });
-        RunInProgress(progress)
+        RunInProgress(state)
     }
 
     fn run(&self, options: &[&str], paths: &[OsString]) -> RunEnd {
-        self.run_followed(options, paths, &Progress::default())
+        self.run_followed(options, paths, &SharedRun::default())
     }
 
-    fn run_followed(&self, options: &[&str], paths: &[OsString], progress: &Progress) -> RunEnd {
+    fn run_followed(&self, options: &[&str], paths: &[OsString], state: &SharedRun) -> RunEnd {
         let login = match self.login() {
             Ok(login) => login,
             Err(problem) => return RunEnd::not_begun(RunExit::NoLogin(problem.clause)),
@@ -127,7 +127,7 @@ impl RsyncProcess {
             }
         }
         command.args(options).args(paths);
-        let ended = run::run(&mut command, progress).unwrap_or_else(|error| {
+        let ended = run::run(&mut command, state).unwrap_or_else(|error| {
             RunEnd::not_begun(RunExit::NotStarted(match error.kind() {
                 io::ErrorKind::NotFound => "is not on the PATH".to_owned(),
                 _ => format!("can't be started: {error}"),

@@ -44,17 +44,17 @@ pub enum RunExit {
 }
 
 /// A run that somebody else waits for. It is ended where this is dropped before.
-pub struct RunInProgress(pub Arc<Progress>);
+pub struct RunInProgress(pub Arc<SharedRun>);
 
 /// What is known of a run until it has ended.
 #[derive(Default)]
-pub struct Progress {
-    state: Mutex<State>,
+pub struct SharedRun {
+    state: Mutex<Inner>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct Inner {
     child: Option<Child>,
     /// The first line that it printed.
     line: Option<Vec<u8>>,
@@ -120,7 +120,7 @@ impl Drop for RunInProgress {
     }
 }
 
-impl Progress {
+impl SharedRun {
     /// Says how it ended.
     pub fn end(&self, ended: RunEnd) {
         self.lock().ended = Some(ended.into());
@@ -154,12 +154,12 @@ impl Progress {
         child.ok_or(io::ErrorKind::NotFound)?.wait()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn kill(state: &mut State) {
+fn kill(state: &mut Inner) {
     if let Some(child) = &mut state.child {
         // It ends its other half, which writes the file; SIGKILL would leave that running. It may have ended by itself, but as
         // nobody has waited for it, the number is still its own.
@@ -171,11 +171,11 @@ fn kill(state: &mut State) {
 ///
 /// # Errors
 /// If it can't be begun, or what it prints not be read.
-pub fn run(command: &mut Command, progress: &Progress) -> io::Result<RunEnd> {
+pub fn run(command: &mut Command, run: &SharedRun) -> io::Result<RunEnd> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let (out, err) = (child.stdout.take(), child.stderr.take());
-    progress.follow(child);
+    run.follow(child);
     let read = thread::scope(|scope| {
         scope.spawn(|| {
             let Some(mut err) = err else { return };
@@ -185,13 +185,13 @@ pub fn run(command: &mut Command, progress: &Progress) -> io::Result<RunEnd> {
         });
         let mut out = BufReader::new(out.ok_or(io::ErrorKind::BrokenPipe)?.take(OUTPUT));
         out.read_until(b'\n', &mut stdout)?;
-        progress.say(&stdout);
+        run.say(&stdout);
         out.read_to_end(&mut stdout)
     });
     if stdout.len() as u64 == OUTPUT {
-        progress.stop();
+        run.stop();
     }
-    let status = progress.reap()?;
+    let status = run.reap()?;
     read?;
     let how = match (status.code(), status.signal()) {
         _ if stdout.len() as u64 == OUTPUT => RunExit::TooMuch,

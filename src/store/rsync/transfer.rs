@@ -138,8 +138,8 @@ impl Transfer {
         brought
     }
 
-    /// What is in the object from `from` on, while it comes, and the number of these bytes; none if the object is not there.
-    pub fn follow(&self, key: &str, from: u64) -> RunResult<Option<(ArrivingFile, u64)>> {
+    /// What is in the object from `from` on, while it comes; none if the object is not there.
+    pub fn follow(&self, key: &str, from: u64) -> RunResult<Option<ArrivingFile>> {
         let file = self.spool.empty(from).map_err(not_begun)?;
         let mut open = File::open(file.path()).map_err(not_begun)?;
         open.seek(SeekFrom::Start(from)).map_err(not_begun)?;
@@ -154,7 +154,7 @@ impl Transfer {
             Err(ended) => return Err(ended),
         };
         let Some(len) = len else { return Err(not_begun(io::Error::other("rsync did not say how long a file is"))) };
-        Ok(Some((ArrivingFile::new(file, open, run), u64::saturating_sub(len, from))))
+        Ok(Some(ArrivingFile::new(file, open, u64::saturating_sub(len, from), run)))
     }
 
     /// A file with what is in the object from `from` on, at the same place behind a hole; none if the object is not there.

@@ -126,6 +126,7 @@ impl S3Refusal {
                 denied(asked, &said, "the credentials have expired: renew them; ")
             }
             ("InvalidAccessKeyId", _) => denied(asked, &said, "there is no such access key: "),
+            ("InvalidToken", _) => denied(asked, &said, "the session token is not one of the access key: "),
             ("SignatureDoesNotMatch", _) => {
                 denied(asked, &said, "the secret access key is not that of the access key: ")
             }

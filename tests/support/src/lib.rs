@@ -34,6 +34,7 @@ pub mod http;
 pub mod kubectl;
 pub mod kubelet;
 pub mod manifests;
+pub mod moto;
 pub mod process;
 pub mod registry;
 pub mod render;

@@ -76,6 +76,14 @@ fn one_sentence_each() {
         (
             Read,
             false,
+            400,
+            error("InvalidToken", "The provided token is malformed or otherwise invalid."),
+            lasting,
+            "denied reading an object (400 InvalidToken: The provided token is malformed or otherwise invalid); the session token is not one of the access key: check the credentials of AWS_ACCESS_KEY_ID",
+        ),
+        (
+            Read,
+            false,
             403,
             error("SignatureDoesNotMatch", "for hunter2"),
             lasting,
