@@ -72,10 +72,13 @@ fn play_with_rsync(case: &Case) {
 /// Plays a case with the buckets that there are.
 fn play_with_buckets(case: &Case) {
     for server in &shared().s3 {
+        // Of its own: moto goes through all keys of a bucket to list some.
+        let bucket = case.name.replace('_', "-");
+        server.make_bucket(&bucket);
         let variables = server.variables(&server.address);
         let keys = json!({"AWS_ACCESS_KEY_ID": server.key.id, "AWS_SECRET_ACCESS_KEY": server.key.secret});
         let defaults = json!({"credentials": "keys", "endpoint": variables["AWS_ENDPOINT_URL_S3"], "region": variables["AWS_REGION"]});
-        play_with_secret(case, &format!("s3://{BUCKET}"), &keys, &defaults);
+        play_with_secret(case, &format!("s3://{bucket}"), &keys, &defaults);
     }
     if let Some(server) = &shared().gcs {
         play_with_secret(case, &format!("gs://{BUCKET}"), &json!(server.variables()), &json!({"credentials": "keys"}));
@@ -179,7 +182,6 @@ fn shared() -> &'static Shared {
         let registry = runtime().block_on(Registry::start());
         image::push_base(&format!("{}/base", registry.address), None);
         let s3 = runtime().block_on(S3::start_all());
-        s3.iter().for_each(|server| server.make_bucket(BUCKET));
         let gcs = runtime().block_on(Gcs::start());
         gcs.iter().for_each(|server| server.make_bucket(BUCKET));
         let (rsyncd, sshd) = (runtime().block_on(Rsyncd::start()), runtime().block_on(Sshd::start()));

@@ -49,12 +49,12 @@ pub struct RunInProgress(pub Arc<SharedRun>);
 /// What is known of a run until it has ended.
 #[derive(Default)]
 pub struct SharedRun {
-    state: Mutex<Inner>,
+    state: Mutex<RunFacts>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Inner {
+struct RunFacts {
     child: Option<Child>,
     /// The first line that it printed.
     line: Option<Vec<u8>>,
@@ -154,12 +154,12 @@ impl SharedRun {
         child.ok_or(io::ErrorKind::NotFound)?.wait()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, RunFacts> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn kill(state: &mut Inner) {
+fn kill(state: &mut RunFacts) {
     if let Some(child) = &mut state.child {
         // It ends its other half, which writes the file; SIGKILL would leave that running. It may have ended by itself, but as
         // nobody has waited for it, the number is still its own.
