@@ -90,7 +90,11 @@ proptest! {
                 }
                 Step::Put(path, size) => {
                     let path = TreePath::parse(&path).unwrap();
-                    let (known, is_blocked) = listing.known_part(&path.parent().unwrap());
+                    let parent = path.parent().unwrap();
+                    let (known, is_blocked) = listing.known_part(&parent);
+                    // It ends with a name, neither within one nor behind the slash.
+                    prop_assert!(known == 0 || matches!(parent.as_bytes().get(known), None | Some(b'/')));
+                    prop_assert!(known <= parent.as_bytes().len());
                     let mut dir = TreePath::root();
                     let names: Vec<Vec<u8>> = path.names().map(<[u8]>::to_vec).collect();
                     for name in &names[..names.len() - 1] {
