@@ -232,6 +232,12 @@ pub(crate) fn task(order: u32, after: &[u32]) -> Task {
     Task { order, after: after.to_vec(), ..Task::default() }
 }
 
+/// Writes a file, with the directories above it.
+fn put_file(dir: &Path, path: &str, content: &str) {
+    std::fs::create_dir_all(dir.join(path).parent().unwrap()).unwrap();
+    std::fs::write(dir.join(path), content).unwrap();
+}
+
 /// Paths below `root` in tree order, the root first.
 pub(crate) fn paths_of(root: &Path) -> Vec<String> {
     let mut walk = walk::Walk::new(root, access::DirAccess::temporary()).unwrap();

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{CacheStep, Descriptor, Lineage, Run, Store, Task, image, load, save_dir, seen, task};
+use super::{CacheStep, Descriptor, Lineage, Run, Store, Task, image, load, put_file, save_dir, seen, task};
 use crate::{
     step::{CacheFiles, cache_tag},
     store::StoredManifest,
@@ -52,10 +52,7 @@ fn found(run: &mut Run, uid: &'static str, lock: &str, cache: CacheStep) -> Vec<
 }
 
 fn write(dir: &Path, files: &[(&str, &str)]) {
-    for (path, text) in files {
-        fs::create_dir_all(dir.join(path).parent().unwrap()).unwrap();
-        fs::write(dir.join(path), text).unwrap();
-    }
+    files.iter().for_each(|(path, text)| put_file(dir, path, text));
 }
 
 /// The tags of caches, and the manifest of the cache with this tag.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
-use super::{ConflictRule, Descriptor, Error, Keep, OnConflict, Run, Task, seen, task};
+use super::{ConflictRule, Descriptor, Error, Keep, OnConflict, Run, Task, put_file, seen, task};
 use crate::digest::Digest;
 
 type Contents = BTreeMap<String, String>;
@@ -23,11 +23,6 @@ fn expected(files: &[(&str, &str)]) -> Contents {
     files.iter().map(|(path, content)| (path.to_string(), content.to_string())).collect()
 }
 
-fn write(dir: &Path, path: &str, content: &str) {
-    fs::create_dir_all(dir.join(path).parent().unwrap()).unwrap();
-    fs::write(dir.join(path), content).unwrap();
-}
-
 /// A first task, two parallel ones, and what the join of both is to be.
 fn fork(run: &Run, first: impl Fn(&Path), left: impl Fn(&Path), right: impl Fn(&Path)) -> Task {
     run.play(&task(0, &[]), first);
@@ -41,16 +36,16 @@ fn a_join_has_what_both_changed() {
     let run = Run::new();
     let join = fork(
         &run,
-        |dir| ["kept", "left", "right", "gone", "d/x", "d/y"].iter().for_each(|path| write(dir, path, "first")),
+        |dir| ["kept", "left", "right", "gone", "d/x", "d/y"].iter().for_each(|path| put_file(dir, path, "first")),
         |dir| {
-            write(dir, "left", "left");
-            write(dir, "new/left", "");
+            put_file(dir, "left", "left");
+            put_file(dir, "new/left", "");
             fs::remove_file(dir.join("gone")).unwrap();
             fs::remove_file(dir.join("d/x")).unwrap();
         },
         |dir| {
-            write(dir, "right", "right");
-            write(dir, "new/right", "");
+            put_file(dir, "right", "right");
+            put_file(dir, "new/right", "");
             fs::remove_file(dir.join("gone")).unwrap();
             fs::remove_file(dir.join("d/y")).unwrap();
         },
@@ -79,8 +74,8 @@ fn a_conflict_names_paths_and_tasks_and_nothing_is_restored() {
     let run = Run::new();
     let join = fork(
         &run,
-        |dir| (0..30).for_each(|i| write(dir, &format!("f{i:02}"), "first")),
-        |dir| (0..30).for_each(|i| write(dir, &format!("f{i:02}"), "left")),
+        |dir| (0..30).for_each(|i| put_file(dir, &format!("f{i:02}"), "first")),
+        |dir| (0..30).for_each(|i| put_file(dir, &format!("f{i:02}"), "left")),
         |dir| (0..25).for_each(|i| fs::remove_file(dir.join(format!("f{i:02}"))).unwrap()),
     );
     let error = run.restore(&join).unwrap_err();
@@ -97,15 +92,15 @@ fn the_later_task_wins_if_that_is_wanted() {
     run.conflict = OnConflict::Last;
     let join = fork(
         &run,
-        |dir| ["a", "d/x", "d/y", "e"].iter().for_each(|path| write(dir, path, "first")),
+        |dir| ["a", "d/x", "d/y", "e"].iter().for_each(|path| put_file(dir, path, "first")),
         |dir| {
-            write(dir, "a", "left");
+            put_file(dir, "a", "left");
             fs::remove_dir_all(dir.join("d")).unwrap();
-            write(dir, "e", "left");
+            put_file(dir, "e", "left");
         },
         |dir| {
-            write(dir, "a", "right");
-            write(dir, "d/x", "right");
+            put_file(dir, "a", "right");
+            put_file(dir, "d/x", "right");
             fs::remove_file(dir.join("e")).unwrap();
         },
     );
@@ -121,7 +116,7 @@ fn the_later_task_wins_if_that_is_wanted() {
 fn rules_by_path_settle_conflicts_and_the_rest_fails() {
     let rule = |paths: &str, then| ConflictRule { paths: paths.to_owned(), then };
     let tree = |left: &'static str| {
-        move |dir: &Path| [".git/index", "x.log", "out/y.log", "z"].iter().for_each(|path| write(dir, path, left))
+        move |dir: &Path| [".git/index", "x.log", "out/y.log", "z"].iter().for_each(|path| put_file(dir, path, left))
     };
     for (rules, rest, failing) in [
         // git's index is settled without a rule.
@@ -153,10 +148,10 @@ fn rules_by_path_settle_conflicts_and_the_rest_fails() {
 fn the_same_result_twice_is_no_conflict() {
     let run = Run::new();
     let both = |dir: &Path| {
-        write(dir, "out/generated", "same");
+        put_file(dir, "out/generated", "same");
         fs::remove_file(dir.join("old")).unwrap();
     };
-    let join = fork(&run, |dir| write(dir, "old", ""), both, both);
+    let join = fork(&run, |dir| put_file(dir, "old", ""), both, both);
     assert_eq!(files(&run.restore(&join).unwrap()), expected(&[("out/", ""), ("out/generated", "same")]));
 }
 
@@ -167,11 +162,11 @@ fn a_deleted_directory_stays_deleted_in_the_image() {
         let run = Run::new();
         let join = fork(
             &run,
-            |dir| ["d/x", "d/y", "k/x"].iter().for_each(|path| write(dir, path, "first")),
+            |dir| ["d/x", "d/y", "k/x"].iter().for_each(|path| put_file(dir, path, "first")),
             |dir| {
                 fs::remove_dir_all(dir.join("d")).unwrap();
                 if let Some((file, further)) = now.split_first() {
-                    write(dir, file, "a file now");
+                    put_file(dir, file, "a file now");
                     further.iter().for_each(|name| fs::hard_link(dir.join(file), dir.join(name)).unwrap());
                 }
             },
@@ -190,7 +185,7 @@ fn a_deleted_directory_stays_deleted_in_the_image() {
 fn a_name_outlives_the_file_that_it_was_linked_to() {
     let run = Run::new();
     let links = |dir: &Path| {
-        write(dir, "a", "linked");
+        put_file(dir, "a", "linked");
         ["b", "c"].iter().for_each(|name| fs::hard_link(dir.join("a"), dir.join(name)).unwrap());
         // Not every file system has them.
         let _ = rustix::fs::lsetxattr(dir.join("a"), "user.a", b"kept", rustix::fs::XattrFlags::empty());
@@ -200,7 +195,7 @@ fn a_name_outlives_the_file_that_it_was_linked_to() {
         links,
         |dir| fs::remove_file(dir.join("a")).unwrap(),
         |dir| {
-            write(dir, "other", "right");
+            put_file(dir, "other", "right");
         },
     );
     let joined = run.restore(&join).unwrap();
@@ -215,7 +210,7 @@ fn a_name_outlives_the_file_that_it_was_linked_to() {
 #[test]
 fn a_skipped_task_is_passed_over_and_a_missing_one_is_an_error() {
     let run = Run::new();
-    run.play(&task(0, &[]), |dir| write(dir, "a", ""));
+    run.play(&task(0, &[]), |dir| put_file(dir, "a", ""));
     let after_skipped = Task { optional: vec![1], ..task(2, &[0]) };
     assert_eq!(files(&run.restore(&after_skipped).unwrap()), expected(&[("a", "")]));
     let error = run.restore(&task(3, &[1])).unwrap_err().to_string();
@@ -225,7 +220,7 @@ fn a_skipped_task_is_passed_over_and_a_missing_one_is_an_error() {
 #[test]
 fn another_run_is_not_seen() {
     let mut run = Run::new();
-    run.play(&task(0, &[]), |dir| write(dir, "a", ""));
+    run.play(&task(0, &[]), |dir| put_file(dir, "a", ""));
     // Under a tag of this run, but of another one.
     let store = run.store();
     let foreign = store.manifest("run.0.ws").unwrap().unwrap();
@@ -238,12 +233,12 @@ fn another_run_is_not_seen() {
 #[test]
 fn the_image_at_the_end_has_what_every_last_task_left() {
     let run = Run::new();
-    run.play(&task(0, &[]), |dir| write(dir, "first", ""));
+    run.play(&task(0, &[]), |dir| put_file(dir, "first", ""));
     // Both restore before either saves; neither knows of the other, and no one joins them.
     let last = [Task { parallel: vec![(2, 2)], ..task(1, &[0]) }, Task { parallel: vec![(1, 1)], ..task(2, &[0]) }];
     for task in &last {
         let dir = run.restore(task).unwrap();
-        write(&dir, &format!("last{}", task.order), "");
+        put_file(&dir, &format!("last{}", task.order), "");
     }
     last.iter().for_each(|task| run.save(task).unwrap());
     for end in run.ends() {
@@ -261,9 +256,9 @@ fn a_conflict_of_last_tasks_fails_the_later_save_unless_a_join_will_report_it() 
             ..task(order, &[0])
         };
         run.play(&task(0, &[]), |_| {});
-        run.play(&parallel(1, 2), |dir| write(dir, "a", "left"));
+        run.play(&parallel(1, 2), |dir| put_file(dir, "a", "left"));
         let right = parallel(2, 1);
-        write(&run.restore(&right).unwrap(), "a", "right");
+        put_file(&run.restore(&right).unwrap(), "a", "right");
         let saved = run.save(&right);
         assert_eq!(saved.is_ok(), joined, "{saved:?}");
         let step = run.step(&right);
@@ -278,12 +273,12 @@ fn a_conflict_of_last_tasks_fails_the_later_save_unless_a_join_will_report_it() 
 fn a_save_that_fails_leaves_no_snapshot_of_any_workspace() {
     let run = Run::new();
     let first = task(0, &[]);
-    write(&run.dir(0), "a", "");
+    put_file(&run.dir(0), "a", "");
     let mut step = run.step(&first);
     let mut other = step.workspaces[0].clone();
     "other".clone_into(&mut other.name);
     // Layers can be stored there, but no manifest.
-    write(&run.dir(1), "index.json/in-the-way", "");
+    put_file(&run.dir(1), "index.json/in-the-way", "");
     other.target = format!("dir://{}:done", run.dir(1).display());
     step.workspaces.push(other);
     super::save_task(step.clone(), &run.state(&first)).unwrap_err();
@@ -294,14 +289,15 @@ fn a_save_that_fails_leaves_no_snapshot_of_any_workspace() {
 #[test]
 fn a_base_image_is_the_beginning_and_part_of_the_end() {
     let maker = Run::new();
-    maker.play(&task(0, &[]), |dir| ["keep", "drop", "d/x", "d/y", "e/z"].iter().for_each(|p| write(dir, p, "base")));
+    maker
+        .play(&task(0, &[]), |dir| ["keep", "drop", "d/x", "d/y", "e/z"].iter().for_each(|p| put_file(dir, p, "base")));
     let mut run = Run::new();
     run.base = Some(maker.target());
     let dir = run.play(&task(0, &[]), |dir| {
         assert_eq!(files(dir).len(), 7);
         fs::remove_file(dir.join("drop")).unwrap();
         fs::remove_dir_all(dir.join("d")).unwrap();
-        write(dir, "d/new", "first");
+        put_file(dir, "d/new", "first");
     });
     let left = seen::see(&dir);
     let next = run.play(&task(1, &[0]), |_| {});
@@ -317,12 +313,12 @@ fn a_base_image_is_the_beginning_and_part_of_the_end() {
 fn a_mode_is_not_lost_to_a_file_in_the_directory() {
     for chmod in [1, 2] {
         let run = Run::new();
-        run.play(&task(0, &[]), |dir| write(dir, "d/a", ""));
+        run.play(&task(0, &[]), |dir| put_file(dir, "d/a", ""));
         for order in [1, 2] {
             let parallel = vec![(3 - order, 3 - order)];
             run.play(&Task { parallel, ..task(order, &[0]) }, |dir| match order == chmod {
                 true => fs::set_permissions(dir.join("d"), fs::Permissions::from_mode(0o700)).unwrap(),
-                false => write(dir, "d/b", ""),
+                false => put_file(dir, "d/b", ""),
             });
         }
         let joined = run.play(&task(4, &[1, 2]), |_| {});
@@ -337,12 +333,12 @@ fn a_mode_is_not_lost_to_a_file_in_the_directory() {
 fn a_directory_that_is_brought_back_has_the_mode_that_a_task_gave_it() {
     let mut run = Run::new();
     run.conflict = OnConflict::Last;
-    run.play(&task(0, &[]), |dir| write(dir, "d/a", ""));
+    run.play(&task(0, &[]), |dir| put_file(dir, "d/a", ""));
     for order in [1, 2, 3] {
         run.play(&Task { parallel: vec![(1, 3)], joined: vec![(1, 3)], ..task(order, &[0]) }, |dir| match order {
             1 => fs::set_permissions(dir.join("d"), fs::Permissions::from_mode(0o700)).unwrap(),
             2 => fs::remove_dir_all(dir.join("d")).unwrap(),
-            _ => write(dir, "d/b", ""),
+            _ => put_file(dir, "d/b", ""),
         });
     }
     let joined = run.play(&task(4, &[1, 2, 3]), |_| {});
@@ -356,8 +352,8 @@ fn a_directory_that_is_brought_back_has_the_mode_that_a_task_gave_it() {
 #[test]
 fn names_like_whiteouts_in_a_base() {
     let maker = Run::new();
-    let left =
-        maker.play(&task(0, &[]), |dir| ["a", ".wh.a", "d/.wh..wh..opq", "d/b"].iter().for_each(|p| write(dir, p, p)));
+    let left = maker
+        .play(&task(0, &[]), |dir| ["a", ".wh.a", "d/.wh..wh..opq", "d/b"].iter().for_each(|p| put_file(dir, p, p)));
     let mut run = Run::new();
     run.base = Some(maker.target());
     let found = run.play(&task(0, &[]), |_| {});
@@ -370,10 +366,10 @@ fn by_hand_only_what_changed_is_stored_on_top() {
     let place = |tag: &str| format!("dir://{}:{tag}", folder.path().join("store").display());
     let (one, two, three) = (folder.path().join("1"), folder.path().join("2"), folder.path().join("3"));
     let baseline = folder.path().join("baseline");
-    ["a", "b", "d/c"].iter().for_each(|path| write(&one, path, "one"));
+    ["a", "b", "d/c"].iter().for_each(|path| put_file(&one, path, "one"));
     super::save_dir(&one, &place("one"), None).unwrap();
     super::restore_image(&place("one"), &two, Some(&baseline)).unwrap();
-    write(&two, "a", "two");
+    put_file(&two, "a", "two");
     fs::remove_file(two.join("b")).unwrap();
     // Another store gets the layers of the first one as well.
     let other = format!("dir://{}:two", folder.path().join("other").display());
@@ -440,14 +436,14 @@ fn a_save_on_top_of_a_snapshot_that_was_replaced_is_refused() {
 #[test]
 fn the_image_at_the_end_names_all_snapshots_also_those_whose_layers_are_left_out() {
     let run = Run::new();
-    run.play(&task(0, &[]), |dir| write(dir, "d/0", "0"));
+    run.play(&task(0, &[]), |dir| put_file(dir, "d/0", "0"));
     for order in 1..70 {
         let content = Digest::of(&[order as u8]).to_string();
         run.play(&task(order, &[order - 1]), |dir| match order {
             // The smallest layers of all: without a file, so that this program restores the others one by one.
             1..=8 => fs::set_permissions(dir.join("d"), fs::Permissions::from_mode(0o700 + order)).unwrap(),
-            69 => write(dir, "d/69", &content),
-            _ => write(dir, &order.to_string(), &content),
+            69 => put_file(dir, "d/69", &content),
+            _ => put_file(dir, &order.to_string(), &content),
         });
     }
     let image = super::load::image(&*run.store(), "done", "done").unwrap().unwrap();

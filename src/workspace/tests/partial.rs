@@ -13,15 +13,10 @@ fn part(task: Task, paths: &[&str]) -> Task {
     Task { paths: paths.iter().map(|path| (*path).to_owned()).collect(), ..task }
 }
 
-fn write(dir: &Path, path: &str, content: &str) {
-    fs::create_dir_all(dir.join(path).parent().unwrap()).unwrap();
-    fs::write(dir.join(path), content).unwrap();
-}
-
 /// The tree that all of these start with.
 fn first(dir: &Path) {
     for path in ["Cargo.toml", "docs/a.md", "docs/deep/b.md", "src/main.rs", "src/vendor/x.rs", "src/vendor/y.rs"] {
-        write(dir, path, path);
+        put_file(dir, path, path);
     }
     fs::create_dir_all(dir.join("src/empty")).unwrap();
     fs::set_permissions(dir.join("docs"), fs::Permissions::from_mode(0o750)).unwrap();
@@ -70,8 +65,8 @@ fn a_write_elsewhere_merges_like_any_other() {
     run.play(&task(0, &[]), first);
     let lint = Task { parallel: vec![(2, 2)], joined: vec![(2, 2)], ..part(task(1, &[0]), &LINT) };
     run.play(&lint, |dir| {
-        write(dir, "docs/lint.md", "new");
-        write(dir, "docs/deep/b.md", "overwritten");
+        put_file(dir, "docs/lint.md", "new");
+        put_file(dir, "docs/deep/b.md", "overwritten");
         let old = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
         File::open(dir.join("docs")).unwrap().set_modified(old).unwrap();
     });
@@ -82,7 +77,7 @@ fn a_write_elsewhere_merges_like_any_other() {
     assert_eq!(listed, [".", "docs", "docs/deep", "docs/deep/b.md", "docs/lint.md"]);
     assert_eq!((entries[1].mode, entries[1].mtime.sec, entries[1].is_touched()), (0o750, 7, true));
     let parallel = Task { parallel: vec![(1, 1)], joined: vec![(1, 1)], ..task(2, &[0]) };
-    run.play(&parallel, |dir| write(dir, "docs/a.md", "by the other"));
+    run.play(&parallel, |dir| put_file(dir, "docs/a.md", "by the other"));
     let joined = run.restore(&task(3, &[1, 2])).unwrap();
     for (path, content) in [("docs/lint.md", "new"), ("docs/deep/b.md", "overwritten"), ("docs/a.md", "by the other")] {
         assert_eq!(fs::read_to_string(joined.join(path)).unwrap(), content);
@@ -94,9 +89,9 @@ fn a_write_elsewhere_merges_like_any_other() {
     }
     // What both change is a conflict, seen or not.
     let other = Task { parallel: vec![(5, 5)], joined: vec![(5, 5)], ..part(task(4, &[1, 2]), &LINT) };
-    run.play(&other, |dir| write(dir, "docs/a.md", "one"));
+    run.play(&other, |dir| put_file(dir, "docs/a.md", "one"));
     let another = Task { parallel: vec![(4, 4)], joined: vec![(4, 4)], ..task(5, &[1, 2]) };
-    run.play(&another, |dir| write(dir, "docs/a.md", "two"));
+    run.play(&another, |dir| put_file(dir, "docs/a.md", "two"));
     let error = run.restore(&part(task(6, &[4, 5]), &LINT)).unwrap_err().to_string();
     assert!(error.contains("docs/a.md (task \"t4\" changed it, task \"t5\" changed it)"), "{error}");
 }
@@ -122,7 +117,7 @@ fn what_takes_the_place_of_a_folder_replaces_it() {
 fn of_hard_links_those_that_match_are_restored() {
     let run = Run::new();
     let left = run.play(&task(0, &[]), |dir| {
-        write(dir, "a/file", "linked");
+        put_file(dir, "a/file", "linked");
         fs::create_dir(dir.join("b")).unwrap();
         ["b/one", "b/two"].iter().for_each(|path| fs::hard_link(dir.join("a/file"), dir.join(path)).unwrap());
     });
@@ -142,9 +137,9 @@ fn a_base_is_restored_in_part_too() {
     run.base = Some(maker.target());
     let dir = run.play(&part(task(0, &[]), &["docs/deep/**"]), |dir| {
         assert_eq!(paths_of(dir), ["", "docs", "docs/deep", "docs/deep/b.md"]);
-        write(dir, "docs/deep/c.md", "new");
+        put_file(dir, "docs/deep/c.md", "new");
     });
-    write(&whole, "docs/deep/c.md", "new");
+    put_file(&whole, "docs/deep/c.md", "new");
     assert!(!dir.join("src").exists());
     assert_eq!(paths_of(&whole), paths_of(&run.restore(&task(1, &[0])).unwrap()));
 }

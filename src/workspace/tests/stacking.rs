@@ -3,8 +3,8 @@
 use std::{cell::Cell, collections::BTreeMap, fs, io::Read, path::Path};
 
 use super::{
-    Compression, Descriptor, Lineage, Run, Task, descriptor, image, lineage::Base, load, many::Counted, restore_image,
-    save_dir, seen, task,
+    Compression, Descriptor, Lineage, Run, Task, descriptor, image, lineage::Base, load, many::Counted, put_file,
+    restore_image, save_dir, seen, task,
 };
 use crate::{
     digest::Digest,
@@ -17,11 +17,6 @@ type Tree = BTreeMap<String, Option<Vec<u8>>>;
 
 /// What one task after the other does.
 type Works<'a> = &'a [&'a dyn Fn(&Path)];
-
-fn write(dir: &Path, path: &str, content: &str) {
-    fs::create_dir_all(dir.join(path).parent().unwrap()).unwrap();
-    fs::write(dir.join(path), content).unwrap();
-}
 
 /// A run of a chain of tasks, on top of a base if there is one. Layers are without compression.
 fn chain(base: Option<&Run>, works: Works<'_>) -> Run {
@@ -81,21 +76,24 @@ fn tree(root: &Path) -> Tree {
 #[test]
 fn crane_shows_what_the_tasks_left() {
     let linked = |dir: &Path| {
-        write(dir, "a", "linked");
+        put_file(dir, "a", "linked");
         fs::hard_link(dir.join("a"), dir.join("b")).unwrap();
     };
     let nothing = |_: &Path| {};
-    let again = |dir: &Path| write(dir, "d/new", "new");
+    let again = |dir: &Path| put_file(dir, "d/new", "new");
     let cases: [(&str, Works<'_>); 6] = [
-        ("a file for each", &[&|dir| write(dir, "x", "1"), &|dir| write(dir, "y", "2"), &|dir| write(dir, "x", "3")]),
+        (
+            "a file for each",
+            &[&|dir| put_file(dir, "x", "1"), &|dir| put_file(dir, "y", "2"), &|dir| put_file(dir, "x", "3")],
+        ),
         (
             "deleted and made again by a third task",
-            &[&|dir| write(dir, "d/old", ""), &|dir| fs::remove_dir_all(dir.join("d")).unwrap(), &again],
+            &[&|dir| put_file(dir, "d/old", ""), &|dir| fs::remove_dir_all(dir.join("d")).unwrap(), &again],
         ),
         (
             "deleted and made again by one task",
             &[
-                &|dir| write(dir, "d/old", ""),
+                &|dir| put_file(dir, "d/old", ""),
                 &|dir| {
                     fs::remove_dir_all(dir.join("d")).unwrap();
                     again(dir);
@@ -106,10 +104,10 @@ fn crane_shows_what_the_tasks_left() {
         (
             "a file in place of a directory",
             &[
-                &|dir| write(dir, "d/old", ""),
+                &|dir| put_file(dir, "d/old", ""),
                 &|dir| {
                     fs::remove_dir_all(dir.join("d")).unwrap();
-                    write(dir, "d", "a file");
+                    put_file(dir, "d", "a file");
                 },
                 &|dir| {
                     fs::remove_file(dir.join("d")).unwrap();
@@ -121,7 +119,7 @@ fn crane_shows_what_the_tasks_left() {
             "another file under the first name",
             &[&linked, &|dir| {
                 fs::remove_file(dir.join("a")).unwrap();
-                write(dir, "a", "another");
+                put_file(dir, "a", "another");
             }],
         ),
         ("a name outlives the first one", &[&linked, &|dir| fs::remove_file(dir.join("a")).unwrap()]),
@@ -135,9 +133,9 @@ fn crane_shows_what_the_tasks_left() {
 /// An image is written after each task of a run: what that costs must not grow with what the run has made.
 #[test]
 fn a_chain_is_stacked_without_reading_it_or_adding_to_it() {
-    let maker = chain(None, &[&|dir| ["a", "b", "d/c"].iter().for_each(|path| write(dir, path, "base"))]);
+    let maker = chain(None, &[&|dir| ["a", "b", "d/c"].iter().for_each(|path| put_file(dir, path, "base"))]);
     let delete = |path: &'static str| move |dir: &Path| fs::remove_file(dir.join(path)).unwrap();
-    let add = |path: &'static str| move |dir: &Path| write(dir, path, "added");
+    let add = |path: &'static str| move |dir: &Path| put_file(dir, path, "added");
     let cases: [(bool, Works<'_>); 4] = [
         (false, &[&add("1")]),
         (false, &[&add("1"), &add("2"), &add("1"), &add("3")]),
@@ -221,12 +219,12 @@ fn images_name_those_that_they_replaced() {
         found.manifest.annotations.get(image::REPLACES).cloned()
     };
     let digest = |tag: &str| run.store().digest(tag).unwrap().unwrap().to_string();
-    run.play(&task(0, &[]), |dir| write(dir, "0", ""));
+    run.play(&task(0, &[]), |dir| put_file(dir, "0", ""));
     assert_eq!((replaces("done"), replaces("run.0.ws")), (None, None));
     let mut last = digest("done");
     let parallel = [1, 2].map(|order| Task { parallel: vec![(3 - order, 3 - order)], ..task(order, &[0]) });
     for task in &parallel {
-        write(&run.restore(task).unwrap(), &task.order.to_string(), "");
+        put_file(&run.restore(task).unwrap(), &task.order.to_string(), "");
     }
     for task in &parallel {
         run.save(task).unwrap();
@@ -238,7 +236,7 @@ fn images_name_those_that_they_replaced() {
         let config = |tag: &str| load::image(&*run.store(), tag, tag).unwrap().unwrap().manifest.config;
         assert_eq!(config(&list), config(&own));
     }
-    run.play(&task(3, &[1, 2]), |dir| write(dir, "3", ""));
+    run.play(&task(3, &[1, 2]), |dir| put_file(dir, "3", ""));
     assert_eq!(replaces("done"), Some(last));
     assert!(run.store().digest("run.r3.ws").unwrap().is_none());
     // Several, as after a task that looked again while others wrote.
@@ -251,10 +249,10 @@ fn images_name_those_that_they_replaced() {
 /// Whose it is now: what it was restored from may be out of reach of whoever reads it.
 #[test]
 fn an_image_by_hand_does_not_say_where_its_layers_were_before() {
-    let run = chain(None, &[&|dir| write(dir, "a", "")]);
+    let run = chain(None, &[&|dir| put_file(dir, "a", "")]);
     let (dir, baseline) = (run.dir(1), run.folder.path().join("baseline"));
     restore_image(&run.target(), &dir, Some(&baseline)).unwrap();
-    write(&dir, "b", "");
+    put_file(&dir, "b", "");
     let other = format!("dir://{}:v1", run.folder.path().join("other").display());
     save_dir(&dir, &other, Some(&baseline)).unwrap();
     let store = super::store::open(&other.parse::<Target>().unwrap()).unwrap();
