@@ -13,8 +13,7 @@
 //! | `spool` | files of this machine: what is to be sent, and what was brought |
 //!
 //! rsync moves files between folders, so that whatever comes or goes is a file here for a while, though a large one is read
-//! while it comes. It knows no conditions: two
-//! writers of one tag are not told of each other.
+//! while it comes. It knows no conditions: two writers of one tag are not told of each other.
 
 mod arriving;
 mod batch;
@@ -175,28 +174,18 @@ impl Objects for RsyncObjects {
     }
 
     fn open(&self, key: &str, offset: u64, len: Option<u64>) -> Result<Option<Opened>, Failure> {
-        let Some(mut file) = self.bring(key, offset, len)? else { return Ok(None) };
-        let mut read = || -> io::Result<(u64, String)> {
-            let size = file.metadata()?.len().saturating_sub(offset);
-            let mut version = String::new();
-            if !key.starts_with(BLOBS) {
-                let mut bytes = Vec::new();
-                file.read_to_end(&mut bytes)?;
-                version = Digest::of(&bytes).hex();
-            }
-            file.seek(SeekFrom::Start(offset))?;
-            Ok((len.map_or(size, |len| len.min(size)), version))
-        };
-        let (size, version) = read().map_err(|error| self.local(key, error))?;
-        Ok(Some(Opened { incoming: Box::new(file.take(size)), size, version }))
+        let file = self.bring(key, offset, len)?;
+        file.map(|file| opened(key, file, offset, len)).transpose().map_err(|error| self.local(key, error))
     }
 
     fn open_blob(&self, key: &str, offset: u64, size: u64) -> Result<Option<Opened>, Failure> {
         // Small ones go together in one run.
-        if size.saturating_sub(offset) < LARGE || self.spool().has(key, offset) {
+        if size.saturating_sub(offset) < LARGE {
             return self.open(key, offset, None);
         }
-        self.spool().drop_part(key);
+        if let Some(file) = self.spool().get(key, offset, true).map_err(|error| self.local(key, error))? {
+            return opened(key, file, offset, None).map(Some).map_err(|error| self.local(key, error));
+        }
         let followed = self.transfer.follow(key, offset);
         let followed = followed.map_err(|ended| self.failure(ObjectAction::Read, key, &ended))?;
         Ok(followed.map(|file| {
@@ -285,4 +274,18 @@ impl Objects for RsyncObjects {
         }
         Ok(())
     }
+}
+
+/// What `file` has of the object from `offset` on.
+fn opened(key: &str, mut file: File, offset: u64, len: Option<u64>) -> io::Result<Opened> {
+    let size = file.metadata()?.len().saturating_sub(offset);
+    let mut version = String::new();
+    if !key.starts_with(BLOBS) {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        version = Digest::of(&bytes).hex();
+    }
+    file.seek(SeekFrom::Start(offset))?;
+    let size = len.map_or(size, |len| len.min(size));
+    Ok(Opened { incoming: Box::new(file.take(size)), size, version })
 }

@@ -82,13 +82,11 @@ impl RsyncProcess {
     }
 
     /// As [`Self::pull`], but does not wait for the end.
-    pub fn begin_pull(self: &Arc<Self>, options: &[&str], path: &str, to: &Path) -> RunInProgress {
+    pub fn begin_pull(self: &Arc<Self>, options: &'static [&str], path: &str, to: &Path) -> RunInProgress {
         let (process, state) = (self.clone(), Arc::new(SharedRun::default()));
-        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let (paths, begun) = ([self.remote(path).into(), to.into()], state.clone());
         thread::spawn(move || {
-            let options: Vec<&str> = options.iter().map(String::as_str).collect();
-            let ended = process.run_followed(&options, &paths, &begun);
+            let ended = process.run_followed(options, &paths, &begun);
             // Whoever waits for the end may remove what the process needs.
             drop(process);
             begun.end(ended);

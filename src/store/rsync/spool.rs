@@ -110,16 +110,6 @@ impl Spool {
         lock(&self.kept).remove(name).is_some()
     }
 
-    /// Whether what is in the object from `offset` on is here.
-    pub fn has(&self, key: &str, offset: u64) -> bool {
-        lock(&self.parts).get(key).is_some_and(|part| part.from <= offset)
-    }
-
-    /// Forgets the part of the object that is here.
-    pub fn drop_part(&self, key: &str) {
-        lock(&self.parts).remove(key);
-    }
-
     /// Whether a part of the object is here.
     pub fn has_part(&self, key: &str) -> bool {
         lock(&self.parts).contains_key(key)

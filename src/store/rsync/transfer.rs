@@ -144,8 +144,7 @@ impl Transfer {
         let mut open = File::open(file.path()).map_err(not_begun)?;
         open.seek(SeekFrom::Start(from)).map_err(not_begun)?;
         // How long the object is, in a line of its own, before its content comes.
-        let options = ["--append", "--out-format=%l", "--outbuf=L"];
-        let run = self.process.begin_pull(&options, key, file.path());
+        let run = self.process.begin_pull(&["--append", "--out-format=%l", "--outbuf=L"], key, file.path());
         let len = match run.first_line() {
             Ok(line) => str::from_utf8(&line).ok().and_then(|line| line.trim().parse().ok()),
             // An empty object, or one that ends where this begins, has nothing to come.
