@@ -91,7 +91,7 @@ impl PendingSnapshot<'_> {
     /// Checks that the tags that the restore step read still name what it restored.
     fn check_tags(&self) -> Result<(), Error> {
         let Self { store, step, workspace, input, .. } = self;
-        threads::for_each(&input.read, |_, &order| {
+        threads::ask_for_each(&input.read, |_, &order| {
             let Some(writer) = input.lineage.writers.iter().find(|writer| writer.order == order) else { return Ok(()) };
             let tag = StepConfig::tag(step.run_of(order), order, &workspace.name);
             match (writer.manifest, store.manifest(&tag)?) {
@@ -185,7 +185,7 @@ impl Visible {
     /// Looks for parallel tasks that were not there before. Whether there are any.
     fn look(&mut self, own: &PendingSnapshot<'_>) -> Result<bool, Error> {
         let PendingSnapshot { store, step, workspace, .. } = own;
-        let found = threads::for_each(&self.absent, |_, &order| load::snapshot(&**store, step, workspace, order))?;
+        let found = threads::ask_for_each(&self.absent, |_, &order| load::snapshot(&**store, step, workspace, order))?;
         let mut is_absent = found.iter().map(Option::is_none);
         self.absent.retain(|_| is_absent.next().unwrap_or(true));
         let before = self.whole.writers.len();

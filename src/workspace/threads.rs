@@ -14,13 +14,33 @@ use super::error::Error;
 /// So many items change threads at once.
 const BATCH: usize = 256;
 
+/// So many answers of a store are waited for at a time. What they say is held in memory.
+const REQUESTS: usize = 8;
+
 /// Applies `work` to each of `items`, several at a time, and gives the results in the order of `items`. After an error
-/// nothing new is begun; the error of the earliest item that failed is returned.
+/// nothing new is begun; the error of the earliest item that failed is returned. There is one thread more than cores, as each
+/// waits for a store now and then.
 pub fn for_each<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(usize, &T) -> Result<R, Error> + Sync,
 ) -> Result<Vec<R>, Error> {
-    let threads = threads().min(items.len());
+    by_threads(threads().saturating_add(1), items, work)
+}
+
+/// The same of work that is little more than waiting for a store: more of it at a time than there are cores.
+pub fn ask_for_each<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(usize, &T) -> Result<R, Error> + Sync,
+) -> Result<Vec<R>, Error> {
+    by_threads(threads().max(REQUESTS), items, work)
+}
+
+fn by_threads<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(usize, &T) -> Result<R, Error> + Sync,
+) -> Result<Vec<R>, Error> {
+    let threads = threads.min(items.len());
     if threads < 2 {
         return items.iter().enumerate().map(|(i, item)| work(i, item)).collect();
     }

@@ -135,6 +135,36 @@ fn ends_of_blobs_are_brought_without_the_rest() {
     assert!(get(&*store, &blob).unwrap_err().contains("the blob is damaged"));
 }
 
+/// A restore reads the tables of all layers, which are at their ends; two layers may be the same blob.
+#[test]
+fn ends_of_many_blobs_are_brought_together() {
+    let Some(server) = rsyncd() else { return };
+    let target = in_module(server, "ci");
+    let store = &*store::open_with(&target, &options()).unwrap();
+    let blobs: Vec<(Blob, Vec<u8>)> = (0..6)
+        .map(|seed| content(40 + seed, 5_000_000))
+        .map(|content| (put(store, &content).unwrap(), content))
+        .collect();
+    let missing = Blob { digest: Digest::of(b"missing"), size: 5_000_000 };
+    let part = target.to_string().rsplit_once('/').unwrap().1.strip_suffix(":v1").unwrap().to_owned();
+    let before = server.runs(&part);
+    std::thread::scope(|scope| {
+        for from in [4_999_000, 4_998_000] {
+            for (blob, content) in &blobs {
+                scope.spawn(move || {
+                    let end = store.blob_range(blob, from, 1000).unwrap();
+                    assert!(end == content[from as usize..][..1000], "{from}");
+                });
+            }
+        }
+        let error = store.blob_range(&missing, 4_999_000, 1000).unwrap_err().to_string();
+        assert!(error.contains("the blob is not there"), "{error}");
+    });
+    // It is said in a list that the missing one is not there; where that was with others, they came all the same.
+    let runs = server.runs(&part) - before;
+    assert!(runs <= 7, "13 ends in {runs} runs");
+}
+
 #[test]
 fn old_blobs_without_an_image_go_and_no_others() {
     let Some(server) = rsyncd() else { return };

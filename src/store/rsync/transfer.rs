@@ -1,10 +1,11 @@
 //! What runs send, bring, look for and delete.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
     io::{self, Seek, SeekFrom},
     path::{Path, PathBuf},
+    slice,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,6 +34,9 @@ const PARTIAL: RunExit = RunExit::Code(23);
 /// Some were not there any more when it was their turn.
 const VANISHED: RunExit = RunExit::Code(24);
 
+/// Of an object, or of what it lies in.
+const NOT_THERE: &str = "No such file or directory (2)";
+
 /// Whoever may enter the folder may read what is in it, as far as the machine's umask lets them; whatever the umask is here.
 const CHMOD: &str = "--chmod=D755,F644";
 
@@ -45,6 +49,7 @@ pub struct Transfer {
     pub spool: Spool,
     finds: Batches<String, RunResult<Option<FoundObject>>>,
     brings: Batches<String, RunResult<Option<PathBuf>>>,
+    ends: Batches<(String, u64), RunResult<Option<PathBuf>>>,
     blobs: Batches<(String, SpoolFile), RunResult<()>>,
     /// Whether the folder has to be made with those that it lies in.
     makes_path: AtomicBool,
@@ -66,8 +71,15 @@ impl Transfer {
             StoreError::Io { place: format!("{place} (TMPDIR names another folder for files on their way)"), source }
         })?;
         let process = Arc::new(RsyncProcess::new(place, options, spool.folder()));
-        let (finds, brings, blobs) = (Batches::default(), Batches::default(), Batches::default());
-        Ok(Self { process, spool, finds, brings, blobs, makes_path: AtomicBool::new(false) })
+        Ok(Self {
+            process,
+            spool,
+            finds: Batches::default(),
+            brings: Batches::default(),
+            ends: Batches::default(),
+            blobs: Batches::default(),
+            makes_path: AtomicBool::new(false),
+        })
     }
 
     /// The object, if it is there.
@@ -114,20 +126,16 @@ impl Transfer {
     fn bring_all(&self, keys: &[String]) -> Vec<RunResult<Option<PathBuf>>> {
         let folder = match self.spool.make_folder() {
             Ok(folder) => folder,
-            Err(error) => {
-                let ended = not_begun(error);
-                return keys.iter().map(|_| Err(ended.clone())).collect();
-            }
+            Err(error) => return all_failed(keys.len(), &not_begun(error)),
         };
         // What came of a file when a run broke off is where the next run finds it.
         let partial = format!("--partial-dir={}", self.spool.folder().join("partial").display());
         let options = ["--relative", "--chmod=D700,F600", &partial];
         let ended = Arc::new(self.process.pull(&options, &each(keys), &folder));
         let arrived = |key: &String| -> RunResult<Option<PathBuf>> {
-            let (from, to) = (folder.join(key), self.spool.path());
-            match fs::rename(from, &to) {
+            match self.take_out(&folder.join(key)) {
                 // A file has its name only when it is complete.
-                Ok(()) => Ok(Some(to)),
+                Ok(path) => Ok(Some(path)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && is_absent(&ended, key) => Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ended.clone()),
                 Err(error) => Err(not_begun(error)),
@@ -157,17 +165,49 @@ impl Transfer {
     }
 
     /// A file with what is in the object from `from` on, at the same place behind a hole; none if the object is not there.
-    ///
-    /// Where a file is to be appended to, what it has is taken for the beginning of the other one without a look at it.
     pub fn bring_end(&self, key: &str, from: u64) -> RunResult<Option<PathBuf>> {
-        let file = self.spool.empty(from).map_err(not_begun)?;
-        let ended = self.process.pull(&["--append"], &[key.to_owned()], file.path());
-        if !ended.is_ok() {
-            return if is_absent(&ended, key) { Ok(None) } else { Err(ended.into()) };
+        self.ends.submit((key.to_owned(), from), |ends| match self.bring_ends(ends) {
+            Ok(brought) => brought.into_iter().map(Ok).collect(),
+            // Which of them it was is not said in a way that a program could read.
+            Err(ended) if ended.how == PARTIAL && ends.len() > 1 => {
+                let alone = |end| Ok(self.bring_ends(slice::from_ref(end))?.pop().flatten());
+                ends.iter().map(alone).collect()
+            }
+            Err(ended) => all_failed(ends.len(), &ended),
+        })
+    }
+
+    /// Where a file is to be appended to, what it has is taken for the beginning of the other one without a look at it.
+    fn bring_ends(&self, ends: &[(String, u64)]) -> RunResult<Vec<Option<PathBuf>>> {
+        let mut holes = BTreeMap::new();
+        for (key, from) in ends {
+            let hole = holes.entry(key.clone()).or_insert(*from);
+            *hole = (*from).min(*hole);
         }
+        let folder = self.spool.make_folder().map_err(not_begun)?;
+        let staged = holes.iter().try_for_each(|(key, from)| make_hole(&folder.join(key), *from));
+        let brought = staged.map_err(not_begun).and_then(|()| {
+            let keys: Vec<String> = holes.into_keys().collect();
+            let ended = self.process.pull(&["--relative", "--append"], &each(&keys), &folder);
+            // One that was broken off looks like one that is whole, unless nothing went wrong but that others are not there.
+            let lacks_some = ended.how == PARTIAL && all_say(&ended, NOT_THERE);
+            let lacks_all = keys.iter().all(|key| is_absent(&ended, key));
+            if !ended.is_ok() && !lacks_some && !lacks_all {
+                return Err(ended.into());
+            }
+            let is_there = |key: &String| !is_absent(&ended, key);
+            let take_out = |key: &String| self.take_out(&folder.join(key)).map_err(not_begun);
+            ends.iter().map(|(key, _)| is_there(key).then(|| take_out(key)).transpose()).collect()
+        });
+        let _ = fs::remove_dir_all(&folder);
+        brought
+    }
+
+    /// Gives a file of a folder that goes another name. It may have several: two callers may want the same object.
+    fn take_out(&self, file: &Path) -> io::Result<PathBuf> {
         let path = self.spool.path();
-        fs::rename(file.path(), &path).map_err(not_begun)?;
-        Ok(Some(path))
+        fs::hard_link(file, &path)?;
+        Ok(path)
     }
 
     /// Stores a file as the object.
@@ -179,7 +219,7 @@ impl Transfer {
                     Ok(()) => files.iter().map(|_| Ok(())).collect(),
                     // Which of them it was is not said in a way that a program could read.
                     Err(ended) if ended.how == PARTIAL && files.len() > 1 => {
-                        files.iter().map(|file| self.send_all(kind, std::slice::from_ref(file))).collect()
+                        files.iter().map(|file| self.send_all(kind, slice::from_ref(file))).collect()
                     }
                     Err(ended) => files.iter().map(|_| Err(ended.clone())).collect(),
                 }
@@ -280,6 +320,12 @@ fn stage(folder: &Path, key: &str, file: &SpoolFile) -> io::Result<()> {
     }
 }
 
+/// A file of `size` bytes that takes no room.
+fn make_hole(path: &Path, size: u64) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    File::create_new(path)?.set_len(size)
+}
+
 fn from_file(option: &str, file: &Path) -> String {
     format!("--{option}={}", file.display())
 }
@@ -287,6 +333,10 @@ fn from_file(option: &str, file: &Path) -> String {
 /// A file of this machine can't be used.
 fn not_begun(error: io::Error) -> Arc<RunEnd> {
     RunEnd::not_begun(RunExit::NoSpool(error.to_string())).into()
+}
+
+fn all_failed<T>(count: usize, ended: &Arc<RunEnd>) -> Vec<RunResult<T>> {
+    (0..count).map(|_| Err(ended.clone())).collect()
 }
 
 /// Where the objects are, so that they come with the names that stand behind the dot.
@@ -299,7 +349,7 @@ fn each(keys: &[String]) -> Vec<String> {
 /// Whether it was said that the object is not there, or that nothing is.
 fn is_absent(ended: &RunEnd, key: &str) -> bool {
     let is_about = |line: &str| line.contains("change_dir ") || line.contains(&format!("/{key}\""));
-    ended.complaints().any(|line| line.contains("No such file or directory (2)") && is_about(line))
+    ended.complaints().any(|line| line.contains(NOT_THERE) && is_about(line))
 }
 
 /// Whether nothing is said but that, the last line aside, which is about the exit code.
@@ -310,7 +360,7 @@ fn all_say(ended: &RunEnd, what: &str) -> bool {
 
 /// Whether a folder can't be made for want of the one that it lies in.
 fn lacks_path(ended: &RunEnd) -> bool {
-    ended.complaints().any(|line| line.contains("mkdir ") && line.contains("No such file or directory (2)"))
+    ended.complaints().any(|line| line.contains("mkdir ") && line.contains(NOT_THERE))
 }
 
 #[cfg(test)]

@@ -181,7 +181,7 @@ impl<'a> CacheFinder<'a> {
                     );
                     tags.truncate(MOST_COMPARED);
                 }
-                let candidates = threads::for_each(&tags, |_, tag| self.candidate(store, cache, tag, scope))?;
+                let candidates = threads::ask_for_each(&tags, |_, tag| self.candidate(store, cache, tag, scope))?;
                 let mut fitting: Vec<Candidate> =
                     candidates.into_iter().flatten().filter(|found| found.key.starts_with(beginning)).collect();
                 fitting.sort_by_key(|found| Reverse(found.created));

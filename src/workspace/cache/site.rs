@@ -80,7 +80,7 @@ impl Site {
                 format!("its tables of contents are larger than {} MiB", TABLES >> 20),
             ));
         }
-        let checked = threads::for_each(&layers, |_, layer| self.check_layer(store, layer))?;
+        let checked = threads::ask_for_each(&layers, |_, layer| self.check_layer(store, layer))?;
         let mut whole = CheckedCache { layers, tocs: Vec::new(), bytes: 0, made: Vec::new() };
         let mut inside = BTreeSet::new();
         for CheckedLayer { toc, bytes, inside: more } in checked {
@@ -163,16 +163,26 @@ mod tests {
             }
         });
         let layer = run.layers(1).remove(0);
-        let check = |there: &[&str], layers: usize| {
+        let check_all = |there: &[&str], layers| {
             let mut site = Site::at(path("a/b"));
             there.iter().for_each(|there| site.note(&path(there), true));
-            site.check(&*run.store(), vec![layer.clone(); layers])
+            site.check(&*run.store(), layers)
         };
+        let check = |there: &[&str], layers: usize| check_all(there, vec![layer.clone(); layers]);
         assert_eq!(check(&[""], 1).unwrap().made, [path("a")]);
         assert_eq!(check(&["", "a"], 1).unwrap().made, [path("a/b")]);
         assert_eq!(check(&["", "a", "a/b"], 1).unwrap().made, ["a/b/c", "a/b/f", "a/b/g"].map(path));
         assert_eq!(check(&[""], CACHE_PLACES as usize).unwrap().tocs.len(), CACHE_PLACES as usize);
         let error = check(&[""], CACHE_PLACES as usize + 1).map(drop).unwrap_err().to_string();
         assert!(error.contains("it has 65 layers"), "{error}");
+
+        // A layer that changes a file has none of the directories that a lower one has made.
+        run.play(&task(2, &[1]), |dir| std::fs::write(dir.join("a/b/c/d/e"), "changed").unwrap());
+        let upper = run.layers(2).remove(0);
+        let entries: Vec<_> =
+            read_toc(&*run.store(), &upper).unwrap().iter().map(|entry| entry.unwrap().path).collect();
+        assert_eq!(entries, [path("a/b/c/d/e")]);
+        let made = check_all(&["", "a", "a/b"], vec![layer.clone(), upper]).unwrap().made;
+        assert_eq!(made, ["a/b/c", "a/b/f", "a/b/g"].map(path));
     }
 }

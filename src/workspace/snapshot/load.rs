@@ -133,7 +133,7 @@ pub fn input(store: &dyn Store, step: &StepConfig, workspace: &WorkspaceStep) ->
         .iter()
         .flat_map(|task| (task.order..=task.last.unwrap_or(task.order)).map(move |order| (task, order)))
         .collect();
-    let found = threads::for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
+    let found = threads::ask_for_each(&wanted, |_, &(_, order)| snapshot(store, step, workspace, order))?;
     for ((task, order), found) in wanted.into_iter().zip(found) {
         match found {
             Some(found) => {
@@ -241,7 +241,7 @@ impl Image {
 /// Tables of contents of all layers of `lineage`, the lowest first.
 pub fn tocs(store: &dyn Store, lineage: &Lineage) -> Result<Vec<Toc>, Error> {
     let layers: Vec<&Descriptor> = lineage.layers().map(|(_, layer)| layer).collect();
-    threads::for_each(&layers, |_, layer| read_toc(store, layer))
+    threads::ask_for_each(&layers, |_, layer| read_toc(store, layer))
 }
 
 /// Whether it is the empty archive that an image without changes has as its only layer, as many registries want at least one.
