@@ -165,6 +165,25 @@ fn ends_of_many_blobs_are_brought_together() {
     assert!(runs <= 7, "13 ends in {runs} runs");
 }
 
+/// Parallel tasks are the first ones that save into a folder.
+#[test]
+fn many_make_the_same_folder() {
+    let Some(server) = rsyncd() else { return };
+    for _ in 0..4 {
+        let (target, at_once) = (in_module(server, "ci"), std::sync::Barrier::new(6));
+        std::thread::scope(|scope| {
+            for number in 0..6 {
+                let (target, at_once) = (&target, &at_once);
+                scope.spawn(move || {
+                    let store = store::open_with(target, &options()).unwrap();
+                    at_once.wait();
+                    store.put_bytes(format!("blob {number}").as_bytes()).unwrap();
+                });
+            }
+        });
+    }
+}
+
 #[test]
 fn old_blobs_without_an_image_go_and_no_others() {
     let Some(server) = rsyncd() else { return };

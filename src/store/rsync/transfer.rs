@@ -34,6 +34,9 @@ const PARTIAL: RunExit = RunExit::Code(23);
 /// Some were not there any more when it was their turn.
 const VANISHED: RunExit = RunExit::Code(24);
 
+/// Runs that make the same folders at the same moment get in each other's way once for each of them.
+const TRIES: usize = 8;
+
 /// Of an object, or of what it lies in.
 const NOT_THERE: &str = "No such file or directory (2)";
 
@@ -288,7 +291,14 @@ impl Transfer {
         let run = |mkpath: bool| {
             let mkpath = if mkpath { &["--mkpath"][..] } else { &[] };
             let more = [&["--recursive"][..], options, mkpath].concat();
-            self.process.push(&more, &folder, "")
+            let mut ended = self.process.push(&more, &folder, "");
+            for _ in 1..TRIES {
+                if !was_made_meanwhile(&ended) {
+                    break;
+                }
+                ended = self.process.push(&more, &folder, "");
+            }
+            ended
         };
         let pushed = staged.map_err(not_begun).map(|()| {
             let ended = run(self.makes_path.load(Ordering::Relaxed));
@@ -363,6 +373,11 @@ fn lacks_path(ended: &RunEnd) -> bool {
     ended.complaints().any(|line| line.contains("mkdir ") && line.contains(NOT_THERE))
 }
 
+/// Whether another run made a folder between the look for it and the attempt to make it.
+fn was_made_meanwhile(ended: &RunEnd) -> bool {
+    ended.complaints().any(|line| line.contains("mkdir ") && line.contains("File exists (17)"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,5 +406,13 @@ mod tests {
         let mkdir = "rsync: [Receiver] mkdir \"/a/b\" (in m) failed: No such file or directory (2)\n";
         assert!(lacks_path(&ended(11, mkdir)));
         assert!(!lacks_path(&ended(11, "rsync: [Receiver] mkdir \"/a\" failed: Permission denied (13)\n")));
+    }
+
+    #[test]
+    fn a_folder_that_two_runs_make() {
+        let mkdir = "rsync: [Receiver] mkdir \"test/repo\" (in ci) failed: File exists (17)\n";
+        assert!(was_made_meanwhile(&ended(11, mkdir)));
+        assert!(!was_made_meanwhile(&ended(11, "rsync: [Receiver] mkdir \"/a\" failed: Permission denied (13)\n")));
+        assert!(!was_made_meanwhile(&ended(0, "")));
     }
 }
