@@ -169,10 +169,10 @@ fn ends_of_many_blobs_are_brought_together() {
 #[test]
 fn many_make_the_same_folder() {
     let Some(server) = rsyncd() else { return };
-    for _ in 0..4 {
-        let (target, at_once) = (in_module(server, "ci"), std::sync::Barrier::new(6));
+    for _ in 0..25 {
+        let (target, at_once) = (in_module(server, "ci"), std::sync::Barrier::new(12));
         std::thread::scope(|scope| {
-            for number in 0..6 {
+            for number in 0..12 {
                 let (target, at_once) = (&target, &at_once);
                 scope.spawn(move || {
                     let store = store::open_with(target, &options()).unwrap();
