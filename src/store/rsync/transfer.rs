@@ -188,7 +188,7 @@ impl Transfer {
             *hole = (*from).min(*hole);
         }
         let folder = self.spool.make_folder().map_err(not_begun)?;
-        let staged = holes.iter().try_for_each(|(key, from)| make_hole(&folder.join(key), *from));
+        let staged = holes.iter().try_for_each(|(key, from)| stage(&folder, key, &self.spool.empty(*from)?));
         let brought = staged.map_err(not_begun).and_then(|()| {
             let keys: Vec<String> = holes.into_keys().collect();
             let ended = self.process.pull(&["--relative", "--append"], &each(&keys), &folder);
@@ -319,7 +319,7 @@ impl Transfer {
     }
 }
 
-/// Gives a file its place in a folder that is sent as it is.
+/// Gives a file its place in a folder that is sent as it is, or that is written to.
 fn stage(folder: &Path, key: &str, file: &SpoolFile) -> io::Result<()> {
     let path = folder.join(key);
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -328,12 +328,6 @@ fn stage(folder: &Path, key: &str, file: &SpoolFile) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         linked => linked,
     }
-}
-
-/// A file of `size` bytes that takes no room.
-fn make_hole(path: &Path, size: u64) -> io::Result<()> {
-    path.parent().map_or(Ok(()), fs::create_dir_all)?;
-    File::create_new(path)?.set_len(size)
 }
 
 fn from_file(option: &str, file: &Path) -> String {
