@@ -91,7 +91,10 @@ fn only_new_blobs_travel_and_old_ones_become_young() {
 #[test]
 fn a_save_and_a_restore_take_few_runs() {
     let Some(server) = rsyncd() else { return };
-    let (target, folder) = (in_module(server, "ci").to_string(), tempfile::tempdir().unwrap());
+    let (target, folder) = (in_module(server, "ci"), tempfile::tempdir().unwrap());
+    // The first one that saves below it makes it, which is a run more; that may be this test or another one.
+    fs::create_dir_all(folder_of(server, &target).parent().unwrap()).unwrap();
+    let target = target.to_string();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let part = target.rsplit_once('/').unwrap().1.strip_suffix(":v1").unwrap();
     let runs = |args: &[&str]| {
